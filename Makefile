@@ -1,0 +1,53 @@
+.PHONY: help venv demo test test-long test-all lint format lock gpu clean
+
+PYTHON_IN_VENV = .venv/bin/python
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' Makefile
+
+venv: .venv/.ready  ## make .venv with what requirements.txt pins (PYTHON=... names the interpreter)
+
+.venv/.ready: requirements.txt setup.py tools/make-venv
+	@sh tools/make-venv
+
+demo: .venv/.ready  ## train a small network on handwritten digits and show what came out
+	@$(PYTHON_IN_VENV) tools/demo.py
+
+test: .venv/.ready  ## run the tests, with coverage
+	$(PYTHON_IN_VENV) -m pytest --cov=gluon_aff --cov-report=term:skip-covered
+
+test-long: .venv/.ready  ## run the tests that train for minutes
+	$(PYTHON_IN_VENV) -m pytest -m long
+
+test-all: .venv/.ready  ## run the tests on every Python 3.8-3.11 that is installed
+	$(PYTHON_IN_VENV) -m nox
+
+lint: .venv/.ready  ## check style and types
+	$(PYTHON_IN_VENV) -m ruff check .
+	$(PYTHON_IN_VENV) -m ruff format --check .
+	$(PYTHON_IN_VENV) -m mypy
+
+format: .venv/.ready  ## lay the code out
+	$(PYTHON_IN_VENV) -m ruff format .
+	$(PYTHON_IN_VENV) -m ruff check --fix .
+
+# Its own venv, because uv is of no other use here. GluonCV asks for opencv-python, the build that needs libGL;
+# opencv-python-headless, which has the same cv2, takes its place.
+lock: .venv/.ready  ## pin anew, in requirements.txt, what requirements.in asks for
+	rm -rf build/lock
+	$(PYTHON_IN_VENV) -m venv build/lock
+	build/lock/bin/python -m pip install -qq uv==0.13.8
+	build/lock/bin/uv pip compile --quiet --universal --generate-hashes --python-version 3.8 \
+		--no-emit-package opencv-python --custom-compile-command "make lock" --upgrade \
+		--output-file build/lock/requirements.txt requirements.in
+	mv build/lock/requirements.txt requirements.txt
+
+# Downloaded first, so that a broken connection does not leave .venv without any MXNet.
+gpu: .venv/.ready  ## put MXNet for NVIDIA GPUs (CUDA 11.2) in .venv
+	$(PYTHON_IN_VENV) -m pip download -qq --no-deps --require-hashes --dest build/gpu -r requirements-cu112.txt
+	$(PYTHON_IN_VENV) -m pip uninstall -qq -y mxnet mxnet-cu112
+	$(PYTHON_IN_VENV) -m pip install -qq --no-deps --require-hashes --no-index --find-links build/gpu -r requirements-cu112.txt
+
+clean:  ## remove .venv, caches and what builds and the demo left
+	rm -rf .venv .nox .pytest_cache .ruff_cache .mypy_cache .hypothesis .coverage build dist demo gluon_aff.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

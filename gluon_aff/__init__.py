@@ -1,0 +1,43 @@
+"""Attentional Feature Fusion in MXNet/Gluon.
+
+Importing the package takes milliseconds: what needs MXNet is imported when it is first asked for.
+"""
+
+from __future__ import annotations
+
+import warnings
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, List
+
+from gluon_aff._platform import platform_problem, several_mxnet_builds
+from gluon_aff._version import __version__
+
+if TYPE_CHECKING:
+    from gluon_aff.networks.zoo import get_model, list_models
+
+__all__ = ["__version__", "get_model", "list_models"]
+
+
+def _check_platform() -> None:
+    problem = platform_problem()
+    if problem is not None:
+        raise ImportError(problem)
+    several_builds = several_mxnet_builds()
+    if several_builds is not None:
+        warnings.warn(several_builds, stacklevel=3)
+
+
+_check_platform()
+
+
+def __getattr__(name: str) -> Any:
+    """get_model and list_models, imported on first use."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module("gluon_aff.networks.zoo"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> List[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,44 @@
+"""The tests on every Python from 3.8 to 3.11 that is installed: make test-all."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Dict
+
+import nox
+
+VERSIONS = ("3.8", "3.9", "3.10", "3.11")
+PRINT_VERSION = "import sys, venv, ensurepip; print('%d.%d' % sys.version_info[:2])"
+
+
+def find_pythons() -> Dict[str, str]:
+    """Version -> interpreter, of those that run: a pyenv shim on PATH may lead nowhere."""
+    pyenv = sorted(str(path) for path in Path.home().glob(".pyenv/versions/*/bin/python"))
+    pythons: Dict[str, str] = {}
+    for candidate in [f"python{version}" for version in VERSIONS] + pyenv:
+        path = shutil.which(candidate)
+        if path is None:
+            continue
+        answer = subprocess.run([path, "-c", PRINT_VERSION], capture_output=True, text=True, check=False)
+        version = answer.stdout.strip()
+        if answer.returncode == 0 and version in VERSIONS:
+            pythons.setdefault(version, path)
+    return pythons
+
+
+def tests(session: nox.Session) -> None:
+    """Install the package as a user does, from a wheel, and run its tests."""
+    session.install("--require-hashes", "--no-deps", "-r", "requirements.txt")
+    shutil.rmtree("build", ignore_errors=True)  # setuptools would pack what an older build left there
+    session.install("--no-deps", "--no-build-isolation", ".")
+    session.run("pytest", "-p", "no:cacheprovider", *session.posargs)
+
+
+PYTHONS = find_pythons()
+FOUND = [version for version in VERSIONS if version in PYTHONS]
+MISSING = [version for version in VERSIONS if version not in PYTHONS]
+print(f"Pythons found: {', '.join(FOUND) or 'none'}; not found: {', '.join(MISSING) or 'none'}")
+for known in FOUND:
+    nox.session(tests, name=f"tests-{known}", python=PYTHONS[known], venv_backend="venv")

@@ -1,0 +1,59 @@
+"""Packaging of gluon_aff."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+
+
+def read_version() -> str:
+    """The version, read without importing the package: that needs MXNet."""
+    text = (ROOT / "gluon_aff" / "_version.py").read_text(encoding="utf-8")
+    found = re.search(r'^__version__ = "([^"]+)"$', text, re.MULTILINE)
+    if found is None:
+        raise RuntimeError('gluon_aff/_version.py has no line __version__ = "..."')
+    return found.group(1)
+
+
+setup(
+    name="gluon_aff",
+    version=read_version(),
+    description="Attentional Feature Fusion (AFF, iAFF) networks in MXNet/Gluon, with training and pretrained weights",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8") if (ROOT / "README.md").exists() else "",
+    long_description_content_type="text/markdown",
+    packages=find_packages(include=["gluon_aff", "gluon_aff.*"]),
+    package_data={"gluon_aff": ["py.typed"]},
+    # Not scripts=[...]: pip gives those a "#!" line that does not work where the path holds a space.
+    py_modules=["gluon_aff_command"],
+    entry_points={"console_scripts": ["gluon-aff = gluon_aff_command:main"]},
+    python_requires=">=3.8,<3.12",
+    install_requires=[
+        "mxnet==1.9.1",
+        "gluoncv==0.10.5.post0",
+        "numpy>=1.17,<1.24",  # MXNet 1.9.1 uses np.bool, which NumPy 1.24 removed
+        "matplotlib",
+        "pillow",
+        "tqdm",
+    ],
+    extras_require={
+        "cu112": ["mxnet-cu112==1.9.1"],
+        "demo": ["scikit-learn"],
+        "test": ["hypothesis", "pytest", "pytest-cov", "pytest-timeout", "scikit-learn"],
+        "dev": ["mypy", "nox", "ruff"],
+    },
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3 :: Only",
+        "Programming Language :: Python :: 3.8",
+        "Programming Language :: Python :: 3.9",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: Implementation :: CPython",
+        "Topic :: Scientific/Engineering :: Image Recognition",
+        "Typing :: Typed",
+    ],
+)
