@@ -1,0 +1,78 @@
+"""Layers the hosts share. Shapes are (N, C, H, W)."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, Optional
+
+from mxnet.gluon import HybridBlock, nn
+
+from gluon_aff.fusion import make_fusion
+from gluon_aff.fusion.context import Norm, sequential
+
+
+def norm_factory(norm_layer: Any, norm_kwargs: Optional[dict]) -> Norm:
+    """Bind the caller's normalisation and its arguments."""
+    return partial(norm_layer, **(norm_kwargs or {}))
+
+
+def conv1x1(channels: int, in_channels: int, stride: int = 1) -> nn.Conv2D:
+    """1x1 convolution without bias."""
+    return nn.Conv2D(channels, 1, stride, in_channels=in_channels, use_bias=False)
+
+
+def conv3x3(channels: int, in_channels: int = 0, stride: int = 1, dilation: int = 1, cardinality: int = 1) -> nn.Conv2D:
+    """3x3 convolution without bias that keeps the size at stride 1; `in_channels` 0 takes the input's."""
+    return nn.Conv2D(channels, 3, stride, dilation, dilation, cardinality, in_channels=in_channels, use_bias=False)
+
+
+def relu() -> nn.Activation:
+    """ReLU."""
+    return nn.Activation("relu")
+
+
+def deep_stem(width: int, out_width: int, stride: int, norm: Norm) -> list:
+    """3x3 (stride), BN, ReLU, 3x3, BN, ReLU, 3x3 to `out_width`."""
+    return [
+        conv3x3(width, stride=stride),
+        norm(in_channels=width),
+        relu(),
+        conv3x3(width, width),
+        norm(in_channels=width),
+        relu(),
+        conv3x3(out_width, width),
+    ]
+
+
+def average_pool(stride: int) -> nn.AvgPool2D:
+    """Average pool that rounds sizes up and leaves padding out of the mean."""
+    return nn.AvgPool2D(stride, stride, ceil_mode=True, count_include_pad=False)
+
+
+def projection(channels: int, in_channels: int, stride: int, norm: Norm, avg_down: bool) -> nn.HybridSequential:
+    """Shortcut of another width or size: average pool, 1x1, BN; or strided 1x1, BN without `avg_down`."""
+    if avg_down:
+        return sequential(average_pool(stride), conv1x1(channels, in_channels), norm(in_channels=channels))
+    return sequential(conv1x1(channels, in_channels, stride), norm(in_channels=channels))
+
+
+def stage_fusion(askc_type: str, stage: int, start_layer: int) -> str:
+    """Name of the fusion in 1-based `stage`: plain addition before `start_layer`."""
+    make_fusion(askc_type, 16, r=1)  # an unknown name is an error even where no stage uses it
+    return askc_type if stage >= start_layer else "DirectAdd"
+
+
+def initial_gamma(zero: bool) -> str:
+    """Initializer of a block's last gamma: zero makes the block start as its shortcut."""
+    return "zeros" if zero else "ones"
+
+
+class Classifier(HybridBlock):
+    """Network of `features` and a dense `output`, (N, 3, H, W) -> (N, classes)."""
+
+    features: nn.HybridSequential
+    output: nn.Dense
+
+    def hybrid_forward(self, F: Any, x: Any) -> Any:
+        """Return the logits."""
+        return self.output(self.features(x))

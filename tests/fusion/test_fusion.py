@@ -1,0 +1,147 @@
+"""Fusions against the paper's equations, evaluated in NumPy."""
+
+import mxnet as mx
+import numpy as np
+import pytest
+
+from gluon_aff import fusion
+from gluon_aff.errors import InputError
+from gluon_aff.fusion import AFF, FUSIONS, MSCAM, DirectAdd, iAFF, make_fusion
+
+CHANNELS, R = 8, 4
+
+
+def random_parameters(block, seed=0):
+    block.initialize()
+    rng = np.random.default_rng(seed)
+    for name, parameter in block._collect_params_with_prefix().items():
+        low = 0.5 if name.endswith(("gamma", "running_var")) else -1
+        parameter.set_data(mx.nd.array(rng.uniform(low, 1.5, parameter.shape)))
+    return {name: p.data().asnumpy() for name, p in block._collect_params_with_prefix().items()}
+
+
+def features(seed, size=5):
+    return np.random.default_rng(seed).normal(size=(2, CHANNELS, size, size)).astype("float32")
+
+
+def convolution(p, prefix, z):
+    return np.einsum("oc,nchw->nohw", p[f"{prefix}.weight"][:, :, 0, 0], z) + p[f"{prefix}.bias"][:, None, None]
+
+
+def batch_norm(p, prefix, z):
+    column = {k: p[f"{prefix}.{k}"][:, None, None] for k in ("gamma", "beta", "running_mean", "running_var")}
+    normal = (z - column["running_mean"]) / np.sqrt(column["running_var"] + 1e-5)
+    return normal * column["gamma"] + column["beta"]
+
+
+def local_context(p, name, z, first=0):
+    """Eq. 1: BN(PWConv2(ReLU(BN(PWConv1(Z)))))."""
+    hidden = np.maximum(batch_norm(p, f"{name}.{first + 1}", convolution(p, f"{name}.{first}", z)), 0)
+    return batch_norm(p, f"{name}.{first + 4}", convolution(p, f"{name}.{first + 3}", hidden))
+
+
+def weight(p, z, suffix=""):
+    """Eq. 2: sigmoid(L(Z) + L(GAP(Z))), the global branch with its own weights."""
+    pooled = z.mean(axis=(2, 3), keepdims=True)
+    context = local_context(p, "local_att" + suffix, z) + local_context(p, "global_att" + suffix, pooled, first=1)
+    return 1 / (1 + np.exp(-context))
+
+
+def expected_mscam(p, x):
+    return x * weight(p, x)
+
+
+def expected_aff(p, x, y):
+    w = weight(p, x + y)
+    return 2 * (x * w + y * (1 - w))
+
+
+def expected_iaff(p, x, y):
+    first = weight(p, x + y)
+    second = weight(p, x * first + y * (1 - first), "2")
+    return x * second + y * (1 - second)
+
+
+def expected_sum(p, x, y):
+    return x + y
+
+
+@pytest.mark.parametrize("hybrid", [False, True])
+@pytest.mark.parametrize(
+    ("block", "expected", "inputs"),
+    [(MSCAM, expected_mscam, 1), (AFF, expected_aff, 2), (iAFF, expected_iaff, 2), (DirectAdd, expected_sum, 2)],
+)
+def test_equation(block, expected, inputs, hybrid):
+    net = block(CHANNELS, R)
+    parameters = random_parameters(net)
+    if hybrid:
+        net.hybridize()
+    arrays = [features(seed) for seed in range(inputs)]
+    output = net(*map(mx.nd.array, arrays)).asnumpy()
+    np.testing.assert_allclose(output, expected(parameters, *arrays), rtol=1e-4, atol=1e-5)
+
+
+def test_scale_1_is_the_papers_equation_4():
+    published, paper = AFF(CHANNELS, R), AFF(CHANNELS, R, scale=1)
+    random_parameters(published)
+    random_parameters(paper)
+    x, y = mx.nd.array(features(0)), mx.nd.array(features(1))
+    np.testing.assert_allclose(published(x, y).asnumpy(), 2 * paper(x, y).asnumpy(), rtol=1e-6)
+
+
+@pytest.mark.parametrize(("block", "share"), [(AFF, 1.0), (iAFF, 0.5)])
+def test_indifferent_attention_weighs_both_equally(block, share):
+    """Attention weights of zero make w = 1/2: AFF is then x + y, iAFF (x + y) / 2 (paper_spec 1.7)."""
+    net = block(CHANNELS, R)
+    net.initialize(mx.init.Zero())
+    x, y = features(0), features(1)
+    np.testing.assert_allclose(net(mx.nd.array(x), mx.nd.array(y)).asnumpy(), share * (x + y), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("block", [AFF, iAFF])
+def test_every_parameter_gets_a_gradient(block):
+    net = block(CHANNELS, R)
+    random_parameters(net)
+    x, y = mx.nd.array(features(0)), mx.nd.array(features(1))
+    with mx.autograd.record():
+        loss = (net(x, y) * mx.nd.array(features(2))).sum()
+    loss.backward()
+    trained = {n: p for n, p in net._collect_params_with_prefix().items() if p.grad_req != "null"}
+    # A bias before a BatchNorm has no effect on the loss.
+    silent = [n for n, p in trained.items() if not p.grad().asnumpy().any() and not n.endswith("bias")]
+    assert silent == []
+
+
+@pytest.mark.parametrize("block", [AFF, iAFF])
+def test_parameter_count(block):
+    """Each branch: 2Ck + 3k + 3C trainable, k = C / r (paper_spec 1.1)."""
+    net = block(64, 4)
+    branches = 4 if block is iAFF else 2
+    trainable = sum(np.prod(p.shape) for p in net.collect_params().values() if p.grad_req != "null")
+    assert trainable == branches * (2 * 64 * 16 + 3 * 16 + 3 * 64)
+
+
+def test_names_of_paper_and_original():
+    assert fusion.ASKCFuse is FUSIONS["ASKCFuse"] is FUSIONS["AFF"] is AFF
+    assert fusion.ResGlobLocaforGlobLocaCha is FUSIONS["ResGlobLocaforGlobLocaCha"] is FUSIONS["iAFF"] is iAFF
+    assert FUSIONS["DirectAdd"] is DirectAdd
+
+
+def test_unknown_fusion_is_named_with_a_suggestion():
+    with pytest.raises(InputError, match=r"unknown fusion 'ASKC'.*did you mean ASKCFuse"):
+        make_fusion("ASKC", 8)
+
+
+def test_reduction_that_leaves_no_channel():
+    with pytest.raises(InputError, match="r=16 leaves no channel of 8"):
+        AFF(8, 16)
+
+
+def test_one_image_in_training_silences_the_global_context():
+    """BatchNorm over a single value returns beta: the warning of `train_cifar.py` rests on this."""
+    net = AFF(CHANNELS, R)
+    random_parameters(net)
+    x = mx.nd.array(features(0)[:1])
+    with mx.autograd.train_mode():
+        context = net.global_att(x).asnumpy()[0, :, 0, 0]
+    np.testing.assert_allclose(context, net.global_att[5].beta.data().asnumpy(), atol=1e-6)
