@@ -1,0 +1,257 @@
+"""Read CIFAR-10 and CIFAR-100 in their binary form, from a folder or straight from the archive, sums checked.
+
+A record is one label byte (CIFAR-10) or a coarse and a fine one (CIFAR-100), then 32 x 32 red, green and blue values.
+The SHA-1 sums are the ones Gluon checks. Data in the same layout that is not the official set (the sample sets, data of
+your own) carries a `SHA1SUMS` file as `sha1sum *.bin > SHA1SUMS` writes it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tarfile
+import textwrap
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Dict, Iterable, Mapping, Optional, Tuple
+
+import numpy as np
+
+from gluon_aff.errors import DataError, InputError
+
+CIFAR_PAGE = "https://www.cs.toronto.edu/~kriz/cifar.html"
+SUMS_FILE = "SHA1SUMS"
+
+# Red, green, blue on a 0..1 scale. They are CIFAR-10's; the original normalised CIFAR-100 with them too.
+CIFAR_MEAN = (0.4914, 0.4822, 0.4465)
+CIFAR_STD = (0.2023, 0.1994, 0.2010)
+
+_PIXEL_BYTES = 3 * 32 * 32
+_SUMS_BYTES = 1 << 16
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """A data set in memory.
+
+    Attributes:
+        images: uint8, N x 32 x 32 x 3, red, green, blue.
+        labels: int32, N, in 0..classes - 1.
+        classes: number of label values: 10, 100 (fine) or 20 (coarse).
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    classes: int
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """How a data set lies on disk: its files with their sums, and the range of each label byte of a record."""
+
+    archive: str
+    folder: str
+    train: Mapping[str, str]
+    test: Mapping[str, str]
+    label_values: Tuple[int, ...]
+    largest: int
+
+    @property
+    def record(self) -> int:
+        """Bytes of one record."""
+        return len(self.label_values) + _PIXEL_BYTES
+
+    @property
+    def files(self) -> Tuple[str, ...]:
+        """The names of all its files."""
+        return (*self.train, *self.test)
+
+
+_LAYOUTS = {
+    "cifar10": _Layout(
+        archive="cifar-10-binary.tar.gz",
+        folder="cifar-10-batches-bin",
+        train={
+            "data_batch_1.bin": "aadd24acce27caa71bf4b10992e9e7b2d74c2540",
+            "data_batch_2.bin": "c0ba65cce70568cd57b4e03e9ac8d2a5367c1795",
+            "data_batch_3.bin": "1dd00a74ab1d17a6e7d73e185b69dbf31242f295",
+            "data_batch_4.bin": "aab85764eb3584312d3c7f65fd2fd016e36a258e",
+            "data_batch_5.bin": "26e2849e66a845b7f1e4614ae70f4889ae604628",
+        },
+        test={"test_batch.bin": "67eb016db431130d61cd03c7ad570b013799c88c"},
+        label_values=(10,),
+        largest=10_000 * (1 + _PIXEL_BYTES),
+    ),
+    "cifar100": _Layout(
+        archive="cifar-100-binary.tar.gz",
+        folder="cifar-100-binary",
+        train={"train.bin": "e207cd2e05b73b1393c74c7f5e7bea451d63e08e"},
+        test={"test.bin": "8fb6623e830365ff53cf14adec797474f5478006"},
+        label_values=(20, 100),
+        largest=50_000 * (2 + _PIXEL_BYTES),
+    ),
+}
+
+
+def load_cifar(dataset: str, train: bool, fine_label: bool = False, data_dir: Optional[str] = None) -> LabelledImages:
+    """Load one half of CIFAR-10 or CIFAR-100.
+
+    Args:
+        dataset: 'cifar10' or 'cifar100'.
+        train: the training images, otherwise the test images.
+        fine_label: CIFAR-100's 100 classes instead of its 20 superclasses, which are Gluon's default and so were the
+            original's. CIFAR-10 has one label set only.
+        data_dir: the official archive, the unpacked folder, or a folder that holds either. None is Gluon's own folder,
+            `$MXNET_HOME/datasets/{dataset}`, to which Gluon downloads the archive if it is not there.
+
+    Raises:
+        InputError: no such data set.
+        DataError: the files are missing, damaged, or neither official nor listed in a `SHA1SUMS` file beside them.
+    """
+    if dataset not in _LAYOUTS:
+        raise InputError(f"unknown data set '{dataset}': --dataset is one of {', '.join(_LAYOUTS)}")
+    layout = _LAYOUTS[dataset]
+    where = _gluon_data(dataset, layout) if data_dir is None else _given_data(layout, data_dir)
+    official = layout.train if train else layout.test
+    wanted = (*official, SUMS_FILE)
+    found = _read_archive(layout, where, wanted) if where.is_file() else _read_folder(where, wanted)
+    own = _own_sums(where, found.pop(SUMS_FILE, None))
+    for name, expected in official.items():
+        _check_file(layout, where, name, found.get(name), own.get(name, expected))
+    return _decode(layout, where, [found[name] for name in official], fine_label)
+
+
+def _find(layout: _Layout, path: Path) -> Optional[Path]:
+    """The archive or the folder with the .bin files that `path` means, if there is one."""
+    if path.is_file():
+        return path
+    for folder in (path, path / layout.folder):
+        if any((folder / name).is_file() for name in layout.files):
+            return folder
+    archive = path / layout.archive
+    return archive if archive.is_file() else None
+
+
+def _given_data(layout: _Layout, data_dir: str) -> Path:
+    path = Path(data_dir).expanduser()
+    where = _find(layout, path)
+    if where is None:
+        raise DataError(
+            f"{path}: found neither {layout.archive} nor {layout.files[0]}, here or in {layout.folder}/: "
+            f"get the archive from {CIFAR_PAGE} and name its place with --data-dir"
+        )
+    return where
+
+
+def _gluon_data(dataset: str, layout: _Layout) -> Path:
+    """Gluon's own copy of the data set, downloaded by Gluon where it is missing."""
+    from mxnet.base import data_dir
+
+    root = Path(data_dir()).expanduser() / "datasets" / dataset
+    return _find(layout, root) or _downloaded(dataset, layout, root)
+
+
+def _downloaded(dataset: str, layout: _Layout, root: Path) -> Path:
+    from mxnet.gluon.data import vision
+
+    gluon_class = {"cifar10": vision.CIFAR10, "cifar100": vision.CIFAR100}[dataset]
+    try:
+        gluon_class(root=str(root))
+    # Whatever Gluon's downloader raises, from sockets to a warning class, the remedy is the same.
+    except Exception as error:
+        reason = textwrap.shorten(f"{type(error).__name__}: {error}", 120, placeholder="...")
+        raise DataError(
+            f"MXNet could not download {layout.archive} to {root} ({reason}): "
+            f"get it from {CIFAR_PAGE} and name its place with --data-dir"
+        ) from error
+    return root
+
+
+def _read_folder(folder: Path, names: Iterable[str]) -> Dict[str, np.ndarray]:
+    """The bytes of those files that exist."""
+    present = [folder / name for name in names if (folder / name).is_file()]
+    try:
+        return {path.name: np.fromfile(path, dtype=np.uint8) for path in present}
+    except OSError as error:
+        raise DataError(
+            f"{folder} cannot be read ({error}): make its files readable or name another --data-dir"
+        ) from error
+
+
+def _read_archive(layout: _Layout, archive: Path, names: Iterable[str]) -> Dict[str, np.ndarray]:
+    """The bytes of those members that exist, read in memory: nothing of the archive is written to disk.
+
+    A member counts under its exact official name (`cifar-100-binary/train.bin`) or without the folder, as Gluon's copy
+    of the archive has it; every other member is passed over.
+    """
+    member_names = {
+        prefix + name: name for name in names for prefix in (f"{layout.folder}/", f"./{layout.folder}/", "", "./")
+    }
+    found = {}
+    try:
+        with tarfile.open(archive, "r:gz") as tar:
+            for member in tar:
+                name = member_names.get(member.name)
+                if name is not None:
+                    found[name] = _read_member(layout, archive, tar, member)
+    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+        raise DataError(
+            f"{archive} is not a whole .tar.gz archive ({error}): get {layout.archive} from {CIFAR_PAGE}"
+        ) from error
+    return found
+
+
+def _read_member(layout: _Layout, archive: Path, tar: tarfile.TarFile, member: tarfile.TarInfo) -> np.ndarray:
+    largest = _SUMS_BYTES if member.name.endswith(SUMS_FILE) else layout.largest
+    stream = tar.extractfile(member) if member.isreg() and member.size <= largest else None
+    if stream is None:
+        raise DataError(
+            f"{archive}: {member.name} is not a plain file of at most {largest:,} bytes: "
+            f"get {layout.archive} from {CIFAR_PAGE}"
+        )
+    return np.frombuffer(stream.read(), dtype=np.uint8)
+
+
+def _own_sums(where: Path, listing: Optional[np.ndarray]) -> Dict[str, str]:
+    """File name to SHA-1 sum, from a `SHA1SUMS` listing: the sum, a space, a space or `*`, the name."""
+    if listing is None:
+        return {}
+    lines = listing.tobytes().decode(errors="replace").splitlines()
+    return {line[42:]: line[:40].lower() for line in lines if line[40:42] in ("  ", " *")}
+
+
+def _check_file(layout: _Layout, where: Path, name: str, data: Optional[np.ndarray], expected: str) -> None:
+    """Refuse a file that is missing, cut short, or not the one its sum speaks of."""
+    if data is None:
+        raise DataError(f"{where}: {name} is missing: get {layout.archive} from {CIFAR_PAGE}")
+    if data.size == 0 or data.size % layout.record:
+        raise DataError(
+            f"{where}: {name} has {data.size:,} bytes, which is not a whole number of {layout.record:,}-byte images: "
+            f"get {layout.archive} again from {CIFAR_PAGE}"
+        )
+    found = hashlib.sha1(data.data).hexdigest()
+    if found != expected:
+        raise DataError(
+            f"{where}: {name} has SHA-1 {found}, expected {expected}: get {layout.archive} again from {CIFAR_PAGE}, "
+            f"or, if the data is your own, run 'sha1sum *.bin > {SUMS_FILE}' beside it"
+        )
+
+
+def _decode(layout: _Layout, where: Path, files: Iterable[np.ndarray], fine_label: bool) -> LabelledImages:
+    records = np.concatenate([data.reshape(-1, layout.record) for data in files])
+    labels, pixels = np.split(records, [len(layout.label_values)], axis=1)
+    for value, values in zip(labels.max(axis=0), layout.label_values):
+        if value >= values:
+            raise DataError(
+                f"{where}: a label byte is {value}, but labels stop at {values - 1} there: "
+                f"this is not {layout.archive} in binary form; get it from {CIFAR_PAGE}"
+            )
+    column = len(layout.label_values) - 1 if fine_label else 0
+    return LabelledImages(
+        images=np.ascontiguousarray(pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)),
+        labels=labels[:, column].astype(np.int32),
+        classes=layout.label_values[column],
+    )

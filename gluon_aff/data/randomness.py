@@ -1,0 +1,37 @@
+"""Random streams that depend on the seed, the epoch and the purpose only.
+
+A run that is resumed, or that uses another number of workers, draws the same numbers, because no stream outlives its
+epoch and none is shared between purposes.
+"""
+
+from __future__ import annotations
+
+import enum
+
+import numpy as np
+
+from gluon_aff.errors import InputError
+
+
+class Purpose(enum.IntEnum):
+    """What a stream is for; the values are part of every published seed, so they never change."""
+
+    SHUFFLE = 0
+    AUGMENTATION = 1
+    MIXUP = 2
+
+
+def stream(seed: int, epoch: int, purpose: Purpose) -> np.random.Generator:
+    """The generator for one purpose in one epoch.
+
+    Args:
+        seed: the run's seed, 0 or more.
+        epoch: the epoch's number, 0 or more.
+        purpose: keeps the shuffle, the augmentation and mixup independent of each other.
+
+    Raises:
+        InputError: the seed is negative.
+    """
+    if seed < 0:
+        raise InputError(f"the seed is {seed}, but it has to be 0 or more: change --seed")
+    return np.random.Generator(np.random.PCG64((seed, epoch, int(purpose))))

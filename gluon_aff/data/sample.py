@@ -1,0 +1,238 @@
+"""Two small data sets in CIFAR's binary layouts, made on the spot: a run from end to end needs no download.
+
+`write_digits` re-packs scikit-learn's handwritten digits (real pictures) as CIFAR-10, `write_shapes` draws coloured
+shapes as CIFAR-100. `load_cifar` reads both like the official sets; the `SHA1SUMS` file says that they are not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from pathlib import Path
+from typing import Dict, Iterable, List, NamedTuple, Tuple
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from gluon_aff.data.cifar import SUMS_FILE
+from gluon_aff.errors import DataError, InputError
+
+DIGIT_SIZE = 24
+TEST_SHARE = 6  # every sixth image of a class
+# Red, green, blue in 0..255.
+COLOURS = {
+    "red": (228, 40, 40),
+    "yellow": (240, 220, 40),
+    "green": (40, 180, 70),
+    "blue": (60, 100, 240),
+    "violet": (200, 70, 220),
+}
+# Shapes are drawn this much larger and scaled down, for smooth edges.
+CANVAS = 128
+
+
+class Mark(NamedTuple):
+    """One stroke of a shape: an ellipse (left, top, right, bottom) or a polygon, in 0..16 units, painted or cut out."""
+
+    points: Tuple[float, ...]
+    ellipse: bool = False
+    cut: bool = False
+
+
+def _disc(left: float, top: float, right: float, bottom: float, cut: bool = False) -> Mark:
+    return Mark((left, top, right, bottom), ellipse=True, cut=cut)
+
+
+def _box(left: float, top: float, right: float, bottom: float, cut: bool = False) -> Mark:
+    return Mark((left, top, right, top, right, bottom, left, bottom), cut=cut)
+
+
+def _polygon(*points: float) -> Mark:
+    return Mark(points)
+
+
+SHAPES: Dict[str, Tuple[Mark, ...]] = {
+    "disc": (_disc(0, 0, 16, 16),),
+    "ring": (_disc(0, 0, 16, 16), _disc(4, 4, 12, 12, cut=True)),
+    "square": (_box(1, 1, 15, 15),),
+    "frame": (_box(1, 1, 15, 15), _box(4.5, 4.5, 11.5, 11.5, cut=True)),
+    "triangle": (_polygon(8, 0, 16, 15, 0, 15),),
+    "diamond": (_polygon(8, 0, 14, 8, 8, 16, 2, 8),),
+    "plus": (_box(6, 0, 10, 16), _box(0, 6, 16, 10)),
+    "saltire": (_polygon(0, 3, 3, 0, 16, 13, 13, 16), _polygon(13, 0, 16, 3, 3, 16, 0, 13)),
+    "bars": (_box(0, 0, 16, 3.2), _box(0, 6.4, 16, 9.6), _box(0, 12.8, 16, 16)),
+    "stripes": (_box(0, 0, 3.2, 16), _box(6.4, 0, 9.6, 16), _box(12.8, 0, 16, 16)),
+    "star": (_polygon(8, 0, 10, 6, 16, 6, 11, 10, 13, 16, 8, 12, 3, 16, 5, 10, 0, 6, 6, 6),),
+    "crescent": (_disc(0, 0, 16, 16), _disc(5, 1, 17, 13, cut=True)),
+    "bowl": (_disc(0, -5, 16, 13), _box(-1, -6, 17, 4, cut=True)),
+    "heart": (_disc(0, 1, 8.5, 9), _disc(7.5, 1, 16, 9), _polygon(0.6, 6.5, 15.4, 6.5, 8, 16)),
+    "arrow": (_polygon(8, 0, 15, 8, 1, 8), _box(6, 8, 10, 16)),
+    "chequer": (_box(0, 0, 8, 8), _box(8, 8, 16, 16)),
+    "hourglass": (_polygon(0, 0, 16, 0, 8, 8), _polygon(8, 8, 16, 16, 0, 16)),
+    "dots": (_disc(0, 0, 6, 6), _disc(10, 0, 16, 6), _disc(0, 10, 6, 16), _disc(10, 10, 16, 16)),
+    "tee": (_box(0, 0, 16, 4), _box(6, 4, 10, 16)),
+    "staircase": (_box(0, 11, 16, 16), _box(5.3, 5.5, 16, 11), _box(10.7, 0, 16, 5.5)),
+}
+
+
+def write_digits(folder: str) -> None:
+    """Write scikit-learn's 1,797 handwritten digits in CIFAR-10's layout: 1,501 to train, 296 to test.
+
+    Each 8 x 8 picture is enlarged to 24 x 24 in the middle of a black 32 x 32 image, so that crops and shifts leave its
+    strokes whole.
+
+    Args:
+        folder: where to; it is made. The same set already there is left as it is.
+
+    Raises:
+        DataError: the folder holds something else.
+        InputError: scikit-learn is missing.
+    """
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError:
+        raise InputError("the digits come with scikit-learn, which is missing: pip install scikit-learn") from None
+    digits = load_digits()
+    labels = digits.target.astype(np.uint8)[:, np.newaxis]
+    records = np.hstack([labels, _to_planes(_enlarged(digits.images))])
+    test = _rank_in_class(digits.target) % TEST_SHARE == TEST_SHARE - 1
+    files = {
+        f"data_batch_{number}.bin": batch.tobytes()
+        for number, batch in enumerate(np.array_split(records[~test], 5), start=1)
+    }
+    files["test_batch.bin"] = records[test].tobytes()
+    files["batches.meta.txt"] = _lines(str(digit) for digit in range(10))
+    _write_set(Path(folder).expanduser(), files)
+
+
+def write_shapes(folder: str, train_images: int = 5000, test_images: int = 1000, seed: int = 0) -> None:
+    """Write drawn shapes in CIFAR-100's layout: 20 shapes (coarse labels), each in 5 colours (fine labels).
+
+    The fine label is 5 * coarse + colour; size, place and background vary. All kinds are equally frequent.
+
+    Args:
+        folder: where to; it is made. The same set already there is left as it is.
+        train_images: how many, a multiple of 100.
+        test_images: how many, a multiple of 100.
+        seed: 0 or more.
+
+    Raises:
+        DataError: the folder holds something else.
+        InputError: a number that does not fit.
+    """
+    if seed < 0:
+        raise InputError(f"the seed is {seed}, but it has to be 0 or more")
+    files = {
+        name: _draw_records(images, np.random.Generator(np.random.PCG64((seed, half)))).tobytes()
+        for half, (name, images) in enumerate({"train.bin": train_images, "test.bin": test_images}.items())
+    }
+    files["coarse_label_names.txt"] = _lines(SHAPES)
+    files["fine_label_names.txt"] = _lines(f"{colour}_{shape}" for shape in SHAPES for colour in COLOURS)
+    _write_set(Path(folder).expanduser(), files)
+
+
+def _enlarged(digits: np.ndarray) -> np.ndarray:
+    """Digits N x 8 x 8 in 0..16 to uint8, N x 32 x 32 x 3, in 0..255."""
+    grey = np.rint(digits * (255 / 16)).astype(np.uint8)
+    size = (DIGIT_SIZE, DIGIT_SIZE)
+    large = np.stack([np.asarray(Image.fromarray(digit).resize(size, Image.Resampling.BICUBIC)) for digit in grey])
+    margin = (32 - DIGIT_SIZE) // 2
+    canvas = np.pad(large, ((0, 0), (margin, margin), (margin, margin)))
+    return np.repeat(canvas[..., np.newaxis], 3, axis=-1)
+
+
+def _rank_in_class(labels: np.ndarray) -> np.ndarray:
+    """How many earlier samples have the same label, for each sample."""
+    return (np.cumsum(labels[:, np.newaxis] == np.arange(labels.max() + 1), axis=0) - 1)[np.arange(len(labels)), labels]
+
+
+def _draw_records(images: int, random: np.random.Generator) -> np.ndarray:
+    """CIFAR-100 records, uint8, N x 3074, in random order."""
+    kinds = len(SHAPES) * len(COLOURS)
+    if images < kinds or images % kinds:
+        raise InputError(f"{images} images do not make {kinds} equally frequent kinds: use a multiple of {kinds}")
+    fine = random.permutation(np.arange(images) % kinds)
+    coarse, colour = np.divmod(fine, len(COLOURS))
+    masks = [_mask(marks) for marks in SHAPES.values()]
+    size = random.integers(16, 25, size=images)
+    place = (random.random((images, 2)) * (33 - size[:, np.newaxis])).astype(int)
+    cover = np.stack([_placed(masks[kind], *spot) for kind, *spot in zip(coarse, size.tolist(), place.tolist())])
+    painted = _painted(cover, np.array(list(COLOURS.values()))[colour], random)
+    return np.hstack(
+        [coarse[:, np.newaxis].astype(np.uint8), fine[:, np.newaxis].astype(np.uint8), _to_planes(painted)]
+    )
+
+
+def _mask(marks: Tuple[Mark, ...]) -> Image.Image:
+    """A shape in white on black, CANVAS pixels wide and high."""
+    image = Image.new("L", (CANVAS, CANVAS))
+    draw = ImageDraw.Draw(image)
+    for mark in marks:
+        points = [coordinate * CANVAS / 16 for coordinate in mark.points]
+        (draw.ellipse if mark.ellipse else draw.polygon)(points, fill=0 if mark.cut else 255)
+    return image
+
+
+def _placed(mask: Image.Image, size: int, place: List[int]) -> np.ndarray:
+    """The shape scaled to `size` pixels with its top left corner at `place` (row, column): uint8, 32 x 32."""
+    canvas = np.zeros((32, 32), np.uint8)
+    row, column = place
+    canvas[row : row + size, column : column + size] = mask.resize((size, size), Image.Resampling.BOX)
+    return canvas
+
+
+def _painted(cover: np.ndarray, colours: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Shapes (uint8, N x 32 x 32) in their colours (N x 3) on noisy grey slopes: uint8, N x 32 x 32 x 3."""
+    grey, down, right = random.uniform([[30], [-30], [-30]], [[90], [30], [30]], size=(3, len(cover)))
+    ramp = np.linspace(-0.5, 0.5, 32)
+    slope = grey[:, np.newaxis, np.newaxis] + down[:, np.newaxis, np.newaxis] * ramp[:, np.newaxis]
+    background = slope + right[:, np.newaxis, np.newaxis] * ramp
+    share = cover / 255
+    brightness = random.uniform(0.8, 1.0, size=(len(cover), 1))
+    paint = share[..., np.newaxis] * (colours * brightness)[:, np.newaxis, np.newaxis]
+    clean = paint + ((1 - share) * background)[..., np.newaxis]
+    noisy = clean + random.normal(0, 4, size=clean.shape)
+    return np.clip(np.rint(noisy), 0, 255).astype(np.uint8)
+
+
+def _to_planes(images: np.ndarray) -> np.ndarray:
+    """Images N x 32 x 32 x 3 as CIFAR stores them: N x 3072, all red values first."""
+    return images.transpose(0, 3, 1, 2).reshape(len(images), -1)
+
+
+def _lines(names: Iterable[str]) -> bytes:
+    return "".join(f"{name}\n" for name in names).encode()
+
+
+def _write_set(folder: Path, files: Dict[str, bytes]) -> None:
+    """Write the files and their `SHA1SUMS` so that the folder appears with all of them or not at all."""
+    sums = (f"{hashlib.sha1(data).hexdigest()}  {name}" for name, data in files.items() if name.endswith(".bin"))
+    files = {**files, SUMS_FILE: _lines(sums)}
+    if folder.exists() and not _is_empty(folder):
+        if not _holds(folder, files):
+            raise DataError(f"{folder} exists and holds something else: remove it or choose another folder")
+        return
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as unfinished:
+            _write_files(Path(unfinished) / folder.name, files).rename(folder)
+    except OSError as error:
+        raise DataError(f"{folder} cannot be written ({error.strerror}): choose another folder") from error
+
+
+def _write_files(folder: Path, files: Dict[str, bytes]) -> Path:
+    folder.mkdir()
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+    return folder
+
+
+def _is_empty(folder: Path) -> bool:
+    return folder.is_dir() and not any(folder.iterdir())
+
+
+def _holds(folder: Path, files: Dict[str, bytes]) -> bool:
+    """The folder has exactly these files."""
+    if not folder.is_dir() or {entry.name for entry in folder.iterdir()} != set(files):
+        return False
+    return all((folder / name).read_bytes() == data for name, data in files.items())

@@ -1,0 +1,279 @@
+import hashlib
+import io
+import tarfile
+
+import numpy as np
+import pytest
+
+from gluon_aff.data.cifar import load_cifar
+from gluon_aff.errors import DataError, InputError
+
+RNG = np.random.default_rng(5)
+CIFAR100_RECORDS = np.hstack(
+    [
+        RNG.integers(0, 20, (7, 1), dtype=np.uint8),
+        RNG.integers(0, 100, (7, 1), dtype=np.uint8),
+        RNG.integers(0, 256, (7, 3072), dtype=np.uint8),
+    ]
+)
+
+
+def sums(files):
+    return "".join(f"{hashlib.sha1(data).hexdigest()}  {name}\n" for name, data in files.items()).encode()
+
+
+@pytest.fixture
+def files():
+    content = {"train.bin": CIFAR100_RECORDS[:5].tobytes(), "test.bin": CIFAR100_RECORDS[5:].tobytes()}
+    return {**content, "SHA1SUMS": sums(content)}
+
+
+def write_folder(folder, files):
+    folder.mkdir(parents=True)
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+    return folder
+
+
+def write_archive(path, members):
+    with tarfile.open(path, "w:gz") as tar:
+        for name, data in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    return path
+
+
+def one_line(error):
+    message = str(error.value)
+    assert "\n" not in message
+    return message
+
+
+def test_images_and_both_label_sets(tmp_path, files):
+    folder = write_folder(tmp_path / "own", files)
+    coarse = load_cifar("cifar100", True, data_dir=str(folder))
+    fine = load_cifar("cifar100", True, fine_label=True, data_dir=str(folder))
+    assert (len(coarse), coarse.classes, fine.classes) == (5, 20, 100)
+    assert coarse.labels.dtype == np.int32
+    assert coarse.images.dtype == np.uint8
+    assert coarse.images.shape == (5, 32, 32, 3)
+    assert coarse.images.flags.c_contiguous
+    np.testing.assert_array_equal(coarse.labels, CIFAR100_RECORDS[:5, 0])
+    np.testing.assert_array_equal(fine.labels, CIFAR100_RECORDS[:5, 1])
+    # Value 2 + 1024 * c + 32 * y + x of a record is the pixel at row y, column x, channel c.
+    assert coarse.images[3, 7, 30, 1] == CIFAR100_RECORDS[3, 2 + 1024 + 32 * 7 + 30]
+    np.testing.assert_array_equal(load_cifar("cifar100", False, data_dir=str(folder)).labels, CIFAR100_RECORDS[5:, 0])
+
+
+def test_fine_label_has_no_effect_on_cifar10(digits_dir):
+    plain = load_cifar("cifar10", True, data_dir=str(digits_dir))
+    fine = load_cifar("cifar10", True, fine_label=True, data_dir=str(digits_dir))
+    assert plain.classes == fine.classes == 10
+    np.testing.assert_array_equal(plain.labels, fine.labels)
+
+
+def gluon_reading(gluon_class, folder, names, **attributes):
+    """Gluon's own record reader on our files, past its check of the official sums."""
+    reader = object.__new__(gluon_class)
+    vars(reader).update(attributes)
+    parts = [reader._read_batch(str(folder / name)) for name in names]
+    return [np.concatenate(part) for part in zip(*parts)]
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_cifar10_is_what_gluon_reads(digits_dir, train):
+    from mxnet.gluon.data.vision import CIFAR10
+
+    names = [f"data_batch_{i}.bin" for i in range(1, 6)] if train else ["test_batch.bin"]
+    images, labels = gluon_reading(CIFAR10, digits_dir, names)
+    ours = load_cifar("cifar10", train, data_dir=str(digits_dir))
+    np.testing.assert_array_equal(ours.images, images)
+    np.testing.assert_array_equal(ours.labels, labels)
+
+
+@pytest.mark.parametrize("fine", [False, True])
+def test_cifar100_is_what_gluon_reads(shapes_dir, fine):
+    from mxnet.gluon.data.vision import CIFAR100
+
+    images, labels = gluon_reading(CIFAR100, shapes_dir, ["test.bin"], _fine_label=fine)
+    ours = load_cifar("cifar100", False, fine, data_dir=str(shapes_dir))
+    np.testing.assert_array_equal(ours.images, images)
+    np.testing.assert_array_equal(ours.labels, labels)
+
+
+def test_official_sums_and_files_are_gluons(tmp_path):
+    from mxnet.gluon.data import vision
+
+    from gluon_aff.data import cifar
+
+    for name, gluon_class in (("cifar10", vision.CIFAR10), ("cifar100", vision.CIFAR100)):
+        recorded = {}
+
+        class Reader(gluon_class):
+            def _get_data(self, recorded=recorded):
+                recorded.update(train=dict(self._train_data), test=dict(self._test_data), archive=self._archive_file[0])
+
+        Reader(root=str(tmp_path))
+        layout = cifar._LAYOUTS[name]
+        assert recorded == {"train": layout.train, "test": layout.test, "archive": layout.archive}
+
+
+@pytest.mark.parametrize("prefix", ["cifar-100-binary/", "./cifar-100-binary/", ""])
+@pytest.mark.parametrize("place", ["file", "folder"])
+def test_archive(tmp_path, files, prefix, place):
+    path = write_archive(tmp_path / "cifar-100-binary.tar.gz", {prefix + name: data for name, data in files.items()})
+    data = load_cifar("cifar100", True, data_dir=str(path if place == "file" else tmp_path))
+    np.testing.assert_array_equal(data.labels, CIFAR100_RECORDS[:5, 0])
+    assert [entry.name for entry in tmp_path.iterdir()] == ["cifar-100-binary.tar.gz"]
+
+
+def test_folder_that_holds_the_unpacked_folder(tmp_path, files):
+    write_folder(tmp_path / "cifar-100-binary", files)
+    assert len(load_cifar("cifar100", False, data_dir=str(tmp_path))) == 2
+
+
+def test_gluons_folder_is_the_default(tmp_path, files, monkeypatch):
+    monkeypatch.setenv("MXNET_HOME", str(tmp_path))
+    write_folder(tmp_path / "datasets" / "cifar100", files)
+    assert len(load_cifar("cifar100", True)) == 5
+
+
+def test_gluons_download_is_used_and_its_failure_explained(tmp_path, files, monkeypatch):
+    from mxnet.gluon.data import vision
+
+    def downloads(root):
+        write_folder(tmp_path / "datasets" / "cifar100", files)
+        assert root == str(tmp_path / "datasets" / "cifar100")
+
+    def fails(root):
+        raise OSError("no route\nto host")
+
+    monkeypatch.setenv("MXNET_HOME", str(tmp_path))
+    monkeypatch.setattr(vision, "CIFAR100", fails)
+    with pytest.raises(DataError) as error:
+        load_cifar("cifar100", True)
+    for part in ("cifar-100-binary.tar.gz", "no route", "www.cs.toronto.edu/~kriz/cifar.html", "--data-dir"):
+        assert part in one_line(error)
+    monkeypatch.setattr(vision, "CIFAR100", downloads)
+    assert len(load_cifar("cifar100", True)) == 5
+
+
+def test_other_ways_to_write_a_sum(tmp_path, files):
+    digest = hashlib.sha1(files["train.bin"]).hexdigest().upper()
+    files["SHA1SUMS"] = f"# my data\n{digest} *train.bin\r\n".encode()
+    assert len(load_cifar("cifar100", True, data_dir=str(write_folder(tmp_path / "own", files)))) == 5
+
+
+def broken(files, **changes):
+    """The files with some replaced (sums made anew) or, for None, removed."""
+    content = {name: data for name, data in files.items() if name != "SHA1SUMS"}
+    for key, data in changes.items():
+        content[key + ".bin"] = data
+    content = {name: data for name, data in content.items() if data is not None}
+    return {**content, "SHA1SUMS": sums(content)}
+
+
+def bad_label(column, value):
+    records = CIFAR100_RECORDS[:5].copy()
+    records[2, column] = value
+    return records.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"train": None}, ["train.bin is missing", "cifar.html"]),
+        ({"train": b""}, ["train.bin has 0 bytes"]),
+        ({"train": CIFAR100_RECORDS[:5].tobytes()[:-1]}, ["train.bin has 15,369 bytes", "3,074-byte"]),
+        ({"train": bad_label(0, 20)}, ["label byte is 20", "not cifar-100-binary.tar.gz"]),
+        ({"train": bad_label(1, 100)}, ["label byte is 100", "stop at 99"]),
+    ],
+)
+@pytest.mark.parametrize("packed", [False, True])
+def test_damaged_files(tmp_path, files, change, words, packed):
+    content = broken(files, **change)
+    if packed:
+        path = write_archive(tmp_path / "own.tar.gz", {f"cifar-100-binary/{name}": content[name] for name in content})
+    else:
+        path = write_folder(tmp_path / "own", content)
+    with pytest.raises(DataError) as error:
+        load_cifar("cifar100", True, data_dir=str(path))
+    for word in [*words, str(path)]:
+        assert word in one_line(error)
+
+
+@pytest.mark.parametrize("listing", ["missing", "other sum", "other file"])
+def test_wrong_sum(tmp_path, files, listing):
+    expected = "e207cd2e05b73b1393c74c7f5e7bea451d63e08e"
+    if listing == "missing":
+        del files["SHA1SUMS"]
+    elif listing == "other sum":
+        expected = "0" * 40
+        files["SHA1SUMS"] = f"{expected}  train.bin\n".encode()
+    else:
+        files["SHA1SUMS"] = sums({"test.bin": files["test.bin"]})
+    folder = write_folder(tmp_path / "own", files)
+    with pytest.raises(DataError) as error:
+        load_cifar("cifar100", True, data_dir=str(folder))
+    found = hashlib.sha1(files["train.bin"]).hexdigest()
+    for part in (str(folder), "train.bin", found, expected, "sha1sum *.bin > SHA1SUMS"):
+        assert part in one_line(error)
+
+
+def test_nothing_there(tmp_path):
+    for place in (tmp_path, tmp_path / "absent"):
+        with pytest.raises(DataError, match=r"cifar-10-binary\.tar\.gz.*data_batch_1\.bin.*--data-dir"):
+            load_cifar("cifar10", True, data_dir=str(place))
+
+
+@pytest.mark.parametrize("content", [b"no archive", b"\x1f\x8b\x08\x00 damaged", b""])
+def test_not_an_archive(tmp_path, content):
+    path = tmp_path / "cifar-100-binary.tar.gz"
+    path.write_bytes(content)
+    with pytest.raises(DataError) as error:
+        load_cifar("cifar100", True, data_dir=str(path))
+    assert str(path) in one_line(error)
+
+
+@pytest.mark.parametrize("keep", [0.2, 0.5, 0.9])
+def test_archive_cut_short(tmp_path, files, keep):
+    path = write_archive(tmp_path / "cifar-100-binary.tar.gz", files)
+    path.write_bytes(path.read_bytes()[: int(keep * path.stat().st_size)])
+    with pytest.raises(DataError) as error:
+        load_cifar("cifar100", True, data_dir=str(path))
+    assert str(path) in one_line(error)
+
+
+@pytest.mark.parametrize("name", ["../train.bin", "/train.bin", "other/train.bin", "cifar-100-binary/../train.bin"])
+def test_members_under_other_names_are_passed_over(tmp_path, files, name):
+    path = write_archive(tmp_path / "own.tar.gz", {name: files["train.bin"]})
+    with pytest.raises(DataError, match=r"train\.bin is missing"):
+        load_cifar("cifar100", True, data_dir=str(path))
+    assert [entry.name for entry in tmp_path.iterdir()] == ["own.tar.gz"]
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE])
+def test_links_and_other_special_members_are_refused(tmp_path, kind):
+    path = tmp_path / "own.tar.gz"
+    member = tarfile.TarInfo("cifar-100-binary/train.bin")
+    member.type, member.linkname = kind, "/etc/hostname"
+    with tarfile.open(path, "w:gz") as tar:
+        tar.addfile(member)
+    with pytest.raises(DataError, match=r"train\.bin is not a plain file"):
+        load_cifar("cifar100", True, data_dir=str(path))
+
+
+def test_oversized_member_is_refused_unread(tmp_path):
+    member = tarfile.TarInfo("train.bin")
+    member.size = 1 << 40
+    path = write_archive(tmp_path / "own.tar.gz", {})
+    with tarfile.open(path, "w:gz") as tar:
+        tar.fileobj.write(member.tobuf())
+    with pytest.raises(DataError, match="at most 153,700,000 bytes"):
+        load_cifar("cifar100", True, data_dir=str(path))
+
+
+def test_unknown_data_set():
+    with pytest.raises(InputError, match="cifar10, cifar100"):
+        load_cifar("cifar", True)
