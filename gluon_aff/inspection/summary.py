@@ -1,0 +1,108 @@
+"""Layers, parameters and multiply-adds of a network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Iterator, List, Tuple
+
+import mxnet as mx
+import numpy as np
+from mxnet.gluon import HybridBlock, nn
+
+
+@dataclass(frozen=True)
+class LayerCount:
+    """One layer at batch 1.
+
+    `trainable` and `fixed` count parameters (fixed: running statistics and others without gradient);
+    `multiply_adds` those of convolutions and dense layers, biases, normalisation and products of maps left out;
+    `original_count` what the original's summary adds up as FLOPs for it.
+    """
+
+    name: str
+    kind: str
+    output_shape: Tuple[int, ...]
+    trainable: int
+    fixed: int
+    multiply_adds: int
+    original_count: int
+
+
+def count_layers(net: HybridBlock, input_size: int) -> List[LayerCount]:
+    """Run one (1, 3, input_size, input_size) image through `net` (initialised, not hybridized) and count."""
+    counts: List[LayerCount] = []
+    handles = [
+        layer.register_forward_hook(_recorder(name, counts))
+        for name, layer in _layers(net, "")
+        if isinstance(layer, (nn.Conv2D, nn.Dense)) or layer._reg_params
+    ]
+    net(mx.nd.zeros((1, 3, input_size, input_size)))
+    for handle in handles:
+        handle.detach()
+    return counts
+
+
+def format_counts(counts: List[LayerCount], as_original: bool) -> str:
+    """Table of `counts` with totals; `as_original` shows the original's FLOPs instead of multiply-adds."""
+    title = "FLOPs as original" if as_original else "multiply-adds"
+    width = max(len(c.name) for c in counts)
+    lines = [f"{'layer':<{width}}  {'kind':<10} {'output':<18} {'parameters':>12} {title:>18}"]
+    lines += [
+        f"{c.name:<{width}}  {c.kind:<10} {'x'.join(map(str, c.output_shape)):<18} {c.trainable + c.fixed:>12,} "
+        f"{_operations(c, as_original):>18,}"
+        for c in counts
+    ]
+    trainable, fixed = sum(c.trainable for c in counts), sum(c.fixed for c in counts)
+    total = sum(_operations(c, as_original) for c in counts)
+    return "\n".join(
+        [
+            *lines,
+            f"trainable parameters: {trainable:,}",
+            f"with running statistics and fixed scales: {trainable + fixed:,}",
+            f"{title} at batch 1: {total:,}",
+        ]
+    )
+
+
+def _operations(count: LayerCount, as_original: bool) -> int:
+    return count.original_count if as_original else count.multiply_adds
+
+
+def _layers(block: HybridBlock, prefix: str) -> Iterator[Tuple[str, HybridBlock]]:
+    for name, child in block._children.items():
+        yield prefix + name, child
+        yield from _layers(child, f"{prefix}{name}.")
+
+
+def _recorder(name: str, counts: List[LayerCount]) -> Any:
+    def record(layer: HybridBlock, inputs: Any, output: mx.nd.NDArray) -> None:
+        sizes = [(int(np.prod(p.shape)), p.grad_req != "null") for p in layer._reg_params.values()]
+        counts.append(
+            LayerCount(
+                name,
+                type(layer).__name__,
+                output.shape,
+                sum(size for size, trains in sizes if trains),
+                sum(size for size, trains in sizes if not trains),
+                *_count_operations(layer, output.shape),
+            )
+        )
+
+    return record
+
+
+def _count_operations(layer: HybridBlock, output_shape: Tuple[int, ...]) -> Tuple[int, int]:
+    """Multiply-adds and the original's count (utils/flops.py there).
+
+    The latter divides convolutions by their groups although the weight's shape is per group already, adds biases, and
+    counts dense layers twice over.
+    """
+    if isinstance(layer, nn.Conv2D):
+        positions = output_shape[2] * output_shape[3]
+        weights = int(np.prod(layer.weight.shape))
+        biases = layer.bias.shape[0] if layer.bias is not None else 0
+        return positions * weights, positions * (weights // layer._kwargs["num_group"] + biases)
+    if isinstance(layer, nn.Dense):
+        units, inputs = layer.weight.shape
+        return units * inputs, 2 * units * inputs - inputs + units
+    return 0, 0

@@ -1,0 +1,48 @@
+"""Counts against the original's figures (networks.md) and by hand."""
+
+import mxnet as mx
+import pytest
+from mxnet.gluon import nn
+
+from gluon_aff import get_model
+from gluon_aff.fusion.context import sequential
+from gluon_aff.inspection.summary import count_layers, format_counts
+from gluon_aff.networks import MODELS
+
+ORIGINAL_FLOPS = {
+    "aff_resnet32_cifar100": 1_133_120_084,
+    "aff_resnext38_32x4d_cifar100": 1_038_187_044,
+    "aff_resnext47_32x4d_cifar100": 1_265_783_188,
+    "aff_resnet50": 4_566_054_504,
+    "iaff_resnet50": 4_801_237_224,
+    "aff_resnext50_32x4d": 5_611_722_344,
+    "iaff_resnext50_32x4d": 5_846_905_064,
+}
+
+
+@pytest.mark.parametrize("name", ORIGINAL_FLOPS)
+def test_the_originals_figures(name):
+    counts = count_layers(get_model(name, ctx=mx.cpu()), MODELS[name].input_size)
+    assert sum(c.original_count for c in counts) == ORIGINAL_FLOPS[name]
+    assert sum(c.trainable for c in counts) == MODELS[name].trainable
+
+
+def test_multiply_adds_by_hand():
+    """A grouped 3x3 convolution of 8 to 16 channels on 6x6, and a dense layer of 16 to 10."""
+    net = sequential(
+        nn.Conv2D(8, 1, use_bias=False), nn.Conv2D(16, 3, 1, 1, groups=4), nn.GlobalAvgPool2D(), nn.Dense(10)
+    )
+    net.initialize()
+    first, grouped, dense = count_layers(net, 6)
+    assert (first.multiply_adds, first.original_count) == (36 * 8 * 3, 36 * 8 * 3)
+    assert grouped.multiply_adds == 36 * 16 * (8 // 4) * 9
+    assert grouped.original_count == 36 * (16 * 2 * 9 // 4 + 16)
+    assert (dense.multiply_adds, dense.original_count) == (160, 2 * 160 - 16 + 10)
+    assert grouped.trainable == 16 * 2 * 9 + 16
+
+
+def test_table_totals():
+    counts = count_layers(get_model("aff_resnet32_cifar100", ctx=mx.cpu()), 32)
+    assert "trainable parameters: 7,897,156" in format_counts(counts, as_original=False)
+    assert "with running statistics and fixed scales: 7,917,456" in format_counts(counts, as_original=False)
+    assert "FLOPs as original at batch 1: 1,133,120,084" in format_counts(counts, as_original=True)

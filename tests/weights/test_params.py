@@ -1,0 +1,148 @@
+"""`.params` files: round trips with MXNet, misfits, damage."""
+
+from pathlib import Path
+
+import mxnet as mx
+import numpy as np
+import pytest
+
+from gluon_aff import get_model
+from gluon_aff.errors import GluonAFFError, ParamsFileError
+from gluon_aff.weights import load_parameters, read_params, save_parameters
+
+
+def network(seed=0, **kwargs):
+    mx.random.seed(seed)
+    net = get_model("aff_resnet32_cifar100", **{"blocks": 1, "channel_times": 1, **kwargs}, ctx=mx.cpu())
+    net(mx.nd.zeros((1, 3, 32, 32)))
+    return net
+
+
+def arrays(net):
+    return {name: p.data().asnumpy() for name, p in net._collect_params_with_prefix().items()}
+
+
+def assert_equal(first, second):
+    assert list(first) == list(second)
+    for name in first:
+        np.testing.assert_array_equal(first[name], second[name])
+
+
+def test_ours_loads_with_gluon_and_gluons_with_ours(tmp_path):
+    net, path = network(1), str(tmp_path / "net.params")
+    save_parameters(net, path)
+    other = network(2)
+    other.load_parameters(path)
+    assert_equal(arrays(other), arrays(net))
+    net.save_parameters(path)
+    third = network(3)
+    load_parameters(third, path)
+    assert_equal(arrays(third), arrays(net))
+
+
+def test_loads_into_a_network_that_was_never_initialised(tmp_path):
+    net, path = network(1), str(tmp_path / "net.params")
+    save_parameters(net, path)
+    fresh = get_model("aff_resnet32_cifar100", blocks=1, channel_times=1)
+    load_parameters(fresh, path)
+    assert_equal(arrays(fresh), arrays(net))
+
+
+def test_float16_files_load_into_float32_networks(tmp_path):
+    net, path = network(1), str(tmp_path / "net.params")
+    net.cast("float16")
+    save_parameters(net, path)
+    fresh = network(2)
+    load_parameters(fresh, path)
+    assert {a.dtype for a in arrays(fresh).values()} == {np.dtype("float32")}
+    np.testing.assert_array_equal(arrays(fresh)["output.weight"], arrays(net)["output.weight"].astype("float32"))
+
+
+def test_misfit_lists_missing_unexpected_and_other_shapes_and_changes_nothing(tmp_path):
+    path = str(tmp_path / "net.params")
+    save_parameters(network(1, askc_type="DirectAdd", classes=10, blocks=2), path)
+    net = network(2)
+    before = arrays(net)
+    with pytest.raises(ParamsFileError) as error:
+        load_parameters(net, path)
+    message = str(error.value)
+    assert message.startswith(f"{path} does not fit CIFARAFFResNet: 72 missing: features.2.0.attention.local_att.0")
+    assert "and 67 more; " in message
+    assert "30 unexpected: features.2.1.resfwd.0.gamma, " in message
+    assert "output.weight (file 10x64, network 100x64)" in message
+    assert "\n" not in message
+    assert_equal(arrays(net), before)
+
+
+def test_extra_arrays_can_be_ignored(tmp_path):
+    path = str(tmp_path / "net.params")
+    save_parameters(network(1), path)
+    plain = network(2, askc_type="DirectAdd")
+    with pytest.raises(ParamsFileError, match="72 unexpected"):
+        load_parameters(plain, path)
+    load_parameters(plain, path, ignore_extra=True)
+
+
+def test_fresh_head_keeps_the_networks_own(tmp_path):
+    path = str(tmp_path / "net.params")
+    source = network(1)
+    save_parameters(source, path)
+    net = network(2, classes=7)
+    head = arrays(net)["output.weight"]
+    with pytest.raises(ParamsFileError, match=r"output\.weight"):
+        load_parameters(net, path)
+    load_parameters(net, path, fresh_head=True)
+    np.testing.assert_array_equal(arrays(net)["output.weight"], head)
+    np.testing.assert_array_equal(arrays(net)["features.1.weight"], arrays(source)["features.1.weight"])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "not a .params file"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "not a .params file"),
+        (b"<!DOCTYPE html><html>", "not a .params file"),
+        (b"\x12\x01" + bytes(6), "is damaged"),
+    ],
+)
+def test_something_else_is_one_line(tmp_path, content, message):
+    path = tmp_path / "net.params"
+    path.write_bytes(content)
+    with pytest.raises(ParamsFileError, match=message) as error:
+        read_params(str(path))
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_missing_and_truncated_files(tmp_path):
+    path = tmp_path / "net.params"
+    with pytest.raises(ParamsFileError, match="No such file"):
+        read_params(str(path))
+    save_parameters(network(), str(path))
+    whole = path.read_bytes()
+    for cut in (9, 100, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:cut])
+        with pytest.raises(ParamsFileError, match="is damaged"):
+            read_params(str(path))
+
+
+def test_arrays_without_names(tmp_path):
+    path = str(tmp_path / "list.params")
+    mx.nd.save(path, [mx.nd.zeros(3)])
+    with pytest.raises(ParamsFileError, match="without names"):
+        read_params(path)
+
+
+def test_a_failed_save_keeps_the_old_file(tmp_path, monkeypatch):
+    net, path = network(), tmp_path / "net.params"
+    path.write_bytes(b"old")
+
+    def fail(filename):
+        Path(filename).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(net, "save_parameters", fail)
+    with pytest.raises(GluonAFFError, match=r"net.params cannot be written .*No space left"):
+        save_parameters(net, str(path))
+    assert [p.name for p in tmp_path.iterdir()] == ["net.params"]
+    assert path.read_bytes() == b"old"
