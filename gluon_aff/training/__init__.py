@@ -1,0 +1,1 @@
+"""Runs: options, epochs, schedules, files."""

@@ -1,0 +1,240 @@
+"""Command line and settings of `train_cifar.py`: the original's flags and defaults, and ours behind them."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from dataclasses import dataclass, fields, replace
+from typing import Dict, List, Optional
+
+from gluon_aff.errors import InputError
+from gluon_aff.training.schedule import decay_epochs
+
+DEFAULT_FUSION = "ASKCFuse"
+FIRST_RELEASE_MODELS = {"resnext29_32x4d": 3, "resnext38_32x4d": 4, "resnext47_32x4d": 5}  # name: blocks
+# The first release always mixed up, stopped 20 epochs before the end, and did not shift its decay epochs
+FIRST_RELEASE_DEFAULTS: Dict[str, object] = {"mixup": True, "mixup_off_epoch": 20, "warmup_epochs": 0}
+HEAD_CLASSES = {"cifar10": 10, "cifar100": 100}
+
+
+@dataclass(frozen=True)
+class CIFARSettings:
+    """Options of a CIFAR run, named as the original's, whose log prints them; see `train_cifar.py --help`."""
+
+    dataset: str = "cifar100"
+    batch_size: int = 128
+    askc_type: Optional[str] = None
+    channel_times: int = 4
+    blocks: int = 1
+    start_layer: int = 1
+    summary: bool = False
+    gpus: str = "0,1,2,3"
+    model: str = "resnet"
+    num_workers: int = 96
+    num_epochs: int = 640
+    lr: float = 0.2
+    momentum: float = 0.9
+    wd: float = 1e-4
+    lr_decay: float = 0.1
+    lr_decay_period: int = 0
+    lr_decay_epoch: str = "300,450"
+    drop_rate: float = 0.0
+    mode: str = "hybrid"
+    save_period: int = 10
+    save_dir: str = "params"
+    logging_dir: str = "logs"
+    resume_from: Optional[str] = None
+    save_plot_dir: str = "."
+    mixup: bool = False
+    mixup_alpha: float = 1
+    mixup_off_epoch: int = 40
+    auto_aug: bool = False
+    label_smoothing: bool = False
+    cosine: bool = False
+    no_wd: bool = False
+    warmup_lr: float = 0.0
+    warmup_epochs: int = 10
+    deep_stem: bool = False
+    fine_label: bool = False
+    superclass: bool = False
+    classes: Optional[int] = None
+    init: str = "xavier"
+    data_dir: Optional[str] = None
+    seed: Optional[int] = None
+    keep_one_best: bool = False
+
+    @property
+    def depth(self) -> int:
+        """Layers by the original's count."""
+        return (6 if self.model == "resnet" else 9) * self.blocks + 2
+
+    @property
+    def head_classes(self) -> int:
+        """Outputs of the network."""
+        return self.classes or HEAD_CLASSES[self.dataset]
+
+
+def add_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
+    """Give `parser` the options of `train_cifar.py`; `--release first` in `argv` changes their defaults."""
+    default: Dict[str, object] = {field.name: field.default for field in fields(CIFARSettings)}
+    default.update(_release_defaults(argv))
+    parser.usage = "%(prog)s [options]"
+
+    def add(group: argparse._ArgumentGroup, *flags: str, **kwargs: object) -> None:
+        action = group.add_argument(*flags, **kwargs)  # type: ignore[arg-type]
+        action.default = default.get(action.dest)
+        if action.nargs != 0 and action.default is not None:
+            action.help = f"{action.help} (default: {action.default})"
+
+    group = parser.add_argument_group("network")
+    add(group, "--model", help="resnet, resnext, or a first release's name such as resnext38_32x4d")
+    add(group, "--askc-type", metavar="FUSION", help="DirectAdd, ASKCFuse (the paper's AFF; without the flag) or "
+        "ResGlobLocaforGlobLocaCha (iAFF)")  # fmt: skip
+    add(group, "--blocks", type=int, help="blocks per stage; depth is 6*blocks+2 (resnet) or 9*blocks+2 (resnext)")
+    add(group, "--channel-times", type=int, help="width multiplier of 16, 16, 32, 64 channels")
+    add(group, "--start-layer", type=int, help="first stage with the fusion; earlier ones add, 4 means none fuses")
+    add(group, "--deep-stem", action="store_true", help="three 3x3 convolutions as stem")
+    add(group, "--init", choices=("xavier", "msraprelu"), help="initial weights; msraprelu is Kaiming's, which the "
+        "paper's ablation names")  # fmt: skip
+    add(group, "--classes", type=int, help="outputs of the network (default: 100 for cifar100, 10 for cifar10)")
+    add(group, "--resume-from", metavar="FILE", help="start from these weights, at epoch 0 and without momentum")
+
+    group = parser.add_argument_group("data")
+    add(group, "--dataset", choices=sorted(HEAD_CLASSES), help="data set")
+    labels = group.add_mutually_exclusive_group()
+    labels.add_argument("--fine-label", action="store_true", help="CIFAR-100's 100 classes")
+    labels.add_argument("--superclass", action="store_true", help="CIFAR-100's 20 superclasses, the original's default")
+    add(group, "--data-dir", metavar="DIR", help="official cifar-100-binary.tar.gz or cifar-10-binary.tar.gz, or their "
+        "folder (default: Gluon's own folder, ~/.mxnet/datasets)")  # fmt: skip
+    add(group, "-j", "--num-data-workers", "--num-workers", dest="num_workers", type=int,
+        help="worker processes for AutoAugment, at most one per core")  # fmt: skip
+    add(group, "--batch-size", type=int, help="images per device and step")
+    add(group, "--auto_aug", action="store_true", help="AutoAugment with the CIFAR-10 policies")
+
+    group = parser.add_argument_group("schedule")
+    add(group, "--num-epochs", type=int, help="epochs")
+    add(group, "--lr", type=float, help="learning rate")
+    add(group, "--cosine", action="store_true", help="linear warm-up, then a half cosine to 0, instead of steps")
+    add(group, "--warmup-epochs", type=int, help="epochs of warm-up with --cosine; also shift the decay epochs")
+    add(group, "--lr-decay", type=float, help="factor at each decay epoch")
+    add(group, "--lr-decay-epoch", metavar="EPOCHS", help="decay epochs; each comes --warmup-epochs earlier")
+    add(group, "--lr-decay-period", type=int, help="decay every so many epochs instead, if not 0")
+    add(group, "--momentum", type=float, help="momentum of NAG")
+
+    group = parser.add_argument_group("regularisation")
+    add(group, "--mixup", action="store_true", help="mix each batch with its reverse")
+    add(group, "--mixup-alpha", type=float, help="weights are drawn from Beta(alpha, alpha)")
+    add(group, "--mixup-off-epoch", type=int, help="no mixup in the last so many epochs")
+    add(group, "--label-smoothing", action="store_true", help="smooth labels by 0.1")
+    add(group, "--wd", type=float, help="weight decay")
+    add(group, "--no-wd", action="store_true", help="no weight decay of biases, beta and gamma; only with --cosine")
+
+    group = parser.add_argument_group("run")
+    add(group, "--gpus", metavar="IDS", help="GPUs to train on, those that exist; the CPU if there is none")
+    add(group, "--mode", choices=("hybrid", "imperative"), help="hybrid compiles the network")
+    add(group, "--seed", type=int, help="same seed, same run, bit for bit on the CPU (default: drawn and logged)")
+    add(group, "--summary", action="store_true", help="print the layers and stop")
+    group.add_argument("--release", choices=("head", "first"), default="head", help="first: defaults of the first "
+        "release (mixup on, off for the last 20 epochs, decay epochs not shifted) (default: head)")  # fmt: skip
+
+    group = parser.add_argument_group("files")
+    add(group, "--save-dir", metavar="DIR", help="best weights go here, one file per improvement")
+    add(group, "--keep-one-best", action="store_true", help="remove this run's earlier best file at an improvement")
+    add(group, "--logging-dir", metavar="DIR", help="the log goes here, appended")
+    add(group, "--save-plot-dir", metavar="DIR", help="the curve goes here")
+    add(group, "--save-period", type=int, help="0 writes no weights; otherwise without effect, as in the original")
+
+    group = parser.add_argument_group("accepted without effect, as in the original")
+    add(group, "--drop-rate", type=float, help="dropout the networks do not have")
+    add(group, "--warmup-lr", type=float, help="warm-up starts at 0 whatever this says")
+
+
+def _release_defaults(argv: List[str]) -> Dict[str, object]:
+    """What `--release first` in `argv` changes of the defaults; flags given still overrule it."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--release")
+    return FIRST_RELEASE_DEFAULTS if parser.parse_known_args(argv)[0].release == "first" else {}
+
+
+def settings_from(options: Dict[str, object]) -> CIFARSettings:
+    """Settings from parsed options."""
+    known = {field.name for field in fields(CIFARSettings)}
+    return CIFARSettings(**{name: value for name, value in options.items() if name in known})  # type: ignore[arg-type]
+
+
+def resolve(settings: CIFARSettings) -> CIFARSettings:
+    """Fill in what is not given (fusion, seed) and translate the first release's model names.
+
+    Raises:
+        InputError: for a model that does not exist or a value out of range.
+    """
+    if settings.model in FIRST_RELEASE_MODELS:
+        settings = replace(settings, model="resnext", blocks=FIRST_RELEASE_MODELS[settings.model])
+    if settings.model not in ("resnet", "resnext"):
+        names = ", ".join(["resnet", "resnext", *FIRST_RELEASE_MODELS])
+        raise InputError(f"unknown --model {settings.model!r}. There are: {names}")
+    seed = int.from_bytes(os.urandom(4), "little") >> 1 if settings.seed is None else settings.seed
+    _check_ranges(settings)
+    decay_epochs(settings.lr_decay_epoch, settings.lr_decay_period, settings.num_epochs, settings.warmup_epochs)
+    return replace(settings, askc_type=settings.askc_type or DEFAULT_FUSION, seed=seed)
+
+
+def _check_ranges(settings: CIFARSettings) -> None:
+    at_least = {"batch_size": 1, "blocks": 1, "channel_times": 1, "start_layer": 1, "num_epochs": 1, "classes": 1}
+    at_least.update({"warmup_epochs": 0, "mixup_off_epoch": 0, "num_workers": 0, "lr_decay_period": 0, "seed": 0})
+    for name, lowest in at_least.items():
+        value = getattr(settings, name)
+        if value is not None and value < lowest:
+            raise InputError(f"--{name.replace('_', '-')} {value}: must be at least {lowest}")
+    if settings.mixup and settings.mixup_alpha <= 0:
+        raise InputError(f"--mixup-alpha {settings.mixup_alpha}: must be more than 0")
+    if settings.seed is not None and settings.seed >= 2**31:
+        raise InputError(f"--seed {settings.seed}: must be below {2**31}")
+
+
+def run_name(settings: CIFARSettings, cardinality: int) -> str:
+    """Name in the original's files: `cifar100-ASKCFuse-resnet-32-c-4-s-1`."""
+    host = "resnet" if settings.model == "resnet" else "resneXt"
+    groups = "" if settings.model == "resnet" else f"-{cardinality}x4"
+    return (
+        f"{settings.dataset}-{settings.askc_type}-{host}-{settings.depth}{groups}"
+        f"-c-{settings.channel_times}-s-{settings.start_layer}"
+    )
+
+
+def notes(settings: CIFARSettings, global_batch: int) -> List[str]:
+    """What a user of these settings should know at the start of a run, a line each."""
+    lines = [
+        f"network: {settings.model} of {settings.depth} layers, fusion {settings.askc_type} from stage "
+        f"{settings.start_layer} on",
+        f"batch: {settings.batch_size} images per device, {global_batch} per step; lr is not scaled with it",
+        "best weights: chosen by accuracy on the test images, as in the original",
+    ]
+    if settings.dataset == "cifar100":
+        kind = (
+            "CIFAR-100's 100 classes"
+            if settings.fine_label
+            else "CIFAR-100's 20 superclasses, the original's default (--fine-label for the 100 classes)"
+        )
+        lines.append(f"labels: {kind}, under a {settings.head_classes}-way head")
+    if settings.no_wd and not settings.cosine:
+        lines.append("--no-wd has no effect without --cosine, as in the original")
+    if not settings.cosine and settings.warmup_epochs:
+        lines.append(
+            f"decay epochs come {settings.warmup_epochs} earlier than --lr-decay-epoch says, as in the original"
+        )
+    if settings.model == "resnext" and settings.channel_times != 4:
+        lines.append(
+            "ResNeXt widths other than --channel-times 4 are not 4 wide per group, whatever the file name says"
+        )
+    for name, idle in (("drop_rate", 0.0), ("warmup_lr", 0.0)):
+        if getattr(settings, name) != idle:
+            lines.append(f"--{name.replace('_', '-')} has no effect, as in the original")
+    if not (settings.save_dir and settings.save_period):
+        lines.append("no weights will be written (--save-dir is empty or --save-period 0)")
+    if settings.batch_size == 1 and settings.askc_type != "DirectAdd":
+        lines.append(
+            "with one image per device the global context is all zeros while training (BatchNorm over one value): "
+            "take --batch-size 2 or more"
+        )
+    return lines

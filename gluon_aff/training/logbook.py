@@ -1,0 +1,84 @@
+"""What a run writes beside its weights: log, curve, best accuracy. Formats are the original's."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import sys
+from typing import Any, Iterator, List, Mapping, Sequence
+
+from gluon_aff.errors import InputError
+
+
+def check_directory(path: str, flag: str) -> None:
+    """See that files can be written in the directory `path` (empty: the working directory), existing or to be made.
+
+    Raises:
+        InputError: if not; names `flag`.
+    """
+    existing = os.path.abspath(path)
+    while not os.path.lexists(existing):
+        existing = os.path.dirname(existing)
+    if not os.path.isdir(existing):
+        raise InputError(f"{flag} {path}: {existing} is a file; name a directory")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise InputError(f"{flag} {path}: {existing} cannot be written to; name another directory")
+
+
+@contextlib.contextmanager
+def open_log(path: str) -> Iterator[logging.Logger]:
+    """Logger that appends `INFO:root:` lines to `path` and shows them on stderr, as the original's root logger."""
+    log = logging.Logger("root", logging.INFO)
+    try:
+        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+        handlers: List[logging.Handler] = [logging.FileHandler(path), logging.StreamHandler(sys.stderr)]
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}; choose another --logging-dir") from None
+    for handler in handlers:
+        handler.setFormatter(logging.Formatter(logging.BASIC_FORMAT))
+        log.addHandler(handler)
+    try:
+        yield log
+    finally:
+        for handler in handlers:
+            handler.close()
+
+
+def settings_line(settings: Mapping[str, Any]) -> str:
+    """The settings as argparse printed them for the original: `Namespace(a=1, b='x')`, sorted by name."""
+    return "Namespace({})".format(", ".join(f"{name}={value!r}" for name, value in sorted(settings.items())))
+
+
+def epoch_line(epoch: int, train: float, val: float, loss: float, lr: float, seconds: float) -> str:
+    """An epoch's line in CIFAR logs."""
+    return f"[Epoch {epoch}] train={train:f} val={val:f} loss={loss:f} lr: {lr:f} time: {seconds:f}"
+
+
+def draw_curve(training_error: Sequence[float], validation_error: Sequence[float], path: str) -> None:
+    """Draw both errors over epochs into the PNG file `path`, replaced in one step; needs no display."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    figure = Figure()
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot(111)
+    axes.plot(training_error, label="training-error")
+    axes.plot(validation_error, label="validation-error")
+    axes.set(ylim=(0, 1), xlabel="epoch", ylabel="error")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.legend(loc="upper right")
+    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+    partial = f"{path}.partial"
+    figure.savefig(partial, format="png")
+    os.replace(partial, path)
+
+
+def append_best_accuracy(dataset: str, gpus: str, accuracy: float) -> str:
+    """Append `best Acc: 0.1234` to `{dataset}_{host name}_GPU_{gpus}_best_Acc.log` here; return its name."""
+    name = f"{dataset}_{socket.gethostname()}_GPU_{gpus}_best_Acc.log"
+    with open(name, "a") as file:
+        file.write(f"best Acc: {accuracy:.4f}\n")
+    return name

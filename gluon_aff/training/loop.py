@@ -1,0 +1,137 @@
+"""One training epoch and one validation, on one or several devices."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Iterable, Iterator, List, Tuple
+
+import mxnet as mx
+import numpy as np
+from mxnet import autograd, gluon
+from mxnet.gluon import HybridBlock
+from tqdm import tqdm
+
+from gluon_aff.data.mixup import dense_labels, mixup
+from gluon_aff.errors import TrainingError
+
+Batch = Tuple[mx.nd.NDArray, mx.nd.NDArray]
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What the loss compares with.
+
+    Attributes:
+        classes: outputs of the network, K.
+        smoothing: eta; a label is 1 - eta + eta/K, the others eta/K.
+        mixup: batches are mixed with their reverse; labels too.
+    """
+
+    classes: int
+    smoothing: float
+    mixup: bool
+
+    @property
+    def dense(self) -> bool:
+        """Whether a target is a distribution over the classes instead of a class."""
+        return self.mixup or self.smoothing > 0
+
+
+def train_epoch(
+    net: HybridBlock,
+    trainer: gluon.Trainer,
+    batches: Iterable[Batch],
+    targets: Targets,
+    mixup_weights: np.ndarray,
+    contexts: List[mx.Context],
+    epoch: int,
+) -> Tuple[float, float]:
+    """Train on `batches`; return the training metric and the mean loss per image.
+
+    Args:
+        net: initialised network.
+        trainer: its trainer.
+        batches: images (N, 3, H, W) and labels (N,), N a multiple of the devices.
+        targets: what the loss compares with.
+        mixup_weights: (batches,), weight of each batch against its reverse, in 0..1.
+        contexts: devices; each takes an equal slice, mixed within itself, as in the original.
+        epoch: number shown and reported.
+
+    The metric is the original's: with mixup the RMSE between softmax and mixed labels, averaged over slices;
+    without, where the original crashed, the accuracy.
+
+    Raises:
+        TrainingError: if a loss is not finite.
+    """
+    loss_function = gluon.loss.SoftmaxCrossEntropyLoss(sparse_label=not targets.dense)
+    progress = tqdm(batches, f"epoch {epoch}", len(mixup_weights), leave=False, disable=None, unit="batch")
+    steps = (
+        _train_step(net, trainer, loss_function, batch, targets, weight, contexts)
+        for batch, weight in zip(progress, mixup_weights)
+    )
+    metric = loss = 0.0
+    for step, figures in enumerate(_one_behind(steps)):
+        step_metric, step_loss = figures.asnumpy().tolist()
+        if not math.isfinite(step_loss):
+            raise TrainingError(f"the loss is {step_loss} at epoch {epoch}, step {step}; a lower --lr may help")
+        metric += step_metric
+        loss += step_loss
+        progress.set_postfix(loss=f"{step_loss:.4f}", refresh=False)
+    return metric / len(mixup_weights), loss / len(mixup_weights)
+
+
+def validate(net: HybridBlock, batches: Iterable[Batch], contexts: List[mx.Context]) -> float:
+    """Top-1 accuracy of `net` on `batches`, in 0..1, each image counted once."""
+    correct, total = [], 0
+    for images, labels in batches:
+        total += len(images)
+        for x, y in _slices(images, labels, contexts):
+            correct.append((net(x).argmax(axis=1) == y).sum().as_in_context(mx.cpu()))
+    return float(mx.nd.concat(*correct, dim=0).sum().asscalar()) / total
+
+
+def _train_step(
+    net: HybridBlock,
+    trainer: gluon.Trainer,
+    loss_function: gluon.loss.Loss,
+    batch: Batch,
+    targets: Targets,
+    weight: float,
+    contexts: List[mx.Context],
+) -> mx.nd.NDArray:
+    """Update once; return (metric, mean loss), not waited for."""
+    images, labels = batch
+    losses, figures = [], []
+    for x, y in _slices(images, labels, contexts):
+        target = dense_labels(y, targets.classes, targets.smoothing) if targets.dense else y
+        if targets.mixup and weight < 1:
+            x, target = mixup(x, weight), mixup(target, weight)
+        with autograd.record():
+            output = net(x)
+            loss = loss_function(output, target)
+        losses.append(loss)
+        metric = _rmse(output, target) if targets.mixup else (output.argmax(axis=1) == y).mean()
+        figures.append(mx.nd.concat(metric, loss.mean(), dim=0).as_in_context(mx.cpu()))
+    autograd.backward(losses)
+    trainer.step(len(images))
+    return mx.nd.add_n(*figures) / len(figures)
+
+
+def _rmse(output: mx.nd.NDArray, target: mx.nd.NDArray) -> mx.nd.NDArray:
+    return (output.softmax() - target).square().mean().sqrt()
+
+
+def _slices(images: mx.nd.NDArray, labels: mx.nd.NDArray, contexts: List[mx.Context]) -> Iterator[Batch]:
+    used = contexts[: len(images)]
+    return zip(*(gluon.utils.split_and_load(array, used, even_split=False) for array in (images, labels)))
+
+
+def _one_behind(steps: Iterable[Any]) -> Iterator[Any]:
+    """Yield each item once the next one is under way: its figures are awaited while the device computes on."""
+    iterator = iter(steps)
+    for previous in iterator:
+        for current in iterator:
+            yield previous
+            previous = current
+        yield previous

@@ -1,0 +1,48 @@
+"""Learning-rate schedules of the original commands."""
+
+from __future__ import annotations
+
+from typing import Any, List, Sequence
+
+from gluon_aff.errors import InputError
+
+
+def decay_epochs(listed: str, period: int, num_epochs: int, warmup_epochs: int) -> List[int]:
+    """Epochs at which the rate is cut: `listed` (comma-separated), or every `period` epochs if that is not 0.
+
+    All are shifted by -warmup_epochs, as the original does even where there is no warm-up (train_cifar.py 130-135):
+    300 means 290 by default, and the published logs show it.
+
+    Raises:
+        InputError: if `listed` is no list of integers.
+    """
+    if period > 0:
+        epochs = list(range(period, num_epochs, period))
+    else:
+        try:
+            epochs = [int(epoch) for epoch in listed.split(",") if epoch.strip()]
+        except ValueError:
+            raise InputError(f"--lr-decay-epoch {listed!r} is not a list of epochs such as 300,450") from None
+    return [epoch - warmup_epochs for epoch in epochs]
+
+
+def step_rate(base: float, factor: float, cuts: Sequence[int], epoch: int) -> float:
+    """`base` times `factor` for each cut up to `epoch`."""
+    return base * factor ** sum(cut <= epoch for cut in cuts)
+
+
+def warmup_cosine(base: float, warmup_epochs: int, num_epochs: int, steps_per_epoch: int) -> Any:
+    """GluonCV scheduler per step: linear from 0 to `base` over the warm-up, then a half cosine to 0."""
+    from gluoncv.utils import LRScheduler, LRSequential
+
+    def part(mode: str, epochs: int, **rates: float) -> Any:
+        steps = max(epochs, 0) * steps_per_epoch
+        # GluonCV divides by steps - 1
+        return LRScheduler("constant" if steps == 1 else mode, niters=steps, **rates)
+
+    return LRSequential(
+        [
+            part("linear", warmup_epochs, base_lr=0, target_lr=base),
+            part("cosine", num_epochs - warmup_epochs, base_lr=base, target_lr=0),
+        ]
+    )

@@ -1,0 +1,123 @@
+"""The command lines as a user types them, in processes of their own."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from documented_commands import DOCUMENTED
+
+from gluon_aff.data.cifar import load_cifar
+from gluon_aff.networks import list_models
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(*arguments, cwd=ROOT):
+    return subprocess.run([sys.executable, *arguments], cwd=cwd, capture_output=True, text=True, timeout=280)
+
+
+def gluon_aff(*arguments, cwd=ROOT):
+    return run("-m", "gluon_aff", *arguments, cwd=cwd)
+
+
+def assert_one_line(result, code, *parts):
+    lines = [line for line in result.stderr.splitlines() if line.strip()]
+    assert result.returncode == code, result.stderr
+    assert len(lines) == 1, result.stderr
+    assert all(part in lines[0] for part in parts), lines[0]
+
+
+@pytest.mark.parametrize("which", DOCUMENTED)
+def test_documented_commands_start_on_sample_data(which, few_shapes, tmp_path):
+    """Unchanged but for what makes them short: narrow, one epoch, small batches."""
+    short = ["--data-dir", few_shapes, "--num-epochs", "1", "--batch-size", "20", "--channel-times", "1", "--seed", "0"]
+    result = run(str(ROOT / "train_cifar.py"), *DOCUMENTED[which][0].split(), *short, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "20 superclasses, the original's default" in result.stderr
+    assert "INFO:root:[Epoch 0] train=" in result.stderr
+    assert "epoch 0:" not in result.stderr  # no progress bar outside a terminal
+    for line in result.stdout.splitlines()[1:]:
+        assert (tmp_path / line.split(None, 1)[1]).is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "parts"),
+    [
+        (["--model", "vgg"], 2, ["unknown --model 'vgg'"]),
+        (["--askc-type", "xxx"], 2, ["unknown fusion 'xxx' (--askc-type)", "ASKCFuse"]),
+        (["--dataset", "mnist"], 2, ["--dataset", "'mnist'", "--help"]),
+        (["--batch-siz", "ten"], 2, ["--batch-size", "ten"]),
+        (["--data-dir", "nowhere"], 2, ["nowhere", "--data-dir"]),
+        (["--gpus", "all"], 2, ["--gpus 'all'"]),
+        (["--fine-label", "--superclass"], 2, ["not allowed with"]),
+        (["--resume-from", "gone.params"], 2, ["gone.params: No such file"]),
+        (["--logging-dir", "file/logs"], 2, ["--logging-dir file/logs: "]),
+        (["--lr-decay-epoch", "many"], 2, ["--lr-decay-epoch 'many'"]),
+        (["--lr", "1e30", "--num-epochs", "3"], 1, ["the loss is", "at epoch", "step"]),
+    ],
+)
+def test_bad_input_is_one_line_and_an_exit_code(arguments, code, parts, few_shapes, tmp_path):
+    (tmp_path / "file").write_text("")
+    usual = ["--data-dir", few_shapes, "--channel-times", "1", "--batch-size", "20", "-j", "0"]
+    result = run(str(ROOT / "train_cifar.py"), *usual, *arguments, cwd=tmp_path)
+    if code == 1:  # a run that started has said more
+        result.stderr = result.stderr.splitlines()[-1]
+    assert_one_line(result, code, "train_cifar.py: error: ", *parts)
+    if code == 2:
+        assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_summary_flag_prints_and_writes_nothing(tmp_path):
+    result = run(str(ROOT / "train_cifar.py"), "--summary", "--blocks", "5", cwd=tmp_path)
+    assert "trainable parameters: 7,897,156" in result.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_summary_command():
+    assert "multiply-adds at batch 1: 1,132,375,040" in gluon_aff("summary", "aff_resnet32_cifar100").stdout
+    original = gluon_aff("summary", "aff_resnet32_cifar100", "--as-original").stdout
+    assert "FLOPs as original at batch 1: 1,133,120,084" in original
+    layers = json.loads(gluon_aff("summary", "aff_resnet32_cifar100", "--json").stdout)
+    assert sum(layer["trainable"] for layer in layers) == 7_897_156
+
+
+def test_summary_of_an_unknown_model():
+    assert_one_line(gluon_aff("summary", "aff_resnet"), 2, "gluon-aff: error: unknown model", "did you mean")
+
+
+def test_models_command():
+    lines = gluon_aff("models", "iaff*").stdout.splitlines()
+    assert [line.split()[0] for line in lines] == list_models("iaff*")
+    records = json.loads(gluon_aff("models", "--json").stdout)
+    assert [record["name"] for record in records] == list_models()
+
+
+def test_make_data_command(tmp_path):
+    assert gluon_aff("make-data", "shapes", "shapes", cwd=tmp_path).returncode == 0
+    data = load_cifar("cifar100", True, fine_label=True, data_dir=str(tmp_path / "shapes"))
+    assert data.classes == 100
+
+
+def test_version_and_help():
+    assert gluon_aff("--version").stdout.startswith("gluon_aff ")
+    text = gluon_aff("--help").stdout
+    assert all(command in text for command in ("train-cifar", "models", "summary", "make-data"))
+    assert "usage: train_cifar.py" in run("train_cifar.py", "--help").stdout
+
+
+def test_help_does_not_import_mxnet():
+    code = "import sys; from gluon_aff.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
+    assert run("-c", code + "assert 'mxnet' not in sys.modules").returncode == 0
+
+
+def test_no_command_says_which_there_are():
+    assert_one_line(gluon_aff(), 2, "COMMAND", "gluon-aff --help")
+
+
+def test_a_reader_that_stops_early_is_no_error():
+    command = f"{sys.executable} -m gluon_aff summary aff_resnet32_cifar100 | head -2"
+    result = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True, timeout=280)
+    assert result.stdout.startswith("layer ")
+    assert result.stderr == ""

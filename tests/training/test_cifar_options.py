@@ -1,0 +1,133 @@
+"""The command line of train_cifar.py: the original's flags, defaults and names."""
+
+import shlex
+
+import pytest
+from documented_commands import DOCUMENTED
+
+from gluon_aff.cli import COMMANDS, OneLineParser, fill_parser
+from gluon_aff.errors import InputError
+from gluon_aff.training.cifar_options import CIFARSettings, notes, resolve, run_name, settings_from
+
+# training.md: "Flags and defaults", as the settings line of a log names them
+ORIGINAL_DEFAULTS = {
+    "dataset": "cifar100",
+    "batch_size": 128,
+    "channel_times": 4,
+    "blocks": 1,
+    "start_layer": 1,
+    "summary": False,
+    "gpus": "0,1,2,3",
+    "model": "resnet",
+    "num_workers": 96,
+    "num_epochs": 640,
+    "lr": 0.2,
+    "momentum": 0.9,
+    "wd": 1e-4,
+    "lr_decay": 0.1,
+    "lr_decay_period": 0,
+    "lr_decay_epoch": "300,450",
+    "drop_rate": 0.0,
+    "mode": "hybrid",
+    "save_period": 10,
+    "save_dir": "params",
+    "logging_dir": "logs",
+    "resume_from": None,
+    "save_plot_dir": ".",
+    "mixup": False,
+    "mixup_alpha": 1,
+    "mixup_off_epoch": 40,
+    "auto_aug": False,
+    "label_smoothing": False,
+    "cosine": False,
+    "no_wd": False,
+    "warmup_lr": 0.0,
+    "warmup_epochs": 10,
+    "deep_stem": False,
+}
+
+
+def parse(command):
+    argv = shlex.split(command)
+    options = fill_parser(OneLineParser("train_cifar.py"), COMMANDS["train-cifar"], argv).parse_args(argv)
+    return settings_from(vars(options))
+
+
+@pytest.mark.parametrize("which", DOCUMENTED)
+def test_documented_commands_parse_and_name_their_files(which):
+    command, name = DOCUMENTED[which]
+    assert run_name(resolve(parse(command)), 32) == name
+
+
+def test_defaults_are_the_originals():
+    settings = vars(parse(""))
+    assert {name: settings[name] for name in ORIGINAL_DEFAULTS} == ORIGINAL_DEFAULTS
+
+
+def test_dataclass_defaults_are_the_parsers():
+    assert parse("") == CIFARSettings()
+
+
+@pytest.mark.parametrize("flag", ["-j", "--num-data-workers", "--num-workers"])
+def test_names_of_the_worker_count(flag):
+    assert parse(f"{flag} 3").num_workers == 3
+
+
+def test_first_release_defaults_can_be_asked_for():
+    """Mixup always on, off for the last 20 epochs, decay epochs not shifted (paper_spec 6.6)."""
+    first = parse("--release first")
+    assert (first.mixup, first.mixup_off_epoch, first.warmup_epochs) == (True, 20, 0)
+    assert parse("--release first --mixup-off-epoch 5").mixup_off_epoch == 5
+    assert not parse("--release head").mixup
+
+
+def test_missing_seed_is_drawn_and_a_given_one_kept():
+    assert 0 <= resolve(parse("")).seed < 2**31
+    assert resolve(parse("--seed 5")).seed == 5
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("--model vgg", "unknown --model 'vgg'.*resnext38_32x4d"),
+        ("--num-epochs 0", "--num-epochs 0: must be at least 1"),
+        ("--batch-size 0", "--batch-size 0"),
+        ("--mixup --mixup-alpha 0", "--mixup-alpha 0.0: must be more than 0"),
+        ("--seed 3000000000", "--seed 3000000000: must be below"),
+        ("--warmup-epochs -1", "--warmup-epochs -1"),
+    ],
+)
+def test_values_out_of_range_name_their_flag(command, message):
+    with pytest.raises(InputError, match=message):
+        resolve(parse(command))
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        ("", "20 superclasses, the original's default (--fine-label for the 100 classes), under a 100-way head"),
+        ("--fine-label", "labels: CIFAR-100's 100 classes, under a 100-way head"),
+        ("--no-wd", "--no-wd has no effect without --cosine"),
+        ("", "decay epochs come 10 earlier than --lr-decay-epoch says"),
+        ("--drop-rate 0.1", "--drop-rate has no effect"),
+        ("--warmup-lr 0.1", "--warmup-lr has no effect"),
+        ("--batch-size 1", "global context is all zeros while training"),
+        ("--save-period 0", "no weights will be written"),
+        ("--model resnext --channel-times 8", "not 4 wide per group"),
+        ("--model resnext38_32x4d", "network: resnext of 38 layers, fusion ASKCFuse"),
+        ("--batch-size 32", "32 images per device, 64 per step"),
+    ],
+)
+def test_notes_say_what_would_surprise(command, expected):
+    settings = resolve(parse(command))
+    assert any(expected in line for line in notes(settings, 2 * settings.batch_size))
+
+
+def test_notes_are_silent_where_nothing_surprises():
+    settings = resolve(parse("--dataset cifar10 --cosine --no-wd"))
+    assert [line.split(":")[0] for line in notes(settings, 128)] == ["network", "batch", "best weights"]
+
+
+def test_plain_addition_does_not_warn_of_single_images():
+    settings = resolve(parse("--batch-size 1 --askc-type DirectAdd"))
+    assert not any("global context" in line for line in notes(settings, 1))

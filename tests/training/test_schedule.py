@@ -1,0 +1,68 @@
+"""Schedules against the published logs and closed forms."""
+
+import csv
+import math
+from pathlib import Path
+
+import pytest
+
+from gluon_aff.errors import InputError
+from gluon_aff.training.schedule import decay_epochs, step_rate, warmup_cosine
+
+PUBLISHED = Path(__file__).parents[1] / "published"
+
+
+def published_rates(name):
+    with open(PUBLISHED / name) as file:
+        return [float(row["lr"]) for row in csv.DictReader(file)]
+
+
+def test_the_steps_of_the_published_fine_label_run():
+    """AFF-ResNet-32, 83.57 %: --lr-decay-epoch 300,450 and warm-up 10 cut at 290 and 440."""
+    cuts = decay_epochs("300,450", 0, 640, 10)
+    assert cuts == [290, 440]
+    rates = [step_rate(0.2, 0.1, cuts, epoch) for epoch in range(640)]
+    assert rates == pytest.approx(published_rates("aff_resnet32_fine.csv"), abs=5e-7)
+
+
+def test_the_cosine_of_a_published_superclass_run():
+    """AFF-ResNet-32 run 2: four GPUs, so 97 steps an epoch; warm-up 20; the log has the rate after the epoch."""
+    steps = 50_000 // 512
+    scheduler = warmup_cosine(0.2, 20, 640, steps)
+    rates = [scheduler((epoch + 1) * steps) for epoch in range(640)]
+    assert rates == pytest.approx(published_rates("aff_resnet32_superclass_run2.csv"), abs=6e-7)
+
+
+def test_warmup_and_cosine_in_closed_form():
+    steps, warmup, epochs = 7, 3, 10
+    scheduler = warmup_cosine(0.5, warmup, epochs, steps)
+    ramp, fall = warmup * steps, (epochs - warmup) * steps
+    for update in range(1, ramp):
+        assert scheduler(update) == pytest.approx(0.5 * update / (ramp - 1))
+    for update in range(ramp, ramp + fall):
+        expected = 0.25 * (1 + math.cos(math.pi * (update - ramp) / (fall - 1)))
+        assert scheduler(update) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("warmup", "epochs", "steps"), [(0, 3, 2), (1, 2, 1), (10, 2, 5), (0, 1, 1)])
+def test_short_schedules_stay_within_the_rate(warmup, epochs, steps):
+    """GluonCV's scheduler divides by zero where a part has a single step."""
+    scheduler = warmup_cosine(0.2, warmup, epochs, steps)
+    assert all(0 <= scheduler(update) <= 0.2 for update in range(1, epochs * steps + 1))
+
+
+def test_a_decay_period_lasts_to_the_end():
+    """The original dies one epoch after its last cut: --lr-decay-period 30, 100 epochs, at epoch 81."""
+    cuts = decay_epochs("300,450", 30, 100, 10)
+    assert cuts == [20, 50, 80]
+    assert step_rate(1.0, 0.5, cuts, 99) == 0.125
+
+
+def test_a_cut_before_the_warm_up_does_not_block_the_later_ones():
+    cuts = decay_epochs("5,50", 0, 100, 10)
+    assert [step_rate(1.0, 0.1, cuts, epoch) for epoch in (0, 39, 40)] == pytest.approx([0.1, 0.1, 0.01])
+
+
+def test_text_that_is_no_list_of_epochs():
+    with pytest.raises(InputError, match="--lr-decay-epoch '300;450'"):
+        decay_epochs("300;450", 0, 640, 10)
