@@ -21,7 +21,7 @@ setup(
     name="gluon_aff",
     version=read_version(),
     description="Attentional Feature Fusion (AFF, iAFF) networks in MXNet/Gluon, with training and pretrained weights",
-    long_description=(ROOT / "README.md").read_text(encoding="utf-8") if (ROOT / "README.md").exists() else "",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     packages=find_packages(include=["gluon_aff", "gluon_aff.*"]),
     package_data={"gluon_aff": ["py.typed"]},

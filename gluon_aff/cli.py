@@ -20,6 +20,8 @@ from gluon_aff.training.cifar_options import settings_from
 USAGE_ERROR = 2
 FAILURE = 1
 INTERRUPTED = 130
+MISSING_LIBRARY = "cannot open shared object file"  # the dynamic linker's words
+LIBRARIES = "Install it: mxnet needs libgomp1; mxnet-cu112 also CUDA 11.2 with NVRTC, cuDNN 8 and NCCL 2"
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -62,12 +64,17 @@ def main(argv: Optional[List[str]] = None, script: Optional[str] = None, command
     except GluonAFFError as error:
         print(f"{prog}: error: {error}", file=sys.stderr)
         return USAGE_ERROR if isinstance(error, InputError) else FAILURE
-    except KeyboardInterrupt:
-        print(f"{prog}: interrupted", file=sys.stderr)
-        return INTERRUPTED
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILURE
+    except (ImportError, OSError) as error:
+        if MISSING_LIBRARY not in str(error):
+            raise
+        print(f"{prog}: error: {error}. {LIBRARIES}", file=sys.stderr)
+        return USAGE_ERROR
+    except KeyboardInterrupt:
+        print(f"{prog}: interrupted", file=sys.stderr)
+        return INTERRUPTED
 
 
 def fill_parser(parser: argparse.ArgumentParser, command: Command, argv: List[str]) -> argparse.ArgumentParser:

@@ -1,5 +1,10 @@
 """What the package raises when the user has to change something."""
 
+from __future__ import annotations
+
+import difflib
+from typing import Iterable
+
 
 class GluonAFFError(Exception):
     """Base of every error this package raises on purpose; its message is one line with the remedy."""
@@ -19,3 +24,11 @@ class ParamsFileError(InputError):
 
 class TrainingError(GluonAFFError):
     """A run that cannot go on, such as a loss that is not finite (exit code 1 on the command line)."""
+
+
+def unknown_name(what: str, name: str, known: Iterable[str]) -> InputError:
+    """Error for a `name` that is none of the `known` ones, with the nearest of them."""
+    known = list(known)
+    close = difflib.get_close_matches(name, known, 1, 0.4)
+    hint = f"did you mean {close[0]}? " if close else ""
+    return InputError(f"unknown {what} {name!r}: {hint}there are {', '.join(known)}")

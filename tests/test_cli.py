@@ -1,6 +1,8 @@
 """The command lines as a user types them, in processes of their own."""
 
 import json
+import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -46,7 +48,7 @@ def test_documented_commands_start_on_sample_data(which, few_shapes, tmp_path):
     ("arguments", "code", "parts"),
     [
         (["--model", "vgg"], 2, ["unknown --model 'vgg'"]),
-        (["--askc-type", "xxx"], 2, ["unknown fusion 'xxx' (--askc-type)", "ASKCFuse"]),
+        (["--askc-type", "xxx"], 2, ["unknown fusion (--askc-type) 'xxx'", "ASKCFuse"]),
         (["--dataset", "mnist"], 2, ["--dataset", "'mnist'", "--help"]),
         (["--batch-siz", "ten"], 2, ["--batch-size", "ten"]),
         (["--data-dir", "nowhere"], 2, ["nowhere", "--data-dir"]),
@@ -117,7 +119,17 @@ def test_no_command_says_which_there_are():
 
 
 def test_a_reader_that_stops_early_is_no_error():
-    command = f"{sys.executable} -m gluon_aff summary aff_resnet32_cifar100 | head -2"
+    command = f"{shlex.quote(sys.executable)} -m gluon_aff summary aff_resnet32_cifar100 | head -2"
     result = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True, timeout=280)
     assert result.stdout.startswith("layer ")
     assert result.stderr == ""
+
+
+def test_a_missing_system_library_is_named(tmp_path):
+    """As mxnet-cu112 without cuDNN: MXNet's import is a traceback from ctypes."""
+    (tmp_path / "mxnet").mkdir()
+    (tmp_path / "mxnet" / "__init__.py").write_text("import ctypes\nctypes.CDLL('libmissing.so.8')\n")
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    command = [sys.executable, "-m", "gluon_aff", "models"]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280)
+    assert_one_line(result, 2, "libmissing.so.8: cannot open shared object file", "Install it")

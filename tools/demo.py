@@ -13,8 +13,8 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 EXPECTED_ACCURACY = 0.97
 COMMAND = (
     "python train_cifar.py --model resnet --askc-type ASKCFuse --auto_aug --mixup --label-smoothing --cosine --no-wd "
-    "--blocks 1 --channel-times 1 --dataset cifar10 --data-dir demo/digits --num-epochs 40 --warmup-epochs 2 "
-    "--mixup-off-epoch 30 --batch-size 32 --lr 0.1 --seed 0 "
+    "--blocks 1 --channel-times 1 --dataset cifar10 --data-dir demo/digits --num-epochs 32 --warmup-epochs 2 "
+    "--mixup-off-epoch 27 --batch-size 32 --lr 0.1 --seed 0 "
     "--save-dir demo/params --logging-dir demo/logs --save-plot-dir demo"
 )
 

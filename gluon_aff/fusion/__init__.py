@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
-from typing import Any
+from typing import Type
 
 from mxnet.gluon import HybridBlock
 
-from gluon_aff.errors import InputError
+from gluon_aff.errors import unknown_name
 from gluon_aff.fusion.attention import AFF, MSCAM, DirectAdd, iAFF
 
 ASKCFuse = AFF
@@ -21,17 +20,15 @@ FUSIONS = {
     "iAFF": iAFF,
 }
 
-__all__ = ["AFF", "FUSIONS", "MSCAM", "ASKCFuse", "DirectAdd", "ResGlobLocaforGlobLocaCha", "iAFF", "make_fusion"]
+__all__ = ["AFF", "FUSIONS", "MSCAM", "ASKCFuse", "DirectAdd", "ResGlobLocaforGlobLocaCha", "fusion_class", "iAFF"]
 
 
-def make_fusion(name: str, channels: int, **kwargs: Any) -> HybridBlock:
-    """Make the fusion called `name`, by paper name or original flag, for maps of `channels` channels.
+def fusion_class(name: str) -> Type[HybridBlock]:
+    """Fusion called `name`, by paper name or original flag.
 
     Raises:
         InputError: for an unknown name.
     """
     if name not in FUSIONS:
-        close = difflib.get_close_matches(name, FUSIONS, 1, 0.4)
-        hint = f"; did you mean {close[0]}?" if close else ""
-        raise InputError(f"unknown fusion {name!r} (--askc-type){hint} There are: {', '.join(FUSIONS)}")
-    return FUSIONS[name](channels, **kwargs)
+        raise unknown_name("fusion (--askc-type)", name, FUSIONS)
+    return FUSIONS[name]

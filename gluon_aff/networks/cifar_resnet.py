@@ -8,7 +8,7 @@ import mxnet as mx
 from mxnet import autograd
 from mxnet.gluon import HybridBlock, nn
 
-from gluon_aff.fusion import make_fusion
+from gluon_aff.fusion import fusion_class
 from gluon_aff.fusion.context import GlobalAveragePool, Norm, sequential
 from gluon_aff.networks.layers import (
     Classifier,
@@ -45,7 +45,7 @@ class PreActivationBlock(HybridBlock):
             self.downsample = None
             if channels != in_channels or stride != 1:
                 self.downsample = sequential(average_pool(stride), conv1x1(channels, in_channels))
-            self.attention = make_fusion(fusion, channels, r=r, norm=norm)
+            self.attention = fusion_class(fusion)(channels, r=r, norm=norm)
 
     def hybrid_forward(self, F: Any, x: Any) -> Any:
         """Run the block."""

@@ -7,7 +7,7 @@ from typing import Any, Optional
 
 from mxnet.gluon import HybridBlock, nn
 
-from gluon_aff.fusion import make_fusion
+from gluon_aff.fusion import fusion_class
 from gluon_aff.fusion.context import Norm, sequential
 
 
@@ -58,7 +58,7 @@ def projection(channels: int, in_channels: int, stride: int, norm: Norm, avg_dow
 
 def stage_fusion(askc_type: str, stage: int, start_layer: int) -> str:
     """Name of the fusion in 1-based `stage`: plain addition before `start_layer`."""
-    make_fusion(askc_type, 16, r=1)  # an unknown name is an error even where no stage uses it
+    fusion_class(askc_type)  # an unknown name is an error even where no stage uses it
     return askc_type if stage >= start_layer else "DirectAdd"
 
 

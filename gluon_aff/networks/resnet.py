@@ -6,7 +6,7 @@ from typing import Any, List, Optional
 
 from mxnet.gluon import HybridBlock, nn
 
-from gluon_aff.fusion import make_fusion
+from gluon_aff.fusion import fusion_class
 from gluon_aff.fusion.context import GlobalAveragePool, Norm, sequential
 from gluon_aff.networks.layers import (
     conv1x1,
@@ -55,7 +55,7 @@ class Bottleneck(HybridBlock):
             self.conv3 = conv1x1(channels, planes)
             self.bn3 = norm(in_channels=channels, gamma_initializer=initial_gamma(last_gamma))
             self.downsample = projection(channels, in_channels, stride, norm, avg_down) if project else None
-            self.attention = make_fusion(fusion, channels, r=r, norm=norm)
+            self.attention = fusion_class(fusion)(channels, r=r, norm=norm)
             self.relu3 = relu()
 
     def hybrid_forward(self, F: Any, x: Any) -> Any:

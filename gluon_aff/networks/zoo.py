@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from mxnet.gluon import HybridBlock
 
-from gluon_aff.errors import InputError
+from gluon_aff.errors import unknown_name
 from gluon_aff.networks.cifar_resnet import CIFARAFFResNet
 from gluon_aff.networks.resnet import AFFResNet
 from gluon_aff.networks.resnext import AFFResNeXt, CIFARAFFResNeXt
@@ -150,9 +149,7 @@ def model_record(name: str) -> ModelRecord:
     """
     record = MODELS.get(name.lower())
     if record is None:
-        close = difflib.get_close_matches(name.lower(), MODELS, 1)
-        hint = f"did you mean {close[0]}? " if close else ""
-        raise InputError(f"unknown model {name!r}: {hint}There are: {', '.join(list_models())}")
+        raise unknown_name("model", name, list_models())
     return record
 
 

@@ -121,7 +121,6 @@ def _load_data(settings: CIFARSettings) -> Tuple[LabelledImages, LabelledImages]
 
 def _initialise(net: HybridBlock, settings: CIFARSettings, contexts: List[mx.Context]) -> None:
     mx.random.seed(settings.seed)
-    np.random.seed(settings.seed)
     initializer = mx.init.Xavier() if settings.init == "xavier" else mx.init.MSRAPrelu()
     net.initialize(initializer, ctx=contexts)
     if settings.resume_from:

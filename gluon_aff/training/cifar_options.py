@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass, fields, replace
 from typing import Dict, List, Optional
 
-from gluon_aff.errors import InputError
+from gluon_aff.errors import InputError, unknown_name
 from gluon_aff.training.schedule import decay_epochs
 
 DEFAULT_FUSION = "ASKCFuse"
@@ -171,8 +171,7 @@ def resolve(settings: CIFARSettings) -> CIFARSettings:
     if settings.model in FIRST_RELEASE_MODELS:
         settings = replace(settings, model="resnext", blocks=FIRST_RELEASE_MODELS[settings.model])
     if settings.model not in ("resnet", "resnext"):
-        names = ", ".join(["resnet", "resnext", *FIRST_RELEASE_MODELS])
-        raise InputError(f"unknown --model {settings.model!r}. There are: {names}")
+        raise unknown_name("--model", settings.model, ["resnet", "resnext", *FIRST_RELEASE_MODELS])
     seed = int.from_bytes(os.urandom(4), "little") >> 1 if settings.seed is None else settings.seed
     _check_ranges(settings)
     decay_epochs(settings.lr_decay_epoch, settings.lr_decay_period, settings.num_epochs, settings.warmup_epochs)

@@ -28,7 +28,7 @@ def save_parameters(net: HybridBlock, path: str) -> None:
         os.replace(partial, path)
     except (OSError, mx.MXNetError) as error:
         _remove(partial)
-        raise GluonAFFError(f"{path} cannot be written ({_first_line(error)}): check free space and rights") from None
+        raise GluonAFFError(f"{path} cannot be written ({_last_line(error)}): check free space and rights") from None
 
 
 def read_params(path: str) -> Dict[str, mx.nd.NDArray]:
@@ -47,7 +47,7 @@ def read_params(path: str) -> Dict[str, mx.nd.NDArray]:
     try:
         arrays = mx.nd.load(path)
     except (mx.MXNetError, MemoryError, ValueError, UnicodeDecodeError) as error:
-        raise ParamsFileError(f"{path} is damaged ({_first_line(error)}): get it again") from None
+        raise ParamsFileError(f"{path} is damaged ({_last_line(error)}): get it again") from None
     if not isinstance(arrays, dict):
         raise ParamsFileError(f"{path} holds arrays without names: it was not written by save_parameters")
     return arrays
@@ -114,7 +114,8 @@ def _some(names: List[str]) -> str:
     return ", ".join(names[:NAMES_IN_MESSAGE]) + (f" and {rest} more" if rest > 0 else "")
 
 
-def _first_line(error: BaseException) -> str:
+def _last_line(error: BaseException) -> str:
+    """What an MXNetError comes down to, below its trace of C++ calls."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__
 

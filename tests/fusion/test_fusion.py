@@ -6,7 +6,7 @@ import pytest
 
 from gluon_aff import fusion
 from gluon_aff.errors import InputError
-from gluon_aff.fusion import AFF, FUSIONS, MSCAM, DirectAdd, iAFF, make_fusion
+from gluon_aff.fusion import AFF, FUSIONS, MSCAM, DirectAdd, fusion_class, iAFF
 
 CHANNELS, R = 8, 4
 
@@ -128,8 +128,8 @@ def test_names_of_paper_and_original():
 
 
 def test_unknown_fusion_is_named_with_a_suggestion():
-    with pytest.raises(InputError, match=r"unknown fusion 'ASKC'.*did you mean ASKCFuse"):
-        make_fusion("ASKC", 8)
+    with pytest.raises(InputError, match=r"unknown fusion \(--askc-type\) 'ASKC': did you mean ASKCFuse"):
+        fusion_class("ASKC")
 
 
 def test_reduction_that_leaves_no_channel():

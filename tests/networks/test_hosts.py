@@ -37,6 +37,7 @@ def made(host, seed=0, **kwargs):
     net = SMALL[host](**kwargs)
     net.initialize(mx.init.Xavier())
     net(images(1))
+    mx.nd.waitall()  # oneDNN reorders weights behind a forward pass; asnumpy does not wait for that
     return net
 
 
@@ -137,7 +138,7 @@ def test_structural_names_do_not_depend_on_earlier_networks(host):
     ids=SMALL,
 )
 def test_unknown_fusion_even_where_no_stage_fuses(build):
-    with pytest.raises(InputError, match="unknown fusion 'xxx'"):
+    with pytest.raises(InputError, match=r"unknown fusion .*'xxx'"):
         build()
 
 

@@ -15,6 +15,7 @@ def network(seed=0, **kwargs):
     mx.random.seed(seed)
     net = get_model("aff_resnet32_cifar100", **{"blocks": 1, "channel_times": 1, **kwargs}, ctx=mx.cpu())
     net(mx.nd.zeros((1, 3, 32, 32)))
+    mx.nd.waitall()  # oneDNN reorders weights behind a forward pass; asnumpy does not wait for that
     return net
 
 

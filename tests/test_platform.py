@@ -1,0 +1,188 @@
+"""What the package says where MXNet 1.9.1 cannot work: mostly real interpreters with doctored paths."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+from typing import Optional
+
+import pytest
+
+from gluon_aff import _platform
+
+SITE_PACKAGES = sysconfig.get_paths()["purelib"]
+COMMAND = ("from gluon_aff_command import main", "raise SystemExit(main())")
+
+
+@pytest.fixture(scope="module")
+def run_isolated(tmp_path_factory):
+    """Function that runs statements with the standard library, `path`, the package, and nothing else to import."""
+    folder = tmp_path_factory.mktemp("package")
+    package = Path(_platform.__file__).parent
+    for name in ("gluon_aff", "gluon_aff_command.py"):
+        (folder / name).symlink_to(package.parent / name)
+
+    def run(*statements: str, path: tuple = (SITE_PACKAGES,), python: str = sys.executable):
+        code = "\n".join(("import sys", f"sys.path += {[str(folder), *map(str, path)]!r}", *statements))
+        return subprocess.run([python, "-I", "-S", "-c", code], capture_output=True, text=True, check=False)
+
+    return run
+
+
+def add_metadata(folder: Path, distribution: str, version: str) -> Path:
+    """Make `distribution` look installed in `folder`."""
+    info = folder / f"{distribution}-{version}.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n")
+    return folder
+
+
+def add_mxnet(folder: Path, *distributions: str) -> Path:
+    """Make an importable mxnet that `distributions` say they installed."""
+    (folder / "mxnet").mkdir(parents=True)
+    (folder / "mxnet" / "__init__.py").write_text("")
+    for distribution in distributions:
+        add_metadata(folder, distribution, "1.9.1")
+    return folder
+
+
+def assert_one_line(result, *words: str):
+    """The command said one line, with these words, and exited with 2."""
+    assert result.returncode == 2, result.stderr
+    assert result.stdout == ""
+    assert len(result.stderr.splitlines()) == 1
+    assert result.stderr.startswith("gluon-aff: error: ")
+    for word in words:
+        assert word in result.stderr
+
+
+def newer_python() -> Optional[str]:
+    """An interpreter that MXNet does not run on, if one is installed."""
+    names = [f"python3.{minor}" for minor in range(12, 16)]
+    pyenv = sorted(str(path) for path in Path.home().glob(".pyenv/versions/3.1[2-9]*/bin/python"))
+    for python in names + pyenv:
+        try:
+            answer = subprocess.run(
+                [python, "-c", "import sys; print(sys.version_info >= (3, 12))"], capture_output=True
+            )
+        except FileNotFoundError:
+            continue
+        if answer.stdout == b"True\n":
+            return python
+    return None
+
+
+def test_nothing_is_wrong_here():
+    """The suite runs in a supported environment, so the check has nothing to say."""
+    assert _platform.platform_problem() is None
+    assert _platform.several_mxnet_builds() is None
+
+
+def test_import_loads_neither_numpy_nor_mxnet(run_isolated):
+    result = run_isolated("import gluon_aff", "print({'numpy', 'mxnet', 'gluoncv'} & set(sys.modules))")
+    assert result.stdout == "set()\n", result.stderr
+
+
+def test_names_come_with_their_first_use(run_isolated):
+    result = run_isolated(
+        "import warnings",
+        "warnings.simplefilter('ignore')",
+        "import gluon_aff",
+        "assert {'get_model', 'list_models', '__version__'} <= set(dir(gluon_aff))",
+        "assert 'mxnet' not in sys.modules",
+        "print(gluon_aff.list_models is gluon_aff.list_models, len(gluon_aff.list_models()) > 0)",
+        "from gluon_aff import *",
+        "print(get_model.__module__)",
+    )
+    assert result.stdout == "True True\ngluon_aff.networks.zoo\n", result.stderr
+
+
+def test_unknown_name_is_an_attribute_error():
+    import gluon_aff
+
+    with pytest.raises(AttributeError, match="'gluon_aff' has no attribute 'get_modell'"):
+        _ = gluon_aff.get_modell
+
+
+@pytest.mark.parametrize("version", [(2, 7, 18), (3, 7, 16), (3, 12, 0), (3, 14, 1), (4, 0, 0)])
+def test_python_out_of_range(monkeypatch, version):
+    monkeypatch.setattr(sys, "version_info", version)
+    problem = _platform.platform_problem()
+    assert f"this is Python {version[0]}.{version[1]}:" in problem
+    assert "3.8, 3.9, 3.10 or 3.11" in problem
+
+
+@pytest.mark.parametrize("version", [(3, 8, 0), (3, 9, 18), (3, 11, 7)])
+def test_python_in_range(monkeypatch, version):
+    monkeypatch.setattr(sys, "version_info", version)
+    assert _platform.platform_problem() is None
+
+
+def test_command_on_a_newer_python(run_isolated):
+    python = newer_python()
+    if python is None:
+        pytest.skip("no Python >= 3.12 is installed")
+    assert_one_line(run_isolated(*COMMAND, python=python), "Python 3.", "make a virtual environment")
+
+
+def test_command_without_mxnet(run_isolated):
+    assert_one_line(run_isolated(*COMMAND, path=()), "pip install mxnet==1.9.1", "pip install mxnet-cu112==1.9.1")
+
+
+def test_what_an_uninstalled_mxnet_leaves_is_not_mxnet(run_isolated, tmp_path):
+    (tmp_path / "mxnet" / "__pycache__").mkdir(parents=True)
+    assert_one_line(run_isolated(*COMMAND, path=(tmp_path,)), "pip install mxnet==1.9.1")
+
+
+@pytest.mark.parametrize("version", ["1.24.0", "1.24.4", "1.24rc1", "2.0.0", "10.1"])
+def test_command_with_a_newer_numpy(run_isolated, tmp_path, version):
+    folder = add_metadata(add_mxnet(tmp_path), "numpy", version)
+    assert_one_line(run_isolated(*COMMAND, path=(folder,)), f"NumPy {version}", "pip install 'numpy<1.24'")
+
+
+@pytest.mark.parametrize("version", ["1.17.0", "1.23.5", "1.3.0", "0.9"])
+def test_older_numpy_is_fine(run_isolated, tmp_path, version):
+    folder = add_metadata(add_mxnet(tmp_path), "numpy", version)
+    result = run_isolated("import gluon_aff", "print(gluon_aff.__version__)", path=(folder,))
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.strip()
+
+
+def test_import_error_is_what_the_library_raises(run_isolated):
+    result = run_isolated("import gluon_aff", path=())
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1].startswith("ImportError: gluon_aff needs MXNet: pip install")
+
+
+@pytest.mark.parametrize(
+    ("distributions", "named"),
+    [
+        (("mxnet", "mxnet_cu112"), "pip uninstall -y mxnet mxnet-cu112, "),
+        (("mxnet_cu102", "mxnet_cu112"), "pip uninstall -y mxnet-cu102 mxnet-cu112, "),
+        (("mxnet", "mxnet_cu110", "mxnet_mkl"), "pip uninstall -y mxnet mxnet-cu110 mxnet-mkl, "),
+    ],
+)
+def test_builds_over_each_other_are_warned_about(run_isolated, tmp_path, distributions, named):
+    add_mxnet(tmp_path, *distributions)
+    result = run_isolated("import gluon_aff", path=(tmp_path,))
+    assert result.returncode == 0, result.stderr
+    assert "UserWarning" in result.stderr
+    assert named in result.stderr
+
+
+@pytest.mark.parametrize("distributions", [(), ("mxnet",), ("mxnet_cu112",), ("mxnet", "mxnet_model_server")])
+def test_one_build_is_fine(run_isolated, tmp_path, distributions):
+    add_mxnet(tmp_path, *distributions)
+    result = run_isolated("import gluon_aff", path=(tmp_path,))
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_installed_command_runs():
+    command = Path(sysconfig.get_path("scripts")) / "gluon-aff"
+    environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
+    result = subprocess.run([str(command), "--version"], capture_output=True, text=True, check=False, env=environment)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.startswith("gluon_aff ")
