@@ -33,7 +33,7 @@ from gluon_aff.training.logbook import (
     open_log,
     settings_line,
 )
-from gluon_aff.training.loop import Targets, train_epoch, validate
+from gluon_aff.training.loop import Targets, copy_parameters, train_epoch, validate
 from gluon_aff.training.schedule import decay_epochs, step_rate, warmup_cosine
 from gluon_aff.weights import load_parameters, save_parameters
 
@@ -85,8 +85,7 @@ def train_cifar(settings: CIFARSettings, contexts: Optional[List[mx.Context]] = 
     if contexts is None:
         contexts, device_note = training_contexts(settings.gpus)
     training, validation = _load_data(settings)
-    net = build_network(settings)
-    _initialise(net, settings, contexts)
+    net = _initialised(settings, contexts)
     name = run_name(settings, cifar_cardinality(settings.channel_times))
     for path, flag in (
         (settings.save_dir, "--save-dir"),
@@ -119,14 +118,15 @@ def _load_data(settings: CIFARSettings) -> Tuple[LabelledImages, LabelledImages]
     return training, validation
 
 
-def _initialise(net: HybridBlock, settings: CIFARSettings, contexts: List[mx.Context]) -> None:
+def _initialised(settings: CIFARSettings, contexts: List[mx.Context]) -> HybridBlock:
+    net = build_network(settings)
     mx.random.seed(settings.seed)
     initializer = mx.init.Xavier() if settings.init == "xavier" else mx.init.MSRAPrelu()
     net.initialize(initializer, ctx=contexts)
     if settings.resume_from:
         load_parameters(net, settings.resume_from, contexts, ignore_extra=True)
-    if settings.mode == "hybrid":
-        net.hybridize()
+    net.hybridize(settings.mode == "hybrid")
+    return net
 
 
 def _versions_line(contexts: List[mx.Context], label_values: int, head_classes: int) -> str:
@@ -163,6 +163,10 @@ def _run_epochs(
     cuts = decay_epochs(settings.lr_decay_epoch, settings.lr_decay_period, settings.num_epochs, settings.warmup_epochs)
     targets = Targets(settings.head_classes, SMOOTHING if settings.label_smoothing else 0.0, settings.mixup)
     curve = os.path.join(settings.save_plot_dir, f"{name}_history.png")
+    # oneDNN reorders the weights of a network that infers, which changes the rounding of its later updates, by chance
+    validated = build_network(settings)
+    validated.initialize(ctx=contexts)
+    validated.hybridize(settings.mode == "hybrid")
     best, params = 0.0, None
     training_errors, validation_errors = [], []
     for epoch in range(settings.num_epochs):
@@ -174,7 +178,8 @@ def _run_epochs(
             metric, loss = train_epoch(net, trainer, batches.epoch(epoch), targets, weights, contexts, epoch)
         except TrainingError as error:
             raise TrainingError(f"{error}. Kept: {params or 'no weights yet'}, {log_path}") from None
-        accuracy = validate(net, validation_batches(validation, settings.batch_size * len(contexts)), contexts)
+        copy_parameters(net, validated)
+        accuracy = validate(validated, validation_batches(validation, settings.batch_size * len(contexts)), contexts)
         if accuracy > best:
             best, params = accuracy, _save_best(net, settings, name, accuracy, params)
         seconds = time.perf_counter() - start

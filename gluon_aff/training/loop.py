@@ -91,6 +91,17 @@ def validate(net: HybridBlock, batches: Iterable[Batch], contexts: List[mx.Conte
     return float(mx.nd.concat(*correct, dim=0).sum().asscalar()) / total
 
 
+def copy_parameters(source: HybridBlock, target: HybridBlock) -> None:
+    """Give `target`, of the same structure and initialised on the same devices, the parameters of `source`."""
+    originals = source._collect_params_with_prefix()
+    for name, parameter in target._collect_params_with_prefix().items():
+        if parameter._deferred_init:
+            parameter.shape = originals[name].shape
+            parameter._finish_deferred_init()
+        for context in parameter.list_ctx():
+            parameter.data(context)[:] = originals[name].data(context)
+
+
 def _train_step(
     net: HybridBlock,
     trainer: gluon.Trainer,
