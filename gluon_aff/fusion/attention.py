@@ -9,27 +9,36 @@ from mxnet.gluon import HybridBlock, nn
 from gluon_aff.fusion.context import Norm, context_branch
 
 
-def attention_weight(F: Any, features: Any, local_context: Any, global_context: Any) -> Any:
-    """Sigmoid of local plus global context, in (0, 1), same shape as `features` (paper, Eq. 2)."""
-    return F.sigmoid(F.broadcast_add(local_context(features), global_context(features)))
-
-
 def weighted_mean(x: Any, y: Any, weight: Any) -> Any:
     """Return weight * x + (1 - weight) * y, written with one product."""
     return y + weight * (x - y)
 
 
-class MSCAM(HybridBlock):
-    """Multi-scale channel attention: x * sigmoid(local(x) + global(x)) (paper, Eq. 2).
+def attention_weight(F: Any, features: Any, local_context: Any, global_context: Any) -> Any:
+    """Sigmoid of local plus global context, in (0, 1), same shape as `features` (paper, Eq. 2)."""
+    return F.sigmoid(F.broadcast_add(local_context(features), global_context(features)))
 
-    Shapes: (N, C, H, W) -> (N, C, H, W). `r` is the channel reduction ratio of both context branches.
-    """
+
+class _ContextAttention(HybridBlock):
+    """Block with a local and a global context branch for maps of `channels` channels."""
 
     def __init__(self, channels: int, r: int = 4, norm: Norm = nn.BatchNorm, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         with self.name_scope():
             self.local_att = context_branch(channels, r, pooled=False, norm=norm)
             self.global_att = context_branch(channels, r, pooled=True, norm=norm)
+
+
+class MSCAM(_ContextAttention):
+    """Multi-scale channel attention: x * sigmoid(local(x) + global(x)) (paper, Eq. 2).
+
+    Shapes: (N, C, H, W) -> (N, C, H, W).
+
+    Args:
+        channels: C.
+        r: channel reduction ratio of the context branches.
+        norm: makes a normalisation layer from `in_channels`.
+    """
 
     def hybrid_forward(self, F: Any, x: Any) -> Any:
         """Attend to `x`."""
@@ -47,7 +56,7 @@ class DirectAdd(HybridBlock):
         return x + residual
 
 
-class AFF(HybridBlock):
+class AFF(_ContextAttention):
     """Attentional feature fusion: scale * (w * x + (1 - w) * residual), w from x + residual (paper, Eq. 3-4).
 
     Shapes: x, residual and output (N, C, H, W); x is the learned branch, residual the shortcut.
@@ -60,11 +69,8 @@ class AFF(HybridBlock):
     """
 
     def __init__(self, channels: int, r: int = 4, norm: Norm = nn.BatchNorm, scale: float = 2.0, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        super().__init__(channels, r, norm, **kwargs)
         self.scale = scale
-        with self.name_scope():
-            self.local_att = context_branch(channels, r, pooled=False, norm=norm)
-            self.global_att = context_branch(channels, r, pooled=True, norm=norm)
 
     def hybrid_forward(self, F: Any, x: Any, residual: Any) -> Any:
         """Fuse."""
@@ -72,18 +78,15 @@ class AFF(HybridBlock):
         return self.scale * weighted_mean(x, residual, weight)
 
 
-class iAFF(HybridBlock):
+class iAFF(AFF):
     """Iterative AFF: the attention of AFF reads a first attentional fusion instead of a sum (paper, Eq. 5).
 
     Shapes and arguments as in AFF; the published weights have scale 1 here.
     """
 
     def __init__(self, channels: int, r: int = 4, norm: Norm = nn.BatchNorm, scale: float = 1.0, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.scale = scale
+        super().__init__(channels, r, norm, scale, **kwargs)
         with self.name_scope():
-            self.local_att = context_branch(channels, r, pooled=False, norm=norm)
-            self.global_att = context_branch(channels, r, pooled=True, norm=norm)
             self.local_att2 = context_branch(channels, r, pooled=False, norm=norm)
             self.global_att2 = context_branch(channels, r, pooled=True, norm=norm)
 

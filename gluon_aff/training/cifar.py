@@ -99,9 +99,9 @@ def train_cifar(settings: CIFARSettings, contexts: Optional[List[mx.Context]] = 
     for line in [f"{device_note}; {workers} data workers", *notes(settings, global_batch), *augmentation]:
         print(line, file=sys.stderr)
     log_path = os.path.join(settings.logging_dir, f"train_{name}.log")
-    with open_log(log_path) as log, TrainBatches(
-        training, global_batch, int(settings.seed or 0), settings.auto_aug, workers
-    ) as batches:
+    with TrainBatches(training, global_batch, int(settings.seed or 0), settings.auto_aug, workers) as batches, open_log(
+        log_path
+    ) as log:
         log.info(settings_line(asdict(settings)))
         log.info(_versions_line(contexts, training.classes, settings.head_classes))
         return _run_epochs(net, settings, contexts, batches, validation, name, log_path, log)

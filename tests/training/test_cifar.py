@@ -212,3 +212,4 @@ def test_two_devices_run(settings):
 def test_more_images_per_step_than_there_are(settings, tmp_path):
     with pytest.raises(InputError, match="fewer than one batch of 200"):
         train_cifar(replace(settings, batch_size=200))
+    assert list(tmp_path.iterdir()) == []
