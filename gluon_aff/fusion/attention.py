@@ -15,7 +15,7 @@ def weighted_mean(x: Any, y: Any, weight: Any) -> Any:
 
 
 def attention_weight(F: Any, features: Any, local_context: Any, global_context: Any) -> Any:
-    """Sigmoid of local plus global context, in (0, 1), same shape as `features` (paper, Eq. 2)."""
+    """Sigmoid of local plus global context, in (0, 1), same shape as `features` (M in the paper's Eq. 3)."""
     return F.sigmoid(F.broadcast_add(local_context(features), global_context(features)))
 
 
@@ -30,7 +30,7 @@ class _ContextAttention(HybridBlock):
 
 
 class MSCAM(_ContextAttention):
-    """Multi-scale channel attention: x * sigmoid(local(x) + global(x)) (paper, Eq. 2).
+    """Multi-scale channel attention: x * sigmoid(local(x) + global(x)) (paper, Eq. 3).
 
     Shapes: (N, C, H, W) -> (N, C, H, W).
 
@@ -57,9 +57,10 @@ class DirectAdd(HybridBlock):
 
 
 class AFF(_ContextAttention):
-    """Attentional feature fusion: scale * (w * x + (1 - w) * residual), w from x + residual (paper, Eq. 3-4).
+    """Attentional feature fusion: scale * (w * x + (1 - w) * residual), w from x + residual (paper, Eq. 4).
 
-    Shapes: x, residual and output (N, C, H, W); x is the learned branch, residual the shortcut.
+    Shapes: x, residual and output (N, C, H, W); x is the learned branch, residual the shortcut. The paper weighs the
+    shortcut with w, the original's code and so the published weights the learned branch.
 
     Args:
         channels: C.
@@ -79,7 +80,7 @@ class AFF(_ContextAttention):
 
 
 class iAFF(AFF):
-    """Iterative AFF: the attention of AFF reads a first attentional fusion instead of a sum (paper, Eq. 5).
+    """Iterative AFF: the attention of AFF reads a first attentional fusion instead of a sum (paper, Eq. 4 with 5).
 
     Shapes and arguments as in AFF; the published weights have scale 1 here.
     """

@@ -30,7 +30,7 @@ class GlobalAveragePool(HybridBlock):
 
 
 def context_branch(channels: int, r: int, *, pooled: bool, norm: Norm = nn.BatchNorm) -> nn.HybridSequential:
-    """1x1 conv to C/r, BN, ReLU, 1x1 conv to C, BN; behind a global average pool if `pooled` (paper, Eq. 1).
+    """1x1 conv to C/r, BN, ReLU, 1x1 conv to C, BN; behind a global average pool if `pooled` (paper, Eq. 1, 2).
 
     Args:
         channels: C, width of the (N, C, H, W) input and output.

@@ -35,13 +35,13 @@ def batch_norm(p, prefix, z):
 
 
 def local_context(p, name, z, first=0):
-    """Eq. 1: BN(PWConv2(ReLU(BN(PWConv1(Z)))))."""
+    """Eq. 2: BN(PWConv2(ReLU(BN(PWConv1(Z)))))."""
     hidden = np.maximum(batch_norm(p, f"{name}.{first + 1}", convolution(p, f"{name}.{first}", z)), 0)
     return batch_norm(p, f"{name}.{first + 4}", convolution(p, f"{name}.{first + 3}", hidden))
 
 
 def weight(p, z, suffix=""):
-    """Eq. 2: sigmoid(L(Z) + L(GAP(Z))), the global branch with its own weights."""
+    """Eq. 3: sigmoid(L(Z) + g(Z)), where g is Eq. 1: the same on the pooled map, with its own weights."""
     pooled = z.mean(axis=(2, 3), keepdims=True)
     context = local_context(p, "local_att" + suffix, z) + local_context(p, "global_att" + suffix, pooled, first=1)
     return 1 / (1 + np.exp(-context))
