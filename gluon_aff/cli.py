@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Callable, Dict, List, NoReturn, Optional, Sequence
 
 from gluon_aff._version import __version__
-from gluon_aff.errors import GluonAFFError, InputError
+from gluon_aff.errors import GluonAFFError, InputError, TrainingError, last_line
 from gluon_aff.training.cifar_options import add_options as add_cifar_options
 from gluon_aff.training.cifar_options import settings_from
 
@@ -95,13 +95,18 @@ def _add_commands(parser: argparse.ArgumentParser, argv: List[str]) -> None:
 
 
 def _train_cifar(options: argparse.Namespace) -> int:
+    from mxnet import MXNetError
+
     from gluon_aff.training.cifar import summarise_cifar, train_cifar
 
     settings = settings_from(vars(options))
     if settings.summary:
         print(summarise_cifar(settings))
         return 0
-    run = train_cifar(settings)
+    try:
+        run = train_cifar(settings)
+    except MXNetError as error:
+        raise TrainingError(f"MXNet stopped: {last_line(error)}. If that is memory, lower --batch-size") from error
     print(f"best_val_score:  {run.best_accuracy}")
     for what, path in (("weights", run.params or "none"), ("log", run.log), ("curve", run.curve)):
         print(f"{what + ':':<9}{path}")

@@ -32,3 +32,9 @@ def unknown_name(what: str, name: str, known: Iterable[str]) -> InputError:
     close = difflib.get_close_matches(name, known, 1, 0.4)
     hint = f"did you mean {close[0]}? " if close else ""
     return InputError(f"unknown {what} {name!r}: {hint}there are {', '.join(known)}")
+
+
+def last_line(error: BaseException) -> str:
+    """What an error comes down to: the last line of its text, which an MXNetError has below a trace of C++ calls."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

@@ -58,6 +58,7 @@ def test_documented_commands_start_on_sample_data(which, few_shapes, tmp_path):
         (["--resume-from", "gone.params"], 2, ["gone.params: No such file"]),
         (["--logging-dir", "file/logs"], 2, ["--logging-dir file/logs: "]),
         (["--lr-decay-epoch", "many"], 2, ["--lr-decay-epoch 'many'"]),
+        (["--channel-times", "100000"], 1, ["MXNet stopped: ", "--batch-size"]),
         (["--lr", "1e30", "--num-epochs", "3"], 1, ["the loss is", "at epoch", "step"]),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 from dataclasses import dataclass, fields, replace
 from typing import Dict, List, Optional
@@ -185,8 +186,12 @@ def _check_ranges(settings: CIFARSettings) -> None:
         value = getattr(settings, name)
         if value is not None and value < lowest:
             raise InputError(f"--{name.replace('_', '-')} {value}: must be at least {lowest}")
-    if settings.mixup and settings.mixup_alpha <= 0:
-        raise InputError(f"--mixup-alpha {settings.mixup_alpha}: must be more than 0")
+    for name in ("lr", "wd", "momentum", "lr_decay", "mixup_alpha"):
+        value = getattr(settings, name)
+        if not 0 <= value < math.inf:
+            raise InputError(f"--{name.replace('_', '-')} {value}: must be a number from 0 up")
+    if settings.mixup and settings.mixup_alpha == 0:
+        raise InputError("--mixup-alpha 0: must be more than 0 with --mixup")
     if settings.seed is not None and settings.seed >= 2**31:
         raise InputError(f"--seed {settings.seed}: must be below {2**31}")
 

@@ -9,7 +9,7 @@ from typing import Dict, Iterable, List
 import mxnet as mx
 from mxnet.gluon import HybridBlock, Parameter
 
-from gluon_aff.errors import GluonAFFError, ParamsFileError
+from gluon_aff.errors import GluonAFFError, ParamsFileError, last_line
 
 LIST_MAGIC = 0x112
 NAMES_IN_MESSAGE = 5
@@ -28,7 +28,7 @@ def save_parameters(net: HybridBlock, path: str) -> None:
         os.replace(partial, path)
     except (OSError, mx.MXNetError) as error:
         _remove(partial)
-        raise GluonAFFError(f"{path} cannot be written ({_last_line(error)}): check free space and rights") from None
+        raise GluonAFFError(f"{path} cannot be written ({last_line(error)}): check free space and rights") from None
 
 
 def read_params(path: str) -> Dict[str, mx.nd.NDArray]:
@@ -47,7 +47,7 @@ def read_params(path: str) -> Dict[str, mx.nd.NDArray]:
     try:
         arrays = mx.nd.load(path)
     except (mx.MXNetError, MemoryError, ValueError, UnicodeDecodeError) as error:
-        raise ParamsFileError(f"{path} is damaged ({_last_line(error)}): get it again") from None
+        raise ParamsFileError(f"{path} is damaged ({last_line(error)}): get it again") from None
     if not isinstance(arrays, dict):
         raise ParamsFileError(f"{path} holds arrays without names: it was not written by save_parameters")
     return arrays
@@ -112,12 +112,6 @@ def _shape(of: object) -> str:
 def _some(names: List[str]) -> str:
     rest = len(names) - NAMES_IN_MESSAGE
     return ", ".join(names[:NAMES_IN_MESSAGE]) + (f" and {rest} more" if rest > 0 else "")
-
-
-def _last_line(error: BaseException) -> str:
-    """What an MXNetError comes down to, below its trace of C++ calls."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
 
 
 def _remove(path: str) -> None:
