@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Callable, Dict, List, NoReturn, Optional, Sequence
 
 from gluon_aff._version import __version__
-from gluon_aff.errors import GluonAFFError, InputError, TrainingError, last_line
+from gluon_aff.errors import GluonAFFError, InputError, last_line
 from gluon_aff.training.cifar_options import add_options as add_cifar_options
 from gluon_aff.training.cifar_options import settings_from
 
@@ -72,6 +72,11 @@ def main(argv: Optional[List[str]] = None, script: Optional[str] = None, command
             raise
         print(f"{prog}: error: {error}. {LIBRARIES}", file=sys.stderr)
         return USAGE_ERROR
+    except Exception as error:
+        if type(error).__name__ != "MXNetError":  # named, since MXNet is imported only where it is used
+            raise
+        print(f"{prog}: error: MXNet stopped: {last_line(error)}. If that is memory, use less of it", file=sys.stderr)
+        return FAILURE
     except KeyboardInterrupt:
         print(f"{prog}: interrupted", file=sys.stderr)
         return INTERRUPTED
@@ -95,28 +100,30 @@ def _add_commands(parser: argparse.ArgumentParser, argv: List[str]) -> None:
 
 
 def _train_cifar(options: argparse.Namespace) -> int:
-    from mxnet import MXNetError
-
     from gluon_aff.training.cifar import summarise_cifar, train_cifar
 
     settings = settings_from(vars(options))
     if settings.summary:
         print(summarise_cifar(settings))
         return 0
-    try:
-        run = train_cifar(settings)
-    except MXNetError as error:
-        raise TrainingError(f"MXNet stopped: {last_line(error)}. If that is memory, lower --batch-size") from error
+    run = train_cifar(settings)
     print(f"best_val_score:  {run.best_accuracy}")
     for what, path in (("weights", run.params or "none"), ("log", run.log), ("curve", run.curve)):
         print(f"{what + ':':<9}{path}")
     return 0
 
 
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
+
+
 def _add_summary_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
     parser.add_argument("model", metavar="NAME", help="a name that `gluon-aff models` lists")
-    parser.add_argument("--classes", type=int, help="outputs (default: the published head's)")
-    parser.add_argument("--input-size", type=int, metavar="PIXELS", help="side of the image (default: 32 or 224)")
+    parser.add_argument("--classes", type=_positive, help="outputs (default: the published head's)")
+    parser.add_argument("--input-size", type=_positive, metavar="PIXELS", help="side of the image (default: 32 or 224)")
     parser.add_argument("--as-original", action="store_true", help="show the FLOPs the original's summary prints")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
@@ -147,6 +154,8 @@ def _models(options: argparse.Namespace) -> int:
     from gluon_aff.networks import MODELS, list_models
 
     records = [MODELS[name] for name in list_models(options.pattern)]
+    if not records:
+        raise InputError(f"no model is called {options.pattern}: see the list without it")
     if options.json:
         print(json.dumps([asdict(record) for record in records], indent=1))
         return 0

@@ -35,6 +35,7 @@ def assert_one_line(result, code, *parts):
 def test_documented_commands_start_on_sample_data(which, few_shapes, tmp_path):
     """Unchanged but for what makes them short: narrow, one epoch, small batches."""
     short = ["--data-dir", few_shapes, "--num-epochs", "1", "--batch-size", "20", "--channel-times", "1"]
+    short += ["--mixup-off-epoch", "0"]
     head = ["--classes", "20", "--seed", "0"]  # even a guess is right sometimes then, and weights are written
     result = run(str(ROOT / "train_cifar.py"), *DOCUMENTED[which][0].split(), *short, *head, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
@@ -56,9 +57,12 @@ def test_documented_commands_start_on_sample_data(which, few_shapes, tmp_path):
         (["--gpus", "all"], 2, ["--gpus 'all'"]),
         (["--fine-label", "--superclass"], 2, ["not allowed with"]),
         (["--resume-from", "gone.params"], 2, ["gone.params: No such file"]),
+        (["--data-dir", "x" * 300], 2, ["File name too long", "--data-dir"]),
+        (["--data-dir", ""], 2, ["--data-dir is empty"]),
+        (["--resume-from", ""], 2, ["--resume-from is empty"]),
+        (["--blocks", "3000000000"], 2, ["--blocks 3000000000: must be from 1 to 1000"]),
         (["--logging-dir", "file/logs"], 2, ["--logging-dir file/logs: "]),
         (["--lr-decay-epoch", "many"], 2, ["--lr-decay-epoch 'many'"]),
-        (["--channel-times", "100000"], 1, ["MXNet stopped: ", "--batch-size"]),
         (["--lr", "1e30", "--num-epochs", "3"], 1, ["the loss is", "at epoch", "step"]),
     ],
 )
@@ -91,7 +95,18 @@ def test_summary_of_an_unknown_model():
     assert_one_line(gluon_aff("summary", "aff_resnet"), 2, "gluon-aff: error: unknown model", "did you mean")
 
 
+@pytest.mark.parametrize("flags", [["--classes", "0"], ["--input-size", "-3"]])
+def test_summary_of_impossible_sizes(flags):
+    assert_one_line(gluon_aff("summary", "aff_resnet50", *flags), 2, flags[0], flags[1])
+
+
+def test_an_mxnet_error_is_one_line():
+    result = gluon_aff("summary", "aff_resnet32_cifar100", "--classes", "9999999999")
+    assert_one_line(result, 1, "gluon-aff: error: MXNet stopped: ")
+
+
 def test_models_command():
+    assert_one_line(gluon_aff("models", "vgg*"), 2, "no model is called vgg*")
     lines = gluon_aff("models", "iaff*").stdout.splitlines()
     assert [line.split()[0] for line in lines] == list_models("iaff*")
     records = json.loads(gluon_aff("models", "--json").stdout)

@@ -11,7 +11,7 @@ import hashlib
 import tarfile
 import textwrap
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Dict, Iterable, Mapping, Optional, Tuple
 
@@ -38,11 +38,13 @@ class LabelledImages:
         images: uint8, N x 32 x 32 x 3, red, green, blue.
         labels: int32, N, in 0..classes - 1.
         classes: number of label values: 10, 100 (fine) or 20 (coarse).
+        official: whether these are the official files, by their sums.
     """
 
     images: np.ndarray
     labels: np.ndarray
     classes: int
+    official: bool = False
 
     def __len__(self) -> int:
         return len(self.images)
@@ -121,7 +123,8 @@ def load_cifar(dataset: str, train: bool, fine_label: bool = False, data_dir: Op
     own = _own_sums(where, found.pop(SUMS_FILE, None))
     for name, expected in official.items():
         _check_file(layout, where, name, found.get(name), own.get(name, expected))
-    return _decode(layout, where, [found[name] for name in official], fine_label)
+    images = _decode(layout, where, [found[name] for name in official], fine_label)
+    return replace(images, official=all(own.get(name, expected) == expected for name, expected in official.items()))
 
 
 def _find(layout: _Layout, path: Path) -> Optional[Path]:
@@ -137,7 +140,10 @@ def _find(layout: _Layout, path: Path) -> Optional[Path]:
 
 def _given_data(layout: _Layout, data_dir: str) -> Path:
     path = Path(data_dir).expanduser()
-    where = _find(layout, path)
+    try:
+        where = _find(layout, path)
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}; name the place of {layout.archive} with --data-dir") from None
     if where is None:
         raise DataError(
             f"{path}: found neither {layout.archive} nor {layout.files[0]}, here or in {layout.folder}/: "

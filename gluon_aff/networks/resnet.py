@@ -88,7 +88,7 @@ class AFFResNet(HybridBlock):
         use_global_stats: normalise with running statistics in training too.
         name_prefix: prefix of raw parameter names.
         r: channel reduction ratio of the fusions (keyword only; the original has 16 fixed).
-        **kwargs: accepted and ignored, as in the original (`ctx`, `use_pretrained`).
+        **kwargs: `ctx` and `use_pretrained` are accepted and ignored, as in the original.
 
     Raises:
         InputError: for an unknown fusion.
@@ -115,6 +115,9 @@ class AFFResNet(HybridBlock):
         **kwargs: Any,
     ) -> None:
         super().__init__(prefix=name_prefix)
+        unknown = set(kwargs) - {"ctx", "use_pretrained"}
+        if unknown:
+            raise TypeError(f"AFFResNet has no argument {', '.join(sorted(unknown))}")
         norm_kwargs = dict(norm_kwargs or {}, **({"use_global_stats": True} if use_global_stats else {}))
         norm = norm_factory(norm_layer, norm_kwargs)
         stem_channels = 2 * stem_width if deep_stem else 64

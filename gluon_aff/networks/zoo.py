@@ -167,7 +167,7 @@ def get_model(name: str, classes: Optional[int] = None, ctx: Any = None, **kwarg
         InputError: for an unknown name or fusion.
     """
     record = model_record(name)
-    settings = {**record.settings, "classes": classes or record.classes, **kwargs}
+    settings = {**record.settings, "classes": record.classes if classes is None else classes, **kwargs}
     net = HOSTS[record.host](**settings)
     if ctx is not None:
         import mxnet as mx

@@ -91,19 +91,23 @@ def train_cifar(settings: CIFARSettings, contexts: Optional[List[mx.Context]] = 
         (settings.save_dir, "--save-dir"),
         (settings.logging_dir, "--logging-dir"),
         (settings.save_plot_dir, "--save-plot-dir"),
+        ("", "working directory"),
     ):
         check_directory(path, flag)
     global_batch = settings.batch_size * len(contexts)
     workers = usable_workers(settings.num_workers) if settings.auto_aug else 0  # crop and flip outrun any worker
-    augmentation = [f"AutoAugment: {cifar_augmenter()[1]}'s"] if settings.auto_aug else []
-    for line in [f"{device_note}; {workers} data workers", *notes(settings, global_batch), *augmentation]:
-        print(line, file=sys.stderr)
+    lines = [f"{device_note}; {workers} data workers", *notes(settings, global_batch)]
+    if settings.auto_aug:
+        lines.append(f"AutoAugment: {cifar_augmenter()[1]}'s")
+    if not training.official:
+        lines.append("data: not the official set (there is a SHA1SUMS file beside it)")
+    print("\n".join(lines), file=sys.stderr)
     log_path = os.path.join(settings.logging_dir, f"train_{name}.log")
     with TrainBatches(training, global_batch, int(settings.seed or 0), settings.auto_aug, workers) as batches, open_log(
         log_path
     ) as log:
         log.info(settings_line(asdict(settings)))
-        log.info(_versions_line(contexts, training.classes, settings.head_classes))
+        log.info(_versions_line(contexts, global_batch, training, settings.head_classes))
         return _run_epochs(net, settings, contexts, batches, validation, name, log_path, log)
 
 
@@ -129,11 +133,11 @@ def _initialised(settings: CIFARSettings, contexts: List[mx.Context]) -> HybridB
     return net
 
 
-def _versions_line(contexts: List[mx.Context], label_values: int, head_classes: int) -> str:
+def _versions_line(contexts: List[mx.Context], global_batch: int, data: LabelledImages, head_classes: int) -> str:
     return (
         f"gluon_aff {__version__}, MXNet {mx.__version__}, NumPy {np.__version__}, "
-        f"Python {platform.python_version()}, devices {','.join(map(str, contexts))}, "
-        f"{label_values} label values under a {head_classes}-way head"
+        f"Python {platform.python_version()}, devices {','.join(map(str, contexts))}, {global_batch} images per step, "
+        f"{'official' if data.official else 'other'} data, {data.classes} label values under a {head_classes}-way head"
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 import os
 from dataclasses import dataclass, fields, replace
 from typing import Dict, List, Optional
@@ -11,7 +10,8 @@ from typing import Dict, List, Optional
 from gluon_aff.errors import InputError, unknown_name
 from gluon_aff.training.schedule import decay_epochs
 
-DEFAULT_FUSION = "ASKCFuse"
+STAGES = 3
+FUSION_FLAGS = {None: "ASKCFuse", "AFF": "ASKCFuse", "iAFF": "ResGlobLocaforGlobLocaCha"}  # file names have the flags
 FIRST_RELEASE_MODELS = {"resnext29_32x4d": 3, "resnext38_32x4d": 4, "resnext47_32x4d": 5}  # name: blocks
 # The first release always mixed up, stopped 20 epochs before the end, and did not shift its decay epochs
 FIRST_RELEASE_DEFAULTS: Dict[str, object] = {"mixup": True, "mixup_off_epoch": 20, "warmup_epochs": 0}
@@ -152,7 +152,7 @@ def add_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
 
 def _release_defaults(argv: List[str]) -> Dict[str, object]:
     """What `--release first` in `argv` changes of the defaults; flags given still overrule it."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--release")
     return FIRST_RELEASE_DEFAULTS if parser.parse_known_args(argv)[0].release == "first" else {}
 
@@ -176,24 +176,35 @@ def resolve(settings: CIFARSettings) -> CIFARSettings:
     seed = int.from_bytes(os.urandom(4), "little") >> 1 if settings.seed is None else settings.seed
     _check_ranges(settings)
     decay_epochs(settings.lr_decay_epoch, settings.lr_decay_period, settings.num_epochs, settings.warmup_epochs)
-    return replace(settings, askc_type=settings.askc_type or DEFAULT_FUSION, seed=seed)
+    return replace(settings, askc_type=FUSION_FLAGS.get(settings.askc_type, settings.askc_type), seed=seed)
 
 
 def _check_ranges(settings: CIFARSettings) -> None:
-    at_least = {"batch_size": 1, "blocks": 1, "channel_times": 1, "start_layer": 1, "num_epochs": 1, "classes": 1}
-    at_least.update({"warmup_epochs": 0, "mixup_off_epoch": 0, "num_workers": 0, "lr_decay_period": 0, "seed": 0})
-    for name, lowest in at_least.items():
+    limits = {
+        "batch_size": (1, 10**6),
+        "blocks": (1, 1000),
+        "channel_times": (1, 1000),
+        "start_layer": (1, 10**6),
+        "num_epochs": (1, 10**6),
+        "classes": (1, 10**6),
+        "warmup_epochs": (0, 10**6),
+        "mixup_off_epoch": (0, 10**6),
+        "num_workers": (0, 10**6),
+        "lr_decay_period": (0, 10**6),
+        "seed": (0, 2**31 - 1),
+        "lr": (0, 1e30),
+        "wd": (0, 1e30),
+        "lr_decay": (0, 1e30),
+        "momentum": (0, 1),
+        "mixup_alpha": (1e-3, 1e30),  # NumPy's sampler takes for ever below
+    }
+    for name, (lowest, highest) in limits.items():
         value = getattr(settings, name)
-        if value is not None and value < lowest:
-            raise InputError(f"--{name.replace('_', '-')} {value}: must be at least {lowest}")
-    for name in ("lr", "wd", "momentum", "lr_decay", "mixup_alpha"):
-        value = getattr(settings, name)
-        if not 0 <= value < math.inf:
-            raise InputError(f"--{name.replace('_', '-')} {value}: must be a number from 0 up")
-    if settings.mixup and settings.mixup_alpha == 0:
-        raise InputError("--mixup-alpha 0: must be more than 0 with --mixup")
-    if settings.seed is not None and settings.seed >= 2**31:
-        raise InputError(f"--seed {settings.seed}: must be below {2**31}")
+        if value is not None and not lowest <= value <= highest:
+            raise InputError(f"--{name.replace('_', '-')} {value}: must be from {lowest} to {highest}")
+    for name in ("data_dir", "resume_from"):
+        if getattr(settings, name) == "":
+            raise InputError(f"--{name.replace('_', '-')} is empty: name a file, or leave the flag out")
 
 
 def run_name(settings: CIFARSettings, cardinality: int) -> str:
@@ -207,38 +218,40 @@ def run_name(settings: CIFARSettings, cardinality: int) -> str:
 
 
 def notes(settings: CIFARSettings, global_batch: int) -> List[str]:
-    """What a user of these settings should know at the start of a run, a line each."""
-    lines = [
-        f"network: {settings.model} of {settings.depth} layers, fusion {settings.askc_type} from stage "
-        f"{settings.start_layer} on",
-        f"batch: {settings.batch_size} images per device, {global_batch} per step; lr is not scaled with it",
-        "best weights: chosen by accuracy on the test images, as in the original",
-    ]
-    if settings.dataset == "cifar100":
-        kind = (
-            "CIFAR-100's 100 classes"
-            if settings.fine_label
-            else "CIFAR-100's 20 superclasses, the original's default (--fine-label for the 100 classes)"
-        )
-        lines.append(f"labels: {kind}, under a {settings.head_classes}-way head")
-    if settings.no_wd and not settings.cosine:
-        lines.append("--no-wd has no effect without --cosine, as in the original")
-    if not settings.cosine and settings.warmup_epochs:
-        lines.append(
-            f"decay epochs come {settings.warmup_epochs} earlier than --lr-decay-epoch says, as in the original"
-        )
-    if settings.model == "resnext" and settings.channel_times != 4:
-        lines.append(
-            "ResNeXt widths other than --channel-times 4 are not 4 wide per group, whatever the file name says"
-        )
-    for name, idle in (("drop_rate", 0.0), ("warmup_lr", 0.0)):
-        if getattr(settings, name) != idle:
-            lines.append(f"--{name.replace('_', '-')} has no effect, as in the original")
-    if not (settings.save_dir and settings.save_period):
-        lines.append("no weights will be written (--save-dir is empty or --save-period 0)")
-    if settings.batch_size == 1 and settings.askc_type != "DirectAdd":
-        lines.append(
-            "with one image per device the global context is all zeros while training (BatchNorm over one value): "
-            "take --batch-size 2 or more"
-        )
-    return lines
+    """What a user of these resolved settings should know at the start of a run, a line each."""
+    fuses = settings.start_layer <= STAGES
+    fusion = f"{settings.askc_type} from stage {settings.start_layer} on" if fuses else "addition in all stages"
+    head = f"under a {settings.head_classes}-way head"
+    said_if = {
+        f"network: {settings.model} of {settings.depth} layers, fusion {fusion}": True,
+        f"batch: {settings.batch_size} images per device, {global_batch} per step; lr is not scaled with it": True,
+        "best weights: chosen by accuracy on the test images, as in the original": True,
+        f"labels: CIFAR-100's 100 classes, {head}": settings.dataset == "cifar100" and settings.fine_label,
+        f"labels: CIFAR-100's 20 superclasses, the original's default (--fine-label for the 100 classes), {head}": (
+            settings.dataset == "cifar100" and not settings.fine_label
+        ),
+        "--fine-label and --superclass have no effect on CIFAR-10": (
+            settings.dataset == "cifar10" and (settings.fine_label or settings.superclass)
+        ),
+        "--no-wd has no effect without --cosine, as in the original": settings.no_wd and not settings.cosine,
+        f"decay epochs come {settings.warmup_epochs} earlier than --lr-decay-epoch says, as in the original": (
+            not settings.cosine and settings.warmup_epochs > 0
+        ),
+        f"warm-up lasts to the end: --warmup-epochs {settings.warmup_epochs}, --num-epochs {settings.num_epochs}": (
+            settings.cosine and settings.warmup_epochs >= settings.num_epochs
+        ),
+        f"--mixup has no effect: it is off for the last {settings.mixup_off_epoch} epochs (--mixup-off-epoch)": (
+            settings.mixup and settings.mixup_off_epoch >= settings.num_epochs
+        ),
+        "ResNeXt widths other than --channel-times 4 are not 4 wide per group, whatever the file name says": (
+            settings.model == "resnext" and settings.channel_times != 4
+        ),
+        "--drop-rate has no effect, as in the original": settings.drop_rate != 0,
+        "--warmup-lr has no effect, as in the original": settings.warmup_lr != 0,
+        "no weights will be written (--save-dir is empty or --save-period 0)": (
+            not (settings.save_dir and settings.save_period)
+        ),
+        "with one image per device the global context is all zeros while training (BatchNorm over one value): "
+        "take --batch-size 2 or more": settings.batch_size == 1 and fuses and settings.askc_type != "DirectAdd",
+    }
+    return [line for line, said in said_if.items() if said]

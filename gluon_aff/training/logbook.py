@@ -7,9 +7,11 @@ import logging
 import os
 import socket
 import sys
+import tempfile
 from typing import Any, Iterator, List, Mapping, Sequence
 
-from gluon_aff.errors import InputError
+from gluon_aff.errors import GluonAFFError, InputError
+from gluon_aff.files import replacing
 
 
 def check_directory(path: str, flag: str) -> None:
@@ -21,10 +23,12 @@ def check_directory(path: str, flag: str) -> None:
     existing = os.path.abspath(path)
     while not os.path.lexists(existing):
         existing = os.path.dirname(existing)
-    if not os.path.isdir(existing):
-        raise InputError(f"{flag} {path}: {existing} is a file; name a directory")
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise InputError(f"{flag} {path}: {existing} cannot be written to; name another directory")
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        reason = f"{existing} cannot be written to ({error.strerror})"
+        raise InputError(f"{flag} {path}: {reason}; choose another directory") from None
 
 
 @contextlib.contextmanager
@@ -70,15 +74,16 @@ def draw_curve(training_error: Sequence[float], validation_error: Sequence[float
     axes.set(ylim=(0, 1), xlabel="epoch", ylabel="error")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(loc="upper right")
-    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-    partial = f"{path}.partial"
-    figure.savefig(partial, format="png")
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        figure.savefig(partial, format="png")
 
 
 def append_best_accuracy(dataset: str, gpus: str, accuracy: float) -> str:
     """Append `best Acc: 0.1234` to `{dataset}_{host name}_GPU_{gpus}_best_Acc.log` here; return its name."""
     name = f"{dataset}_{socket.gethostname()}_GPU_{gpus}_best_Acc.log"
-    with open(name, "a") as file:
-        file.write(f"best Acc: {accuracy:.4f}\n")
+    try:
+        with open(name, "a") as file:
+            file.write(f"best Acc: {accuracy:.4f}\n")
+    except OSError as error:
+        raise GluonAFFError(f"{name} cannot be written here ({error.strerror}); the rest of the run is whole") from None
     return name

@@ -62,7 +62,7 @@ def train_epoch(
     without, where the original crashed, the accuracy.
 
     Raises:
-        TrainingError: if a loss is not finite.
+        TrainingError: if a loss or, at the end, a parameter is not finite.
     """
     loss_function = gluon.loss.SoftmaxCrossEntropyLoss(sparse_label=not targets.dense)
     progress = tqdm(batches, f"epoch {epoch}", len(mixup_weights), leave=False, disable=None, unit="batch")
@@ -78,6 +78,7 @@ def train_epoch(
         metric += step_metric
         loss += step_loss
         progress.set_postfix(loss=f"{step_loss:.4f}", refresh=False)
+    _check_finite(net, epoch, len(mixup_weights) - 1)
     return metric / len(mixup_weights), loss / len(mixup_weights)
 
 
@@ -89,6 +90,14 @@ def validate(net: HybridBlock, batches: Iterable[Batch], contexts: List[mx.Conte
         for x, y in _slices(images, labels, contexts):
             correct.append((net(x).argmax(axis=1) == y).sum().as_in_context(mx.cpu()))
     return float(mx.nd.concat(*correct, dim=0).sum().asscalar()) / total
+
+
+def _check_finite(net: HybridBlock, epoch: int, step: int) -> None:
+    """Raise TrainingError if the last update, which no loss has shown yet, left weights that are not finite."""
+    arrays = [parameter.list_data()[0] for parameter in net.collect_params().values()]
+    finite = mx.nd.concat(*(mx.nd.all_finite(array) for array in arrays), dim=0)
+    if not finite.min().asscalar():
+        raise TrainingError(f"weights are not finite after epoch {epoch}, step {step}; a lower --lr may help")
 
 
 def copy_parameters(source: HybridBlock, target: HybridBlock) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import struct
 from typing import Dict, Iterable, List
 
 import mxnet as mx
 from mxnet.gluon import HybridBlock, Parameter
 
-from gluon_aff.errors import GluonAFFError, ParamsFileError, last_line
+from gluon_aff.errors import ParamsFileError, last_line
+from gluon_aff.files import replacing
 
 LIST_MAGIC = 0x112
 NAMES_IN_MESSAGE = 5
@@ -21,14 +21,11 @@ def save_parameters(net: HybridBlock, path: str) -> None:
     Raises:
         GluonAFFError: if the file cannot be written.
     """
-    partial = f"{path}.partial"
-    try:
-        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-        net.save_parameters(partial)
-        os.replace(partial, path)
-    except (OSError, mx.MXNetError) as error:
-        _remove(partial)
-        raise GluonAFFError(f"{path} cannot be written ({last_line(error)}): check free space and rights") from None
+    with replacing(path) as partial:
+        try:
+            net.save_parameters(partial)
+        except mx.MXNetError as error:
+            raise OSError(last_line(error)) from None
 
 
 def read_params(path: str) -> Dict[str, mx.nd.NDArray]:
@@ -66,8 +63,8 @@ def load_parameters(
         ignore_extra: take no notice of arrays the network lacks.
 
     Raises:
-        ParamsFileError: if the file is damaged or does not fit, with all that is missing, unexpected or of another
-            shape.
+        ParamsFileError: if the file is damaged or does not fit, with how many arrays are missing, unexpected or of
+            another shape, and the first names of each kind.
     """
     arrays = read_params(path)
     parameters = dict(net._collect_params_with_prefix())
@@ -77,7 +74,7 @@ def load_parameters(
                 del parameters[name], arrays[name]
     misfit = _misfit(parameters, arrays, ignore_extra)
     if misfit:
-        raise ParamsFileError(f"{path} does not fit {type(net).__name__}: {misfit}")
+        raise ParamsFileError(f"{path} does not fit {type(net).__name__}: {misfit}. Build the network it is of")
     for name, parameter in parameters.items():
         parameter._load_init(arrays[name], ctx, cast_dtype=True, dtype_source="current")
 
@@ -106,14 +103,9 @@ def _misfit(parameters: Dict[str, Parameter], arrays: Dict[str, mx.nd.NDArray], 
 
 
 def _shape(of: object) -> str:
-    return "x".join(map(str, of.shape))  # type: ignore[attr-defined]
+    return "x".join(str(size or "?") for size in of.shape)  # type: ignore[attr-defined]
 
 
 def _some(names: List[str]) -> str:
     rest = len(names) - NAMES_IN_MESSAGE
     return ", ".join(names[:NAMES_IN_MESSAGE]) + (f" and {rest} more" if rest > 0 else "")
-
-
-def _remove(path: str) -> None:
-    if os.path.exists(path):
-        os.remove(path)

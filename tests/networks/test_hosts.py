@@ -208,6 +208,12 @@ def test_global_statistics_reach_every_norm_and_leave_the_callers_dict_alone():
     assert {(norm._kwargs["use_global_stats"], norm._kwargs["eps"]) for norm in norms} == {(True, 1e-3)}
 
 
+def test_an_unknown_argument_is_no_silence():
+    AFFResNet("AFF", 3, [1, 1, 1, 1], ctx=mx.cpu(), use_pretrained=False)  # the original's script passes these
+    with pytest.raises(TypeError, match="no argument start_layr"):
+        AFFResNet("AFF", 3, [1, 1, 1, 1], start_layr=2)
+
+
 def test_reduction_ratio_is_an_argument():
     shapes = structure(made("resnet", r=8))
     assert shapes["layer4.0.attention.local_att.0.weight"] == (256, 2048, 1, 1)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from gluon_aff.data.cifar import load_cifar
 from gluon_aff.data.loading import validation_batches
-from gluon_aff.errors import InputError, ParamsFileError, TrainingError
+from gluon_aff.errors import GluonAFFError, InputError, ParamsFileError, TrainingError
 from gluon_aff.training.cifar import _make_trainer, build_network, train_cifar
 from gluon_aff.training.cifar_options import CIFARSettings, resolve
 from gluon_aff.training.loop import validate
@@ -109,7 +109,15 @@ def test_another_seed_is_another_run(settings):
 def test_every_mix_of_flags_runs(settings, mixup, smoothing, cosine):
     """The original crashes without --mixup."""
     run = train_cifar(
-        replace(settings, num_epochs=1, warmup_epochs=0, mixup=mixup, label_smoothing=smoothing, cosine=cosine)
+        replace(
+            settings,
+            num_epochs=1,
+            warmup_epochs=0,
+            mixup_off_epoch=0,
+            mixup=mixup,
+            label_smoothing=smoothing,
+            cosine=cosine,
+        )
     )
     assert len(log_lines(run)) == 3
 
@@ -187,10 +195,25 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_files(settings, tmp_
     assert not list(tmp_path.rglob("*.partial"))
 
 
+def test_weights_spoilt_by_the_last_step_are_not_saved(settings, tmp_path):
+    """One step an epoch: its loss is from before the update."""
+    with pytest.raises(TrainingError, match="weights are not finite after epoch 0, step 0"):
+        train_cifar(replace(settings, lr=1e30, wd=1e30, batch_size=100))
+    assert not list(tmp_path.rglob("*.params"))
+
+
+def test_a_curve_that_cannot_be_written_is_one_line(settings, tmp_path):
+    (tmp_path / f"{NAME}_history.png").mkdir()
+    with pytest.raises(GluonAFFError, match=r"history\.png cannot be written") as error:
+        train_cifar(settings)
+    assert "\n" not in str(error.value)
+    assert not list(tmp_path.glob("*.partial"))
+
+
 @pytest.mark.parametrize("flag", ["save_dir", "logging_dir", "save_plot_dir"])
 def test_a_directory_that_cannot_be_made(settings, flag, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match=f"--{flag.replace('_', '-')} file/inside: .*file is a file"):
+    with pytest.raises(InputError, match=f"--{flag.replace('_', '-')} file/inside: .*file cannot be written to"):
         train_cifar(replace(settings, **{flag: "file/inside"}))
 
 
@@ -206,7 +229,7 @@ def test_no_wd_spares_biases_and_norms_only_with_cosine(settings):
 
 def test_two_devices_run(settings):
     run = train_cifar(replace(settings, num_epochs=1), [mx.cpu(0), mx.cpu(1)])
-    assert "devices cpu(0),cpu(1)" in log_lines(run)[1]
+    assert "devices cpu(0),cpu(1), 40 images per step, other data" in log_lines(run)[1]
 
 
 def test_more_images_per_step_than_there_are(settings, tmp_path):

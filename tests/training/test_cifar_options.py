@@ -78,6 +78,7 @@ def test_first_release_defaults_can_be_asked_for():
     first = parse("--release first")
     assert (first.mixup, first.mixup_off_epoch, first.warmup_epochs) == (True, 20, 0)
     assert parse("--release first --mixup-off-epoch 5").mixup_off_epoch == 5
+    assert parse("--rel first").mixup_off_epoch == 20
     assert not parse("--release head").mixup
 
 
@@ -90,13 +91,14 @@ def test_missing_seed_is_drawn_and_a_given_one_kept():
     ("command", "message"),
     [
         ("--model vgg", "unknown --model 'vgg'.*resnext38_32x4d"),
-        ("--num-epochs 0", "--num-epochs 0: must be at least 1"),
+        ("--num-epochs 0", "--num-epochs 0: must be from 1 to"),
         ("--batch-size 0", "--batch-size 0"),
-        ("--mixup --mixup-alpha 0", "--mixup-alpha 0: must be more than 0"),
-        ("--lr nan", "--lr nan: must be a number from 0 up"),
+        ("--mixup --mixup-alpha 0", "--mixup-alpha 0.0: must be from 0.001"),
+        ("--lr nan", "--lr nan: must be from 0"),
+        ("--momentum 1.5", "--momentum 1.5: must be from 0 to 1"),
         ("--lr inf", "--lr inf"),
         ("--wd -1", "--wd -1.0"),
-        ("--seed 3000000000", "--seed 3000000000: must be below"),
+        ("--seed 3000000000", "--seed 3000000000: must be from 0 to 2147483647"),
         ("--warmup-epochs -1", "--warmup-epochs -1"),
     ],
 )
@@ -117,6 +119,10 @@ def test_values_out_of_range_name_their_flag(command, message):
         ("--batch-size 1", "global context is all zeros while training"),
         ("--save-period 0", "no weights will be written"),
         ("--model resnext --channel-times 8", "not 4 wide per group"),
+        ("--start-layer 4", "fusion addition in all stages"),
+        ("--dataset cifar10 --fine-label", "no effect on CIFAR-10"),
+        ("--mixup --num-epochs 40", "--mixup has no effect: it is off for the last 40 epochs"),
+        ("--cosine --num-epochs 5", "warm-up lasts to the end"),
         ("--model resnext38_32x4d", "network: resnext of 38 layers, fusion ASKCFuse"),
         ("--batch-size 32", "32 images per device, 64 per step"),
     ],
@@ -131,6 +137,15 @@ def test_notes_are_silent_where_nothing_surprises():
     assert [line.split(":")[0] for line in notes(settings, 128)] == ["network", "batch", "best weights"]
 
 
-def test_plain_addition_does_not_warn_of_single_images():
-    settings = resolve(parse("--batch-size 1 --askc-type DirectAdd"))
+@pytest.mark.parametrize(
+    ("given", "flag"),
+    [("", "ASKCFuse"), ("--askc-type AFF", "ASKCFuse"), ("--askc-type iAFF", "ResGlobLocaforGlobLocaCha")],
+)
+def test_files_have_the_originals_flag_whatever_the_fusion_is_called(given, flag):
+    assert run_name(resolve(parse(given)), 32).startswith(f"cifar100-{flag}-")
+
+
+@pytest.mark.parametrize("flags", ["--askc-type DirectAdd", "--start-layer 4"])
+def test_plain_addition_does_not_warn_of_single_images(flags):
+    settings = resolve(parse(f"--batch-size 1 {flags}"))
     assert not any("global context" in line for line in notes(settings, 1))
