@@ -77,77 +77,125 @@ class CIFARSettings:
 
 def add_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
     """Give `parser` the options of `train_cifar.py`; `--release first` in `argv` changes their defaults."""
-    default: Dict[str, object] = {field.name: field.default for field in fields(CIFARSettings)}
-    default.update(_release_defaults(argv))
     parser.usage = "%(prog)s [options]"
-
-    def add(group: argparse._ArgumentGroup, *flags: str, **kwargs: object) -> None:
-        action = group.add_argument(*flags, **kwargs)  # type: ignore[arg-type]
-        action.default = default.get(action.dest)
-        if action.nargs != 0 and action.default is not None:
+    _add_network_options(parser.add_argument_group("network"))
+    _add_data_options(parser.add_argument_group("data"))
+    _add_schedule_options(parser.add_argument_group("schedule"))
+    _add_regularisation_options(parser.add_argument_group("regularisation"))
+    _add_run_options(parser.add_argument_group("run"))
+    _add_file_options(parser.add_argument_group("files"))
+    _add_idle_options(parser.add_argument_group("accepted without effect, as in the original"))
+    defaults: Dict[str, object] = {field.name: field.default for field in fields(CIFARSettings)}
+    parser.set_defaults(**{**defaults, **_release_defaults(argv)})
+    for action in parser._actions:
+        if action.dest in defaults and action.nargs != 0 and action.default is not None:
             action.help = f"{action.help} (default: {action.default})"
 
-    group = parser.add_argument_group("network")
-    add(group, "--model", help="resnet, resnext, or a first release's name such as resnext38_32x4d")
-    add(group, "--askc-type", metavar="FUSION", help="DirectAdd, ASKCFuse (the paper's AFF; without the flag) or "
-        "ResGlobLocaforGlobLocaCha (iAFF)")  # fmt: skip
-    add(group, "--blocks", type=int, help="blocks per stage; depth is 6*blocks+2 (resnet) or 9*blocks+2 (resnext)")
-    add(group, "--channel-times", type=int, help="width multiplier of 16, 16, 32, 64 channels")
-    add(group, "--start-layer", type=int, help="first stage with the fusion; earlier ones add, 4 means none fuses")
-    add(group, "--deep-stem", action="store_true", help="three 3x3 convolutions as stem")
-    add(group, "--init", choices=("xavier", "msraprelu"), help="initial weights; msraprelu is Kaiming's, which the "
-        "paper's ablation names")  # fmt: skip
-    add(group, "--classes", type=int, help="outputs of the network (default: 100 for cifar100, 10 for cifar10)")
-    add(group, "--resume-from", metavar="FILE", help="start from these weights, at epoch 0 and without momentum")
 
-    group = parser.add_argument_group("data")
-    add(group, "--dataset", choices=sorted(HEAD_CLASSES), help="data set")
+def _add_network_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--model", help="resnet, resnext, or a first release's name such as resnext38_32x4d")
+    group.add_argument(
+        "--askc-type",
+        metavar="FUSION",
+        help="DirectAdd, ASKCFuse (the paper's AFF; without the flag) or ResGlobLocaforGlobLocaCha (iAFF)",
+    )
+    group.add_argument(
+        "--blocks", type=int, help="blocks per stage; depth is 6*blocks+2 (resnet) or 9*blocks+2 (resnext)"
+    )
+    group.add_argument("--channel-times", type=int, help="width multiplier of 16, 16, 32, 64 channels")
+    group.add_argument(
+        "--start-layer", type=int, help="first stage with the fusion; earlier ones add, 4 means none fuses"
+    )
+    group.add_argument("--deep-stem", action="store_true", help="three 3x3 convolutions as stem")
+    group.add_argument(
+        "--init",
+        choices=("xavier", "msraprelu"),
+        help="initial weights; msraprelu is Kaiming's, which the paper's ablation names",
+    )
+    group.add_argument("--classes", type=int, help="outputs of the network (default: 100 for cifar100, 10 for cifar10)")
+    group.add_argument(
+        "--resume-from", metavar="FILE", help="start from these weights, at epoch 0 and without momentum"
+    )
+
+
+def _add_data_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--dataset", choices=sorted(HEAD_CLASSES), help="data set")
     labels = group.add_mutually_exclusive_group()
     labels.add_argument("--fine-label", action="store_true", help="CIFAR-100's 100 classes")
     labels.add_argument("--superclass", action="store_true", help="CIFAR-100's 20 superclasses, the original's default")
-    add(group, "--data-dir", metavar="DIR", help="official cifar-100-binary.tar.gz or cifar-10-binary.tar.gz, or their "
-        "folder (default: Gluon's own folder, ~/.mxnet/datasets)")  # fmt: skip
-    add(group, "-j", "--num-data-workers", "--num-workers", dest="num_workers", type=int,
-        help="worker processes for AutoAugment, at most one per core")  # fmt: skip
-    add(group, "--batch-size", type=int, help="images per device and step")
-    add(group, "--auto_aug", action="store_true", help="AutoAugment with the CIFAR-10 policies")
+    group.add_argument(
+        "--data-dir",
+        metavar="DIR",
+        help="official cifar-100-binary.tar.gz or cifar-10-binary.tar.gz, or their "
+        "folder (default: Gluon's own folder, ~/.mxnet/datasets)",
+    )
+    group.add_argument(
+        "-j",
+        "--num-data-workers",
+        "--num-workers",
+        dest="num_workers",
+        type=int,
+        help="worker processes for AutoAugment, at most one per core",
+    )
+    group.add_argument("--batch-size", type=int, help="images per device and step")
+    group.add_argument("--auto_aug", action="store_true", help="AutoAugment with the CIFAR-10 policies")
 
-    group = parser.add_argument_group("schedule")
-    add(group, "--num-epochs", type=int, help="epochs")
-    add(group, "--lr", type=float, help="learning rate")
-    add(group, "--cosine", action="store_true", help="linear warm-up, then a half cosine to 0, instead of steps")
-    add(group, "--warmup-epochs", type=int, help="epochs of warm-up with --cosine; also shift the decay epochs")
-    add(group, "--lr-decay", type=float, help="factor at each decay epoch")
-    add(group, "--lr-decay-epoch", metavar="EPOCHS", help="decay epochs; each comes --warmup-epochs earlier")
-    add(group, "--lr-decay-period", type=int, help="decay every so many epochs instead, if not 0")
-    add(group, "--momentum", type=float, help="momentum of NAG")
 
-    group = parser.add_argument_group("regularisation")
-    add(group, "--mixup", action="store_true", help="mix each batch with its reverse")
-    add(group, "--mixup-alpha", type=float, help="weights are drawn from Beta(alpha, alpha)")
-    add(group, "--mixup-off-epoch", type=int, help="no mixup in the last so many epochs")
-    add(group, "--label-smoothing", action="store_true", help="smooth labels by 0.1")
-    add(group, "--wd", type=float, help="weight decay")
-    add(group, "--no-wd", action="store_true", help="no weight decay of biases, beta and gamma; only with --cosine")
+def _add_schedule_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--num-epochs", type=int, help="epochs")
+    group.add_argument("--lr", type=float, help="learning rate")
+    group.add_argument(
+        "--cosine", action="store_true", help="linear warm-up, then a half cosine to 0, instead of steps"
+    )
+    group.add_argument("--warmup-epochs", type=int, help="epochs of warm-up with --cosine; also shift the decay epochs")
+    group.add_argument("--lr-decay", type=float, help="factor at each decay epoch")
+    group.add_argument("--lr-decay-epoch", metavar="EPOCHS", help="decay epochs; each comes --warmup-epochs earlier")
+    group.add_argument("--lr-decay-period", type=int, help="decay every so many epochs instead, if not 0")
+    group.add_argument("--momentum", type=float, help="momentum of NAG")
 
-    group = parser.add_argument_group("run")
-    add(group, "--gpus", metavar="IDS", help="GPUs to train on, those that exist; the CPU if there is none")
-    add(group, "--mode", choices=("hybrid", "imperative"), help="hybrid compiles the network")
-    add(group, "--seed", type=int, help="same seed, same run, bit for bit on the CPU (default: drawn and logged)")
-    add(group, "--summary", action="store_true", help="print the layers and stop")
-    group.add_argument("--release", choices=("head", "first"), default="head", help="first: defaults of the first "
-        "release (mixup on, off for the last 20 epochs, decay epochs not shifted) (default: head)")  # fmt: skip
 
-    group = parser.add_argument_group("files")
-    add(group, "--save-dir", metavar="DIR", help="best weights go here, one file per improvement")
-    add(group, "--keep-one-best", action="store_true", help="remove this run's earlier best file at an improvement")
-    add(group, "--logging-dir", metavar="DIR", help="the log goes here, appended")
-    add(group, "--save-plot-dir", metavar="DIR", help="the curve goes here")
-    add(group, "--save-period", type=int, help="0 writes no weights; otherwise without effect, as in the original")
+def _add_regularisation_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--mixup", action="store_true", help="mix each batch with its reverse")
+    group.add_argument("--mixup-alpha", type=float, help="weights are drawn from Beta(alpha, alpha)")
+    group.add_argument("--mixup-off-epoch", type=int, help="no mixup in the last so many epochs")
+    group.add_argument("--label-smoothing", action="store_true", help="smooth labels by 0.1")
+    group.add_argument("--wd", type=float, help="weight decay")
+    group.add_argument(
+        "--no-wd", action="store_true", help="no weight decay of biases, beta and gamma; only with --cosine"
+    )
 
-    group = parser.add_argument_group("accepted without effect, as in the original")
-    add(group, "--drop-rate", type=float, help="dropout the networks do not have")
-    add(group, "--warmup-lr", type=float, help="warm-up starts at 0 whatever this says")
+
+def _add_run_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--gpus", metavar="IDS", help="GPUs to train on, those that exist; the CPU if there is none")
+    group.add_argument("--mode", choices=("hybrid", "imperative"), help="hybrid compiles the network")
+    group.add_argument(
+        "--seed", type=int, help="same seed, same run, bit for bit on the CPU (default: drawn and logged)"
+    )
+    group.add_argument("--summary", action="store_true", help="print the layers and stop")
+    group.add_argument(
+        "--release",
+        choices=("head", "first"),
+        default="head",
+        help="first: defaults of the first "
+        "release (mixup on, off for the last 20 epochs, decay epochs not shifted) (default: head)",
+    )
+
+
+def _add_file_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--save-dir", metavar="DIR", help="best weights go here, one file per improvement")
+    group.add_argument(
+        "--keep-one-best", action="store_true", help="remove this run's earlier best file at an improvement"
+    )
+    group.add_argument("--logging-dir", metavar="DIR", help="the log goes here, appended")
+    group.add_argument("--save-plot-dir", metavar="DIR", help="the curve goes here")
+    group.add_argument(
+        "--save-period", type=int, help="0 writes no weights; otherwise without effect, as in the original"
+    )
+
+
+def _add_idle_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--drop-rate", type=float, help="dropout the networks do not have")
+    group.add_argument("--warmup-lr", type=float, help="warm-up starts at 0 whatever this says")
 
 
 def _release_defaults(argv: List[str]) -> Dict[str, object]:
