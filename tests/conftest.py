@@ -1,8 +1,8 @@
-"""Sample sets that several rooms' tests train on."""
+"""Sample data that several rooms' tests train on."""
 
 import pytest
 
-from gluon_aff.data.sample import write_digits, write_shapes
+from gluon_aff.data.sample import write_shapes
 
 
 @pytest.fixture(scope="session")
@@ -10,12 +10,4 @@ def few_shapes(tmp_path_factory):
     """100 training and 100 test images in CIFAR-100's layout: every fine kind once."""
     folder = tmp_path_factory.mktemp("data") / "shapes"
     write_shapes(str(folder), train_images=100, test_images=100)
-    return str(folder)
-
-
-@pytest.fixture(scope="session")
-def digits(tmp_path_factory):
-    """The handwritten digits in CIFAR-10's layout."""
-    folder = tmp_path_factory.mktemp("data") / "digits"
-    write_digits(str(folder))
     return str(folder)

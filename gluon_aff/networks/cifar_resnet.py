@@ -13,9 +13,9 @@ from gluon_aff.fusion.context import GlobalAveragePool, Norm, sequential
 from gluon_aff.networks.layers import (
     Classifier,
     average_pool,
+    cifar_stem,
     conv1x1,
     conv3x3,
-    deep_stem,
     norm_factory,
     relu,
     stage_fusion,
@@ -93,7 +93,7 @@ class CIFARAFFResNet(Classifier):
         with self.name_scope():
             self.features = sequential(
                 norm(scale=False, center=False),
-                *_stem(channels[0], deep_stem, norm),
+                *cifar_stem(channels[0], deep_stem, norm),
                 *(
                     _stage(
                         stage_fusion(askc_type, stage, start_layer),
@@ -139,10 +139,6 @@ def _is_recorded(x: mx.nd.NDArray) -> bool:
     except mx.MXNetError:
         return False
     return True
-
-
-def _stem(channels: int, deep: bool, norm: Norm) -> list:
-    return deep_stem(channels // 2, channels, 1, norm) if deep else [conv3x3(channels)]
 
 
 def _stage(

@@ -31,7 +31,17 @@ def relu() -> nn.Activation:
     return nn.Activation("relu")
 
 
-def deep_stem(width: int, out_width: int, stride: int, norm: Norm) -> list:
+def cifar_stem(channels: int, deep: bool, norm: Norm) -> list:
+    """One 3x3, or three with BN and ReLU between, at stride 1."""
+    return _deep_stem(channels // 2, channels, 1, norm) if deep else [conv3x3(channels)]
+
+
+def imagenet_stem(width: int, out_width: int, deep: bool, norm: Norm) -> list:
+    """One 7x7, or three 3x3 with BN and ReLU between, of which the first strides by 2."""
+    return _deep_stem(width, out_width, 2, norm) if deep else [nn.Conv2D(out_width, 7, 2, 3, use_bias=False)]
+
+
+def _deep_stem(width: int, out_width: int, stride: int, norm: Norm) -> list:
     """3x3 (stride), BN, ReLU, 3x3, BN, ReLU, 3x3 to `out_width`."""
     return [
         conv3x3(width, stride=stride),

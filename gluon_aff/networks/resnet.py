@@ -11,13 +11,13 @@ from gluon_aff.fusion.context import GlobalAveragePool, Norm, sequential
 from gluon_aff.networks.layers import (
     conv1x1,
     conv3x3,
+    imagenet_stem,
     initial_gamma,
     norm_factory,
     projection,
     relu,
     stage_fusion,
 )
-from gluon_aff.networks.layers import deep_stem as deep_stem_layers
 
 EXPANSION = 4
 
@@ -124,7 +124,8 @@ class AFFResNet(HybridBlock):
         block = {"norm": norm, "avg_down": avg_down, "last_gamma": last_gamma, "r": r}
         fusions = [stage_fusion(askc_type, stage, start_layer) for stage in (1, 2, 3, 4)]
         with self.name_scope():
-            self.conv1 = _stem(stem_width, stem_channels, deep_stem, norm)
+            stem = imagenet_stem(stem_width, stem_channels, deep_stem, norm)
+            self.conv1 = sequential(*stem) if deep_stem else stem[0]
             self.bn1 = norm(in_channels=stem_channels)
             self.relu = relu()
             self.maxpool = nn.MaxPool2D(3, 2, 1)
@@ -143,12 +144,6 @@ class AFFResNet(HybridBlock):
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         x = self.flat(self.avgpool(x))
         return self.fc(x if self.drop is None else self.drop(x))
-
-
-def _stem(width: int, out_width: int, deep: bool, norm: Norm) -> HybridBlock:
-    if deep:
-        return sequential(*deep_stem_layers(width, out_width, 2, norm))
-    return nn.Conv2D(out_width, 7, 2, 3, use_bias=False)
 
 
 def _stage(

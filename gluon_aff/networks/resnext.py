@@ -10,15 +10,16 @@ from gluon_aff.fusion import fusion_class
 from gluon_aff.fusion.context import GlobalAveragePool, Norm, sequential
 from gluon_aff.networks.layers import (
     Classifier,
+    cifar_stem,
     conv1x1,
     conv3x3,
+    imagenet_stem,
     initial_gamma,
     norm_factory,
     projection,
     relu,
     stage_fusion,
 )
-from gluon_aff.networks.layers import deep_stem as deep_stem_layers
 
 EXPANSION = 4
 FUSION_REDUCTION = 16  # the original's r, on CIFAR too
@@ -130,9 +131,8 @@ class CIFARAFFResNeXt(Classifier):
             "r": r,
         }
         with self.name_scope():
-            stem = deep_stem_layers(width // 2, width, 1, norm) if deep_stem else [conv3x3(width)]
             self.features = sequential(
-                *stem,
+                *cifar_stem(width, deep_stem, norm),
                 norm(in_channels=width),
                 relu(),
                 *_stages(askc_type, start_layer, layers, width, width, block),
@@ -200,13 +200,8 @@ class AFFResNeXt(Classifier):
             "r": r,
         }
         with self.name_scope():
-            stem = (
-                deep_stem_layers(stem_width, stem_channels, 2, norm)
-                if deep_stem
-                else [nn.Conv2D(stem_channels, 7, 2, 3, use_bias=False)]
-            )
             self.features = sequential(
-                *stem,
+                *imagenet_stem(stem_width, stem_channels, deep_stem, norm),
                 norm(in_channels=stem_channels),
                 relu(),
                 nn.MaxPool2D(3, 2, 1),

@@ -78,12 +78,11 @@ def draw_curve(training_error: Sequence[float], validation_error: Sequence[float
         figure.savefig(partial, format="png")
 
 
-def append_best_accuracy(dataset: str, gpus: str, accuracy: float) -> str:
-    """Append `best Acc: 0.1234` to `{dataset}_{host name}_GPU_{gpus}_best_Acc.log` here; return its name."""
+def append_best_accuracy(dataset: str, gpus: str, accuracy: float) -> None:
+    """Append `best Acc: 0.1234` to `{dataset}_{host name}_GPU_{gpus}_best_Acc.log` here."""
     name = f"{dataset}_{socket.gethostname()}_GPU_{gpus}_best_Acc.log"
     try:
         with open(name, "a") as file:
             file.write(f"best Acc: {accuracy:.4f}\n")
     except OSError as error:
         raise GluonAFFError(f"{name} cannot be written here ({error.strerror}); the rest of the run is whole") from None
-    return name
