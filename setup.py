@@ -24,7 +24,8 @@ setup(
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     packages=find_packages(include=["gluon_aff", "gluon_aff.*"]),
-    package_data={"gluon_aff": ["py.typed"]},
+    # gluon_aff/published/figures is a link to logs/published
+    package_data={"gluon_aff": ["py.typed"], "gluon_aff.published": ["figures/*.json", "figures/*/*.csv"]},
     # Not scripts=[...]: pip gives those a "#!" line that does not work where the path holds a space.
     py_modules=["gluon_aff_command"],
     entry_points={"console_scripts": ["gluon-aff = gluon_aff_command:main"]},
@@ -35,6 +36,7 @@ setup(
         "numpy>=1.17,<1.24",  # MXNet 1.9.1 uses np.bool, which NumPy 1.24 removed
         "matplotlib",
         "pillow",
+        "requests",
         "tqdm",
     ],
     extras_require={

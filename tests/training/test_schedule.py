@@ -1,20 +1,16 @@
 """Schedules against the published logs and closed forms."""
 
-import csv
 import math
-from pathlib import Path
 
 import pytest
 
 from gluon_aff.errors import InputError
+from gluon_aff.published import curve, published_runs
 from gluon_aff.training.schedule import decay_epochs, step_rate, warmup_cosine
-
-PUBLISHED = Path(__file__).parents[1] / "published"
 
 
 def published_rates(name):
-    with open(PUBLISHED / name) as file:
-        return [float(row["lr"]) for row in csv.DictReader(file)]
+    return curve(published_runs()[name])["lr"]
 
 
 def test_the_steps_of_the_published_fine_label_run():
@@ -22,7 +18,7 @@ def test_the_steps_of_the_published_fine_label_run():
     cuts = decay_epochs("300,450", 0, 640, 10)
     assert cuts == [290, 440]
     rates = [step_rate(0.2, 0.1, cuts, epoch) for epoch in range(640)]
-    assert rates == pytest.approx(published_rates("aff_resnet32_fine.csv"), abs=5e-7)
+    assert rates == pytest.approx(published_rates("aff_resnet32_fine"), abs=5e-7)
 
 
 def test_the_cosine_of_a_published_superclass_run():
@@ -30,7 +26,7 @@ def test_the_cosine_of_a_published_superclass_run():
     steps = 50_000 // 512
     scheduler = warmup_cosine(0.2, 20, 640, steps)
     rates = [scheduler((epoch + 1) * steps) for epoch in range(640)]
-    assert rates == pytest.approx(published_rates("aff_resnet32_superclass_run2.csv"), abs=6e-7)
+    assert rates == pytest.approx(published_rates("aff_resnet32_superclass_run2"), abs=6e-7)
 
 
 def test_warmup_and_cosine_in_closed_form():
