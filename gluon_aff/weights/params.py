@@ -1,17 +1,17 @@
-"""`.params` files of Gluon's `save_parameters`: structural names and arrays."""
+"""Networks and their `.params` files: saving, loading, misfits."""
 
 from __future__ import annotations
 
-import struct
 from typing import Dict, Iterable, List
 
 import mxnet as mx
+import numpy as np
 from mxnet.gluon import HybridBlock, Parameter
 
 from gluon_aff.errors import ParamsFileError, last_line
 from gluon_aff.files import replacing
+from gluon_aff.weights.params_format import BFLOAT16, ParamsFile, read_params_file
 
-LIST_MAGIC = 0x112
 NAMES_IN_MESSAGE = 5
 
 
@@ -28,32 +28,12 @@ def save_parameters(net: HybridBlock, path: str) -> None:
             raise OSError(last_line(error)) from None
 
 
-def read_params(path: str) -> Dict[str, mx.nd.NDArray]:
-    """Read the named arrays of the `.params` file at `path`.
-
-    Raises:
-        ParamsFileError: if it is missing, damaged or something else.
-    """
-    try:
-        with open(path, "rb") as file:
-            start = file.read(8)
-    except OSError as error:
-        raise ParamsFileError(f"{path}: {error.strerror}; name an existing .params file") from None
-    if len(start) < 8 or struct.unpack("<Q", start)[0] != LIST_MAGIC:
-        raise ParamsFileError(f"{path} is not a .params file (it starts with {start!r}): get it again")
-    try:
-        arrays = mx.nd.load(path)
-    except (mx.MXNetError, MemoryError, ValueError, UnicodeDecodeError) as error:
-        raise ParamsFileError(f"{path} is damaged ({last_line(error)}): get it again") from None
-    if not isinstance(arrays, dict):
-        raise ParamsFileError(f"{path} holds arrays without names: it was not written by save_parameters")
-    return arrays
-
-
 def load_parameters(
     net: HybridBlock, path: str, ctx: object = None, *, fresh_head: bool = False, ignore_extra: bool = False
-) -> None:
+) -> List[str]:
     """Load the `.params` file at `path` into `net`, cast to the network's types; all of it or nothing.
+
+    MXNet sees arrays of a file that was checked to its last length, never the file.
 
     Args:
         net: network, initialised if `fresh_head`.
@@ -62,21 +42,30 @@ def load_parameters(
         fresh_head: keep the network's own head where the file's has another size.
         ignore_extra: take no notice of arrays the network lacks.
 
+    Returns:
+        Names of the arrays that `fresh_head` left out.
+
     Raises:
         ParamsFileError: if the file is damaged or does not fit, with how many arrays are missing, unexpected or of
             another shape, and the first names of each kind.
     """
-    arrays = read_params(path)
+    file = read_params_file(path)
+    arrays = _structural(file)
     parameters = dict(net._collect_params_with_prefix())
-    if fresh_head:
-        for name in head_names(parameters):
-            if name in arrays and not _same_shape(parameters[name], arrays[name]):
-                del parameters[name], arrays[name]
+    left_out = [
+        name
+        for name in head_names(parameters)
+        if fresh_head and name in arrays and not fits(parameters[name], arrays[name])
+    ]
+    for name in left_out:
+        del parameters[name], arrays[name]
     misfit = _misfit(parameters, arrays, ignore_extra)
     if misfit:
         raise ParamsFileError(f"{path} does not fit {type(net).__name__}: {misfit}. Build the network it is of")
     for name, parameter in parameters.items():
-        parameter._load_init(arrays[name], ctx, cast_dtype=True, dtype_source="current")
+        array = _for_mxnet(arrays[name])
+        parameter._load_init(mx.nd.array(array, dtype=array.dtype), ctx, cast_dtype=True, dtype_source="current")
+    return left_out
 
 
 def head_names(names: Iterable[str]) -> List[str]:
@@ -84,19 +73,36 @@ def head_names(names: Iterable[str]) -> List[str]:
     return [name for name in names if name.split(".")[0] in ("output", "fc")]
 
 
-def _same_shape(parameter: Parameter, array: mx.nd.NDArray) -> bool:
+def fits(parameter: Parameter, array: np.ndarray) -> bool:
     """Whether `array` fits; 0 in a parameter's shape stands for a size not known before the first image."""
     shape = parameter.shape
     return len(shape) == len(array.shape) and all(p in (0, a) for p, a in zip(shape, array.shape))
 
 
-def _misfit(parameters: Dict[str, Parameter], arrays: Dict[str, mx.nd.NDArray], ignore_extra: bool) -> str:
+def _structural(file: ParamsFile) -> Dict[str, np.ndarray]:
+    """Arrays of `file` by the structural names that `save_parameters` writes."""
+    if file.exported:
+        raise ParamsFileError(
+            f"{file.path} was written by HybridBlock.export: load it with mxnet.gluon.SymbolBlock.imports and its "
+            "-symbol.json, or save the network with save_parameters"
+        )
+    return dict(file.arrays)
+
+
+def _for_mxnet(array: np.ndarray) -> np.ndarray:
+    """bfloat16, which NumPy lacks, as float32; all others as they are."""
+    if array.dtype != BFLOAT16:
+        return array
+    return (array["bfloat16"].astype(np.uint32) << 16).view(np.float32)
+
+
+def _misfit(parameters: Dict[str, Parameter], arrays: Dict[str, np.ndarray], ignore_extra: bool) -> str:
     missing = [name for name in parameters if name not in arrays]
     unexpected = [name for name in arrays if name not in parameters and not ignore_extra]
     other_shape = [
         f"{name} (file {_shape(arrays[name])}, network {_shape(parameter)})"
         for name, parameter in parameters.items()
-        if name in arrays and not _same_shape(parameter, arrays[name])
+        if name in arrays and not fits(parameter, arrays[name])
     ]
     parts = {"missing": missing, "unexpected": unexpected, "of another shape": other_shape}
     return "; ".join(f"{len(names)} {kind}: {_some(names)}" for kind, names in parts.items() if names)

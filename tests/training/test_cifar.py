@@ -15,7 +15,8 @@ from gluon_aff.errors import GluonAFFError, InputError, ParamsFileError, Trainin
 from gluon_aff.training.cifar import _make_trainer, build_network, train_cifar
 from gluon_aff.training.cifar_options import CIFARSettings, resolve
 from gluon_aff.training.loop import validate
-from gluon_aff.weights import load_parameters, read_params
+from gluon_aff.weights import load_parameters
+from gluon_aff.weights.params_format import read_params_file
 
 NAME = "cifar100-ASKCFuse-resnet-8-c-1-s-1"
 
@@ -90,7 +91,7 @@ def test_same_seed_same_bits_for_any_number_of_workers(settings):
     for number, workers in enumerate((0, 2, 0)):
         run = train_cifar(replace(settings, num_workers=workers, save_dir=f"p{number}", logging_dir=f"l{number}"))
         runs.append(without_times(log_lines(run)))
-        weights.append({name: array.asnumpy() for name, array in read_params(run.params).items()})
+        weights.append(dict(read_params_file(run.params).arrays))
     for other, others in zip(runs[1:], weights[1:]):
         assert other == runs[0]
         for name, array in weights[0].items():
@@ -146,7 +147,7 @@ def test_labels_beyond_the_head_are_refused_before_anything_is_written(settings,
 
 def test_a_head_of_20_for_the_superclasses(settings):
     run = train_cifar(replace(settings, num_epochs=1, superclass=True, classes=20))
-    assert read_params(run.params)["output.weight"].shape == (20, 64)
+    assert read_params_file(run.params).arrays["output.weight"].shape == (20, 64)
 
 
 def test_no_weights_without_a_save_period(settings, tmp_path):
@@ -175,8 +176,8 @@ def test_resume_starts_from_the_weights_at_epoch_0(settings):
     run = train_cifar(
         replace(settings, resume_from=first.params, lr=0.0, num_epochs=1, save_dir="again", logging_dir="again")
     )
-    trained, resumed = (read_params(path) for path in (first.params, run.params))
-    np.testing.assert_array_equal(resumed["output.weight"].asnumpy(), trained["output.weight"].asnumpy())
+    trained, resumed = (read_params_file(path).arrays for path in (first.params, run.params))
+    np.testing.assert_array_equal(resumed["output.weight"], trained["output.weight"])
     assert "[Epoch 0]" in log_lines(run)[2]
 
 

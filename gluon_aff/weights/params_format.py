@@ -1,0 +1,373 @@
+"""MXNet's `.params` format, with NumPy alone: named arrays, read as views of the file and written back as they were.
+
+All integers are little endian. A file is a magic number, a reserved 0 and the number of arrays (64 bits each), one
+record an array, the number of names (64 bits), and each name's length (64 bits) and UTF-8 bytes. A record is
+
+    magic   uint32     one for each version of the format
+    storage int32      0 for dense; not in version 1
+    ndim    int32
+    shape   int64 each
+    device  int32 type, int32 id
+    type    int32      key of `DTYPES`
+    data               in C order
+
+MXNet 1.9.1 writes version 3 under `mx.util.np_shape()`, where 0 dimensions are a scalar, and version 2 elsewhere, where
+they are an array that was never initialised and ends there. No size in a file is believed before it is held against
+the bytes there are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import mmap
+import os
+import re
+import stat
+import struct
+import sys
+from dataclasses import dataclass
+from typing import BinaryIO, Dict, List, Mapping, Optional, Tuple
+
+import numpy as np
+
+from gluon_aff.errors import ParamsFileError
+from gluon_aff.files import replacing
+
+Device = Tuple[int, int]
+
+LIST_MAGIC = 0x112
+RECORD_MAGICS = {1: 0xF993FAC8, 2: 0xF993FAC9, 3: 0xF993FACA}
+SCALAR_VERSION = 3
+DEFAULT_VERSION = 2
+MAX_DIMENSIONS = 32
+MIN_RECORD_BYTES = 24  # a scalar's but for its data
+DEVICE_TYPES = {1: "cpu", 2: "gpu", 3: "cpu_pinned", 5: "cpu_shared"}
+CPU: Device = (1, 0)
+SPARSE_STORAGE = {1: "row_sparse", 2: "csr"}
+BFLOAT16 = np.dtype([("bfloat16", "<u2")])  # MXNet's own stand-in
+DTYPES: Dict[int, np.dtype] = {
+    0: np.dtype("<f4"),
+    1: np.dtype("<f8"),
+    2: np.dtype("<f2"),
+    3: np.dtype("u1"),
+    4: np.dtype("<i4"),
+    5: np.dtype("i1"),
+    6: np.dtype("<i8"),
+    7: np.dtype("bool"),
+    8: np.dtype("<i2"),
+    9: np.dtype("<u2"),
+    10: np.dtype("<u4"),
+    11: np.dtype("<u8"),
+    12: BFLOAT16,
+}
+OTHER_KINDS = {
+    rb"version https://git-lfs\.github\.com/spec/v1": "a Git LFS pointer: run `git lfs pull` or download the real file",
+    rb"(?i)(\xef\xbb\xbf)?\s*<(!doctype html|html)": "a web page: download the raw file",
+    rb"\x1f\x8b": "a gzip archive: unpack it",
+    rb"(?s)PK\x03\x04.{26}[^\x00]*data\.pkl": "a file of PyTorch: get the one for MXNet",
+    rb"PK\x03\x04": "a zip archive: unpack it",
+    rb"\x80[\x02-\x05]": "a pickle, as older PyTorch writes: get the one for MXNet",
+}
+START_BYTES = 512
+START_BYTES_IN_MESSAGE = 8
+NAME_LENGTH_IN_MESSAGE = 80
+CHUNK_BYTES = 16 << 20
+
+
+@dataclass(frozen=True)
+class ParamsFile:
+    """What a `.params` file holds.
+
+    Attributes:
+        path: the file.
+        arrays: read-only views of the mapped file by name, in the file's order; not copied, and not always aligned.
+        version: 1, 2 or 3, of all its records.
+        devices: type (key of `DEVICE_TYPES`) and id of the device an array was on, for those not on cpu(0).
+    """
+
+    path: str
+    arrays: Dict[str, np.ndarray]
+    version: int
+    devices: Dict[str, Device]
+
+    @property
+    def exported(self) -> bool:
+        """Whether `HybridBlock.export` wrote it, which puts `arg:` or `aux:` before each name."""
+        return bool(self.arrays) and all(name.startswith(("arg:", "aux:")) for name in self.arrays)
+
+
+@dataclass
+class _Reader:
+    """A mapped file and how far it is read."""
+
+    path: str
+    data: mmap.mmap
+    part: str = "header"  # what an error names: the header, an array or a name
+    field: int = 0  # offset of what was read last
+    offset: int = 0  # of what comes next
+
+    def take(self, size: int) -> None:
+        """Go over the next `size` bytes, which may be more than there are."""
+        self.field = self.offset
+        left = len(self.data) - self.offset
+        if size > left:
+            raise self.damaged(f"more bytes are due than the {left} left")
+        self.offset += size
+
+    def integers(self, layout: str) -> Tuple[int, ...]:
+        """The next integers, laid out as in `struct`."""
+        self.take(struct.calcsize(layout))
+        return struct.unpack_from(layout, self.data, self.field)
+
+    def damaged(self, what: str) -> ParamsFileError:
+        return ParamsFileError(f"{self.path} is damaged ({self.place}: {what}): get it again")
+
+    @property
+    def place(self) -> str:
+        return f"{self.part}, byte {self.field}"
+
+
+def read_params_file(path: str) -> ParamsFile:
+    """Read the named arrays of the `.params` file at `path`; their data stays in the file until it is used.
+
+    Raises:
+        ParamsFileError: if it is missing, damaged or something else.
+    """
+    reader = _Reader(path, _map(path))
+    arrays, version, devices = _read_records(reader)
+    names = _read_names(reader, len(arrays))
+    on_others = {name: device for name, device in zip(names, devices) if device != CPU}
+    return ParamsFile(path, dict(zip(names, arrays)), version, on_others)
+
+
+def write_params_file(
+    path: str,
+    arrays: Mapping[str, np.ndarray],
+    version: int = DEFAULT_VERSION,
+    devices: Optional[Mapping[str, Device]] = None,
+) -> None:
+    """Write `arrays` to `path`, whole or not at all, as MXNet does.
+
+    Args:
+        path: file to write; `arrays` may be views of what it is so far.
+        arrays: dense arrays of the types in `DTYPES`, by name.
+        version: of the format: 1, 2 or 3; MXNet reads 3 only under `mx.util.np_shape()`, which scalars need.
+        devices: type (key of `DEVICE_TYPES`) and id (int32) for arrays not on cpu(0), by name.
+
+    Raises:
+        ParamsFileError: if the format cannot hold that.
+        GluonAFFError: if the file cannot be written.
+    """
+    if version not in RECORD_MAGICS:
+        raise ParamsFileError(f"{path} cannot be written in version {version}: there are 1, 2 and 3")
+    names = [_encoded_name(path, name) for name in arrays]
+    heads = [_record_head(path, name, arrays[name], version, (devices or {}).get(name, CPU)) for name in arrays]
+    with replacing(path) as partial, open(partial, "wb") as file:
+        file.write(struct.pack("<3Q", LIST_MAGIC, 0, len(heads)))
+        for head, array in zip(heads, arrays.values()):
+            file.write(head)
+            file.write(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).data)
+        file.write(struct.pack("<Q", len(names)))
+        for name in names:
+            file.write(struct.pack("<Q", len(name)) + name)
+
+
+def git_blob_sha1(path: str) -> str:
+    """SHA-1, in hex, by which git knows the content of the file at `path`.
+
+    Raises:
+        ParamsFileError: if it cannot be read.
+    """
+    with _open_regular(path) as file:
+        digest = hashlib.sha1(b"blob %d\0" % os.fstat(file.fileno()).st_size)
+        try:
+            for chunk in iter(lambda: file.read(CHUNK_BYTES), b""):
+                digest.update(chunk)
+        except OSError as error:
+            raise _unreadable(path, error) from None
+    return digest.hexdigest()
+
+
+def _open_regular(path: str) -> BinaryIO:
+    """Open the file at `path`, which must be a regular one; never waits for a FIFO's writer."""
+    try:
+        file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise ParamsFileError(f"{path} is not a regular file; name an existing .params file")
+    return file
+
+
+def _unreadable(path: str, error: OSError) -> ParamsFileError:
+    return ParamsFileError(f"{path}: {error.strerror}; name an existing .params file")
+
+
+def _map(path: str) -> mmap.mmap:
+    """Map the `.params` file at `path` into memory, to read only."""
+    with _open_regular(path) as file:
+        try:
+            start = file.read(START_BYTES)
+            if start.startswith(struct.pack("<Q", LIST_MAGIC)):
+                return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except OSError as error:
+            raise _unreadable(path, error) from None
+    raise ParamsFileError(f"{path} is not a .params file but {_kind(start)}")
+
+
+def _kind(start: bytes) -> str:
+    """What a file that starts so is, and what to do about it."""
+    if not start:
+        return "empty: get it again"
+    for pattern, kind in OTHER_KINDS.items():
+        if re.match(pattern, start):
+            return kind
+    return f"something else (it starts with {start[:START_BYTES_IN_MESSAGE]!r}): get it again"
+
+
+def _read_records(reader: _Reader) -> Tuple[List[np.ndarray], int, List[Device]]:
+    """The header's and all records' content: arrays, their version, their devices."""
+    _, reserved = reader.integers("<2Q")
+    if reserved:
+        raise reader.damaged(f"{reserved} where 0 is due")
+    (count,) = reader.integers("<Q")
+    if count > (len(reader.data) - reader.offset) // MIN_RECORD_BYTES:
+        raise reader.damaged(f"{count} arrays are more than the file has room for")
+    arrays: List[np.ndarray] = []
+    devices: List[Device] = []
+    version = DEFAULT_VERSION
+    for index in range(count):
+        reader.part = f"array {index}"
+        before, version = version, _read_version(reader)
+        if index and version != before:
+            raise reader.damaged(f"version {version} behind an array of version {before}")
+        array, device = _read_record(reader, version)
+        arrays.append(array)
+        devices.append(device)
+    return arrays, version, devices
+
+
+def _read_version(reader: _Reader) -> int:
+    (magic,) = reader.integers("<I")
+    for version, known in RECORD_MAGICS.items():
+        if magic == known:
+            return version
+    if 1 <= magic <= MAX_DIMENSIONS:
+        raise ParamsFileError(
+            f"{reader.path} is from before MXNet 0.12 ({reader.place}: no magic number): "
+            "load it with mx.nd.load of MXNet 1.x and write it with mx.nd.save"
+        )
+    raise reader.damaged(f"{magic:#x} is no array's magic number")
+
+
+def _read_record(reader: _Reader, version: int) -> Tuple[np.ndarray, Device]:
+    """One array and its device, from behind the magic number."""
+    if version > 1:
+        _check_dense(reader)
+    shape = _read_shape(reader, version)
+    device_type, device_id = reader.integers("<2i")
+    if device_type not in DEVICE_TYPES:
+        raise reader.damaged(f"there is no device type {device_type}")
+    (flag,) = reader.integers("<i")
+    if flag not in DTYPES:
+        raise reader.damaged(f"there is no data type {flag}")
+    dtype = DTYPES[flag]
+    if math.prod(size or 1 for size in shape) * dtype.itemsize > sys.maxsize:  # NumPy's limit, even if it is empty
+        raise reader.damaged("its shape is too large")
+    reader.take(math.prod(shape) * dtype.itemsize)
+    return np.ndarray(shape, dtype, reader.data, reader.field), (device_type, device_id)
+
+
+def _check_dense(reader: _Reader) -> None:
+    (storage,) = reader.integers("<i")
+    if storage in SPARSE_STORAGE:
+        raise ParamsFileError(
+            f"{reader.path} holds a {SPARSE_STORAGE[storage]} array ({reader.place}): "
+            "only dense ones can be read; save it after tostype('default')"
+        )
+    if storage:
+        raise reader.damaged(f"there is no storage type {storage}")
+
+
+def _read_shape(reader: _Reader, version: int) -> Tuple[int, ...]:
+    (ndim,) = reader.integers("<i")
+    if ndim == -1 or (ndim == 0 and version != SCALAR_VERSION):
+        raise _uninitialised(reader)
+    if not 0 <= ndim <= MAX_DIMENSIONS:
+        raise reader.damaged(f"{ndim} dimensions; there can be 0 to {MAX_DIMENSIONS}")
+    shape = reader.integers(f"<{ndim}q")
+    if -1 in shape:
+        raise _uninitialised(reader)
+    if any(size < 0 for size in shape):
+        raise reader.damaged(f"a dimension of {min(shape)}")
+    return shape
+
+
+def _uninitialised(reader: _Reader) -> ParamsFileError:
+    return ParamsFileError(
+        f"{reader.path} holds an array without a shape ({reader.place}): it was never initialised, or is a scalar "
+        "saved outside mx.util.np_shape(), which MXNet cannot read either; save it again after the first forward pass"
+    )
+
+
+def _read_names(reader: _Reader, arrays: int) -> List[str]:
+    """As many names as there are `arrays`, up to the file's end."""
+    reader.part = "names"
+    (count,) = reader.integers("<Q")
+    if arrays and not count:
+        raise ParamsFileError(f"{reader.path} holds arrays without names: it was not written by save_parameters")
+    if count != arrays:
+        raise reader.damaged(f"{count} names for {arrays} arrays")
+    names: Dict[str, None] = {}
+    for index in range(count):
+        reader.part = f"name {index}"
+        name = _read_name(reader)
+        if name in names:
+            raise reader.damaged(f"{_short(name)} is there twice")
+        names[name] = None
+    reader.field = reader.offset
+    if reader.offset < len(reader.data):
+        raise reader.damaged(f"{len(reader.data) - reader.offset} bytes too many behind the last name")
+    return list(names)
+
+
+def _read_name(reader: _Reader) -> str:
+    (length,) = reader.integers("<Q")
+    reader.take(length)
+    encoded = reader.data[reader.field : reader.offset]
+    if b"\0" in encoded:
+        raise reader.damaged("a zero byte, where MXNet ends the name")
+    try:
+        return encoded.decode()
+    except UnicodeDecodeError:
+        raise reader.damaged("not UTF-8") from None
+
+
+def _short(name: str) -> str:
+    return repr(name if len(name) <= NAME_LENGTH_IN_MESSAGE else name[:NAME_LENGTH_IN_MESSAGE] + "...")
+
+
+def _encoded_name(path: str, name: str) -> bytes:
+    try:
+        encoded = name.encode()
+    except UnicodeEncodeError:
+        raise ParamsFileError(f"{path} cannot hold the name {_short(name)}, not valid Unicode: rename it") from None
+    if b"\0" in encoded:
+        raise ParamsFileError(f"{path} cannot hold the name {_short(name)}, which MXNet cuts at its zero: rename it")
+    return encoded
+
+
+def _record_head(path: str, name: str, array: np.ndarray, version: int, device: Device) -> bytes:
+    """A record up to its data."""
+    flags = [flag for flag, dtype in DTYPES.items() if dtype == array.dtype.newbyteorder("<")]
+    if not flags:
+        raise ParamsFileError(f"{path} cannot hold {_short(name)} of type {array.dtype}: cast it to float32")
+    if not array.ndim and version != SCALAR_VERSION:
+        raise ParamsFileError(f"{path} cannot hold the scalar {_short(name)}: write version {SCALAR_VERSION}")
+    if device[0] not in DEVICE_TYPES:
+        raise ParamsFileError(f"{path} cannot hold {_short(name)} of device type {device[0]}: use 1, the CPU's")
+    storage = b"" if version == 1 else struct.pack("<i", 0)
+    shape = struct.pack(f"<i{array.ndim}q", array.ndim, *array.shape)
+    return struct.pack("<I", RECORD_MAGICS[version]) + storage + shape + struct.pack("<3i", *device, flags[0])
