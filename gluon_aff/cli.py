@@ -6,16 +6,13 @@ Rooms that need MXNet are imported by the commands that use them, so that --help
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
-from dataclasses import asdict, dataclass
-from typing import Callable, Dict, List, NoReturn, Optional, Sequence
+from typing import Dict, List, NoReturn, Optional
 
 from gluon_aff._version import __version__
+from gluon_aff.commands import Command, networks, results, training
 from gluon_aff.errors import GluonAFFError, InputError, last_line
-from gluon_aff.training.cifar_options import add_options as add_cifar_options
-from gluon_aff.training.cifar_options import settings_from
 
 USAGE_ERROR = 2
 FAILURE = 1
@@ -32,14 +29,7 @@ class OneLineParser(argparse.ArgumentParser):
         self.exit(USAGE_ERROR, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
 
 
-@dataclass(frozen=True)
-class Command:
-    """A subcommand: one line of help, its options, what it does, commands to try."""
-
-    help: str
-    add_options: Callable[[argparse.ArgumentParser, List[str]], None]
-    run: Callable[[argparse.Namespace], int]
-    examples: Sequence[str] = ()
+COMMANDS: Dict[str, Command] = {**training.COMMANDS, **networks.COMMANDS, **results.COMMANDS}
 
 
 def main(argv: Optional[List[str]] = None, script: Optional[str] = None, command: Optional[str] = None) -> int:
@@ -97,107 +87,3 @@ def _add_commands(parser: argparse.ArgumentParser, argv: List[str]) -> None:
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, title="commands")
     for name, command in COMMANDS.items():
         fill_parser(subparsers.add_parser(name, help=command.help), command, argv)
-
-
-def _train_cifar(options: argparse.Namespace) -> int:
-    from gluon_aff.training.cifar import summarise_cifar, train_cifar
-
-    settings = settings_from(vars(options))
-    if settings.summary:
-        print(summarise_cifar(settings))
-        return 0
-    run = train_cifar(settings)
-    print(f"best_val_score:  {run.best_accuracy}")
-    for what, path in (("weights", run.params or "none"), ("log", run.log), ("curve", run.curve)):
-        print(f"{what + ':':<9}{path}")
-    return 0
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
-
-
-def _add_summary_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
-    parser.add_argument("model", metavar="NAME", help="a name that `gluon-aff models` lists")
-    parser.add_argument("--classes", type=_positive, help="outputs (default: the published head's)")
-    parser.add_argument("--input-size", type=_positive, metavar="PIXELS", help="side of the image (default: 32 or 224)")
-    parser.add_argument("--as-original", action="store_true", help="show the FLOPs the original's summary prints")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-
-
-def _summary(options: argparse.Namespace) -> int:
-    import mxnet as mx
-
-    from gluon_aff.inspection.summary import count_layers, format_counts
-    from gluon_aff.networks import get_model, model_record
-
-    record = model_record(options.model)
-    net = get_model(record.name, classes=options.classes, ctx=mx.cpu())
-    counts = count_layers(net, options.input_size or record.input_size)
-    print(
-        json.dumps([asdict(count) for count in counts], indent=1)
-        if options.json
-        else format_counts(counts, options.as_original)
-    )
-    return 0
-
-
-def _add_models_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
-    parser.add_argument("pattern", nargs="?", help="shell wildcard, such as '*cifar*'")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-
-
-def _models(options: argparse.Namespace) -> int:
-    from gluon_aff.networks import MODELS, list_models
-
-    records = [MODELS[name] for name in list_models(options.pattern)]
-    if not records:
-        raise InputError(f"no model is called {options.pattern}: see the list without it")
-    if options.json:
-        print(json.dumps([asdict(record) for record in records], indent=1))
-        return 0
-    for record in records:
-        errors = ", ".join(f"{error} % ({labels})" for labels, error in record.published_error.items())
-        print(f"{record.name:<30} {record.title:<22} {record.trainable:>12,} parameters  top-1 error {errors}")
-    return 0
-
-
-def _add_make_data_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
-    parser.add_argument("kind", choices=("digits", "shapes"), help="digits: scikit-learn's 1,797 handwritten digits in "
-        "CIFAR-10's layout; shapes: drawn shapes, 20 coarse and 100 fine kinds, in CIFAR-100's layout")  # fmt: skip
-    parser.add_argument("folder", help="folder to make")
-
-
-def _make_data(options: argparse.Namespace) -> int:
-    from gluon_aff.data.sample import write_digits, write_shapes
-
-    {"digits": write_digits, "shapes": write_shapes}[options.kind](options.folder)
-    print(f"{options.kind} are in {options.folder}")
-    return 0
-
-
-COMMANDS: Dict[str, Command] = {
-    "train-cifar": Command(
-        "train a CIFAR network with the original's options",
-        add_cifar_options,
-        _train_cifar,
-        (
-            "--model resnet --askc-type ASKCFuse --auto_aug --mixup --label-smoothing --cosine --no-wd --blocks 5",
-            "--fine-label --gpus 0,1 --model resnet --auto_aug --mixup --label-smoothing --no-wd --blocks 5",
-            "--model resnext --blocks 4 --summary",
-        ),
-    ),
-    "models": Command("list the published networks", _add_models_options, _models, ("", "'*cifar*'")),
-    "summary": Command(
-        "show layers, parameters and multiply-adds of a network",
-        _add_summary_options,
-        _summary,
-        ("aff_resnet50", "aff_resnext50_32x4d --as-original"),
-    ),
-    "make-data": Command(
-        "write a small data set in CIFAR's binary layout", _add_make_data_options, _make_data, ("digits demo/digits",)
-    ),
-}

@@ -26,12 +26,13 @@ class TrainingError(GluonAFFError):
     """A run that cannot go on, such as a loss that is not finite (exit code 1 on the command line)."""
 
 
-def unknown_name(what: str, name: str, known: Iterable[str]) -> InputError:
-    """Error for a `name` that is none of the `known` ones, with the nearest of them."""
+def unknown_name(what: str, name: str, known: Iterable[str], listing: str = "") -> InputError:
+    """Error for a `name` that is none of the `known` ones: with the nearest, and all or the command that lists them."""
     known = list(known)
     close = difflib.get_close_matches(name, known, 1, 0.4)
     hint = f"did you mean {close[0]}? " if close else ""
-    return InputError(f"unknown {what} {name!r}: {hint}there are {', '.join(known)}")
+    rest = f"{listing} lists them" if listing else f"there are {', '.join(known)}"
+    return InputError(f"unknown {what} {name!r}: {hint}{rest}")
 
 
 def last_line(error: BaseException) -> str:

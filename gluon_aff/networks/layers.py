@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, Optional
 
+from mxnet import init
 from mxnet.gluon import HybridBlock, nn
 
 from gluon_aff.fusion import fusion_class
@@ -77,9 +78,29 @@ def initial_gamma(zero: bool) -> str:
     return "zeros" if zero else "ones"
 
 
-class Classifier(HybridBlock):
+class WithHead(HybridBlock):
+    """Network that ends in a dense layer, its attribute called `head_name`."""
+
+    head_name: str
+
+    def reset_classifier(self, classes: int) -> None:
+        """Put a new head of `classes` outputs in place of the old one, on its devices.
+
+        Its weights are Xavier's if the old ones were initialised, and to be initialised otherwise.
+        """
+        old = getattr(self, self.head_name)
+        with self.name_scope():
+            head = nn.Dense(classes, in_units=old.weight.shape[1], prefix=old.prefix[len(self.prefix) :])
+        if old.weight._data is not None:
+            head.initialize(init.Xavier(), ctx=old.weight.list_ctx())
+        head.cast(old.weight.dtype)
+        setattr(self, self.head_name, head)
+
+
+class Classifier(WithHead):
     """Network of `features` and a dense `output`, (N, 3, H, W) -> (N, classes)."""
 
+    head_name = "output"
     features: nn.HybridSequential
     output: nn.Dense
 

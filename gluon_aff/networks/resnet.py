@@ -9,6 +9,7 @@ from mxnet.gluon import HybridBlock, nn
 from gluon_aff.fusion import fusion_class
 from gluon_aff.fusion.context import GlobalAveragePool, Norm, sequential
 from gluon_aff.networks.layers import (
+    WithHead,
     conv1x1,
     conv3x3,
     imagenet_stem,
@@ -67,7 +68,7 @@ class Bottleneck(HybridBlock):
         return self.relu3(self.attention(out, shortcut))
 
 
-class AFFResNet(HybridBlock):
+class AFFResNet(WithHead):
     """Stem, four stages of bottlenecks, global average pool, dense.
 
     Shapes: (N, 3, H, W) -> (N, classes) logits.
@@ -93,6 +94,8 @@ class AFFResNet(HybridBlock):
     Raises:
         InputError: for an unknown fusion.
     """
+
+    head_name = "fc"
 
     def __init__(
         self,

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import fnmatch
-from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, List, Optional, Tuple
+import warnings
+from dataclasses import dataclass
+from typing import Any, Callable, Dict, List, Optional, Tuple, Union
 
+import mxnet as mx
 from mxnet.gluon import HybridBlock
 
 from gluon_aff.errors import unknown_name
 from gluon_aff.networks.cifar_resnet import CIFARAFFResNet
 from gluon_aff.networks.resnet import AFFResNet
 from gluon_aff.networks.resnext import AFFResNeXt, CIFARAFFResNeXt
+from gluon_aff.published import PublishedWeights, published_weights
 
 BOTTLENECK_WIDTH = 4
+LABEL_SETS = ("fine", "superclass", "imagenet")
 
 
 def cifar_cardinality(channel_times: int) -> int:
@@ -79,8 +83,6 @@ class ModelRecord:
         classes: size of the published head.
         input_size: side of the square input in pixels.
         trainable: trainable parameters.
-        published_error: top-1 validation error in percent of the published weights, by label set.
-        source: where those figures stand, in the original repository.
     """
 
     name: str
@@ -90,48 +92,34 @@ class ModelRecord:
     classes: int
     input_size: int
     trainable: int
-    published_error: Dict[str, float] = field(default_factory=dict)
-    source: str = ""
+
+    @property
+    def weights(self) -> Dict[str, PublishedWeights]:
+        """Its published weights by label set, the default of `pretrained=True` first."""
+        return {weights.labels: weights for weights in published_weights() if weights.model == self.name}
 
 
-def _cifar(name: str, title: str, host: str, blocks: int, trainable: int, **errors: float) -> ModelRecord:
+def _cifar(name: str, title: str, host: str, blocks: int, trainable: int) -> ModelRecord:
     settings = {"askc_type": "ASKCFuse", "blocks": blocks, "channel_times": 4}
-    return ModelRecord(
-        name, title, host, settings, 100, 32, trainable, errors, "params/cifar100, best epoch in the logs"
-    )
+    return ModelRecord(name, title, host, settings, 100, 32, trainable)
 
 
-def _imagenet(name: str, title: str, host: str, askc_type: str, trainable: int, error: float) -> ModelRecord:
+def _imagenet(name: str, title: str, host: str, askc_type: str, trainable: int) -> ModelRecord:
     settings: Dict[str, Any] = {"askc_type": askc_type, "layers": (3, 4, 6, 3)}
     if host == "imagenet_resnet":
         settings["last_gamma"] = True  # the published commands' --last-gamma reached this host only
-    source = "params/imagenet, best epoch in the logs"
-    return ModelRecord(name, title, host, settings, 1000, 224, trainable, {"imagenet": error}, source)
+    return ModelRecord(name, title, host, settings, 1000, 224, trainable)
 
 
+_IAFF = "ResGlobLocaforGlobLocaCha"
 _RECORDS = (
-    _cifar("aff_resnet32_cifar100", "AFF-ResNet-32", "cifar_resnet", 5, 7_897_156, fine=16.43, superclass=9.22),
-    _cifar("aff_resnext38_32x4d_cifar100", "AFF-ResNeXt-38-32x4d", "cifar_resnext", 4, 7_770_148, superclass=8.77),
-    _cifar(
-        "aff_resnext47_32x4d_cifar100",
-        "AFF-ResNeXt-47-32x4d",
-        "cifar_resnext",
-        5,
-        9_605_828,
-        fine=14.62,
-        superclass=8.16,
-    ),
-    _imagenet("aff_resnet50", "AFF-ResNet-50", "imagenet_resnet", "ASKCFuse", 30_373_192, 20.28),
-    _imagenet("iaff_resnet50", "iAFF-ResNet-50", "imagenet_resnet", "ResGlobLocaforGlobLocaCha", 35_170_120, 20.22),
-    _imagenet("aff_resnext50_32x4d", "AFF-ResNeXt-50-32x4d", "imagenet_resnext", "ASKCFuse", 29_953_704, 20.28),
-    _imagenet(
-        "iaff_resnext50_32x4d",
-        "iAFF-ResNeXt-50-32x4d",
-        "imagenet_resnext",
-        "ResGlobLocaforGlobLocaCha",
-        34_750_632,
-        19.78,
-    ),
+    _cifar("aff_resnet32_cifar100", "AFF-ResNet-32", "cifar_resnet", 5, 7_897_156),
+    _cifar("aff_resnext38_32x4d_cifar100", "AFF-ResNeXt-38-32x4d", "cifar_resnext", 4, 7_770_148),
+    _cifar("aff_resnext47_32x4d_cifar100", "AFF-ResNeXt-47-32x4d", "cifar_resnext", 5, 9_605_828),
+    _imagenet("aff_resnet50", "AFF-ResNet-50", "imagenet_resnet", "ASKCFuse", 30_373_192),
+    _imagenet("iaff_resnet50", "iAFF-ResNet-50", "imagenet_resnet", _IAFF, 35_170_120),
+    _imagenet("aff_resnext50_32x4d", "AFF-ResNeXt-50-32x4d", "imagenet_resnext", "ASKCFuse", 29_953_704),
+    _imagenet("iaff_resnext50_32x4d", "iAFF-ResNeXt-50-32x4d", "imagenet_resnext", _IAFF, 34_750_632),
 )
 MODELS: Dict[str, ModelRecord] = {record.name: record for record in _RECORDS}
 
@@ -153,24 +141,61 @@ def model_record(name: str) -> ModelRecord:
     return record
 
 
-def get_model(name: str, classes: Optional[int] = None, ctx: Any = None, **kwargs: Any) -> HybridBlock:
+def get_model(
+    name: str,
+    classes: Optional[int] = None,
+    ctx: Any = None,
+    *,
+    pretrained: Union[bool, str] = False,
+    root: str = "params",
+    open_aff: Optional[str] = None,
+    dtype: str = "float32",
+    **kwargs: Any,
+) -> HybridBlock:
     """Build the published configuration called `name`.
 
     Args:
         name: one of `list_models()`.
-        classes: outputs; the published head's size (100 or 1000) if None.
-        ctx: MXNet context or contexts to initialise the parameters on (Xavier); not initialised if None.
+        classes: outputs; the published head's size (100 or 1000) if None. With `pretrained`, another size loads
+            everything but the head, which is then Xavier's, and warns of it.
+        ctx: MXNet context or contexts to initialise the parameters on (Xavier); not initialised if None, and the CPU
+            with `pretrained`.
+        pretrained: published weights to load: 'fine' or 'superclass' (CIFAR-100), 'imagenet', or True for the only ones
+            there are, fine ones where there are two; or the path of a `.params` file.
+        root: folder where published weights are looked for and downloaded to.
+        open_aff: clone of the original repository to take them from ($GLUON_AFF_OPEN_AFF if None).
+        dtype: float32 or float16 (BatchNorm stays float32; MXNet computes with float16 on GPUs only). Published
+            ImageNet files are float16 and load into both.
         **kwargs: arguments of the host's constructor, overruling the published ones (`askc_type`, `start_layer`,
             `blocks`, `channel_times`, `layers`, `norm_layer`, `r`, ...).
 
     Raises:
-        InputError: for an unknown name or fusion.
+        InputError: for an unknown name, fusion or label set, or weights that do not fit.
+        GluonAFFError: if published weights are nowhere and cannot be downloaded.
     """
     record = model_record(name)
     settings = {**record.settings, "classes": record.classes if classes is None else classes, **kwargs}
     net = HOSTS[record.host](**settings)
-    if ctx is not None:
-        import mxnet as mx
-
-        net.initialize(mx.init.Xavier(), ctx=ctx)
+    net.cast(dtype)
+    if ctx is not None or pretrained:
+        net.initialize(mx.init.Xavier(), ctx=ctx or mx.cpu())
+    if pretrained:
+        _load_pretrained(net, record, pretrained, root, open_aff)
     return net
+
+
+def _load_pretrained(
+    net: HybridBlock, record: ModelRecord, pretrained: Union[bool, str], root: str, open_aff: Optional[str]
+) -> None:
+    from gluon_aff.weights.params import load_parameters
+    from gluon_aff.weights.store import published_file
+
+    path = str(pretrained)
+    if pretrained is True or pretrained in LABEL_SETS:
+        labels = next(iter(record.weights)) if pretrained is True else path
+        if labels not in record.weights:
+            raise unknown_name(f"label set of {record.name}'s published weights", labels, record.weights)
+        path = published_file(record.weights[labels], root, open_aff)
+    left_out = load_parameters(net, path, fresh_head=True)
+    if left_out:
+        warnings.warn(f"{path}: the head ({', '.join(left_out)}) was left out, its size differs", stacklevel=3)

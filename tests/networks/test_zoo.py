@@ -1,11 +1,15 @@
 """Networks by name."""
 
+from dataclasses import replace
+
 import mxnet as mx
+import numpy as np
 import pytest
 
 import gluon_aff
 from gluon_aff.errors import InputError
-from gluon_aff.networks import MODELS, model_record
+from gluon_aff.networks import MODELS, model_record, zoo
+from gluon_aff.weights.params_format import git_blob_sha1
 
 
 def test_list_models_with_and_without_a_pattern():
@@ -37,8 +41,83 @@ def test_names_ignore_case():
 
 def test_published_errors_are_the_best_epochs_of_the_logs():
     """Validation accuracy in the weights' names: 83.57, 85.38 (fine), 90.78, 91.23, 91.84 (superclass) percent."""
-    errors = {name: record.published_error for name, record in MODELS.items()}
+    errors = {name: {labels: w.error for labels, w in r.weights.items()} for name, r in MODELS.items()}
     assert errors["aff_resnet32_cifar100"] == pytest.approx({"fine": 100 - 83.57, "superclass": 100 - 90.78})
     assert errors["aff_resnext38_32x4d_cifar100"] == pytest.approx({"superclass": 100 - 91.23})
     assert errors["aff_resnext47_32x4d_cifar100"] == pytest.approx({"fine": 100 - 85.38, "superclass": 100 - 91.84})
     assert [errors[n]["imagenet"] for n in gluon_aff.list_models("*50*")] == [20.28, 20.28, 20.22, 19.78]
+
+
+@pytest.fixture
+def published_narrow(tmp_path, monkeypatch):
+    """A narrow AFF-ResNet's file in a clone of open-aff, published as aff_resnet32_cifar100's fine weights."""
+    net = gluon_aff.get_model("aff_resnet32_cifar100", blocks=1, channel_times=1, ctx=mx.cpu())
+    net(mx.nd.zeros((1, 3, 32, 32)))
+    mx.nd.waitall()
+    fine = MODELS["aff_resnet32_cifar100"].weights["fine"]
+    path = tmp_path / "clone" / fine.path
+    path.parent.mkdir(parents=True)
+    net.save_parameters(str(path))
+    known = replace(fine, git_blob_sha1=git_blob_sha1(str(path)))
+    monkeypatch.setattr(zoo, "published_weights", lambda: (known,))
+    monkeypatch.setenv("GLUON_AFF_OPEN_AFF", str(tmp_path / "clone"))
+    monkeypatch.chdir(tmp_path)
+    return net, str(path)
+
+
+def narrow(**kwargs):
+    return gluon_aff.get_model("aff_resnet32_cifar100", blocks=1, channel_times=1, **kwargs)
+
+
+def assert_same_but_for_the_head(net, other):
+    first, second = (n._collect_params_with_prefix() for n in (net, other))
+    for name in first:
+        if not name.startswith("output"):
+            np.testing.assert_array_equal(first[name].data().asnumpy(), second[name].data().asnumpy(), err_msg=name)
+
+
+@pytest.mark.parametrize("pretrained", ["fine", True, None])
+def test_pretrained_by_label_set_default_and_path(pretrained, published_narrow):
+    net, path = published_narrow
+    loaded = narrow(pretrained=path if pretrained is None else pretrained)
+    assert_same_but_for_the_head(net, loaded)
+    np.testing.assert_array_equal(loaded.output.weight.data().asnumpy(), net.output.weight.data().asnumpy())
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # MXNet's, which pytest.warns would raise again
+def test_another_number_of_classes_loads_all_but_the_head_and_says_so(published_narrow):
+    with pytest.warns(UserWarning, match=r"the head \(output.weight, output.bias\) was left out"):
+        loaded = narrow(pretrained="fine", classes=7)
+    assert_same_but_for_the_head(published_narrow[0], loaded)
+    assert loaded(mx.nd.zeros((1, 3, 32, 32))).shape == (1, 7)
+
+
+def test_pretrained_in_float16(published_narrow):
+    loaded = narrow(pretrained="fine", dtype="float16")
+    types = {name: np.dtype(p.dtype).name for name, p in loaded._collect_params_with_prefix().items()}
+    assert types["output.weight"] == types["features.1.weight"] == "float16"
+    assert types["features.0.running_mean"] == "float32"
+
+
+def test_label_sets_that_do_not_exist(published_narrow):
+    with pytest.raises(InputError, match="unknown label set of aff_resnet32_cifar100's published weights 'imagenet'"):
+        narrow(pretrained="imagenet")
+    with pytest.raises(InputError, match="fines: No such file"):
+        narrow(pretrained="fines")
+
+
+@pytest.mark.parametrize("name", gluon_aff.list_models())
+def test_reset_classifier_on_every_network(name):
+    net = gluon_aff.get_model(
+        name, **({"blocks": 1, "channel_times": 1} if "cifar" in name else {"layers": (1, 1, 1, 1)})
+    )
+    net.reset_classifier(5)
+    net.initialize()
+    net.hybridize()
+    side = 32 if "cifar" in name else 64
+    names = list(net._collect_params_with_prefix())
+    assert net(mx.nd.zeros((2, 3, side, side))).shape == (2, 5)
+    net.reset_classifier(3)
+    assert net(mx.nd.zeros((2, 3, side, side))).shape == (2, 3)
+    assert list(net._collect_params_with_prefix()) == names
+    assert len(net.collect_params().keys()) == len(names)

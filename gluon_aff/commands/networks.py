@@ -1,0 +1,68 @@
+"""Commands that show networks."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+from typing import Dict, List
+
+from gluon_aff.commands import Command, positive
+from gluon_aff.errors import InputError
+
+
+def _add_models_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
+    parser.add_argument("pattern", nargs="?", help="shell wildcard, such as '*cifar*'")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _models(options: argparse.Namespace) -> int:
+    from gluon_aff.networks import MODELS, list_models
+
+    records = [MODELS[name] for name in list_models(options.pattern)]
+    if not records:
+        raise InputError(f"no model is called {options.pattern}: see the list without it")
+    if options.json:
+        listed = ({**asdict(r), "weights": {labels: asdict(w) for labels, w in r.weights.items()}} for r in records)
+        print(json.dumps(list(listed), indent=1))
+        return 0
+    for record in records:
+        errors = ", ".join(f"{w.error:.2f} % ({labels})" for labels, w in record.weights.items())
+        print(f"{record.name:<30} {record.title:<22} {record.trainable:>12,} parameters  top-1 error {errors}")
+    return 0
+
+
+def _add_summary_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
+    parser.add_argument("model", metavar="NAME", help="a name that `gluon-aff models` lists")
+    parser.add_argument("--classes", type=positive, help="outputs (default: the published head's)")
+    parser.add_argument("--input-size", type=positive, metavar="PIXELS", help="side of the image (default: 32 or 224)")
+    parser.add_argument("--as-original", action="store_true", help="show the FLOPs the original's summary prints")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _summary(options: argparse.Namespace) -> int:
+    import mxnet as mx
+
+    from gluon_aff.inspection.summary import count_layers, format_counts
+    from gluon_aff.networks import get_model, model_record
+
+    record = model_record(options.model)
+    net = get_model(record.name, classes=options.classes, ctx=mx.cpu())
+    counts = count_layers(net, options.input_size or record.input_size)
+    print(
+        json.dumps([asdict(count) for count in counts], indent=1)
+        if options.json
+        else format_counts(counts, options.as_original)
+    )
+    return 0
+
+
+COMMANDS: Dict[str, Command] = {
+    "models": Command("list the published networks", _add_models_options, _models, ("", "'*cifar*'")),
+    "summary": Command(
+        "show layers, parameters and multiply-adds of a network",
+        _add_summary_options,
+        _summary,
+        ("aff_resnet50", "aff_resnext50_32x4d --as-original"),
+    ),
+}

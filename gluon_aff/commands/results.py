@@ -1,0 +1,141 @@
+"""Commands about published and own results; none needs MXNet."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from typing import Any, Dict, List, Tuple
+
+from gluon_aff.commands import Command, positive
+from gluon_aff.errors import InputError, unknown_name
+
+OUTSIDE = 1
+
+
+def _add_published_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
+    parser.add_argument("name", nargs="?", help="a run, model, weight file or table (default: list all)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _published(options: argparse.Namespace) -> int:
+    from gluon_aff.results.text import published_overview
+
+    if options.name:
+        records, text = _published_one(options.name)
+    else:
+        from gluon_aff.published import paper_tables, published_runs, published_weights
+
+        records = [*published_runs().values(), *published_weights(), *paper_tables().values()]
+        text = published_overview()
+    print(json.dumps([asdict(record) for record in records], indent=1) if options.json else text)
+    return 0
+
+
+def _published_one(name: str) -> Tuple[List[Any], str]:
+    """Records called `name` and their text."""
+    from gluon_aff.published import chain, paper_tables, published_runs, published_weights
+    from gluon_aff.results.text import chain_text, run_text, table_text, weights_text
+
+    runs, tables = published_runs(), paper_tables()
+    if name in tables:
+        return [tables[name]], table_text(tables[name])
+    weights = [w for w in published_weights() if name in (w.model, w.file_name, w.path)]
+    if name in runs:
+        records = chain(runs[name])
+        texts = [*map(run_text, records), chain_text(runs[name])]
+        texts += [weights_text(w) for w in published_weights() if w.run == name]
+        return records, "\n\n".join(texts)
+    of_model = [run for run in runs.values() if run.model == name]
+    if not (weights or of_model):
+        models = {run.model for run in runs.values()}
+        known = [*runs, *sorted(models - set(runs)), *tables]
+        raise unknown_name("published run, model or table", name, known, "gluon-aff published")
+    return [*weights, *of_model], "\n\n".join([*map(weights_text, weights), *map(run_text, of_model)])
+
+
+def _add_compare_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
+    parser.add_argument("log", metavar="LOG", help="a training log, the original's or ours, finished or not, .gz too")
+    parser.add_argument(
+        "--with", dest="published", metavar="RUN", help="published run (default: the one with the log's settings)"
+    )
+    parser.add_argument(
+        "--run", type=positive, metavar="N", help="run in the log, from 1 (default: the last one with epochs)"
+    )
+    parser.add_argument(
+        "--tolerance", type=float, default=0.5, metavar="POINTS", help="accepted difference of the best accuracy in "
+        "percentage points (default: 0.5)"
+    )  # fmt: skip
+    parser.add_argument("--plot", metavar="PNG", help="draw both runs into this file")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from gluon_aff.results.compare import chosen_run, comparable, compare, fitting_run, published_run
+    from gluon_aff.results.logs import read_log
+    from gluon_aff.results.text import comparison_text, which_run
+
+    if not options.tolerance >= 0:
+        raise InputError(f"--tolerance {options.tolerance} is no number of percentage points")
+    runs = read_log(options.log)
+    try:
+        number = chosen_run(runs, options.run)
+        run = runs[number - 1]
+        published = published_run(options.published) if options.published else fitting_run(run)
+        comparison = compare(run, published, options.tolerance)
+    except InputError as error:
+        raise InputError(f"{options.log}: {error}") from None
+    which = which_run(runs, number)
+    if options.plot:
+        from gluon_aff.published import curve
+        from gluon_aff.results.plots import draw_runs, save_png
+
+        columns = {"this log": comparable(run.epochs), published.name: comparable(curve(published))}
+        save_png(draw_runs(columns), options.plot)
+        print(f"curves of both are in {options.plot}", file=sys.stderr)
+    if options.json:
+        print(json.dumps({"log": options.log, "run": number, "runs": len(runs), **comparison.as_dict()}, indent=1))
+    else:
+        print(comparison_text(options.log, which, comparison, published))
+    return 0 if comparison.within else OUTSIDE
+
+
+def _add_report_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
+    parser.add_argument("directory", metavar="RUN_DIR", help="directory with logs and weights, searched through")
+    parser.add_argument(
+        "-o", "--output", metavar="HTML", default="report.html", help="page to write (default: %(default)s)"
+    )
+
+
+def _report(options: argparse.Namespace) -> int:
+    from gluon_aff.results.report import write_report
+
+    logs = write_report(options.directory, options.output)
+    print(f"{options.output} reports on {', '.join(logs)}")
+    return 0
+
+
+COMMANDS: Dict[str, Command] = {
+    "published": Command(
+        "list published runs, weights and tables, or show one",
+        _add_published_options,
+        _published,
+        ("", "aff_resnext47_32x4d_superclass_run3", "aff_table5_imagenet"),
+    ),
+    "compare": Command(
+        "set a training log beside the published run it repeats (exit code 0 within, 1 outside, 2 unusable)",
+        _add_compare_options,
+        _compare,
+        (
+            "logs/train_cifar100-ASKCFuse-resnet-32-c-4-s-1.log",
+            "my.log --with aff_resnet32_fine --plot both.png",
+        ),
+    ),
+    "report": Command(
+        "write one HTML page about a run: curves, comparison, settings, weights",
+        _add_report_options,
+        _report,
+        ("demo -o demo/report.html",),
+    ),
+}

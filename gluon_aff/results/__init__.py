@@ -1,0 +1,1 @@
+"""What runs left and how it compares with what was published: logs, comparison, curves, reports; needs no MXNet."""

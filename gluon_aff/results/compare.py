@@ -1,0 +1,240 @@
+"""A logged run beside a published one."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Dict, List, Optional, Tuple
+
+import numpy as np
+
+from gluon_aff.errors import InputError, unknown_name
+from gluon_aff.published import PublishedRun, curve, published_runs, top1_accuracy
+from gluon_aff.results.logs import LoggedRun
+from gluon_aff.results.recipe import NETWORK, Difference, differences, logged_recipe, published_recipe
+
+TOLERANCE = 0.5  # percentage points of best accuracy
+COLUMN_NAMES = {
+    "top1_accuracy": "top-1 accuracy (%)",
+    "err_top5": "top-5 error (%)",
+    "train_rmse": "train RMSE",
+    "train_acc": "train accuracy (%)",
+    "loss": "loss",
+    "lr": "learning rate",
+}
+PERCENTAGES = ("top1_accuracy", "err_top5", "train_acc")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A figure of both runs and the epoch it is of."""
+
+    this: float
+    published: float
+    this_epoch: int
+    published_epoch: int
+
+    @property
+    def difference(self) -> float:
+        """This run's figure less the published one."""
+        return self.this - self.published
+
+
+@dataclass(frozen=True)
+class ColumnDifference:
+    """Differences of a column at equal epochs, in its own unit.
+
+    Attributes:
+        column: key of `COLUMN_NAMES`.
+        epochs: epochs that both runs have a figure for.
+        mean: mean of the absolute differences.
+        largest: the difference that is largest in absolute value.
+        epoch: its epoch.
+    """
+
+    column: str
+    epochs: int
+    mean: float
+    largest: float
+    epoch: int
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A logged run beside the published run it fits, or was set beside.
+
+    Attributes:
+        published: name of the published run.
+        differing: settings in which the runs differ; none where it was picked.
+        finished: finished epochs of the logged run.
+        planned: epochs its settings ask for, None if they do not say.
+        best: best top-1 accuracy (%) of both over the epochs both have.
+        last: top-1 accuracy (%) at the last epoch both have.
+        final: that of each run's last epoch.
+        columns: differences at equal epochs.
+        epochs_per_hour: of both, median epoch, validation included.
+        tolerance: accepted difference of the best accuracies, in percentage points.
+    """
+
+    published: str
+    differing: List[Difference]
+    finished: int
+    planned: Optional[int]
+    best: Pair
+    last: Pair
+    final: Pair
+    columns: List[ColumnDifference]
+    epochs_per_hour: Optional[Tuple[float, float]]
+    tolerance: float
+
+    @property
+    def within(self) -> bool:
+        """Whether the best accuracies differ by no more than the tolerance."""
+        return abs(self.best.difference) <= self.tolerance + 1e-9
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether the logged run stops before its planned last epoch."""
+        return self.planned is not None and self.final.this_epoch + 1 < self.planned
+
+    def as_dict(self) -> Dict[str, Any]:
+        """Everything, for JSON."""
+        pairs = {name: {**asdict(getattr(self, name)), "difference": getattr(self, name).difference} for name in
+                 ("best", "last", "final")}  # fmt: skip
+        return {**asdict(self), **pairs, "within": self.within, "unfinished": self.unfinished}
+
+
+def chosen_run(runs: List[LoggedRun], number: Optional[int] = None) -> int:
+    """Number, from 1, of the run to compare: `number`, or the last one with a finished epoch.
+
+    Raises:
+        InputError: if there is no such run, or none has a finished epoch.
+    """
+    if number is None:
+        finished = [i for i, run in enumerate(runs, 1) if run.finished]
+        if not finished:
+            raise InputError("no run has finished an epoch yet: nothing to compare")
+        return finished[-1]
+    if number > len(runs):
+        raise InputError(f"there is no run {number} in it, only {len(runs)} (--run)")
+    return number
+
+
+def fitting_run(run: LoggedRun) -> PublishedRun:
+    """The published run with the settings of `run`; of several, the one whose accuracies are nearest.
+
+    Raises:
+        InputError: if there is none, with the nearest and the settings in which it differs.
+    """
+    ranked = nearest_runs(run)
+    fitting = [published for published, differing in ranked if not differing]
+    if not fitting:
+        nearest, differing = ranked[0]
+        raise InputError(
+            f"no published run has these settings; the nearest, {nearest.name}, differs in "
+            f"{'; '.join(describe(difference) for difference in differing)}. Compare with it all the same by "
+            f"--with {nearest.name}"
+        )
+    return min(fitting, key=lambda published: compare(run, published).columns[0].mean)
+
+
+def nearest_runs(run: LoggedRun) -> List[Tuple[PublishedRun, List[Difference]]]:
+    """Published results and the settings in which `run` differs from each, the nearest first.
+
+    Raises:
+        InputError: if the log has no settings to go by.
+    """
+    if run.settings is None:
+        raise InputError("the run has no whole settings line: name the published run with --with")
+    try:
+        recipe = logged_recipe(run)
+        results = [published for published in published_runs().values() if published.status != "aborted"]
+        ranked = [(published, differences(recipe, published_recipe(published))) for published in results]
+    except (TypeError, ValueError, KeyError, InputError) as error:
+        raise InputError(f"its settings line is none of a training run ({error}): name the run with --with") from None
+    return sorted(ranked, key=lambda pair: sum(10 if d.setting in NETWORK else 1 for d in pair[1]))
+
+
+def describe(difference: Difference) -> str:
+    """`epochs 32 (published 640)`."""
+    return f"{difference.setting} {difference.this} (published {difference.published})"
+
+
+def published_run(name: str) -> PublishedRun:
+    """The published run called `name`.
+
+    Raises:
+        InputError: for an unknown name.
+    """
+    run = published_runs().get(name)
+    if run is None:
+        raise unknown_name("published run", name, published_runs(), "gluon-aff published")
+    return run
+
+
+def compare(run: LoggedRun, published: PublishedRun, tolerance: float = TOLERANCE) -> Comparison:
+    """Set `run` beside `published`, over the epochs both have.
+
+    Raises:
+        InputError: if `run` has no finished epoch, or no accuracy at those of `published`.
+    """
+    if not run.finished:
+        raise InputError("the run has no finished epoch yet: nothing to compare")
+    this, other = comparable(run.epochs), comparable(curve(published))
+    common, here, there = np.intersect1d(this["epoch"], other["epoch"], return_indices=True)
+    known = np.isfinite(this["top1_accuracy"][here])
+    common, here, there = common[known], here[known], there[known]
+    if not len(common):
+        raise InputError(f"the run has no accuracy at any epoch of {published.name}")
+    columns = [
+        _column_difference(name, common, this[name][here], other[name][there])
+        for name in COLUMN_NAMES
+        if name in this and name in other
+    ]
+    pace = None
+    if "seconds" in this and "seconds" in other:
+        pace = (3600 / float(np.nanmedian(this["seconds"])), 3600 / float(np.nanmedian(other["seconds"])))
+    accuracy, other_accuracy = this["top1_accuracy"][here], other["top1_accuracy"][there]
+    best, other_best = int(np.argmax(accuracy)), int(np.argmax(other_accuracy))
+    return Comparison(
+        published=published.name,
+        differing=_differing(run, published),
+        finished=run.finished,
+        planned=(run.settings or {}).get("num_epochs"),
+        best=_pair(accuracy, other_accuracy, common, common, best, other_best),
+        last=_pair(accuracy, other_accuracy, common, common, -1, -1),
+        final=_pair(this["top1_accuracy"], other["top1_accuracy"], this["epoch"], other["epoch"], -1, -1),
+        columns=[column for column in columns if column],
+        epochs_per_hour=pace,
+        tolerance=tolerance,
+    )
+
+
+def comparable(columns: Dict[str, np.ndarray]) -> Dict[str, np.ndarray]:
+    """Columns of CIFAR and ImageNet logs alike: `top1_accuracy` and all others, percentages as such."""
+    columns = {**columns, "top1_accuracy": top1_accuracy(columns)}
+    return {name: 100 * column if name in PERCENTAGES else column for name, column in columns.items()}
+
+
+def _differing(run: LoggedRun, published: PublishedRun) -> List[Difference]:
+    try:
+        return differences(logged_recipe(run), published_recipe(published)) if run.settings is not None else []
+    except (TypeError, ValueError, KeyError, InputError):
+        return []
+
+
+def _pair(
+    this: np.ndarray, other: np.ndarray, this_epochs: np.ndarray, other_epochs: np.ndarray, i: int, j: int
+) -> Pair:
+    return Pair(float(this[i]), float(other[j]), int(this_epochs[i]), int(other_epochs[j]))
+
+
+def _column_difference(
+    name: str, epochs: np.ndarray, this: np.ndarray, other: np.ndarray
+) -> Optional[ColumnDifference]:
+    difference = this - other
+    known = np.isfinite(difference)
+    if not known.any():
+        return None
+    largest = int(np.argmax(np.where(known, np.abs(difference), -1)))
+    mean = float(np.abs(difference[known]).mean())
+    return ColumnDifference(name, int(known.sum()), mean, float(difference[largest]), int(epochs[largest]))

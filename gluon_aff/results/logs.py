@@ -1,0 +1,235 @@
+"""Reading training logs: CIFAR and ImageNet ones, the original's and ours, as users have them on disk."""
+
+from __future__ import annotations
+
+import ast
+import gzip
+import io
+import re
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Optional, Tuple, Union
+
+import numpy as np
+
+from gluon_aff.errors import InputError
+
+CHUNK = 1 << 20  # bytes read at a time; a longer line keeps its last so many
+LARGEST = 2 << 30  # bytes, unpacked
+GZIP_MAGIC = b"\x1f\x8b"
+
+# A figure has all six decimals of "%f": a line cut within one does not pass for whole. Searched, not matched, since a
+# line may follow a cut one or a progress bar on the same line.
+_NUMBER = rb"(-?(?:\d+\.\d{6}|inf|nan))"
+_CIFAR_EPOCH = re.compile(
+    rb"\[Epoch (\d+)\] train=%b val=%b loss=%b(?: lr: %b)? time: %b$" % ((_NUMBER,) * 5)
+)  # fmt: skip
+_BATCH = re.compile(rb"Epoch\[(\d+)\] Batch \[(\d+)\]\tSpeed: ")
+_BATCH_RATE = re.compile(rb"\tlr=%b$" % _NUMBER)
+_TRAINING = re.compile(rb"\[Epoch (\d+)\] training: (rmse|accuracy)=%b$" % _NUMBER)
+_SPEED = re.compile(rb"\[Epoch (\d+)\] speed: (\d+) samples/sec\ttime cost: %b$" % _NUMBER)
+_VALIDATION = re.compile(rb"\[Epoch (\d+)\] validation: err-top1=%b err-top5=%b$" % (_NUMBER, _NUMBER))
+_CIFAR_COLUMNS = ("epoch", "train_rmse", "val_acc", "loss", "lr", "seconds")
+_IMAGENET_COLUMNS = (
+    "epoch",
+    "train_rmse",
+    "train_acc",
+    "err_top1",
+    "err_top5",
+    "samples_per_sec",
+    "seconds",
+    "lr",
+)
+_SETTINGS = re.compile(rb"Namespace\(.*\)$")
+_HEADER = re.compile(
+    rb"gluon_aff (?P<version>\S+), (?P<libraries>.*), devices (?P<devices>\S+), "
+    rb"(?P<images_per_step>\d+) images per step, (?P<data>\w+) data, "
+    rb"(?P<label_values>\d+) label values under a (?P<head>\d+)-way head$"
+)
+
+
+@dataclass(frozen=True)
+class LoggedRun:
+    """One run in a log: from a settings line, or where epochs fall back, to the next.
+
+    Attributes:
+        settings: what its settings line says, None without a whole one.
+        header: the line after it in our logs: version, libraries, devices, images_per_step, data, label_values, head.
+        settings_line: number of the settings line in the file, from 1.
+        lines: numbers of the first and the last line with figures.
+        epochs: columns over the finished epochs, named as in the published CSV files; `lr` also for ImageNet.
+        batch_lines: lines about batches (ImageNet).
+    """
+
+    settings: Optional[Dict[str, Any]]
+    header: Dict[str, str]
+    settings_line: Optional[int]
+    lines: Optional[Tuple[int, int]]
+    epochs: Dict[str, np.ndarray]
+    batch_lines: int
+
+    @property
+    def finished(self) -> int:
+        """Number of finished epochs."""
+        return len(self.epochs.get("epoch", ()))
+
+
+def read_log(path: str) -> List[LoggedRun]:
+    """All runs in the log at `path`, plain or gzip, those without a finished epoch too.
+
+    Lines cut in the middle, NUL bytes, carriage returns and any other lines between are passed over.
+
+    Raises:
+        InputError: if it cannot be read, or holds neither a settings line nor a figure.
+    """
+    parser = _Parser()
+    try:
+        with open(path, "rb") as raw:
+            if not Path(path).is_file():
+                raise InputError(f"{path} is not a file: name a training log")
+            packed = raw.read(2) == GZIP_MAGIC
+            raw.seek(0)
+            with gzip.open(raw) if packed else raw as file:
+                for number, line in enumerate(_lines(file, path), 1):
+                    parser.read(number, line)
+    except (OSError, EOFError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        if not parser.runs or isinstance(error, FileNotFoundError):
+            raise InputError(f"{path}: {reason}; name a training log") from None
+    if not parser.runs:
+        raise InputError(f"{path} is no training log: it has neither a settings line nor a line of an epoch")
+    return [run.finish() for run in parser.runs]
+
+
+def _lines(file: Union[io.BufferedReader, gzip.GzipFile], path: str) -> Iterator[bytes]:
+    rest, total = b"", 0
+    for chunk in iter(lambda: file.read1(CHUNK), b""):
+        total += len(chunk)
+        if total > LARGEST:
+            raise InputError(f"{path} is larger than {LARGEST >> 30} GiB: cut out the run to compare")
+        *lines, rest = (rest + chunk).split(b"\n")
+        yield from lines
+        rest = rest[-CHUNK:]
+    if rest:
+        yield rest
+
+
+class _Parser:
+    """Cuts a log into runs, line by line."""
+
+    def __init__(self) -> None:
+        self.runs: List[_Run] = []
+
+    def read(self, number: int, line: bytes) -> None:
+        """Take in the line with that number."""
+        if b"\0" in line:
+            line = line.replace(b"\0", b"")
+        line = line.rstrip(b"\r ")
+        batch = _BATCH.search(line)
+        if batch:
+            position = int(batch[1]), int(batch[2])
+            self._at(*position).add_batch(number, *position, line)
+        elif b"Namespace(" in line:
+            self.runs.append(_Run(settings_line=number, settings=_settings(line)))
+        elif b"[Epoch " in line:
+            self._read_epoch(number, line)
+        elif b"gluon_aff " in line and self.runs and not self.runs[-1].lines:
+            header = _HEADER.search(line)
+            if header:
+                self.runs[-1].header = {
+                    name: text.decode(errors="replace") for name, text in header.groupdict().items()
+                }
+
+    def _read_epoch(self, number: int, line: bytes) -> None:
+        found = _CIFAR_EPOCH.search(line)
+        if found:
+            self._at(int(found[1])).add_cifar_epoch(number, found.groups())
+            return
+        for pattern in (_TRAINING, _SPEED, _VALIDATION):
+            found = pattern.search(line)
+            if found:
+                self._at(int(found[1])).add_imagenet_line(number, pattern, found)
+                return
+
+    def _at(self, epoch: int, batch: Optional[int] = None) -> _Run:
+        """The run that a figure of `epoch` belongs to: a new one where epochs or batches fall back."""
+        if not self.runs or self.runs[-1].falls_back(epoch, batch):
+            self.runs.append(_Run())
+        return self.runs[-1]
+
+
+class _Run:
+    """A run while it is read; a row is the text of an epoch's figures in the order of `names`."""
+
+    def __init__(self, settings_line: Optional[int] = None, settings: Optional[Dict[str, Any]] = None) -> None:
+        self.settings_line = settings_line
+        self.settings = settings
+        self.header: Dict[str, str] = {}
+        self.lines: Optional[Tuple[int, int]] = None
+        self.names: Tuple[str, ...] = ()
+        self.rows: List[Tuple[Optional[bytes], ...]] = []
+        self.epoch = -1  # of the last row
+        self.open_row: Dict[str, bytes] = {}  # of the ImageNet epoch that is under way
+        self.last_batch = (-1, -1, b"")
+        self.batch_lines = 0
+
+    def falls_back(self, epoch: int, batch: Optional[int]) -> bool:
+        if epoch <= self.epoch or epoch < self.last_batch[0]:
+            return True
+        return batch is not None and (epoch, batch) <= self.last_batch[:2]
+
+    def add_batch(self, number: int, epoch: int, batch: int, line: bytes) -> None:
+        self.last_batch = (epoch, batch, line)
+        self.batch_lines += 1
+        self._extend(number)
+
+    def add_cifar_epoch(self, number: int, figures: Tuple[Optional[bytes], ...]) -> None:
+        self._add_row(number, _CIFAR_COLUMNS, figures)
+
+    def add_imagenet_line(self, number: int, pattern: re.Pattern[bytes], found: re.Match[bytes]) -> None:
+        self._extend(number)
+        if self.open_row.get("epoch") != found[1]:
+            self.open_row = {"epoch": found[1]}
+        if pattern is _TRAINING:
+            self.open_row["train_rmse" if found[2] == b"rmse" else "train_acc"] = found[3]
+            rate = _BATCH_RATE.search(self.last_batch[2])
+            if rate and self.last_batch[0] == int(found[1]):
+                self.open_row["lr"] = rate[1]
+        elif pattern is _SPEED:
+            self.open_row.update(samples_per_sec=found[2], seconds=found[3])
+        else:
+            self.open_row.update(err_top1=found[2], err_top5=found[3])
+            self._add_row(number, _IMAGENET_COLUMNS, tuple(map(self.open_row.get, _IMAGENET_COLUMNS)))
+
+    def _add_row(self, number: int, names: Tuple[str, ...], figures: Tuple[Optional[bytes], ...]) -> None:
+        self._extend(number)
+        self.names = names
+        self.rows.append(figures)
+        self.epoch = int(figures[0] or 0)
+
+    def _extend(self, number: int) -> None:
+        self.lines = (self.lines[0] if self.lines else number, number)
+
+    def finish(self) -> LoggedRun:
+        columns = zip(self.names, zip(*self.rows))
+        epochs = {
+            name: np.array([text or b"nan" for text in column]).astype(float) for name, column in columns if any(column)
+        }
+        if epochs:
+            epochs["epoch"] = epochs["epoch"].astype(int)
+        if "val_acc" in epochs and not (self.settings or {}).get("mixup", True):
+            epochs["train_acc"] = epochs.pop("train_rmse")  # ours without mixup, where the original crashed
+        return LoggedRun(self.settings, self.header, self.settings_line, self.lines, epochs, self.batch_lines)
+
+
+def _settings(line: bytes) -> Optional[Dict[str, Any]]:
+    """Settings of a `Namespace(a=1, b='x')` line; None if it is not whole."""
+    found = _SETTINGS.search(line)
+    try:
+        call = ast.parse(found[0].decode(), mode="eval").body if found else None
+        if not isinstance(call, ast.Call):
+            return None
+        return {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None

@@ -1,0 +1,172 @@
+"""What a run's settings amount to, in words that runs of every release share: the network, the data, the schedule.
+
+Values are None where a log does not say.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, Dict, List, Mapping, Optional
+
+from gluon_aff.published import PublishedRun
+from gluon_aff.results.logs import LoggedRun
+from gluon_aff.training.schedule import decay_epochs
+
+Recipe = Dict[str, Any]
+FUSION_NAMES = {
+    "ASKCFuse": "AFF",
+    "ResGlobLocaforGlobLocaCha": "iAFF",
+    "ResGlobGlobCha": "Global + Global",
+    "ResLocaLocaCha": "Local + Local",
+}
+# These alone decide which network is trained, on which labels
+NETWORK = ("data set", "host", "fusion", "depth", "width", "first fused stage", "labels")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A setting in which two recipes differ."""
+
+    setting: str
+    this: Any
+    published: Any
+
+
+def logged_recipe(run: LoggedRun) -> Recipe:
+    """Recipe of a run read from a log.
+
+    Raises:
+        TypeError, ValueError: if its settings are no training settings.
+    """
+    settings = run.settings or {}
+    recipe = _imagenet(settings) if "num_gpus" in settings else _cifar(settings)
+    if "images_per_step" in run.header:
+        recipe["images per step"] = int(run.header["images_per_step"])
+    if "head" in run.header:
+        recipe["outputs"] = int(run.header["head"])
+    if "data" in run.header:
+        recipe["data"] = run.header["data"]
+    return recipe
+
+
+def published_recipe(run: PublishedRun) -> Recipe:
+    """Recipe of a published run, with what its settings line leaves out."""
+    recipe = _imagenet(run.settings) if run.dataset == "imagenet" else _cifar(run.settings)
+    layers = re.search(r"resne(x?)t(\d+)", run.model)
+    assert layers
+    return {
+        **recipe,
+        "labels": run.labels,
+        "host": _host(bool(layers[1]), run.release == "first"),
+        "fusion": FUSION_NAMES[run.fusion],
+        "depth": int(layers[2]),
+        "images per step": run.global_batch,
+        "outputs": {"cifar10": 10, "cifar100": 100, "imagenet": 1000}[run.dataset],
+        "data": "official",
+    }
+
+
+def differences(recipe: Recipe, published: Recipe) -> List[Difference]:
+    """Settings that both recipes know and that differ, those of the network first."""
+    names = dict.fromkeys([*NETWORK, *published])
+    pairs = [Difference(name, recipe.get(name), published.get(name)) for name in names]
+    return [pair for pair in pairs if None not in (pair.this, pair.published) and pair.this != pair.published]
+
+
+def _cifar(settings: Mapping[str, Any]) -> Recipe:
+    first_release = "askc_type" not in settings
+    model = str(settings.get("model", "resnet"))
+    named = re.match(r"resnext(\d+)_", model)  # the first release's ResNeXts take no other settings of their size
+    dataset = settings.get("dataset")
+    stepped = not settings.get("cosine", False)
+    epochs = int(settings.get("num_epochs", 0))
+    warmup = int(settings.get("warmup_epochs", 0))
+    return {
+        "data set": dataset,
+        "labels": "cifar10" if dataset == "cifar10" else _labels(settings),
+        "host": _host(model.startswith("resnext"), first_release),
+        "fusion": None if first_release else _fusion(settings["askc_type"]),
+        "depth": int(named[1]) if named else (6 if model == "resnet" else 9) * int(settings.get("blocks", 0)) + 2,
+        "width": None if named else settings.get("channel_times"),
+        "first fused stage": settings.get("start_layer"),
+        "deep stem": settings.get("deep_stem", False),
+        "initial weights": settings.get("init", "xavier"),
+        "start": _start(settings.get("resume_from")),
+        "epochs": epochs,
+        "images per step": settings.get("batch_size", 0) * len(str(settings.get("gpus")).split(",")),
+        "learning rate": settings.get("lr"),
+        "schedule": _steps(settings, epochs, warmup) if stepped else f"cosine after {warmup} warm-up epochs",
+        "momentum": settings.get("momentum"),
+        "weight decay": settings.get("wd"),
+        "no decay of beta, gamma, bias": bool(settings.get("no_wd", False)) and not stepped,
+        **_regularisation(settings, first_release, mixup_off=20 if first_release else 40),
+        "AutoAugment": settings.get("auto_aug", False),
+    }
+
+
+def _imagenet(settings: Mapping[str, Any]) -> Recipe:
+    first_release = "num_layer" not in settings
+    names = (str(settings.get("model")), str(settings.get("scenario")).lower())
+    resnext = any(name.startswith("resnext") for name in names)
+    epochs = int(settings.get("num_epochs", 0))
+    warmup = int(settings.get("warmup_epochs", 0))
+    mode = settings.get("lr_mode")
+    records = settings.get("use_rec", False)
+    return {
+        "data set": "imagenet",
+        "labels": "imagenet",
+        "host": _host(resnext, first_release) if resnext or "model" in settings else None,
+        "fusion": _fusion(settings["askc_type"]) if settings.get("askc_type") else None,
+        "depth": settings.get("num_layer", 50),
+        "first fused stage": settings.get("start_layer", 3),
+        "last gamma at zero": resnext or settings.get("last_gamma"),  # the flag reached the ResNet only
+        "input size": settings.get("input_size"),
+        "number format": settings.get("dtype"),
+        "start": _start(settings.get("resume_params")),
+        "teacher": settings.get("teacher") or "none",
+        "epochs": epochs,
+        "images per step": settings.get("batch_size", 0) * max(int(settings.get("num_gpus", 0)), 1),
+        "learning rate": settings.get("lr"),
+        "schedule": _steps(settings, epochs, 0) if mode == "step" else f"{mode} after {warmup} warm-up epochs",
+        "momentum": settings.get("momentum"),
+        "weight decay": settings.get("wd"),
+        "no decay of beta, gamma, bias": settings.get("no_wd", False),
+        **_regularisation(settings, first_release=False, mixup_off=5),
+        "AutoAugment": bool(settings.get("auto_aug", False)) and not records,  # no effect on records
+        "record files": records,
+    }
+
+
+def _host(resnext: bool, first_release: bool) -> str:
+    return ("ResNeXt" if resnext else "ResNet") + (" of the first release" if first_release else "")
+
+
+def _start(weights: Optional[str]) -> str:
+    return "weights of another run" if weights else "scratch"
+
+
+def _labels(settings: Mapping[str, Any]) -> Optional[str]:
+    """CIFAR-100's label set, which the original's settings do not say."""
+    if "fine_label" not in settings:
+        return None
+    return "fine" if settings["fine_label"] else "superclass"
+
+
+def _fusion(flag: str) -> str:
+    return FUSION_NAMES.get(flag, flag)
+
+
+def _steps(settings: Mapping[str, Any], epochs: int, warmup: int) -> str:
+    listed, period = str(settings.get("lr_decay_epoch")), int(settings.get("lr_decay_period", 0))
+    cuts = ", ".join(map(str, decay_epochs(listed, period, epochs, warmup)))
+    return f"times {settings.get('lr_decay')} at epochs {cuts}"
+
+
+def _regularisation(settings: Mapping[str, Any], first_release: bool, mixup_off: int) -> Recipe:
+    mixup = settings.get("mixup", first_release)
+    return {
+        "mixup": f"alpha {settings.get('mixup_alpha', 1):g}" if mixup else "none",
+        "mixup off for the last": f"{settings.get('mixup_off_epoch', mixup_off)} epochs" if mixup else "all epochs",
+        "label smoothing": settings.get("label_smoothing", False),
+    }

@@ -1,0 +1,85 @@
+"""Where published weight files are: in `params/`, in a clone of the original repository, or on its host."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import List, Optional, Tuple
+
+from gluon_aff.errors import GluonAFFError, ParamsFileError
+from gluon_aff.published import PublishedWeights
+from gluon_aff.weights.download import PATIENCE, Patience, download
+from gluon_aff.weights.params_format import git_blob_sha1, read_params_file
+
+ROOT = "params"
+CLONE_VARIABLE = "GLUON_AFF_OPEN_AFF"
+
+
+def published_file(
+    weights: PublishedWeights,
+    root: str = ROOT,
+    open_aff: Optional[str] = None,
+    url: Optional[str] = None,
+    patience: Patience = PATIENCE,
+) -> str:
+    """Path of the file of `weights`, verified by its git blob SHA-1; downloaded to `root` if it is nowhere.
+
+    Args:
+        weights: what is wanted.
+        root: folder with weight files, in the original's folders or flat.
+        open_aff: clone of the original repository; $GLUON_AFF_OPEN_AFF if None.
+        url: where to download from; the original repository's host if None.
+        patience: of the download.
+
+    Raises:
+        GluonAFFError: if it is nowhere and cannot be downloaded; names the files of that name that are not it.
+    """
+    clone = open_aff or os.environ.get(CLONE_VARIABLE)
+    if clone and not Path(clone).is_dir():
+        raise ParamsFileError(f"{clone} is no directory: name a clone of open-aff (--open-aff, ${CLONE_VARIABLE})")
+    found, others = _search(weights, _candidates(weights, root, clone))
+    if found:
+        return found
+    target = str(_in_folders(weights, root))
+    try:
+        download(url or weights.url, target, lambda path: _problem(weights, path), "the weights", patience=patience)
+    except GluonAFFError as error:
+        passed_over = f"; passed over: {'; '.join(others)}" if others else ""
+        raise GluonAFFError(
+            f"{error}, or name a clone of open-aff (--open-aff, ${CLONE_VARIABLE}){passed_over}"
+        ) from None
+    return target
+
+
+def _in_folders(weights: PublishedWeights, root: str) -> Path:
+    return Path(root, *weights.path.split("/")[1:])
+
+
+def _candidates(weights: PublishedWeights, root: str, clone: Optional[str]) -> List[Path]:
+    """Places where the file may be, the likeliest first."""
+    places = [_in_folders(weights, root), Path(root, weights.file_name)]
+    return [*places, Path(clone, weights.path)] if clone else places
+
+
+def _search(weights: PublishedWeights, candidates: List[Path]) -> Tuple[Optional[str], List[str]]:
+    """The first candidate that is the file, and why those before it are not."""
+    others: List[str] = []
+    for path in candidates:
+        if os.path.lexists(path):
+            problem = _problem(weights, str(path))
+            if problem is None:
+                return str(path), others
+            others.append(f"{path} ({problem})")
+    return None, others
+
+
+def _problem(weights: PublishedWeights, path: str) -> Optional[str]:
+    """Why the file at `path` is not that of `weights`; None if it is."""
+    try:
+        digest = git_blob_sha1(path)
+        if digest == weights.git_blob_sha1:
+            return None
+        read_params_file(path)
+    except ParamsFileError as error:
+        return str(error).replace(f"{path}", "it", 1).split(": get it again")[0]
+    return f"git blob SHA-1 {digest}, expected {weights.git_blob_sha1}"

@@ -1,0 +1,195 @@
+"""Comparison with the published runs: which one fits, what differs, by how much."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from results.written_logs import log_lines, settings_line
+
+from gluon_aff.cli import main
+from gluon_aff.errors import InputError
+from gluon_aff.published import curve, published_runs
+from gluon_aff.results.compare import compare, fitting_run, nearest_runs
+from gluon_aff.results.logs import read_log
+
+RUNS = published_runs()
+RESULTS = [name for name, run in RUNS.items() if run.status != "aborted"]
+FINE = RUNS["aff_resnet32_fine"]
+
+
+def logged(tmp_path, run, epochs=None):
+    path = tmp_path / "train.log"
+    path.write_text("\n".join(log_lines(run, epochs)) + "\n")
+    return str(path)
+
+
+def read(tmp_path, run, epochs=None):
+    return read_log(logged(tmp_path, run, epochs))[-1]
+
+
+@pytest.mark.parametrize("name", RESULTS)
+def test_every_published_run_fits_itself_with_differences_of_zero(name, tmp_path):
+    run = read(tmp_path, RUNS[name])
+    assert fitting_run(run).name == name
+    comparison = compare(run, RUNS[name])
+    assert comparison.best.difference == comparison.last.difference == comparison.final.difference == 0
+    assert {column.largest for column in comparison.columns} == {0.0}
+    assert comparison.epochs_per_hour[0] == comparison.epochs_per_hour[1]
+    assert comparison.differing == []
+    assert comparison.unfinished == (name == "aff_resnet32_superclass_run1")  # stopped at epoch 525 of 640
+
+
+def test_aborted_runs_are_never_a_match(tmp_path):
+    for name, run in RUNS.items():
+        if run.status == "aborted":
+            ranked = [published.name for published, _ in nearest_runs(read(tmp_path, run))]
+            assert name not in ranked
+            assert sorted(ranked) == sorted(RESULTS)
+
+
+def test_differences_against_numpy(tmp_path):
+    """Figures of ResNet-32's fine run beside the ResNeXt-47's, computed here from the CSV files."""
+    other = RUNS["aff_resnext47_32x4d_fine"]
+    comparison = compare(read(tmp_path, FINE, 300), other)
+    this, that = curve(FINE), curve(other)
+    gap = 100 * (this["val_acc"][:300] - that["val_acc"][:300])
+    accuracy, loss = (next(c for c in comparison.columns if c.column == name) for name in ("top1_accuracy", "loss"))
+    assert accuracy.epoch == np.abs(gap).argmax()
+    assert accuracy.largest == pytest.approx(gap[accuracy.epoch])
+    assert accuracy.mean == pytest.approx(np.abs(gap).mean())
+    assert loss.mean == pytest.approx(np.abs(this["loss"][:300] - that["loss"][:300]).mean())
+    assert comparison.best.this == pytest.approx(100 * this["val_acc"][:300].max())
+    assert comparison.best.published == pytest.approx(100 * that["val_acc"][:300].max())
+    assert comparison.unfinished
+    assert [d.setting for d in comparison.differing] == ["host", "depth"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "message"),
+    [
+        ("lr", 0.1, "learning rate 0.1 (published 0.2)"),
+        ("gpus", "0", "images per step 128 (published 256)"),
+        ("warmup_epochs", 0, "schedule times 0.1 at epochs 300, 450 (published times 0.1 at epochs 290, 440)"),
+        ("num_epochs", 3, "epochs 3 (published 640)"),
+        ("blocks", 3, "depth 20 (published 32)"),
+        ("auto_aug", False, "AutoAugment False (published True)"),
+        ("resume_from", "my.params", "start weights of another run (published scratch)"),
+    ],
+)
+def test_one_changed_setting_is_named(setting, value, message, tmp_path):
+    path = tmp_path / "train.log"
+    path.write_text("\n".join([settings_line(FINE, **{setting: value}), *log_lines(FINE, 3)[1:]]))
+    with pytest.raises(InputError, match="no published run has these settings") as error:
+        fitting_run(read_log(str(path))[0])
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_what_has_no_effect_is_no_difference(tmp_path):
+    """--no-wd without --cosine; AutoAugment on record files; the number of workers."""
+    path = tmp_path / "train.log"
+    path.write_text("\n".join([settings_line(FINE, no_wd=False, num_workers=2), *log_lines(FINE, 3)[1:]]))
+    assert fitting_run(read_log(str(path))[0]) == FINE
+    imagenet = RUNS["aff_resnet50"]
+    path.write_text("\n".join([settings_line(imagenet, auto_aug=False), *log_lines(imagenet, 1)[1:]]))
+    assert fitting_run(read_log(str(path))[0]) == imagenet
+
+
+def test_labels_and_devices_are_read_off_our_logs(tmp_path):
+    path = tmp_path / "train.log"
+    header = (
+        "INFO:root:gluon_aff 0.1.0, MXNet 1.9.1, NumPy 1.23.5, Python 3.11.7, devices gpu(0),gpu(1), 256 images per "
+        "step, official data, 100 label values under a 100-way head"
+    )
+    lines = log_lines(FINE, 3)
+    path.write_text("\n".join([settings_line(FINE, gpus="0,1,2,3", fine_label=True), header, *lines[1:]]))
+    assert fitting_run(read_log(str(path))[0]) == FINE
+    path.write_text("\n".join([settings_line(FINE, gpus="0,1,2,3", fine_label=False), header, *lines[1:]]))
+    differing = dict((published.name, found) for published, found in nearest_runs(read_log(str(path))[0]))
+    assert [(d.setting, d.this, d.published) for d in differing[FINE.name]] == [("labels", "superclass", "fine")]
+
+
+@pytest.mark.parametrize(
+    "line", ["Namespace(a=1)", "Namespace(lr='x', num_epochs='many')", "Namespace(num_gpus=None, warmup_epochs=[1])"]
+)
+def test_settings_of_something_else(line, tmp_path):
+    path = tmp_path / "train.log"
+    path.write_text("\n".join([line, *log_lines(FINE, 3)[1:]]))
+    run = read_log(str(path))[0]
+    with pytest.raises(InputError, match="--with"):
+        fitting_run(run)
+    assert compare(run, FINE).best.difference == 0
+
+
+def test_accuracies_that_are_not_finite_are_passed_over(tmp_path):
+    run = read(tmp_path, FINE, 4)
+    run.epochs["val_acc"][1:3] = np.nan
+    comparison = compare(run, FINE)
+    assert comparison.last.this_epoch == 3
+    json.dumps(comparison.as_dict(), allow_nan=False)
+    run.epochs["val_acc"][:] = np.nan
+    with pytest.raises(InputError, match="no accuracy"):
+        compare(run, FINE)
+
+
+def test_exit_codes_and_output(tmp_path, capsys):
+    path = logged(tmp_path, FINE, 400)
+    assert main(["compare", path]) == 0
+    assert (
+        "within 0.5 points: best accuracy differs by +0.00 points so far (the run is unfinished)"
+        in capsys.readouterr().out
+    )
+    assert main(["compare", path, "--with", "aff_resnet32_superclass_run2"]) == 1
+    out = capsys.readouterr().out
+    assert "settings   differ: start scratch (published weights of another run)" in out
+    assert "outside 0.5 points" in out
+    assert main(["compare", path, "--with", "aff_resnet32_superclass_run2", "--tolerance", "50"]) == 0
+    capsys.readouterr()
+    for arguments, message in (
+        ([path, "--with", "aff_resnet32_fin"], "did you mean aff_resnet32_fine?"),
+        ([path, "--run", "2"], "there is no run 2"),
+        ([path, "--tolerance", "nan"], "--tolerance"),
+        ([str(tmp_path / "gone.log")], "No such file"),
+        ([path, "--plot", str(tmp_path / "train.log" / "x.png")], "cannot be written"),
+    ):
+        assert main(["compare", *arguments]) in (1, 2)
+        err = capsys.readouterr().err
+        assert message in err
+        assert len(err.splitlines()) == 1
+
+
+def test_json_and_plot(tmp_path, capsys):
+    path, picture = logged(tmp_path, FINE, 5), tmp_path / "both.png"
+    assert main(["compare", path, "--json", "--plot", str(picture)]) == 0
+    comparison = json.loads(capsys.readouterr().out)
+    assert comparison["published"] == "aff_resnet32_fine"
+    assert comparison["within"] is True
+    assert comparison["best"]["difference"] == 0
+    assert comparison["columns"][0]["epochs"] == 5
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_published_command(capsys):
+    assert main(["published"]) == 0
+    overview = capsys.readouterr().out
+    assert all(name in overview for name in RUNS)
+    assert main(["published", "aff_resnext47_32x4d_superclass_run3"]) == 0
+    shown = capsys.readouterr().out
+    assert "  3. aff_resnext47_32x4d_superclass_run3: best 91.84 %" in shown
+    assert main(["published", "aff_table5_imagenet"]) == 0
+    assert "iAFF-ResNet-50" in capsys.readouterr().out
+    assert main(["published", "aff_resnext38_32x4d_cifar100", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)) == 3
+    assert main(["published", "aff_table9"]) == 2
+    assert "did you mean aff_table" in capsys.readouterr().err
+
+
+def test_log_of_a_run_that_has_not_finished_an_epoch(tmp_path, capsys):
+    path = logged(tmp_path, FINE, 0)
+    assert main(["compare", path]) == 2
+    assert "no run has finished an epoch yet" in capsys.readouterr().err
+
+
+def test_published_runs_are_plain_records():
+    json.dumps([dataclasses.asdict(run) for run in RUNS.values()])

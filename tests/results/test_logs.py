@@ -1,0 +1,187 @@
+"""Logs as users have them: several runs, cut lines, NUL bytes, other lines, gzip."""
+
+import gzip
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from results.written_logs import log_lines, settings_line
+
+from gluon_aff.errors import InputError
+from gluon_aff.published import curve, published_runs
+from gluon_aff.results.logs import read_log
+
+RUNS = published_runs()
+CIFAR, IMAGENET = RUNS["aff_resnet32_fine"], RUNS["aff_resnet50"]
+
+
+def written(path, lines, end="\n"):
+    path.write_bytes("".join(line + end for line in lines).encode())
+    return str(path)
+
+
+def assert_figures(run, published, epochs=None):
+    columns = curve(published)
+    for name, column in columns.items():
+        np.testing.assert_array_equal(run.epochs[name], column[:epochs], err_msg=name)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_every_published_run_reads_back(name, tmp_path):
+    published = RUNS[name]
+    (run,) = read_log(written(tmp_path / "train.log", log_lines(published)))
+    assert_figures(run, published)
+    assert run.settings_line == 1
+    assert run.lines == (2, 1 + published.epochs * (5 if published.dataset == "imagenet" else 1))
+    assert published.settings.items() <= run.settings.items()
+
+
+@pytest.mark.skipif("GLUON_AFF_OPEN_AFF" not in os.environ, reason="needs GLUON_AFF_OPEN_AFF, a clone of open-aff")
+def test_the_original_logs_as_they_are():
+    """Segments and figures of logs.json, measured with another parser, for the logs that the clone has."""
+    clone, read = Path(os.environ["GLUON_AFF_OPEN_AFF"]), 0
+    for entry in json.loads((Path(__file__).parent / "logs.json").read_text()):
+        path = clone / entry["path"]
+        if "best_acc" in entry or not path.is_file():
+            continue
+        runs = read_log(str(path))
+        assert len(runs) == len(entry["segments"])
+        for run, segment in zip(runs, entry["segments"]):
+            found = (run.settings_line, run.lines and list(run.lines), run.finished, run.batch_lines)
+            assert found == tuple(segment.get(key, 0) for key in ("settings_line", "lines", "epochs", "batch_lines"))
+            if "csv" in segment:
+                assert_figures(run, RUNS[Path(segment["csv"]).stem])
+        read += 1
+    assert read
+
+
+def test_several_runs_and_aborted_starts(tmp_path):
+    """As in AFF-ResNet-32's superclass log: a settings line starts a run, also one without any epoch."""
+    first, second = RUNS["aff_resnet32_superclass_run1"], RUNS["aff_resnet32_superclass_run2"]
+    lines = [*log_lines(first), "INFO:root:" + settings_line(first), *log_lines(second)]
+    runs = read_log(written(tmp_path / "train.log", lines))
+    assert [run.finished for run in runs] == [526, 0, 640]
+    assert [run.settings_line for run in runs] == [1, 528, 529]
+    assert [run.lines for run in runs] == [(2, 527), None, (530, 1169)]
+    assert_figures(runs[0], first)
+    assert_figures(runs[2], second)
+
+
+@pytest.mark.parametrize("published", [CIFAR, IMAGENET], ids=["cifar", "imagenet"])
+def test_epochs_that_fall_back_start_a_run(published, tmp_path):
+    lines = log_lines(published, 5)
+    runs = read_log(written(tmp_path / "train.log", lines + lines[1:]))
+    assert [run.finished for run in runs] == [5, 5]
+    assert runs[1].settings is None
+    assert_figures(runs[1], published, 5)
+
+
+def test_batches_that_fall_back_within_an_epoch_start_a_run(tmp_path):
+    lines = log_lines(IMAGENET, 1)
+    runs = read_log(written(tmp_path / "train.log", [*lines[:3], *lines[1:]]))
+    assert [(run.finished, run.batch_lines) for run in runs] == [(0, 2), (1, 2)]
+
+
+@pytest.mark.parametrize("cut", range(1, 80))
+def test_a_cut_line_is_no_figure_and_does_not_swallow_the_next_run(cut, tmp_path):
+    """A killed process leaves half a line, and the next run's settings follow on the same line."""
+    lines = log_lines(CIFAR, 3)
+    text = "\n".join([*lines[:3], lines[3][:cut] + lines[0], *lines[1:]])
+    (tmp_path / "train.log").write_text(text + "\n")
+    runs = read_log(str(tmp_path / "train.log"))
+    assert [run.finished for run in runs] == [2, 3]
+    assert runs[1].settings == runs[0].settings
+
+
+@pytest.mark.parametrize("published", [CIFAR, IMAGENET], ids=["cifar", "imagenet"])
+def test_a_log_cut_anywhere_has_the_epochs_before_the_cut(published, tmp_path):
+    text = "\n".join(log_lines(published, 3)) + "\n"
+    ends = [i for i in range(len(text)) if text[: i + 1].endswith("\n") and "[Epoch" in text[:i].rsplit("\n", 1)[-1]]
+    finishing = ends if published is CIFAR else ends[2::3]
+    for cut in range(text.index("\n") + 1, len(text), 7):
+        (tmp_path / "train.log").write_text(text[:cut])
+        (run,) = read_log(str(tmp_path / "train.log"))
+        assert run.finished == sum(end <= cut for end in finishing)
+
+
+def test_nul_bytes_before_a_line(tmp_path):
+    """The published superclass log has runs of 417 and 411 of them."""
+    lines = log_lines(CIFAR, 10)
+    lines[4] = "\0" * 417 + lines[4]
+    lines[5] = "\0" * 411 + lines[5]
+    (run,) = read_log(written(tmp_path / "train.log", lines))
+    assert_figures(run, CIFAR, 10)
+
+
+@pytest.mark.parametrize("published", [CIFAR, IMAGENET], ids=["cifar", "imagenet"])
+def test_other_lines_carriage_returns_and_gzip(published, tmp_path):
+    lines = []
+    for line in log_lines(published, 6):
+        lines += ["WARNING: something else", "", line, "[12:00:00] src/operator: [Epoch 9] train=", "\x80\xff"]
+    path = written(tmp_path / "train.log", lines, end="\r\n")
+    packed = tmp_path / "train.log.gz"
+    packed.write_bytes(gzip.compress(Path(path).read_bytes()))
+    for source in (path, str(packed)):
+        (run,) = read_log(source)
+        assert_figures(run, published, 6)
+
+
+def test_a_progress_bar_on_the_same_line(tmp_path):
+    lines = log_lines(CIFAR, 4)
+    lines[2] = "epoch 1:  99%|#########9| 194/195 [00:26<00:00, loss=4.4]\r" + lines[2]
+    (run,) = read_log(written(tmp_path / "train.log", lines))
+    assert_figures(run, CIFAR, 4)
+
+
+def test_cut_gzip_has_what_came_before(tmp_path):
+    packed = tmp_path / "train.log.gz"
+    packed.write_bytes(gzip.compress("\n".join(log_lines(CIFAR)).encode())[:-2000])
+    (run,) = read_log(str(packed))
+    assert 0 < run.finished < 640
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "no training log"),
+        (b"hello\n" * 100, "no training log"),
+        (b"\0" * 5_000_000, "no training log"),
+        (b"\x1f\x8b\x08 broken", "name a training log"),
+        (b"x" * 5_000_000, "no training log"),
+    ],
+)
+def test_what_is_no_log(content, message, tmp_path):
+    path = tmp_path / "train.log"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=message) as error:
+        read_log(str(path))
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_missing_file_and_directory(tmp_path):
+    for path in (tmp_path / "gone.log", tmp_path):
+        with pytest.raises(InputError, match="name a training log"):
+            read_log(str(path))
+
+
+def test_settings_are_read_as_literals_only(tmp_path):
+    for line in ("Namespace(a=__import__('os').abort())", "Namespace(a=" + "(" * 100_000 + ")", "Namespace(a=1, b='x"):
+        runs = read_log(written(tmp_path / "train.log", ["INFO:root:Namespace(a=2)", line, *log_lines(CIFAR, 2)[1:]]))
+        assert runs[0].settings == {"a": 2}
+        assert runs[1].settings is None
+        assert runs[1].finished == 2
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.binary(max_size=2000), st.integers(0, 20))
+def test_any_bytes_between_the_lines_do_no_harm(tmp_path_factory, noise, position):
+    lines = [line.encode() for line in log_lines(CIFAR, 20)]
+    lines.insert(position, noise.replace(b"Namespace", b"").replace(b"Epoch", b""))
+    path = tmp_path_factory.mktemp("noise") / "train.log"
+    path.write_bytes(b"\n".join(lines))
+    assert sum(run.finished for run in read_log(str(path))) == 20

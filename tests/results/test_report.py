@@ -1,0 +1,144 @@
+"""The report page: whole, self-contained, true to the log, and clean in a browser."""
+
+import hashlib
+import html.parser
+import io
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from results.browser import browser, view
+from results.written_logs import log_lines
+
+from gluon_aff.cli import main
+from gluon_aff.published import published_runs
+from gluon_aff.results.report import write_report
+
+RUNS = published_runs()
+ROOT = Path(__file__).parents[2]
+VOID = {"meta", "link", "br"}
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    """A report on a finished CIFAR run, an unfinished ImageNet one, one that nothing published fits, and weights."""
+    folder = tmp_path_factory.mktemp("report")
+    run_dir = folder / "run <1>"
+    for name, text in {
+        "logs/superclass.log": "\n".join(log_lines(RUNS["aff_resnet32_superclass_run2"])),
+        "logs/imagenet.log": "\n".join(log_lines(RUNS["aff_resnet50"], 30)),
+        "other.log": "\n".join(log_lines(RUNS["aff_resnet32_fine"], 3)).replace("lr=0.2", "lr=0.3"),
+        "notes.log": "no training log",
+        "params/mine.params": "blob",
+    }.items():
+        path = run_dir / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    output = folder / "report.html"
+    assert write_report(str(run_dir), str(output)) == ["logs/imagenet.log", "logs/superclass.log", "other.log"]
+    return output
+
+
+class Checker(html.parser.HTMLParser):
+    """Follows opening and closing tags; gathers text and addresses."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.words, self.addresses = [], [], []
+
+    def handle_starttag(self, tag, attributes):
+        self.addresses += [value for name, value in attributes if name in ("src", "href", "action", "data")]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.addresses += [value for name, value in attributes if name in ("src", "href", "xlink:href")]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+def test_is_whole_and_fetches_nothing(page):
+    checker = Checker()
+    checker.feed(page.read_text())
+    checker.close()
+    assert checker.open == []
+    assert all(address.startswith(("data:", "#")) for address in checker.addresses)
+    assert "<script" not in page.read_text()
+    assert not re.search(r"url\((?!#)", page.read_text())
+
+
+def test_says_what_the_log_says(page):
+    text = page.read_text()
+    assert "Training report: run &lt;1&gt;" in text
+    assert "640 epochs; best top-1 accuracy <strong>90.78 %</strong> at epoch 617, last 90.64 %" in text
+    assert "best accuracy differs by +0.00 points so far (the run is unfinished)" in text
+    assert "No published run has these settings." in text
+    assert "differs in learning rate 0.3 (published 0.2)" in text
+    assert text.count("<svg") == 3
+    blob = hashlib.sha1(b"blob 4\0blob").hexdigest()
+    assert f'mine.params</td><td class="number">4</td><td>{blob}</td><td>no</td>' in text
+
+
+def test_own_row_stands_where_its_figure_belongs(page):
+    """README at the last commit: ResNeXt-38 91.2, ResNet-32 90.8, the next one 89.3; this run 90.78."""
+    section = page.read_text().split("<h2>logs/superclass.log")[1].split("Beside the tables")[1]
+    rows = [re.findall(r"<td[^>]*>([^<]*)", row) for row in section.split("</table>")[0].split("<tr")[2:]]
+    names = [row[0] for row in rows]
+    own = names.index("this run")
+    assert rows[own - 1] == ["AFF-ResNet-32", "90.8", "7.9"]
+    assert rows[own] == ["this run", "90.78", ""]
+    assert rows[own + 1][1] == "89.3"
+
+
+def test_bad_input_is_one_line(tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    for directory, message in ((tmp_path / "gone", "no directory"), (tmp_path / "empty", "no training log")):
+        assert main(["report", str(directory), "-o", str(tmp_path / "r.html")]) == 2
+        err = capsys.readouterr().err
+        assert message in err
+        assert len(err.splitlines()) == 1
+    assert not (tmp_path / "r.html").exists()
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory):
+    """A headless Chromium: $CHROMIUM, one that is installed, or the one tools/get-chromium fetches with npm."""
+    installed = [os.environ.get("CHROMIUM"), *map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))]
+    path = next(filter(None, installed), None)
+    if path is None and shutil.which("npm"):
+        got = subprocess.run([str(ROOT / "tools" / "get-chromium")], stdout=subprocess.PIPE, text=True, timeout=250)
+        path = got.stdout.strip()
+    if not path:
+        pytest.skip("no Chromium here and no npm to fetch one")
+    with browser(path, tmp_path_factory.mktemp("profile")) as connection:
+        yield connection
+
+
+@pytest.mark.parametrize("size", [(390, 844), (1280, 900)], ids=["phone", "desktop"])
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_opens_in_a_browser_without_complaint(page, chromium, size, dark):
+    picture, scroll_width, complaints = view(chromium, page.as_uri(), *size, dark)
+    assert complaints == []
+    assert scroll_width == size[0]
+    with Image.open(io.BytesIO(picture)) as image:
+        assert image.size == size
+        colours = image.convert("L").getcolors()
+    ground = max(colours)[1]
+    assert ground < 40 if dark else ground > 240
+    assert len(colours) > 20  # text and lines were drawn
+
+
+def test_the_browser_does_notice_complaints(page, chromium, tmp_path):
+    broken = tmp_path / "broken.html"
+    broken.write_text("<script>console.error(1); nothing()</script><img src='gone.png'><img src='https://a.test/b'>")
+    complaints = view(chromium, broken.as_uri(), 390, 844, False)[2]
+    methods = {event["method"] for event in complaints}
+    assert methods >= {"Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Network.requestWillBeSent"}

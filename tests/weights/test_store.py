@@ -1,0 +1,121 @@
+"""Published files where users have them: folders, flat, a clone; verified, or downloaded."""
+
+import http.server
+import threading
+from dataclasses import replace
+
+import mxnet as mx
+import pytest
+
+from gluon_aff.errors import GluonAFFError
+from gluon_aff.published import published_weights
+from gluon_aff.weights.download import Patience
+from gluon_aff.weights.params_format import git_blob_sha1
+from gluon_aff.weights.store import published_file
+
+IN_FOLDERS = "cifar100/AFF-ResNet-32"
+CLOSED = "http://127.0.0.1:9/x"  # nothing listens on the discard port
+
+
+@pytest.fixture
+def weights(tmp_path, monkeypatch):
+    """AFF-ResNet-32's fine weights with the hash of a small file, which lies in `made`."""
+    monkeypatch.delenv("GLUON_AFF_OPEN_AFF", raising=False)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    mx.nd.save(str(tmp_path / "made"), {"x": mx.nd.arange(1000)})
+    return replace(published_weights()[0], git_blob_sha1=git_blob_sha1(str(tmp_path / "made")))
+
+
+def put(tmp_path, *parts, content=None):
+    path = tmp_path.joinpath(*parts)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes((tmp_path / "made").read_bytes() if content is None else content)
+    return str(path)
+
+
+@pytest.fixture
+def server(tmp_path):
+    """Serves `made`; its address and the paths asked for."""
+    asked = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            body = (tmp_path / "made").read_bytes()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *arguments):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{running.server_port}/w", asked
+        running.shutdown()
+
+
+@pytest.mark.parametrize("layout", [IN_FOLDERS, ""], ids=["folders", "flat"])
+def test_found_in_params(layout, weights, tmp_path):
+    path = put(tmp_path, "params", layout, weights.file_name)
+    assert published_file(weights, str(tmp_path / "params"), url=CLOSED) == path
+
+
+@pytest.mark.parametrize("by", ["argument", "environment"])
+def test_found_in_a_clone(by, weights, tmp_path, monkeypatch):
+    path = put(tmp_path, "clone", weights.path)
+    clone = str(tmp_path / "clone")
+    if by == "environment":
+        monkeypatch.setenv("GLUON_AFF_OPEN_AFF", clone)
+    found = published_file(weights, str(tmp_path / "params"), clone if by == "argument" else None, url=CLOSED)
+    assert found == path
+
+
+def test_downloaded_into_the_original_folders_and_found_there_the_next_time(weights, tmp_path, server):
+    url, asked = server
+    root = tmp_path / "params"
+    path = published_file(weights, str(root), url=url)
+    assert path == str(root / IN_FOLDERS / weights.file_name)
+    assert git_blob_sha1(path) == weights.git_blob_sha1
+    assert published_file(weights, str(root), url=CLOSED) == path
+    assert asked == ["/w"]
+
+
+def test_another_file_of_that_name_is_passed_over_and_kept(weights, tmp_path, server):
+    """A run of one's own may reach 0.8357 too."""
+    own = put(tmp_path, "params", weights.file_name, content=b"my own run")
+    path = published_file(weights, str(tmp_path / "params"), url=server[0])
+    assert path != own
+    with open(own, "rb") as file:
+        assert file.read() == b"my own run"
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "a Git LFS pointer"),
+        (b"<!DOCTYPE html><html></html>", "a web page"),
+    ],
+)
+def test_what_is_wrong_with_the_files_there_is_said(content, problem, weights, tmp_path):
+    put(tmp_path, "clone", weights.path, content=content)
+    with pytest.raises(GluonAFFError, match=problem) as error:
+        published_file(weights, str(tmp_path / "p"), str(tmp_path / "clone"), url=CLOSED, patience=Patience(retries=0))
+    message = str(error.value)
+    assert weights.file_name in message
+    assert "--open-aff" in message
+    assert "\n" not in message
+    assert not list((tmp_path / "p").rglob("*.params*"))
+
+
+def test_no_such_clone(weights, tmp_path):
+    with pytest.raises(GluonAFFError, match="is no directory: name a clone of open-aff"):
+        published_file(weights, str(tmp_path / "params"), str(tmp_path / "clone"), url=CLOSED)
+
+
+def test_the_wrong_file_from_the_server_is_not_kept(weights, tmp_path, server):
+    put(tmp_path, "made", content=b"something else")
+    with pytest.raises(GluonAFFError, match="the weights"):
+        published_file(weights, str(tmp_path / "params"), url=server[0])
+    assert not [path for path in (tmp_path / "params").rglob("*") if path.is_file()]
