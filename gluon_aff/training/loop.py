@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Iterable, Iterator, List, Tuple
+from typing import Iterable, Iterator, List, Tuple
 
 import mxnet as mx
 import numpy as np
@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from gluon_aff.data.mixup import dense_labels, mixup
 from gluon_aff.errors import TrainingError
+from gluon_aff.iteration import one_behind
 
 Batch = Tuple[mx.nd.NDArray, mx.nd.NDArray]
 
@@ -71,7 +72,7 @@ def train_epoch(
         for batch, weight in zip(progress, mixup_weights)
     )
     metric = loss = 0.0
-    for step, figures in enumerate(_one_behind(steps)):
+    for step, figures in enumerate(one_behind(steps)):
         step_metric, step_loss = figures.asnumpy().tolist()
         if not math.isfinite(step_loss):
             raise TrainingError(f"the loss is {step_loss} at epoch {epoch}, step {step}; a lower --lr may help")
@@ -145,13 +146,3 @@ def _rmse(output: mx.nd.NDArray, target: mx.nd.NDArray) -> mx.nd.NDArray:
 def _slices(images: mx.nd.NDArray, labels: mx.nd.NDArray, contexts: List[mx.Context]) -> Iterator[Batch]:
     used = contexts[: len(images)]
     return zip(*(gluon.utils.split_and_load(array, used, even_split=False) for array in (images, labels)))
-
-
-def _one_behind(steps: Iterable[Any]) -> Iterator[Any]:
-    """Yield each item once the next one is under way: its figures are awaited while the device computes on."""
-    iterator = iter(steps)
-    for previous in iterator:
-        for current in iterator:
-            yield previous
-            previous = current
-        yield previous

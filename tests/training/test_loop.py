@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from gluon_aff.errors import TrainingError
+from gluon_aff.iteration import one_behind
 from gluon_aff.networks.zoo import cifar_resnet
-from gluon_aff.training.loop import Targets, _one_behind, train_epoch, validate
+from gluon_aff.training.loop import Targets, train_epoch, validate
 
 CLASSES = 10
 
@@ -154,7 +155,7 @@ def test_figures_are_awaited_one_step_behind():
             seen.append(f"start {step}")
             yield step
 
-    for step in _one_behind(steps()):
+    for step in one_behind(steps()):
         seen.append(f"await {step}")
     assert seen == ["start 0", "start 1", "await 0", "start 2", "await 1", "start 3", "await 2", "await 3"]
-    assert list(_one_behind([])) == []
+    assert list(one_behind([])) == []

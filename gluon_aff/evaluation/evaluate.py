@@ -1,0 +1,177 @@
+"""Top-1 and top-5 accuracy, loss and speed of a network on labelled images."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from dataclasses import dataclass
+from typing import Iterable, Iterator, List, Optional, Tuple
+
+import mxnet as mx
+import numpy as np
+from mxnet import gluon
+from mxnet.gluon import HybridBlock
+from tqdm import tqdm
+
+from gluon_aff.errors import DataError, GluonAFFError
+from gluon_aff.iteration import one_behind
+from gluon_aff.training.loop import Batch
+
+Outputs = List[mx.nd.NDArray]
+
+
+@dataclass(frozen=True)
+class ClassCount:
+    """Images of one class, and how many of them have it as their first prediction."""
+
+    label: int
+    images: int
+    correct: int
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Figures of a network on a data set.
+
+    Attributes:
+        images: how many there were.
+        top1: share of images whose class has the largest logit, 0..1; of equal ones, the lowest label counts as larger.
+        top5: share of images whose class is among the five largest, 0..1; with five classes or fewer, that is 1.
+        loss: softmax cross-entropy, mean over the images.
+        per_class: a count for every label, in their order.
+        images_per_second: reading and network together, without the first batch (which compiles and allocates) where
+            there are several.
+    """
+
+    images: int
+    top1: float
+    top5: float
+    loss: float
+    per_class: List[ClassCount]
+    images_per_second: float
+
+
+@dataclass(frozen=True)
+class _Scores:
+    """What counts of some images: label, number of classes before the right one (int, N), and loss (float64, N)."""
+
+    labels: np.ndarray
+    ranks: np.ndarray
+    losses: np.ndarray
+
+
+def evaluate(
+    net: HybridBlock,
+    batches: Iterable[Batch],
+    contexts: List[mx.Context],
+    classes: Optional[int] = None,
+    total: Optional[int] = None,
+) -> Evaluation:
+    """Run `net` over `batches` once.
+
+    Args:
+        net: initialised network, (N, 3, H, W) -> (N, outputs), of any floating-point type.
+        batches: images (N, 3, H, W) and labels (N,), N any number above 0.
+        contexts: devices; each takes an equal slice of a batch, or nearly.
+        classes: number of label values, which may be fewer than the outputs (20 superclasses under a head of 100); the
+            outputs if None. All outputs compete all the same.
+        total: images, for the progress bar.
+
+    Raises:
+        DataError: there are no images, or a label is no class or has no output.
+        GluonAFFError: an output is not finite.
+    """
+    parts: List[_Scores] = []
+    times = [time.monotonic()]
+    with tqdm(desc="evaluation", total=total, leave=False, disable=None, unit="image") as progress:
+        for labels, logits in _logits(net, batches, contexts):
+            rows = logits.shape[1] if classes is None else classes
+            parts.append(_score(labels, logits, rows, len(parts)))
+            times.append(time.monotonic())
+            progress.update(len(labels))
+    if not parts:
+        raise DataError("there are no images to evaluate: name a data set that has some")
+    return _evaluation(parts, times, rows)
+
+
+def network_dtype(net: HybridBlock) -> np.dtype:
+    """The floating-point type of the network's images: the narrowest of its parameters', float32 if it has none.
+
+    In a float16 network BatchNorm's parameters stay float32.
+    """
+    types = [np.dtype(parameter.dtype) for parameter in net.collect_params().values()]
+    return min((t for t in types if t.kind == "f"), key=lambda t: t.itemsize, default=np.dtype(np.float32))
+
+
+def forward(net: HybridBlock, images: mx.nd.NDArray, contexts: List[mx.Context], dtype: np.dtype) -> Outputs:
+    """Outputs of `net` for slices of `images`, one on each device, copied to the CPU but not waited for."""
+    slices = gluon.utils.split_and_load(images, contexts[: len(images)], even_split=False)
+    return [net(part.astype(dtype, copy=False)).as_in_context(mx.cpu()) for part in slices]
+
+
+def _logits(
+    net: HybridBlock, batches: Iterable[Batch], contexts: List[mx.Context]
+) -> Iterator[Tuple[np.ndarray, np.ndarray]]:
+    """Labels and logits, (N,) and (N, outputs), of each batch, awaited while the next batch is computed.
+
+    The first batch is awaited by itself, so that it ends before the second starts.
+    """
+    dtype = network_dtype(net)
+    steps = ((labels, forward(net, images, contexts, dtype)) for images, labels in batches)
+    for labels, outputs in itertools.chain(itertools.islice(steps, 1), one_behind(steps)):
+        yield labels.asnumpy(), np.concatenate([part.asnumpy() for part in outputs])
+
+
+def _score(labels: np.ndarray, logits: np.ndarray, classes: int, batch: int) -> _Scores:
+    """Score one batch; `batch` is its number, from 0."""
+    if not np.isfinite(logits).all():
+        raise GluonAFFError(
+            f"the network's outputs for batch {batch} (counted from 0) are not finite: look for damaged weights, or "
+            "use float32 if the network is of type float16"
+        )
+    outputs = logits.shape[1]
+    known = min(classes, outputs)
+    wrong = labels[(labels < 0) | (labels >= known)]
+    if wrong.size:
+        raise DataError(
+            f"label {wrong[0]:g} in batch {batch} (counted from 0) is none of 0 to {known - 1}: evaluate on the data "
+            f"set that the network's {outputs} outputs are for"
+        )
+    labels = labels.astype(np.intp)
+    return _Scores(labels, _ranks(logits, labels), _losses(logits, labels))
+
+
+def _ranks(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """How many classes come before the right one, (N, K), (N,) -> (N,): larger logits, or equal with a lower label."""
+    right = logits[np.arange(len(labels)), labels][:, np.newaxis]
+    lower_label = np.arange(logits.shape[1]) < labels[:, np.newaxis]
+    return ((logits > right) | ((logits == right) & lower_label)).sum(axis=1)
+
+
+def _losses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Softmax cross-entropy in float64; (N, K), (N,) -> (N,)."""
+    shifted = logits.astype(np.float64)
+    shifted -= shifted.max(axis=1, keepdims=True)
+    return np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(labels)), labels]
+
+
+def _evaluation(parts: List[_Scores], times: List[float], classes: int) -> Evaluation:
+    """Figures of all batches; `times` are the start and the end of each batch."""
+    labels = np.concatenate([part.labels for part in parts])
+    ranks = np.concatenate([part.ranks for part in parts])
+    skipped = min(1, len(parts) - 1)
+    timed = len(labels) - sum(len(part.labels) for part in parts[:skipped])
+    return Evaluation(
+        images=len(labels),
+        top1=float((ranks < 1).mean()),
+        top5=float((ranks < 5).mean()),
+        loss=float(np.concatenate([part.losses for part in parts]).mean()),
+        per_class=_per_class(labels, ranks < 1, classes),
+        images_per_second=timed / (times[-1] - times[skipped]),
+    )
+
+
+def _per_class(labels: np.ndarray, correct: np.ndarray, classes: int) -> List[ClassCount]:
+    images = np.bincount(labels, minlength=classes).tolist()
+    hits = np.bincount(labels[correct], minlength=classes).tolist()
+    return [ClassCount(*counts) for counts in zip(range(classes), images, hits)]

@@ -1,0 +1,196 @@
+"""Predictions for image files of any common format."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable, Iterable, Iterator, List, Sequence, Tuple, Union
+
+import mxnet as mx
+import numpy as np
+from mxnet.gluon import HybridBlock
+from PIL import Image, ImageFile, ImageOps
+
+from gluon_aff.data.augmentation import normalise as normalise_cifar
+from gluon_aff.data.imagenet import FOLDER_MEAN, FOLDER_STD, normalise, resize_and_crop
+from gluon_aff.errors import GluonAFFError, InputError, last_line
+from gluon_aff.evaluation.evaluate import forward, network_dtype
+from gluon_aff.iteration import one_behind
+
+CIFAR_SIZE = 32
+
+Preprocess = Callable[[Image.Image], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the network makes of a file.
+
+    Attributes:
+        path: the file, as given.
+        classes: label and softmax score, 0..1, of the likeliest classes, the likeliest first; empty if `error`.
+        error: why the file cannot be read as an image, in one line; empty if it could be.
+    """
+
+    path: str
+    classes: List[Tuple[int, float]]
+    error: str = ""
+
+
+def predict(
+    net: HybridBlock,
+    paths: Iterable[str],
+    preprocess: Preprocess,
+    top_k: int,
+    batch_size: int,
+    contexts: List[mx.Context],
+) -> Iterator[Prediction]:
+    """Predict the class of each file's image, in the order of `paths`.
+
+    A batch's predictions come once the next batch has been read.
+
+    Args:
+        net: initialised network, (N, 3, H, W) -> (N, K).
+        paths: image files; one that cannot be read gives a prediction with an error.
+        preprocess: what `preprocessing` returns.
+        top_k: predictions for each image; K if that is fewer.
+        batch_size: files read at a time.
+        contexts: devices.
+
+    Raises:
+        InputError: `top_k` or `batch_size` is not above 0.
+        GluonAFFError: an output is not finite.
+    """
+    if top_k < 1 or batch_size < 1:
+        raise InputError(f"top-k {top_k} and batch size {batch_size}: both have to be 1 or more")
+    return _predictions(net, paths, preprocess, top_k, batch_size, contexts)
+
+
+def preprocessing(input_size: int) -> Preprocess:
+    """What turns an RGB image into the input, float32 (3, H, W), of the networks whose images have this side in pixels.
+
+    32 is for CIFAR's networks: the centre square, scaled by Pillow's bicubic filter, normalised as in training. Images
+    of 32 x 32 pixels stay as they are. Other sizes are for ImageNet's: resized, cropped and normalised as in
+    validation.
+    """
+
+    def cifar(image: Image.Image) -> np.ndarray:
+        square = ImageOps.fit(image, (CIFAR_SIZE, CIFAR_SIZE), Image.Resampling.BICUBIC)
+        return normalise_cifar(np.asarray(square)[np.newaxis])[0]
+
+    def imagenet(image: Image.Image) -> np.ndarray:
+        square = resize_and_crop(np.asarray(image), input_size)
+        return normalise(square[np.newaxis], FOLDER_MEAN, FOLDER_STD)[0]
+
+    return cifar if input_size == CIFAR_SIZE else imagenet
+
+
+def read_image(path: str) -> Image.Image:
+    """The image in a file, in RGB, upright.
+
+    EXIF's orientation is applied; of an animation, the first frame is taken; what is transparent lies on white; 16 bits
+    are scaled to 8; CMYK is converted without its colour profile.
+
+    Raises:
+        InputError: the file is missing, damaged, no image, too large for Pillow's limit, or of a kind of pixels that
+            has no 8-bit RGB values.
+    """
+    try:
+        if not Path(path).is_file():
+            raise OSError("there is no such file")
+        with _whole_images_only(), Image.open(path) as image:
+            return _to_rgb(ImageOps.exif_transpose(image))
+    # Pillow's readers raise all kinds of errors on damaged files, from SyntaxError to struct.error.
+    except Exception as error:
+        raise InputError(f"{path} cannot be read as an image ({last_line(error)})") from None
+
+
+@contextlib.contextmanager
+def _whole_images_only() -> Iterator[None]:
+    """Make Pillow refuse truncated files, which importing GluonCV turns off, and large ones; silence its remarks."""
+    truncated = ImageFile.LOAD_TRUNCATED_IMAGES
+    ImageFile.LOAD_TRUNCATED_IMAGES = False
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            yield
+    finally:
+        ImageFile.LOAD_TRUNCATED_IMAGES = truncated
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "F":
+        raise ValueError("floating-point pixels have no fixed range: save it with 8 or 16 bits")
+    if image.mode.startswith("I"):
+        levels = np.clip(np.asarray(image), 0, 65535) / 257
+        image = Image.fromarray(np.rint(levels).astype(np.uint8))
+    if image.mode in ("LA", "PA", "RGBA", "RGBa") or "transparency" in image.info:
+        with_alpha = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, with_alpha)
+    return image.convert("RGB")
+
+
+# An image as the network's input, or why there is none.
+_Input = Union[np.ndarray, str]
+
+
+def _predictions(
+    net: HybridBlock,
+    paths: Iterable[str],
+    preprocess: Preprocess,
+    top_k: int,
+    batch_size: int,
+    contexts: List[mx.Context],
+) -> Iterator[Prediction]:
+    dtype = network_dtype(net)
+    batches = ((chunk, [_input(path, preprocess) for path in chunk]) for chunk in _chunks(paths, batch_size))
+    steps = ((chunk, inputs, _outputs(net, inputs, contexts, dtype)) for chunk, inputs in batches)
+    for chunk, inputs, outputs in one_behind(steps):
+        logits = itertools.chain.from_iterable(part.asnumpy() for part in outputs)
+        for path, given in zip(chunk, inputs):
+            if isinstance(given, str):
+                yield Prediction(path, [], given)
+            else:
+                yield Prediction(path, _likeliest(next(logits), top_k, path))
+
+
+def _chunks(paths: Iterable[str], size: int) -> Iterator[List[str]]:
+    iterator = iter(paths)
+    return iter(lambda: list(itertools.islice(iterator, size)), [])
+
+
+def _input(path: str, preprocess: Preprocess) -> _Input:
+    try:
+        image = read_image(path)
+    except InputError as error:
+        return str(error)
+    try:
+        return preprocess(image)
+    except InputError as error:
+        return f"{path} cannot be used ({error})"
+
+
+def _outputs(
+    net: HybridBlock, inputs: Sequence[_Input], contexts: List[mx.Context], dtype: np.dtype
+) -> List[mx.nd.NDArray]:
+    """Logits, (N, K) over the devices, of those inputs that are images; not waited for."""
+    images = [image for image in inputs if not isinstance(image, str)]
+    return forward(net, mx.nd.array(np.stack(images), ctx=mx.cpu()), contexts, dtype) if images else []
+
+
+def _likeliest(logits: np.ndarray, top_k: int, path: str) -> List[Tuple[int, float]]:
+    """Label and softmax score of the `top_k` largest of the logits (K,), the lower label first where they are equal."""
+    if not np.isfinite(logits).all():
+        raise GluonAFFError(
+            f"the network's outputs for {path} are not finite: look for damaged weights, or use float32 if the "
+            "network is of type float16"
+        )
+    exact = logits.astype(np.float64)
+    scores = np.exp(exact - exact.max())
+    labels = np.argsort(-exact, kind="stable")[:top_k]
+    return list(zip(labels.tolist(), (scores[labels] / scores.sum()).tolist()))

@@ -1,0 +1,286 @@
+"""Image files of many kinds, and predictions against NumPy."""
+
+import mxnet as mx
+import numpy as np
+import pytest
+from PIL import Image, ImageFile
+
+from gluon_aff.data.augmentation import normalise
+from gluon_aff.data.imagenet import validation_data
+from gluon_aff.errors import GluonAFFError, InputError
+from gluon_aff.evaluation.predict import predict, preprocessing, read_image
+from gluon_aff.networks.zoo import list_models, model_record
+
+CPU = [mx.cpu()]
+RED = (250, 10, 20)
+
+
+def network(classes=7, contexts=CPU, side=32):
+    mx.random.seed(0)
+    net = mx.gluon.nn.HybridSequential()
+    net.add(mx.gluon.nn.Flatten(), mx.gluon.nn.Dense(classes, in_units=3 * side * side))
+    net.initialize(mx.init.Normal(0.02), ctx=contexts)
+    return net
+
+
+def picture(seed, height=32, width=32):
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+def saved(folder, count):
+    paths = [str(folder / f"{number}.png") for number in range(count)]
+    for number, path in enumerate(paths):
+        picture(number).save(path)
+    return paths
+
+
+def expected_scores(net, paths):
+    images = normalise(np.stack([np.asarray(Image.open(path)) for path in paths])).reshape(len(paths), -1)
+    weight, bias = (p.data().asnumpy().astype(np.float64) for p in net.collect_params().values())
+    scores = np.exp(images @ weight.T + bias)
+    return scores / scores.sum(axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 5, 50])
+@pytest.mark.parametrize("contexts", [CPU, [mx.cpu(0), mx.cpu(1)]], ids=["one device", "two devices"])
+def test_scores_are_softmax_the_likeliest_first_in_the_files_order(tmp_path, batch_size, contexts):
+    net, paths = network(contexts=contexts), saved(tmp_path, 10)
+    found = list(predict(net, paths, preprocessing(32), 3, batch_size, contexts))
+    assert [prediction.path for prediction in found] == paths
+    for prediction, scores in zip(found, expected_scores(network(), paths)):
+        order = np.argsort(-scores)[:3]
+        assert [label for label, _ in prediction.classes] == order.tolist()
+        assert [score for _, score in prediction.classes] == pytest.approx(scores[order].tolist(), rel=1e-4)
+        assert prediction.error == ""
+
+
+def test_top_k_beyond_the_classes_gives_all(tmp_path):
+    (found,) = predict(network(4), saved(tmp_path, 1), preprocessing(32), 10, 8, CPU)
+    assert sorted(label for label, _ in found.classes) == [0, 1, 2, 3]
+    assert sum(score for _, score in found.classes) == pytest.approx(1)
+
+
+def test_of_equal_scores_the_lowest_label_comes_first(tmp_path):
+    net = network(5)
+    for parameter in net.collect_params().values():
+        parameter.set_data(mx.nd.zeros(parameter.shape))
+    (found,) = predict(net, saved(tmp_path, 1), preprocessing(32), 5, 8, CPU)
+    assert found.classes == [(label, pytest.approx(0.2)) for label in range(5)]
+
+
+def test_logits_far_apart_keep_their_order_where_scores_vanish(tmp_path):
+    net = network(3)
+    weight, bias = net.collect_params().values()
+    weight.set_data(mx.nd.zeros(weight.shape))
+    bias.set_data(mx.nd.array([-3000, -2000, 0]))
+    (found,) = predict(net, saved(tmp_path, 1), preprocessing(32), 3, 8, CPU)
+    assert found.classes == [(2, 1.0), (1, 0.0), (0, 0.0)]
+
+
+class ColourMeans(mx.gluon.HybridBlock):
+    """Three logits, of operators that MXNet has for float16 on the CPU; dense layers and convolutions are not."""
+
+    def __init__(self):
+        super().__init__()
+        with self.name_scope():
+            self.scale = self.params.get("scale", shape=(1,), init=mx.init.Constant(10))
+
+    def hybrid_forward(self, F, x, scale):
+        return F.broadcast_mul(F.mean(x, axis=(2, 3)), scale)
+
+
+def test_a_float16_network(tmp_path):
+    net, paths = ColourMeans(), saved(tmp_path, 4)
+    net.initialize()
+    single = list(predict(net, paths, preprocessing(32), 3, 3, CPU))
+    net.cast("float16")
+    half = list(predict(net, paths, preprocessing(32), 3, 3, CPU))
+    assert half != single
+    for one, other in zip(single, half):
+        assert dict(other.classes) == pytest.approx(dict(one.classes), rel=2e-2)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 4, 20])
+def test_files_that_are_no_images_have_an_error_and_the_rest_goes_on(tmp_path, monkeypatch, batch_size):
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)  # as after an import of GluonCV
+    good = saved(tmp_path, 3)
+    bad = {
+        "missing.png": None,
+        "text.jpg": b"not an image\nat all",
+        "empty.png": b"",
+        "truncated.png": (tmp_path / "0.png").read_bytes()[:700],
+    }
+    for name, content in bad.items():
+        if content is not None:
+            (tmp_path / name).write_bytes(content)
+    (tmp_path / "folder").mkdir()
+    broken = [str(tmp_path / name) for name in (*bad, "folder")]
+    paths = [broken[0], good[0], *broken[1:4], good[1], good[2], broken[4], good[0]]
+    found = list(predict(network(), paths, preprocessing(32), 2, batch_size, CPU))
+    assert [prediction.path for prediction in found] == paths
+    for prediction in found:
+        if prediction.path in broken:
+            assert prediction.error.startswith(f"{prediction.path} cannot be read as an image (")
+            assert prediction.classes == []
+            assert "\n" not in prediction.error
+        else:
+            assert (prediction.error, len(prediction.classes)) == ("", 2)
+    assert found[1].classes == found[-1].classes
+    assert ImageFile.LOAD_TRUNCATED_IMAGES
+
+
+def test_only_files_that_are_no_images(tmp_path):
+    (found,) = predict(network(), [str(tmp_path / "none")], preprocessing(32), 2, 4, CPU)
+    assert "no such file" in found.error
+
+
+def test_no_files():
+    assert list(predict(network(), [], preprocessing(32), 2, 4, CPU)) == []
+
+
+@pytest.mark.parametrize("limit", [100, 800])  # an error above twice the limit, a warning above it
+def test_a_decompression_bomb_has_an_error(tmp_path, monkeypatch, limit):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+    (found,) = predict(network(), saved(tmp_path, 1), preprocessing(32), 2, 4, CPU)
+    assert "decompression bomb" in found.error
+
+
+def test_a_strip_has_an_error_where_resizing_would_fill_the_memory(tmp_path):
+    path = tmp_path / "strip.png"
+    Image.new("RGB", (60_000, 1), RED).save(path)
+    (found,) = predict(network(side=224), [str(path)], preprocessing(224), 2, 4, CPU)
+    assert found.error == f"{path} cannot be used (60000 x 1 pixels are too long a strip)"
+    (found,) = predict(network(), [str(path)], preprocessing(32), 2, 4, CPU)
+    assert len(found.classes) == 2
+
+
+def test_outputs_that_are_not_finite_name_the_file(tmp_path):
+    net = network()
+    net[1].bias.set_data(mx.nd.array([np.nan] * 7))
+    with pytest.raises(GluonAFFError, match=r"outputs for .*0\.png are not finite"):
+        list(predict(net, saved(tmp_path, 2), preprocessing(32), 2, 4, CPU))
+
+
+@pytest.mark.parametrize(("top_k", "batch_size"), [(0, 4), (1, 0)])
+def test_numbers_that_make_no_sense_are_refused_at_once(top_k, batch_size):
+    with pytest.raises(InputError, match="have to be 1 or more"):
+        predict(network(), [], preprocessing(32), top_k, batch_size, CPU)
+
+
+def animation(path):
+    frames = [Image.new("P", (40, 30)), Image.new("P", (40, 30))]
+    for frame, colour in zip(frames, (RED, (0, 0, 0))):
+        frame.putpalette([*colour] * 256)
+    frames[0].save(path, save_all=True, append_images=frames[1:])
+
+
+def palette_with_alpha(path):
+    image = Image.new("P", (40, 30), 1)
+    image.putpalette([0, 0, 0, *RED])
+    image.save(path, transparency=bytes([0, 255]))
+
+
+KINDS = {
+    "rgb.png": lambda p: Image.new("RGB", (40, 30), RED).save(p),
+    "rgb.bmp": lambda p: Image.new("RGB", (40, 30), RED).save(p),
+    "rgb.tiff": lambda p: Image.new("RGB", (40, 30), RED).save(p),
+    "rgb.webp": lambda p: Image.new("RGB", (40, 30), RED).save(p, lossless=True),
+    "jpeg without extension": lambda p: Image.new("RGB", (40, 30), RED).save(p, "JPEG", quality=100, subsampling=0),
+    "palette.gif": lambda p: Image.new("RGB", (40, 30), RED).quantize().save(p),
+    "palette.png": palette_with_alpha,
+    "animation.gif": animation,
+    "opaque.png": lambda p: Image.new("RGBA", (40, 30), (*RED, 255)).save(p),
+    "cmyk.tiff": lambda p: Image.new("CMYK", (40, 30), (5, 245, 235, 0)).save(p),
+    "cmyk.jpg": lambda p: Image.new("CMYK", (40, 30), (5, 245, 235, 0)).save(p, quality=100),
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_formats(tmp_path, name):
+    KINDS[name](tmp_path / name)
+    image = read_image(str(tmp_path / name))
+    assert (image.mode, image.size) == ("RGB", (40, 30))
+    np.testing.assert_allclose(np.asarray(image), np.broadcast_to(RED, (30, 40, 3)), atol=3)
+
+
+GREYS = {
+    "grey.png": lambda p: Image.new("L", (4, 3), 100).save(p),
+    "16 bit.png": lambda p: Image.fromarray(np.full((3, 4), 100 * 257, np.uint16)).save(p),
+    "16 bit.tiff": lambda p: Image.fromarray(np.full((3, 4), 100 * 257, np.uint16)).save(p),
+    "32 bit.tiff": lambda p: Image.fromarray(np.full((3, 4), 100 * 257, np.int32)).save(p),
+    "half transparent.png": lambda p: Image.new("RGBA", (4, 3), (0, 0, 0, 155)).save(p),
+    "grey, transparent.png": lambda p: Image.new("LA", (4, 3), (0, 155)).save(p),
+}
+
+
+@pytest.mark.parametrize("name", GREYS)
+def test_grey_of_8_and_16_bits_and_transparency_over_white(tmp_path, name):
+    GREYS[name](tmp_path / name)
+    np.testing.assert_array_equal(np.asarray(read_image(str(tmp_path / name))), np.full((3, 4, 3), 100))
+
+
+def test_what_is_transparent_is_white(tmp_path):
+    Image.new("RGBA", (4, 3), (*RED, 0)).save(tmp_path / "clear.png")
+    Image.new("RGB", (4, 3), RED).save(tmp_path / "colour key.png", transparency=RED)
+    Image.new("1", (4, 3), 1).save(tmp_path / "white.png")
+    for name in ("clear.png", "colour key.png", "white.png"):
+        assert (np.asarray(read_image(str(tmp_path / name))) == 255).all()
+
+
+def test_floating_point_pixels_are_refused(tmp_path):
+    Image.fromarray(np.zeros((3, 4), np.float32)).save(tmp_path / "x.tiff")
+    with pytest.raises(InputError, match="save it with 8 or 16 bits"):
+        read_image(str(tmp_path / "x.tiff"))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_is_applied(tmp_path, orientation):
+    """Each of the eight ways of storing a picture that is red on top and black below."""
+    upright = np.zeros((20, 30, 3), np.uint8)
+    upright[:10] = RED
+    stored = {
+        1: upright, 2: upright[:, ::-1], 3: upright[::-1, ::-1], 4: upright[::-1], 5: upright.transpose(1, 0, 2),
+        6: upright.transpose(1, 0, 2)[::-1], 7: upright[::-1, ::-1].transpose(1, 0, 2),
+        8: upright.transpose(1, 0, 2)[:, ::-1],
+    }[orientation]  # fmt: skip
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(np.ascontiguousarray(stored)).save(tmp_path / "x.png", exif=exif)
+    np.testing.assert_array_equal(np.asarray(read_image(str(tmp_path / "x.png"))), upright)
+
+
+def test_a_damaged_exif_block_does_not_matter(tmp_path):
+    picture(0).save(tmp_path / "x.jpg", exif=b"Exif\0\0MM\0*garbage" + bytes(range(200)))
+    assert read_image(str(tmp_path / "x.jpg")).size == (32, 32)
+
+
+def test_cifars_networks_see_a_32_pixel_image_as_in_validation():
+    image = picture(0)
+    np.testing.assert_array_equal(preprocessing(32)(image), normalise(np.asarray(image)[np.newaxis])[0])
+
+
+def test_cifars_networks_see_the_centre_square_of_other_images():
+    wide = Image.new("RGB", (300, 100), (0, 0, 0))
+    wide.paste(RED, (100, 0, 200, 100))
+    inner = (slice(None), slice(2, -2), slice(2, -2))
+    expected = normalise(np.full((1, 32, 32, 3), RED, np.uint8))[0]
+    np.testing.assert_array_equal(preprocessing(32)(wide)[inner], expected[inner])
+    checks = Image.fromarray((np.indices((256, 256)).sum(axis=0) % 2 * 255).astype(np.uint8)).convert("RGB")
+    grey = normalise(np.full((1, 32, 32, 3), 127, np.uint8))[0]
+    np.testing.assert_allclose(preprocessing(32)(checks)[inner], grey[inner], atol=0.05)  # antialiased
+
+
+def test_imagenets_networks_see_what_validation_shows_them(tmp_path):
+    (tmp_path / "a").mkdir()
+    for number, size in enumerate([(300, 400), (500, 260), (90, 70)]):
+        picture(number, *size).save(tmp_path / "a" / f"{number}.{'png' if number else 'jpg'}")
+    ((images, _),) = validation_data(str(tmp_path), 224, 8, 0).batches
+    found = [preprocessing(224)(read_image(str(path))) for path in sorted((tmp_path / "a").iterdir())]
+    np.testing.assert_allclose(np.stack(found), images.asnumpy(), atol=1e-6)
+
+
+def test_every_model_has_its_preprocessing():
+    for name in list_models():
+        size = model_record(name).input_size
+        made = preprocessing(size)(picture(0, 50, 60))
+        assert (made.shape, made.dtype) == ((3, size, size), np.float32)
