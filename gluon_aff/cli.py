@@ -11,7 +11,7 @@ import sys
 from typing import Dict, List, NoReturn, Optional
 
 from gluon_aff._version import __version__
-from gluon_aff.commands import Command, networks, results, training
+from gluon_aff.commands import Command, networks, results, training, weights
 from gluon_aff.errors import GluonAFFError, InputError, last_line
 
 USAGE_ERROR = 2
@@ -29,7 +29,7 @@ class OneLineParser(argparse.ArgumentParser):
         self.exit(USAGE_ERROR, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
 
 
-COMMANDS: Dict[str, Command] = {**training.COMMANDS, **networks.COMMANDS, **results.COMMANDS}
+COMMANDS: Dict[str, Command] = {**training.COMMANDS, **networks.COMMANDS, **weights.COMMANDS, **results.COMMANDS}
 
 
 def main(argv: Optional[List[str]] = None, script: Optional[str] = None, command: Optional[str] = None) -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from documented_commands import DOCUMENTED
 
+from gluon_aff.cli import COMMANDS
 from gluon_aff.data.cifar import load_cifar
 from gluon_aff.networks import list_models
 
@@ -122,7 +123,7 @@ def test_make_data_command(tmp_path):
 def test_version_and_help():
     assert gluon_aff("--version").stdout.startswith("gluon_aff ")
     text = gluon_aff("--help").stdout
-    assert all(command in text for command in ("train-cifar", "models", "summary", "make-data"))
+    assert all(f"\n    {command}" in text for command in COMMANDS)
     assert "usage: train_cifar.py" in run("train_cifar.py", "--help").stdout
 
 
@@ -150,3 +151,18 @@ def test_a_missing_system_library_is_named(tmp_path):
     command = [sys.executable, "-m", "gluon_aff", "models"]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280)
     assert_one_line(result, 2, "libmissing.so.8: cannot open shared object file", "Install it")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_teaches_its_use(command):
+    result = gluon_aff(command, "--help")
+    assert result.returncode == 0
+    assert f"usage: gluon-aff {command}" in result.stdout
+    assert "examples:" in result.stdout
+
+
+def test_bad_weights_are_one_line(tmp_path):
+    (tmp_path / "page.params").write_text("<!DOCTYPE html><html></html>")
+    result = gluon_aff("evaluate", "--params", "page.params", cwd=tmp_path)
+    assert_one_line(result, 2, "gluon-aff: error: page.params", "a web page")
+    assert [p.name for p in tmp_path.iterdir()] == ["page.params"]

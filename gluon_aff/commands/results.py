@@ -6,12 +6,17 @@ import argparse
 import json
 import sys
 from dataclasses import asdict
-from typing import Any, Dict, List, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, Tuple
 
 from gluon_aff.commands import Command, positive
 from gluon_aff.errors import InputError, unknown_name
 
+if TYPE_CHECKING:
+    from gluon_aff.published import PublishedRun
+    from gluon_aff.results.logs import LoggedRun
+
 OUTSIDE = 1
+UNUSABLE = 2
 
 
 def _add_published_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
@@ -72,33 +77,44 @@ def _add_compare_options(parser: argparse.ArgumentParser, argv: List[str]) -> No
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from gluon_aff.results.compare import chosen_run, comparable, compare, fitting_run, published_run
+    from gluon_aff.results.compare import chosen_run, compare, fitting_run, nearest_runs, published_run
     from gluon_aff.results.logs import read_log
-    from gluon_aff.results.text import comparison_text, which_run
+    from gluon_aff.results.text import comparison_text, no_fit_text, which_run
 
     if not options.tolerance >= 0:
         raise InputError(f"--tolerance {options.tolerance} is no number of percentage points")
     runs = read_log(options.log)
+    comparison = None
     try:
         number = chosen_run(runs, options.run)
         run = runs[number - 1]
         published = published_run(options.published) if options.published else fitting_run(run)
-        comparison = compare(run, published, options.tolerance)
+        if published:
+            comparison = compare(run, published, options.tolerance)
     except InputError as error:
         raise InputError(f"{options.log}: {error}") from None
     which = which_run(runs, number)
+    facts: Dict[str, Any] = {"log": options.log, "run": number, "runs": len(runs)}
+    if published is None or comparison is None:
+        nearest, differing = nearest_runs(run)[0]
+        facts.update(published=None, nearest=nearest.name, differing=[asdict(d) for d in differing])
+        print(json.dumps(facts, indent=1) if options.json else no_fit_text(options.log, which, nearest, differing))
+        return UNUSABLE
     if options.plot:
-        from gluon_aff.published import curve
-        from gluon_aff.results.plots import draw_runs, save_png
-
-        columns = {"this log": comparable(run.epochs), published.name: comparable(curve(published))}
-        save_png(draw_runs(columns), options.plot)
-        print(f"curves of both are in {options.plot}", file=sys.stderr)
-    if options.json:
-        print(json.dumps({"log": options.log, "run": number, "runs": len(runs), **comparison.as_dict()}, indent=1))
-    else:
-        print(comparison_text(options.log, which, comparison, published))
+        _plot(run, published, options.plot)
+    facts.update(comparison.as_dict())
+    text = comparison_text(options.log, which, comparison, published)
+    print(json.dumps(facts, indent=1) if options.json else text)
     return 0 if comparison.within else OUTSIDE
+
+
+def _plot(run: LoggedRun, published: PublishedRun, path: str) -> None:
+    from gluon_aff.published import curve
+    from gluon_aff.results.compare import comparable
+    from gluon_aff.results.plots import draw_runs, save_png
+
+    save_png(draw_runs({"this log": comparable(run.epochs), published.name: comparable(curve(published))}), path)
+    print(f"curves of both are in {path}", file=sys.stderr)
 
 
 def _add_report_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:

@@ -119,22 +119,14 @@ def chosen_run(runs: List[LoggedRun], number: Optional[int] = None) -> int:
     return number
 
 
-def fitting_run(run: LoggedRun) -> PublishedRun:
-    """The published run with the settings of `run`; of several, the one whose accuracies are nearest.
+def fitting_run(run: LoggedRun) -> Optional[PublishedRun]:
+    """The published run with the settings of `run`; of several, the one whose accuracies are nearest; None if none.
 
     Raises:
-        InputError: if there is none, with the nearest and the settings in which it differs.
+        InputError: if the log has no settings to go by.
     """
-    ranked = nearest_runs(run)
-    fitting = [published for published, differing in ranked if not differing]
-    if not fitting:
-        nearest, differing = ranked[0]
-        raise InputError(
-            f"no published run has these settings; the nearest, {nearest.name}, differs in "
-            f"{'; '.join(describe(difference) for difference in differing)}. Compare with it all the same by "
-            f"--with {nearest.name}"
-        )
-    return min(fitting, key=lambda published: compare(run, published).columns[0].mean)
+    fitting = [published for published, differing in nearest_runs(run) if not differing]
+    return min(fitting, key=lambda published: compare(run, published).columns[0].mean, default=None)
 
 
 def nearest_runs(run: LoggedRun) -> List[Tuple[PublishedRun, List[Difference]]]:

@@ -16,6 +16,7 @@ from gluon_aff.published import (
 )
 from gluon_aff.results.compare import COLUMN_NAMES, PERCENTAGES, Comparison, describe
 from gluon_aff.results.logs import LoggedRun
+from gluon_aff.results.recipe import Difference
 
 
 def columns_text(rows: Sequence[Sequence[Any]], right: Sequence[int] = ()) -> str:
@@ -130,6 +131,22 @@ def comparison_text(path: str, which: str, comparison: Comparison, published: Pu
     if comparison.differing:
         lines.append(f"settings   differ: {'; '.join(map(describe, comparison.differing))}")
     return "\n".join([*lines, "", _figures(comparison), "", _column_differences(comparison), "", verdict(comparison)])
+
+
+def no_fit_text(path: str, which: str, nearest: PublishedRun, differing: Sequence[Difference]) -> str:
+    """That no published run has the log's settings, and in what the nearest differs."""
+    rows = [("setting", "this log", "published"), *((d.setting, d.this, d.published) for d in differing)]
+    return "\n".join(
+        [
+            f"log        {path}, {which}",
+            "published  no run has these settings, so there is nothing to hold it against",
+            f"nearest    {nearest.name}, which differs in",
+            "",
+            columns_text(rows),
+            "",
+            f"To compare with it all the same: --with {nearest.name}",
+        ]
+    )
 
 
 def verdict(comparison: Comparison) -> str:

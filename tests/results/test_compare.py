@@ -66,24 +66,30 @@ def test_differences_against_numpy(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("setting", "value", "message"),
+    ("setting", "value", "row"),
     [
-        ("lr", 0.1, "learning rate 0.1 (published 0.2)"),
-        ("gpus", "0", "images per step 128 (published 256)"),
-        ("warmup_epochs", 0, "schedule times 0.1 at epochs 300, 450 (published times 0.1 at epochs 290, 440)"),
-        ("num_epochs", 3, "epochs 3 (published 640)"),
-        ("blocks", 3, "depth 20 (published 32)"),
-        ("auto_aug", False, "AutoAugment False (published True)"),
-        ("resume_from", "my.params", "start weights of another run (published scratch)"),
+        ("lr", 0.1, ("learning rate", 0.1, 0.2)),
+        ("gpus", "0", ("images per step", 128, 256)),
+        ("warmup_epochs", 0, ("schedule", "times 0.1 at epochs 300, 450", "times 0.1 at epochs 290, 440")),
+        ("num_epochs", 3, ("epochs", 3, 640)),
+        ("blocks", 3, ("depth", 20, 32)),
+        ("auto_aug", False, ("AutoAugment", False, True)),
+        ("resume_from", "my.params", ("start", "weights of another run", "scratch")),
     ],
 )
-def test_one_changed_setting_is_named(setting, value, message, tmp_path):
+def test_one_changed_setting_is_named(setting, value, row, tmp_path, capsys):
     path = tmp_path / "train.log"
     path.write_text("\n".join([settings_line(FINE, **{setting: value}), *log_lines(FINE, 3)[1:]]))
-    with pytest.raises(InputError, match="no published run has these settings") as error:
-        fitting_run(read_log(str(path))[0])
-    assert message in str(error.value)
-    assert "\n" not in str(error.value)
+    run = read_log(str(path))[0]
+    assert fitting_run(run) is None
+    differing = {published.name: found for published, found in nearest_runs(run)}[FINE.name]
+    assert [(d.setting, d.this, d.published) for d in differing][:1] == [row]
+    assert main(["compare", str(path)]) == 2
+    out = capsys.readouterr().out
+    assert "no run has these settings" in out
+    assert "--with " in out
+    assert main(["compare", str(path), "--json"]) == 2
+    assert json.loads(capsys.readouterr().out)["published"] is None
 
 
 def test_what_has_no_effect_is_no_difference(tmp_path):

@@ -1,0 +1,249 @@
+"""Commands about weight files."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import shlex
+import sys
+from dataclasses import asdict
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any, Dict, List
+
+from gluon_aff._version import __version__
+from gluon_aff.commands import Command, positive
+
+if TYPE_CHECKING:
+    from gluon_aff.evaluation.weights_file import EvaluatedWeights, LoadedWeights, WeightsRequest
+
+UNREADABLE = 1
+
+
+def _add_params_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
+    parser.add_argument("file", metavar="FILE", help="a .params file")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _params(options: argparse.Namespace) -> int:
+    from gluon_aff.published import weights_with_hash
+    from gluon_aff.results.text import columns_text
+    from gluon_aff.weights.params_format import git_blob_sha1, read_params_file
+
+    file = read_params_file(options.file)
+    digest = git_blob_sha1(options.file)
+    record = weights_with_hash(digest)
+    fitting = []
+    if not file.exported:
+        from gluon_aff.weights.identify import fitting_networks
+
+        fitting = [network.name for network in fitting_networks(file)]
+    arrays = [(name, list(array.shape), _type_name(array)) for name, array in file.arrays.items()]
+    total = sum(array.size for array in file.arrays.values())
+    if options.json:
+        described = [dict(zip(("name", "shape", "dtype"), array)) for array in arrays]
+        facts = {"arrays": described, "values": total, "exported": file.exported, "networks": fitting}
+        print(json.dumps({**facts, "git_blob_sha1": digest, "published": asdict(record) if record else None}, indent=1))
+        return 0
+    print(columns_text([(name, "x".join(map(str, shape)) or "scalar", dtype) for name, shape, dtype in arrays]))
+    print(f"\n{len(arrays)} arrays, {total:,} values")
+    if file.exported:
+        print("written by HybridBlock.export: for SymbolBlock.imports, with its -symbol.json")
+    print(f"fits: {', '.join(fitting) or 'no network known here'}")
+    print(f"git blob SHA-1: {digest}")
+    if record:
+        error = f"top-1 error {record.error:.2f} % at epoch {record.epoch}"
+        print(f"published: {record.model}, {record.labels} labels, {error}")
+        print(f"           open-aff@{record.commit[:7]} {record.path}")
+    else:
+        print("published: no")
+    return 0
+
+
+def _type_name(array: Any) -> str:
+    return array.dtype.names[0] if array.dtype.names else array.dtype.name  # bfloat16 is a structure
+
+
+def _add_weights_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", metavar="NAME", help="a name that `gluon-aff models` lists (default: by the file)")
+    parser.add_argument(
+        "--params", metavar="FILE", default="published", help="a .params file, or published (the default): the file in "
+        "params/, in a clone of open-aff, or downloaded from there"
+    )  # fmt: skip
+    labels = parser.add_mutually_exclusive_group()
+    labels.add_argument(
+        "--fine-label", action="store_const", const="fine", dest="labels", help="CIFAR-100's 100 classes"
+    )
+    labels.add_argument(
+        "--superclass", action="store_const", const="superclass", dest="labels", help="CIFAR-100's 20 superclasses"
+    )
+    parser.add_argument("--open-aff", metavar="DIR", help="clone of open-aff (default: $GLUON_AFF_OPEN_AFF)")
+    parser.add_argument("--root", default="params", metavar="DIR", help="folder of published weights (default: params)")
+    parser.add_argument(
+        "--gpus", default="0", metavar="IDS", help="GPUs, such as 0,1 (default: 0; the CPU without one)"
+    )
+    parser.add_argument("--dtype", choices=("float32", "float16"), default="float32", help="float16 needs a GPU")
+    parser.add_argument("--batch-size", type=positive, default=128, help="images at a time (default: 128)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _request(options: argparse.Namespace) -> WeightsRequest:
+    from gluon_aff.evaluation.weights_file import WeightsRequest
+
+    names = ("params", "model", "labels", "root", "open_aff", "gpus", "dtype")
+    return WeightsRequest(**{name: getattr(options, name) for name in names})
+
+
+def _add_evaluate_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
+    _add_weights_options(parser)
+    parser.add_argument("--dataset", choices=("cifar10", "cifar100", "imagenet"), help="default: that of the weights")
+    parser.add_argument(
+        "--data-dir", metavar="DIR", help="CIFAR: the archive or its folder (default: Gluon's own); ImageNet: the "
+        "folder with val.rec and val.idx, or with class folders"
+    )  # fmt: skip
+    parser.add_argument(
+        "-j", "--num-workers", type=int, default=8, help="threads that decode ImageNet's images (default: 8)"
+    )
+    parser.add_argument("--per-class", action="store_true", help="show each class's accuracy")
+    parser.add_argument(
+        "--csv", default="logs/evaluations.csv", metavar="FILE", help="append a row to this file (default: "
+        "%(default)s; '' for none)"
+    )  # fmt: skip
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from gluon_aff.evaluation.weights_file import evaluate_weights, load_weights
+    from gluon_aff.results.evaluations import append_row
+
+    loaded = load_weights(_request(options))
+    evaluated = evaluate_weights(loaded, options.dataset, options.data_dir, options.batch_size, options.num_workers)
+    row = _evaluation_row(evaluated, options.batch_size)
+    if options.json:
+        print(json.dumps({**row, "per_class": [asdict(count) for count in evaluated.evaluation.per_class]}, indent=1))
+    else:
+        print(_evaluation_text(evaluated, options.batch_size, options.per_class))
+    if options.csv:
+        append_row(options.csv, row)
+        print(f"row appended to {options.csv}", file=sys.stderr)
+    return 0
+
+
+def _evaluation_row(evaluated: EvaluatedWeights, batch_size: int) -> Dict[str, Any]:
+    import mxnet as mx
+    import numpy as np
+
+    loaded, figures = evaluated.loaded, evaluated.evaluation
+    return {
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "network": loaded.network,
+        "weights": loaded.path,
+        "git_blob_sha1": loaded.git_blob_sha1,
+        "dataset": evaluated.dataset,
+        "labels": evaluated.labels,
+        "images": figures.images,
+        "top1": figures.top1,
+        "top5": figures.top5,
+        "loss": figures.loss,
+        "published_error_percent": loaded.published.error if loaded.published else None,
+        "images_per_second": round(figures.images_per_second, 1),
+        "batch_size": batch_size,
+        "devices": _devices(loaded),
+        "versions": f"gluon_aff {__version__}, MXNet {mx.__version__}, NumPy {np.__version__}, "
+        f"Python {platform.python_version()}",
+        "command": shlex.join(["gluon-aff", *sys.argv[1:]]),
+    }
+
+
+def _evaluation_text(evaluated: EvaluatedWeights, batch_size: int, per_class: bool) -> str:
+    loaded, figures = evaluated.loaded, evaluated.evaluation
+    labels = "" if evaluated.labels == evaluated.dataset else f", {evaluated.labels} labels"
+    lines = [
+        f"network         {loaded.network}",
+        f"weights         {loaded.path}",
+        f"git blob SHA-1  {loaded.git_blob_sha1}",
+        f"data            {evaluated.dataset}{labels}, {figures.images:,} images, {len(evaluated.names)} classes "
+        f"under {loaded.outputs} outputs",
+        f"top-1 accuracy  {figures.top1:.6f} (error {100 * (1 - figures.top1):.2f} %)",
+        f"top-5 accuracy  {figures.top5:.6f} (error {100 * (1 - figures.top5):.2f} %)",
+        f"loss            {figures.loss:.6f}",
+        f"speed           {figures.images_per_second:.0f} images/s on {_devices(loaded)}, {batch_size} at a time",
+    ]
+    if loaded.published:
+        difference = 100 * (1 - figures.top1) - loaded.published.error
+        lines.append(
+            f"published       top-1 error {loaded.published.error:.2f} %: {difference:+.2f} points from it here"
+        )
+    else:
+        lines.append("published       no: not a file of the original repository")
+    if per_class:
+        from gluon_aff.results.text import columns_text, percent
+
+        rows = [
+            (str(count.label), name, str(count.images), percent(count.correct / count.images) if count.images else "-")
+            for name, count in zip(evaluated.names, figures.per_class)
+        ]
+        lines += ["", columns_text([("label", "class", "images", "accuracy"), *rows], right=(0, 2, 3))]
+    return "\n".join(lines)
+
+
+def _devices(loaded: LoadedWeights) -> str:
+    return ",".join(map(str, loaded.contexts))
+
+
+def _add_predict_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
+    _add_weights_options(parser)
+    parser.add_argument("--top-k", type=positive, default=5, metavar="K", help="classes to show (default: 5)")
+    parser.add_argument("--names", metavar="FILE", help="class names, one a line (default: those of the data set)")
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files of any common format")
+
+
+def _predict(options: argparse.Namespace) -> int:
+    from gluon_aff.evaluation.predict import predict, preprocessing
+    from gluon_aff.evaluation.weights_file import load_weights, output_names
+
+    loaded = load_weights(_request(options))
+    names = output_names(loaded, options.names)
+    predictions = predict(
+        loaded.net, options.images, preprocessing(loaded.input_size), options.top_k, options.batch_size, loaded.contexts
+    )
+    unreadable = 0
+    results = []
+    for prediction in predictions:
+        classes = [{"label": label, "name": names[label], "score": score} for label, score in prediction.classes]
+        if prediction.error:
+            unreadable += 1
+            print(f"gluon-aff: {prediction.error}", file=sys.stderr)
+        elif not options.json:
+            print(prediction.path)
+            for row in classes:
+                print(f"  {row['score']:.4f}  {row['name']}")
+        results.append({"image": prediction.path, "classes": classes, "error": prediction.error or None})
+    if options.json:
+        print(json.dumps(results, indent=1))
+    return UNREADABLE if unreadable else 0
+
+
+COMMANDS: Dict[str, Command] = {
+    "params": Command(
+        "show what a .params file holds, which network it fits, and whether it was published",
+        _add_params_options,
+        _params,
+        ("params/0.8357-cifar100-ASKCFuse-resnet-32-c-4-s-1-best.params",),
+    ),
+    "evaluate": Command(
+        "measure weights on validation images",
+        _add_evaluate_options,
+        _evaluate,
+        (
+            "--model aff_resnet32_cifar100 --fine-label --data-dir cifar-100-binary.tar.gz",
+            "--model iaff_resnext50_32x4d --data-dir imagenet",
+            "--params params/0.9831-cifar10-ASKCFuse-resnet-8-c-1-s-1-best.params --data-dir demo/digits --per-class",
+        ),
+    ),
+    "predict": Command(
+        "name what is in images",
+        _add_predict_options,
+        _predict,
+        ("--model iaff_resnext50_32x4d cat.jpg dog.png", "--params my.params --names classes.txt *.png"),
+    ),
+}

@@ -1,0 +1,225 @@
+"""Evaluating a weight file: which network it is of, on which labels, what was published of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Iterable, List, Optional, Tuple
+
+import mxnet as mx
+from mxnet.gluon import HybridBlock
+
+from gluon_aff.data.class_names import class_names
+from gluon_aff.errors import InputError, last_line
+from gluon_aff.evaluation.evaluate import Evaluation, evaluate
+from gluon_aff.networks.zoo import get_model, model_record
+from gluon_aff.published import PublishedWeights, weights_with_hash
+from gluon_aff.training.devices import training_contexts
+from gluon_aff.training.loop import Batch
+from gluon_aff.weights.identify import dataset_of_run, head_classes, network_of
+from gluon_aff.weights.params import load_parameters
+from gluon_aff.weights.params_format import git_blob_sha1, read_params_file
+from gluon_aff.weights.store import published_file
+
+PUBLISHED = "published"
+LABELS = {"fine": "--fine-label", "superclass": "--superclass"}
+
+
+@dataclass(frozen=True)
+class WeightsRequest:
+    """Which weights to load, and how.
+
+    Attributes:
+        params: path of a `.params` file, or `published`.
+        model: name of the model; what the file is of if None.
+        labels: fine or superclass, for CIFAR-100; what the published file is of if None.
+        root: folder where published weights are looked for and downloaded to.
+        open_aff: clone of the original repository.
+        gpus: ids, comma-separated; the CPU if there is none.
+        dtype: float32 or float16.
+    """
+
+    params: str
+    model: Optional[str] = None
+    labels: Optional[str] = None
+    root: str = "params"
+    open_aff: Optional[str] = None
+    gpus: str = "0"
+    dtype: str = "float32"
+
+
+@dataclass(frozen=True)
+class LoadedWeights:
+    """A network with the parameters of a file.
+
+    Attributes:
+        net: the network, hybridized, on `contexts`.
+        network: its name.
+        input_size: side of its square input in pixels.
+        outputs: size of its head.
+        path: the file.
+        git_blob_sha1: its hash.
+        published: what was published of it, None if it is no published file.
+        labels: label set it was trained on, None if that is not known.
+        dataset: data set it was trained on, None if that is not known.
+        contexts: devices.
+    """
+
+    net: HybridBlock
+    network: str
+    input_size: int
+    outputs: int
+    path: str
+    git_blob_sha1: str
+    published: Optional[PublishedWeights]
+    labels: Optional[str]
+    dataset: Optional[str]
+    contexts: List[mx.Context]
+
+
+@dataclass(frozen=True)
+class EvaluatedWeights:
+    """Figures of a weight file on a data set; `official`, `images`: of the data, as its reader says."""
+
+    loaded: LoadedWeights
+    dataset: str
+    labels: str
+    names: List[str]
+    official: bool
+    evaluation: Evaluation
+
+
+def load_weights(request: WeightsRequest) -> LoadedWeights:
+    """Find the file, check it, build its network, load it.
+
+    Raises:
+        InputError: if the file, the model and the label set do not go together, or MXNet cannot compute so.
+        GluonAFFError: if published weights cannot be had.
+    """
+    contexts, _ = training_contexts(request.gpus)
+    if request.dtype == "float16" and contexts[0].device_type == "cpu":
+        raise InputError("--dtype float16: MXNet computes with float16 on GPUs only; leave it out here")
+    path = _file(request)
+    file = read_params_file(path)
+    outputs = head_classes(file)
+    if request.model:
+        record = model_record(request.model)
+        net, network, input_size = get_model(record.name, outputs), record.name, record.input_size
+    else:
+        found = network_of(file)
+        net, network, input_size = found.build(), found.name, found.input_size
+    net.cast(request.dtype)
+    load_parameters(net, path, contexts)
+    net.hybridize(static_alloc=True)
+    digest = git_blob_sha1(path)
+    published = weights_with_hash(digest)
+    return LoadedWeights(
+        net=net,
+        network=network,
+        input_size=input_size,
+        outputs=int(outputs or 0),
+        path=path,
+        git_blob_sha1=digest,
+        published=published,
+        labels=_labels(request.labels, published),
+        dataset=_dataset(published, path, outputs),
+        contexts=contexts,
+    )
+
+
+def evaluate_weights(
+    loaded: LoadedWeights, dataset: Optional[str], data_dir: Optional[str], batch_size: int, num_workers: int
+) -> EvaluatedWeights:
+    """Evaluate on the validation images of `dataset` (the one it was trained on if None).
+
+    Raises:
+        InputError: if the data set is not known, not that of the weights, or cannot be read.
+        GluonAFFError: if an output is not finite.
+    """
+    dataset = dataset or loaded.dataset
+    if dataset is None:
+        raise InputError(f"{loaded.path} does not say which data set it is for: add --dataset")
+    if loaded.dataset not in (None, dataset):
+        raise InputError(f"--dataset {dataset}: {loaded.path} was trained on {loaded.dataset}; leave --dataset out")
+    labels = loaded.labels if dataset == "cifar100" else dataset
+    if labels is None:
+        raise InputError(
+            f"{loaded.path} is no published file and does not say which labels it was trained on: add --fine-label or "
+            "--superclass (train_cifar.py's default)"
+        )
+    batches, images, classes, official = _data(loaded, dataset, labels, data_dir, batch_size, num_workers)
+    if classes > loaded.outputs:
+        raise InputError(f"{dataset} has {classes} classes there, and {loaded.path} is of {loaded.outputs} outputs")
+    evaluation = evaluate(loaded.net, batches, loaded.contexts, classes, images)
+    names = class_names(dataset, labels == "fine")[:classes] if official else [str(i) for i in range(classes)]
+    return EvaluatedWeights(loaded, dataset, labels, names, official, evaluation)
+
+
+def _file(request: WeightsRequest) -> str:
+    if request.params != PUBLISHED:
+        return request.params
+    if not request.model:
+        raise InputError("--params published: name the model with --model (gluon-aff models lists them)")
+    weights = model_record(request.model).weights
+    labels = request.labels or next(iter(weights))
+    if labels not in weights:
+        there = " and ".join(LABELS.get(name, name) for name in weights)
+        raise InputError(f"{LABELS[labels]}: of {request.model} only {there} weights were published")
+    return published_file(weights[labels], request.root, request.open_aff)
+
+
+def _labels(wanted: Optional[str], published: Optional[PublishedWeights]) -> Optional[str]:
+    if published is None or published.labels not in LABELS or wanted in (None, published.labels):
+        return published.labels if published else wanted
+    raise InputError(
+        f"{LABELS[str(wanted)]}: {published.file_name} was trained on {published.labels} labels, other ones mean "
+        "nothing to its outputs; leave the flag out"
+    )
+
+
+def _dataset(published: Optional[PublishedWeights], path: str, outputs: Optional[int]) -> Optional[str]:
+    if published:
+        return "cifar100" if published.labels in LABELS else published.labels
+    return dataset_of_run(path) or ("imagenet" if outputs == 1000 else None)
+
+
+def _data(
+    loaded: LoadedWeights, dataset: str, labels: str, data_dir: Optional[str], batch_size: int, num_workers: int
+) -> Tuple[Iterable[Batch], int, int, bool]:
+    """Batches, number of images, number of classes, whether class names are the official ones."""
+    if dataset == "imagenet":
+        from gluon_aff.data.imagenet import validation_data
+
+        if data_dir is None:
+            raise InputError("--data-dir: name the folder with ImageNet's val folder, or with val.rec and val.idx")
+        data = validation_data(data_dir, loaded.input_size, batch_size, num_workers)
+        return data.batches, data.images, data.classes, data.classes == loaded.outputs
+    from gluon_aff.data.cifar import load_cifar
+    from gluon_aff.data.loading import validation_batches
+
+    images = load_cifar(dataset, False, labels == "fine", data_dir)
+    return validation_batches(images, batch_size), len(images), images.classes, images.official
+
+
+def output_names(loaded: LoadedWeights, path: Optional[str] = None) -> List[str]:
+    """A name for every output of the network: those in the file `path`, a line each, or those of its data set.
+
+    Outputs without a class, such as 20 to 99 of a superclass network, are named by their number.
+
+    Raises:
+        InputError: if the file cannot be read or has another number of lines.
+    """
+    if path:
+        try:
+            names = Path(path).read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"--names {path}: {last_line(error)}; name a text file") from None
+        if len(names) != loaded.outputs:
+            raise InputError(f"--names {path} has {len(names)} lines, and the network {loaded.outputs} outputs")
+        return names
+    known = class_names(loaded.dataset, loaded.labels == "fine") if loaded.dataset and _names_known(loaded) else []
+    return [*known[: loaded.outputs], *(f"output {i}" for i in range(len(known), loaded.outputs))]
+
+
+def _names_known(loaded: LoadedWeights) -> bool:
+    return loaded.dataset != "cifar100" or loaded.labels is not None

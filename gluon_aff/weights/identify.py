@@ -1,0 +1,115 @@
+"""Which network a `.params` file is of: by its names and shapes, and by the name a training run gave it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, List, Optional
+
+from mxnet.gluon import HybridBlock
+
+from gluon_aff.errors import GluonAFFError, ParamsFileError
+from gluon_aff.networks.zoo import HOSTS, MODELS
+from gluon_aff.weights.params import fits, head_names
+from gluon_aff.weights.params_format import ParamsFile
+
+CIFAR_SIZE = 32
+# `train_cifar.py`'s: {dataset}-{fusion}-{host}-{depth}[-{cardinality}x4]-c-{width}-s-{first stage}; older files repeat
+# the data set or leave out the cardinality
+CIFAR_RUN = re.compile(
+    r"(cifar10|cifar100)-(?:cifar100-)?(\w+)-(resnet|resneXt)-(\d{1,4})(?:-\d+x4)?-c-(\d{1,3})-s-(\d{1,4})"
+)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A network that a file may be of.
+
+    Attributes:
+        name: of the model or of the training run.
+        host: key of `HOSTS`.
+        settings: the host's arguments.
+        input_size: side of the square input in pixels.
+    """
+
+    name: str
+    host: str
+    settings: Dict[str, Any]
+    input_size: int
+
+    def build(self) -> HybridBlock:
+        """The network, not initialised."""
+        return HOSTS[self.host](**self.settings)
+
+
+def fitting_networks(file: ParamsFile) -> List[Candidate]:
+    """Networks whose parameters have the names and shapes of `file`: models, then what its name says."""
+    classes = head_classes(file)
+    if classes is None:
+        return []
+    return [candidate for candidate in _candidates(file.path, classes) if _fits(candidate, file)]
+
+
+def network_of(file: ParamsFile) -> Candidate:
+    """The first of `fitting_networks`.
+
+    Raises:
+        ParamsFileError: if there is none.
+    """
+    fitting = fitting_networks(file)
+    if not fitting:
+        raise ParamsFileError(
+            f"{file.path} fits no published model, and its name is none that train_cifar.py gives: name the model "
+            "with --model to see what differs"
+        )
+    return fitting[0]
+
+
+def head_classes(file: ParamsFile) -> Optional[int]:
+    """Outputs of the head in `file`; None if it has none."""
+    biases = [file.arrays[name] for name in head_names(file.arrays) if name.endswith(".bias")]
+    return len(biases[0]) if len(biases) == 1 and biases[0].ndim == 1 else None
+
+
+def dataset_of_run(path: str) -> Optional[str]:
+    """cifar10 or cifar100, where the file's name is one that `train_cifar.py` gives."""
+    found = CIFAR_RUN.search(Path(path).name)
+    return found[1] if found else None
+
+
+def _candidates(path: str, classes: int) -> List[Candidate]:
+    models = [
+        Candidate(record.name, record.host, {**record.settings, "classes": classes}, record.input_size)
+        for record in MODELS.values()
+    ]
+    return models + _of_cifar_run(Path(path).name, classes)
+
+
+def _of_cifar_run(name: str, classes: int) -> List[Candidate]:
+    found = CIFAR_RUN.search(name)
+    if not found:
+        return []
+    _, fusion, host, *numbers = found.groups()
+    depth, width, start_layer = map(int, numbers)
+    settings = {
+        "askc_type": fusion,
+        "blocks": (depth - 2) // (6 if host == "resnet" else 9),
+        "channel_times": width,
+        "start_layer": start_layer,
+        "classes": classes,
+    }
+    return [
+        Candidate(found[0], f"cifar_{host.lower()}", {**settings, "deep_stem": deep}, CIFAR_SIZE)
+        for deep in (False, True)
+    ]
+
+
+def _fits(candidate: Candidate, file: ParamsFile) -> bool:
+    try:
+        parameters = candidate.build()._collect_params_with_prefix()
+    except GluonAFFError:  # a fusion in a file's name that does not exist
+        return False
+    return parameters.keys() == file.arrays.keys() and all(
+        fits(parameter, file.arrays[name]) for name, parameter in parameters.items()
+    )

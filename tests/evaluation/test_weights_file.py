@@ -1,0 +1,214 @@
+"""Evaluating and predicting from weight files, as the commands do."""
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import mxnet as mx
+import numpy as np
+import pytest
+from PIL import Image
+
+from gluon_aff.cli import main
+from gluon_aff.data.cifar import load_cifar
+from gluon_aff.data.class_names import class_names
+from gluon_aff.data.sample import write_digits
+from gluon_aff.errors import GluonAFFError, InputError
+from gluon_aff.evaluation import weights_file
+from gluon_aff.evaluation.weights_file import WeightsRequest, evaluate_weights, load_weights, output_names
+from gluon_aff.networks.zoo import cifar_resnet
+from gluon_aff.published import published_weights
+from gluon_aff.results.evaluations import append_row
+from gluon_aff.results.logs import read_log
+
+RUN = "cifar10-ASKCFuse-resnet-8-c-1-s-1"
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("digits")
+    write_digits(str(folder))
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def trained(digits, tmp_path_factory):
+    """Folder of a run of two epochs on the digits, and its weights."""
+    folder = tmp_path_factory.mktemp("run")
+    options = f"--model resnet --auto_aug --mixup --blocks 1 --channel-times 1 --dataset cifar10 --data-dir {digits} "
+    options += f"--num-epochs 3 --mixup-off-epoch 2 --batch-size 32 --lr 0.1 --seed 0 --save-dir {folder} "
+    options += f"--logging-dir {folder} --save-plot-dir {folder}"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert main(["train-cifar", *options.split()]) == 0
+    return folder, str(sorted(folder.glob("*.params"))[-1])
+
+
+def test_reproduces_the_accuracy_of_the_training_log(trained, digits, tmp_path, capsys):
+    """To all digits printed there, from the weights saved after that epoch."""
+    folder, params = trained
+    (run,) = read_log(str(next(folder.glob("train_*.log"))))
+    table = str(tmp_path / "evaluations.csv")
+    assert main(["evaluate", "--params", params, "--data-dir", digits, "--csv", table, "--per-class"]) == 0
+    out = capsys.readouterr().out
+    assert f"top-1 accuracy  {run.epochs['val_acc'].max():.6f} " in out
+    assert f"network         {RUN}" in out
+    assert "published       no" in out
+    (row,) = csv.DictReader(Path(table).read_text().splitlines())
+    assert float(row["top1"]) == pytest.approx(run.epochs["val_acc"].max(), abs=5e-7)
+    assert row["dataset"] == "cifar10"
+    per_class = [line.split() for line in out.split("label  class  images  accuracy")[1].splitlines()[1:]]
+    assert [int(label) for label, *_ in per_class] == list(range(10))
+    images = [int(count) for _, _, count, *_ in per_class]
+    correct = sum(n * float(accuracy) / 100 for n, (*_, accuracy, _) in zip(images, per_class))
+    assert correct / sum(images) == pytest.approx(float(row["top1"]), abs=1e-4)
+
+
+def test_figures_against_numpy(trained, digits):
+    loaded = load_weights(WeightsRequest(trained[1]))
+    figures = evaluate_weights(loaded, None, digits, 50, 0).evaluation
+    images = load_cifar("cifar10", False, data_dir=digits)
+    mean, std = np.array([0.4914, 0.4822, 0.4465]), np.array([0.2023, 0.1994, 0.2010])  # training.md
+    x = ((images.images / 255 - mean) / std).transpose(0, 3, 1, 2).astype("float32")
+    logits = loaded.net(mx.nd.array(x)).asnumpy().astype("float64")
+    order = np.argsort(-logits, axis=1, kind="stable")
+    assert figures.top1 == pytest.approx((order[:, 0] == images.labels).mean())
+    assert figures.top5 == pytest.approx((order[:, :5] == images.labels[:, None]).any(axis=1).mean())
+    log_softmax = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    assert figures.loss == pytest.approx(-log_softmax[np.arange(len(logits)), images.labels].mean(), rel=1e-5)
+
+
+def test_json_has_every_figure(trained, digits, capsys):
+    assert main(["evaluate", "--params", trained[1], "--data-dir", digits, "--csv", "", "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert {"top1", "top5", "loss", "git_blob_sha1", "command", "versions", "per_class"} <= set(printed)
+    assert len(printed["per_class"]) == 10
+
+
+@pytest.fixture
+def narrow_cifar100(tmp_path):
+    """Weights of a narrow network of 100 outputs, and a record that calls them published superclass weights."""
+    net = cifar_resnet("AFF", 1, 1)
+    net.initialize()
+    net(mx.nd.zeros((1, 3, 32, 32)))
+    mx.nd.waitall()
+    path = str(tmp_path / "0.1-cifar100-ASKCFuse-resnet-8-c-1-s-1-best.params")
+    net.save_parameters(path)
+    return path, replace(published_weights()[1], path=path)
+
+
+def test_published_weights_bring_their_label_set(narrow_cifar100, few_shapes, monkeypatch):
+    path, record = narrow_cifar100
+    monkeypatch.setattr(weights_file, "weights_with_hash", lambda digest: record)
+    loaded = load_weights(WeightsRequest(path))
+    evaluated = evaluate_weights(loaded, None, few_shapes, 32, 0)
+    assert (evaluated.dataset, evaluated.labels, len(evaluated.names)) == ("cifar100", "superclass", 20)
+    with pytest.raises(InputError, match=r"--fine-label: .* was trained on superclass labels"):
+        load_weights(WeightsRequest(path, labels="fine"))
+    with pytest.raises(InputError, match=r"--dataset cifar10: .* was trained on cifar100"):
+        evaluate_weights(loaded, "cifar10", few_shapes, 32, 0)
+    names = output_names(loaded)
+    assert names[:20] == class_names("cifar100")
+    assert names[20] == "output 20"
+
+
+def test_own_cifar100_weights_need_a_label_set(narrow_cifar100, few_shapes):
+    path, _ = narrow_cifar100
+    with pytest.raises(InputError, match="add --fine-label or --superclass"):
+        evaluate_weights(load_weights(WeightsRequest(path)), "cifar100", few_shapes, 32, 0)
+    evaluated = evaluate_weights(load_weights(WeightsRequest(path, labels="fine")), None, few_shapes, 32, 0)
+    assert len(evaluated.names) == 100
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        (WeightsRequest("published"), "name the model with --model"),
+        (
+            WeightsRequest("published", "aff_resnext38_32x4d_cifar100", "fine"),
+            "only --superclass weights were published",
+        ),
+        (WeightsRequest("published", "aff_resnet50", "fine"), "only imagenet weights were published"),
+        (WeightsRequest("published", "resnet"), "unknown model"),
+        (WeightsRequest("gone.params"), "No such file"),
+        (WeightsRequest("gone.params", dtype="float16"), "float16 on GPUs only"),
+        (WeightsRequest("gone.params", gpus="all"), "--gpus 'all'"),
+    ],
+)
+def test_what_does_not_go_together(request_, message):
+    with pytest.raises(GluonAFFError, match=message):
+        load_weights(request_)
+
+
+def test_a_model_that_does_not_fit_says_what_differs(trained):
+    with pytest.raises(InputError, match=r"does not fit CIFARAFFResNet: \d+ missing"):
+        load_weights(WeightsRequest(trained[1], "aff_resnet32_cifar100"))
+
+
+def test_rows_are_appended_to_a_file_of_the_same_columns_only(tmp_path):
+    path = tmp_path / "new" / "table.csv"
+    append_row(str(path), {"a": 1, "b": "x, y"})
+    append_row(str(path), {"a": 2, "b": None})
+    assert path.read_text() == 'a,b\n1,"x, y"\n2,\n'
+    with pytest.raises(InputError, match="has other columns"):
+        append_row(str(path), {"a": 1})
+    with pytest.raises(GluonAFFError, match="cannot be written"):
+        append_row(str(tmp_path), {"a": 1})
+
+
+def test_predict(trained, digits, tmp_path, capsys):
+    data = load_cifar("cifar10", False, data_dir=digits)
+    for i in range(3):
+        Image.fromarray(data.images[i]).save(tmp_path / f"{i}.png")
+    (tmp_path / "broken.jpg").write_bytes(b"no image")
+    (tmp_path / "names.txt").write_text("\n".join(f"digit {i}" for i in range(10)))
+    paths = [str(tmp_path / name) for name in ("0.png", "broken.jpg", "1.png", "2.png")]
+    options = ["predict", "--params", trained[1], "--names", str(tmp_path / "names.txt"), "--top-k", "2"]
+    assert main([*options, *paths]) == 1
+    out, err = capsys.readouterr()
+    assert [line for line in out.splitlines() if not line.startswith(" ")] == [paths[0], *paths[2:]]
+    assert out.count("digit") == 6
+    assert "broken.jpg cannot be read as an image" in err
+    assert len(err.splitlines()) == 1
+    assert main([*options, "--json", paths[0]]) == 0
+    (printed,) = json.loads(capsys.readouterr().out)
+    net = load_weights(WeightsRequest(trained[1])).net
+    expected = net(mx.nd.array(_input(data.images[:1]))).softmax().asnumpy()[0]
+    assert [row["label"] for row in printed["classes"]] == np.argsort(-expected)[:2].tolist()
+    assert printed["classes"][0]["score"] == pytest.approx(expected.max(), rel=1e-4)
+    (tmp_path / "names.txt").write_text("one\n")
+    assert main([*options, paths[0]]) == 2
+    assert "has 1 lines, and the network 10 outputs" in capsys.readouterr().err
+
+
+def _input(images):
+    return ((images / 255 - [0.4914, 0.4822, 0.4465]) / [0.2023, 0.1994, 0.2010]).transpose(0, 3, 1, 2)
+
+
+def test_params_command(trained, tmp_path, capsys):
+    assert main(["params", trained[1]]) == 0
+    out = capsys.readouterr().out
+    assert "output.weight" in out
+    assert f"fits: {RUN}" in out
+    assert "published: no" in out
+    assert main(["params", trained[1], "--json"]) == 0
+    described = json.loads(capsys.readouterr().out)
+    assert described["networks"] == [RUN]
+    assert described["values"] == sum(int(np.prod(array["shape"])) for array in described["arrays"])
+    (tmp_path / "cut.params").write_bytes(Path(trained[1]).read_bytes()[:-3])
+    assert main(["params", str(tmp_path / "cut.params")]) == 2
+    err = capsys.readouterr().err
+    assert "is damaged" in err
+    assert len(err.splitlines()) == 1
+
+
+def test_params_command_names_published_and_exported_files(trained, tmp_path, capsys, monkeypatch):
+    import gluon_aff.published
+
+    monkeypatch.setattr(gluon_aff.published, "weights_with_hash", lambda digest: published_weights()[0])
+    assert main(["params", trained[1]]) == 0
+    assert "published: aff_resnet32_cifar100, fine labels, top-1 error 16.43 %" in capsys.readouterr().out
+    mx.nd.save(str(tmp_path / "net-0000.params"), {"arg:w": mx.nd.zeros(3), "aux:m": mx.nd.zeros(3)})
+    assert main(["params", str(tmp_path / "net-0000.params")]) == 0
+    assert "written by HybridBlock.export" in capsys.readouterr().out

@@ -1,0 +1,66 @@
+"""Which network a file is of."""
+
+import mxnet as mx
+import pytest
+
+import gluon_aff
+from gluon_aff.errors import ParamsFileError
+from gluon_aff.networks.zoo import cifar_resnet, cifar_resnext
+from gluon_aff.weights.identify import dataset_of_run, fitting_networks, head_classes, network_of
+from gluon_aff.weights.params_format import read_params_file
+
+
+def saved(net, path, side=32):
+    net.initialize()
+    net(mx.nd.zeros((1, 3, side, side)))
+    mx.nd.waitall()
+    net.save_parameters(str(path))
+    return read_params_file(str(path))
+
+
+@pytest.mark.parametrize("name", gluon_aff.list_models())
+def test_every_model_is_recognised_whatever_its_head(name, tmp_path):
+    file = saved(gluon_aff.get_model(name, classes=7), tmp_path / "net.params", 32 if "cifar" in name else 64)
+    assert head_classes(file) == 7
+    assert [network.name for network in fitting_networks(file)] == [name]
+
+
+@pytest.mark.parametrize(
+    ("name", "build"),
+    [
+        (
+            "0.9831-cifar10-ASKCFuse-resnet-8-c-1-s-1-best.params",
+            lambda: cifar_resnet("ASKCFuse", 1, 1, classes=10),
+        ),
+        (
+            "0.1000-cifar100-ResGlobLocaforGlobLocaCha-resnet-14-c-2-s-2-best.params",
+            lambda: cifar_resnet("iAFF", 2, 2, 2, deep_stem=True),
+        ),
+        (
+            "0.9123-cifar100-ASKCFuse-resneXt-11-c-4-s-1-best.params",  # without 32x4, as in older files
+            lambda: cifar_resnext("AFF", 1, 4),
+        ),
+    ],
+)
+def test_runs_are_recognised_by_their_names(name, build, tmp_path):
+    file = saved(build(), tmp_path / name)
+    network = network_of(file)
+    assert dataset_of_run(file.path) == network.name.split("-")[0]
+    built = network.build()
+    assert list(built._collect_params_with_prefix()) == list(file.arrays)
+
+
+@pytest.mark.parametrize(
+    "name", ["weights.params", "cifar10-nix-resnet-8-c-1-s-1.params", "cifar10-AFF-resnet-14-c-1-s-1.params"]
+)
+def test_what_fits_nothing(name, tmp_path):
+    file = saved(cifar_resnet("AFF", 1, 1), tmp_path / name)
+    with pytest.raises(ParamsFileError, match="name the model with --model"):
+        network_of(file)
+
+
+def test_a_file_without_a_head(tmp_path):
+    path = str(tmp_path / "x.params")
+    mx.nd.save(path, {"a": mx.nd.zeros(3)})
+    assert head_classes(read_params_file(path)) is None
+    assert fitting_networks(read_params_file(path)) == []
