@@ -6,6 +6,8 @@ Rooms that need MXNet are imported by the commands that use them, so that --help
 from __future__ import annotations
 
 import argparse
+import errno
+import io
 import os
 import sys
 from typing import Dict, List, NoReturn, Optional
@@ -49,15 +51,23 @@ def main(argv: Optional[List[str]] = None, script: Optional[str] = None, command
     else:
         _add_commands(parser, argv)
     options = parser.parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # file names need not be text
     try:
-        return COMMANDS[command or options.command].run(options)
+        code = COMMANDS[command or options.command].run(options)
+        sys.stdout.flush()
+        return code
     except GluonAFFError as error:
         print(f"{prog}: error: {error}", file=sys.stderr)
         return USAGE_ERROR if isinstance(error, InputError) else FAILURE
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _silence_stdout()
         return FAILURE
     except (ImportError, OSError) as error:
+        if getattr(error, "errno", None) == errno.ENOSPC:
+            _silence_stdout()
+            print(f"{prog}: error: {error}: make room and try again", file=sys.stderr)
+            return FAILURE
         if MISSING_LIBRARY not in str(error):
             raise
         print(f"{prog}: error: {error}. {LIBRARIES}", file=sys.stderr)
@@ -70,6 +80,11 @@ def main(argv: Optional[List[str]] = None, script: Optional[str] = None, command
     except KeyboardInterrupt:
         print(f"{prog}: interrupted", file=sys.stderr)
         return INTERRUPTED
+
+
+def _silence_stdout() -> None:
+    """Let nothing more be written there when the process ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def fill_parser(parser: argparse.ArgumentParser, command: Command, argv: List[str]) -> argparse.ArgumentParser:

@@ -166,3 +166,17 @@ def test_bad_weights_are_one_line(tmp_path):
     result = gluon_aff("evaluate", "--params", "page.params", cwd=tmp_path)
     assert_one_line(result, 2, "gluon-aff: error: page.params", "a web page")
     assert [p.name for p in tmp_path.iterdir()] == ["page.params"]
+
+
+@pytest.mark.parametrize("buffered", ["", "1"])
+def test_a_closed_pipe_and_a_full_disk_are_no_traceback(buffered):
+    command = [sys.executable, "-m", "gluon_aff", "published", "aff_resnet50"]
+    environment = {**os.environ, "PYTHONUNBUFFERED": buffered}
+    with open("/dev/full", "w") as full:
+        result = subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, env=environment)
+    assert_one_line(result, 1, "No space left on device")
+    read, write = os.pipe()
+    os.close(read)
+    result = subprocess.run(command, cwd=ROOT, stdout=write, stderr=subprocess.PIPE, text=True, env=environment)
+    os.close(write)
+    assert (result.returncode, result.stderr) == (1, "")

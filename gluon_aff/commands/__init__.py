@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import json
+import math
 from dataclasses import dataclass
-from typing import Callable, List, Sequence
+from typing import Any, Callable, List, Sequence
+
+from gluon_aff.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -23,3 +27,26 @@ def positive(text: str) -> int:
     if number < 1:
         raise ValueError
     return number
+
+
+def json_text(value: Any) -> str:
+    """`value` as JSON; numbers that are not finite as null, and what JSON does not have as text."""
+    return json.dumps(_plain(value), indent=1, allow_nan=False, default=str)
+
+
+def check_suffix(path: str, flag: str, *suffixes: str) -> None:
+    """Refuse an output file whose name does not end as its content asks, which may be an input by mistake.
+
+    Raises:
+        InputError: naming `flag`.
+    """
+    if not path.lower().endswith(suffixes):
+        raise InputError(f"{flag} {path!r} does not end in {' or '.join(suffixes)}")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

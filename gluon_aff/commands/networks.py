@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import asdict
 from typing import Dict, List
 
-from gluon_aff.commands import Command, positive
+from gluon_aff.commands import Command, json_text, positive
 from gluon_aff.errors import InputError
 
 
@@ -24,7 +23,7 @@ def _models(options: argparse.Namespace) -> int:
         raise InputError(f"no model is called {options.pattern}: see the list without it")
     if options.json:
         listed = ({**asdict(r), "weights": {labels: asdict(w) for labels, w in r.weights.items()}} for r in records)
-        print(json.dumps(list(listed), indent=1))
+        print(json_text(list(listed)))
         return 0
     for record in records:
         errors = ", ".join(f"{w.error:.2f} % ({labels})" for labels, w in record.weights.items())
@@ -50,9 +49,7 @@ def _summary(options: argparse.Namespace) -> int:
     net = get_model(record.name, classes=options.classes, ctx=mx.cpu())
     counts = count_layers(net, options.input_size or record.input_size)
     print(
-        json.dumps([asdict(count) for count in counts], indent=1)
-        if options.json
-        else format_counts(counts, options.as_original)
+        json_text([asdict(count) for count in counts]) if options.json else format_counts(counts, options.as_original)
     )
     return 0
 

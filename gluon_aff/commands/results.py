@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Dict, List, Tuple
 
-from gluon_aff.commands import Command, positive
-from gluon_aff.errors import InputError, unknown_name
+from gluon_aff.commands import Command, check_suffix, json_text, positive
+from gluon_aff.errors import GluonAFFError, InputError, unknown_name
 
 if TYPE_CHECKING:
     from gluon_aff.published import PublishedRun
@@ -34,7 +33,7 @@ def _published(options: argparse.Namespace) -> int:
 
         records = [*published_runs().values(), *published_weights(), *paper_tables().values()]
         text = published_overview()
-    print(json.dumps([asdict(record) for record in records], indent=1) if options.json else text)
+    print(json_text([asdict(record) for record in records]) if options.json else text)
     return 0
 
 
@@ -81,8 +80,10 @@ def _compare(options: argparse.Namespace) -> int:
     from gluon_aff.results.logs import read_log
     from gluon_aff.results.text import comparison_text, no_fit_text, which_run
 
-    if not options.tolerance >= 0:
-        raise InputError(f"--tolerance {options.tolerance} is no number of percentage points")
+    if not 0 <= options.tolerance <= 100:
+        raise InputError(f"--tolerance {options.tolerance} is no number of percentage points, 0 to 100")
+    if options.plot is not None:
+        check_suffix(options.plot, "--plot", ".png")
     runs = read_log(options.log)
     comparison = None
     try:
@@ -98,13 +99,13 @@ def _compare(options: argparse.Namespace) -> int:
     if published is None or comparison is None:
         nearest, differing = nearest_runs(run)[0]
         facts.update(published=None, nearest=nearest.name, differing=[asdict(d) for d in differing])
-        print(json.dumps(facts, indent=1) if options.json else no_fit_text(options.log, which, nearest, differing))
+        print(json_text(facts) if options.json else no_fit_text(options.log, which, nearest, differing))
         return UNUSABLE
-    if options.plot:
-        _plot(run, published, options.plot)
     facts.update(comparison.as_dict())
     text = comparison_text(options.log, which, comparison, published)
-    print(json.dumps(facts, indent=1) if options.json else text)
+    print(json_text(facts) if options.json else text, flush=True)
+    if options.plot:
+        _plot(run, published, options.plot)
     return 0 if comparison.within else OUTSIDE
 
 
@@ -113,7 +114,11 @@ def _plot(run: LoggedRun, published: PublishedRun, path: str) -> None:
     from gluon_aff.results.compare import comparable
     from gluon_aff.results.plots import draw_runs, save_png
 
-    save_png(draw_runs({"this log": comparable(run.epochs), published.name: comparable(curve(published))}), path)
+    columns = {"this log": comparable(run.epochs), published.name: comparable(curve(published))}
+    try:
+        save_png(draw_runs(columns), path)
+    except GluonAFFError as error:  # 1 means that the run is outside
+        raise InputError(str(error)) from None
     print(f"curves of both are in {path}", file=sys.stderr)
 
 
@@ -127,6 +132,7 @@ def _add_report_options(parser: argparse.ArgumentParser, argv: List[str]) -> Non
 def _report(options: argparse.Namespace) -> int:
     from gluon_aff.results.report import write_report
 
+    check_suffix(options.output, "--output", ".html", ".htm")
     logs = write_report(options.directory, options.output)
     print(f"{options.output} reports on {', '.join(logs)}")
     return 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import platform
 import shlex
 import sys
@@ -12,7 +11,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Dict, List
 
 from gluon_aff._version import __version__
-from gluon_aff.commands import Command, positive
+from gluon_aff.commands import Command, json_text, positive
 
 if TYPE_CHECKING:
     from gluon_aff.evaluation.weights_file import EvaluatedWeights, LoadedWeights, WeightsRequest
@@ -43,7 +42,7 @@ def _params(options: argparse.Namespace) -> int:
     if options.json:
         described = [dict(zip(("name", "shape", "dtype"), array)) for array in arrays]
         facts = {"arrays": described, "values": total, "exported": file.exported, "networks": fitting}
-        print(json.dumps({**facts, "git_blob_sha1": digest, "published": asdict(record) if record else None}, indent=1))
+        print(json_text({**facts, "git_blob_sha1": digest, "published": asdict(record) if record else None}))
         return 0
     print(columns_text([(name, "x".join(map(str, shape)) or "scalar", dtype) for name, shape, dtype in arrays]))
     print(f"\n{len(arrays)} arrays, {total:,} values")
@@ -113,18 +112,20 @@ def _add_evaluate_options(parser: argparse.ArgumentParser, argv: List[str]) -> N
 
 def _evaluate(options: argparse.Namespace) -> int:
     from gluon_aff.evaluation.weights_file import evaluate_weights, load_weights
-    from gluon_aff.results.evaluations import append_row
+    from gluon_aff.results.evaluations import append_row, check_table
 
+    if options.csv:
+        check_table(options.csv)
     loaded = load_weights(_request(options))
     evaluated = evaluate_weights(loaded, options.dataset, options.data_dir, options.batch_size, options.num_workers)
     row = _evaluation_row(evaluated, options.batch_size)
-    if options.json:
-        print(json.dumps({**row, "per_class": [asdict(count) for count in evaluated.evaluation.per_class]}, indent=1))
-    else:
-        print(_evaluation_text(evaluated, options.batch_size, options.per_class))
     if options.csv:
         append_row(options.csv, row)
         print(f"row appended to {options.csv}", file=sys.stderr)
+    if options.json:
+        print(json_text({**row, "per_class": [asdict(count) for count in evaluated.evaluation.per_class]}))
+    else:
+        print(_evaluation_text(evaluated, options.batch_size, options.per_class))
     return 0
 
 
@@ -140,6 +141,7 @@ def _evaluation_row(evaluated: EvaluatedWeights, batch_size: int) -> Dict[str, A
         "git_blob_sha1": loaded.git_blob_sha1,
         "dataset": evaluated.dataset,
         "labels": evaluated.labels,
+        "official_data": evaluated.official,
         "images": figures.images,
         "top1": figures.top1,
         "top5": figures.top5,
@@ -157,12 +159,13 @@ def _evaluation_row(evaluated: EvaluatedWeights, batch_size: int) -> Dict[str, A
 def _evaluation_text(evaluated: EvaluatedWeights, batch_size: int, per_class: bool) -> str:
     loaded, figures = evaluated.loaded, evaluated.evaluation
     labels = "" if evaluated.labels == evaluated.dataset else f", {evaluated.labels} labels"
+    other = "" if evaluated.official else " (not the official images)"
     lines = [
         f"network         {loaded.network}",
         f"weights         {loaded.path}",
         f"git blob SHA-1  {loaded.git_blob_sha1}",
-        f"data            {evaluated.dataset}{labels}, {figures.images:,} images, {len(evaluated.names)} classes "
-        f"under {loaded.outputs} outputs",
+        f"data            {evaluated.dataset}{other}{labels}, {figures.images:,} images, "
+        f"{len(evaluated.names)} classes under {loaded.outputs} outputs",
         f"top-1 accuracy  {figures.top1:.6f} (error {100 * (1 - figures.top1):.2f} %)",
         f"top-5 accuracy  {figures.top5:.6f} (error {100 * (1 - figures.top5):.2f} %)",
         f"loss            {figures.loss:.6f}",
@@ -170,9 +173,8 @@ def _evaluation_text(evaluated: EvaluatedWeights, batch_size: int, per_class: bo
     ]
     if loaded.published:
         difference = 100 * (1 - figures.top1) - loaded.published.error
-        lines.append(
-            f"published       top-1 error {loaded.published.error:.2f} %: {difference:+.2f} points from it here"
-        )
+        here = f": {difference:+.2f} points from it here" if evaluated.official else ", on the official images"
+        lines.append(f"published       top-1 error {loaded.published.error:.2f} %{here}")
     else:
         lines.append("published       no: not a file of the original repository")
     if per_class:
@@ -203,6 +205,11 @@ def _predict(options: argparse.Namespace) -> int:
 
     loaded = load_weights(_request(options))
     names = output_names(loaded, options.names)
+    if not (options.names or loaded.published):
+        print(
+            f"class names: {loaded.dataset or 'none known'}'s, as the file's name says (--names for others)",
+            file=sys.stderr,
+        )
     predictions = predict(
         loaded.net, options.images, preprocessing(loaded.input_size), options.top_k, options.batch_size, loaded.contexts
     )
@@ -219,7 +226,7 @@ def _predict(options: argparse.Namespace) -> int:
                 print(f"  {row['score']:.4f}  {row['name']}")
         results.append({"image": prediction.path, "classes": classes, "error": prediction.error or None})
     if options.json:
-        print(json.dumps(results, indent=1))
+        print(json_text(results))
     return UNREADABLE if unreadable else 0
 
 

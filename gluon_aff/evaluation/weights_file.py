@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Iterable, List, Optional, Tuple
+from typing import Iterable, List, Optional
 
 import mxnet as mx
 from mxnet.gluon import HybridBlock
 
+from gluon_aff.data.cifar import load_cifar
 from gluon_aff.data.class_names import class_names
+from gluon_aff.data.imagenet import ValidationData, validation_data
+from gluon_aff.data.loading import validation_batches
 from gluon_aff.errors import InputError, last_line
 from gluon_aff.evaluation.evaluate import Evaluation, evaluate
-from gluon_aff.networks.zoo import get_model, model_record
+from gluon_aff.networks.zoo import MODELS, get_model, model_record
 from gluon_aff.published import PublishedWeights, weights_with_hash
 from gluon_aff.training.devices import training_contexts
 from gluon_aff.training.loop import Batch
@@ -22,6 +25,8 @@ from gluon_aff.weights.params_format import git_blob_sha1, read_params_file
 from gluon_aff.weights.store import published_file
 
 PUBLISHED = "published"
+IMAGENET_VALIDATION_IMAGES = 50_000
+IMAGENET_CLASSES = 1000
 LABELS = {"fine": "--fine-label", "superclass": "--superclass"}
 
 
@@ -78,8 +83,18 @@ class LoadedWeights:
 
 
 @dataclass(frozen=True)
+class _Data:
+    """A validation set: batches, number of images, a name for each class, whether it is the published set, whole."""
+
+    batches: Iterable[Batch]
+    images: int
+    names: List[str]
+    official: bool
+
+
+@dataclass(frozen=True)
 class EvaluatedWeights:
-    """Figures of a weight file on a data set; `official`, `images`: of the data, as its reader says."""
+    """Figures of a weight file on a data set; `official`: whether that is the published set, whole."""
 
     loaded: LoadedWeights
     dataset: str
@@ -101,6 +116,10 @@ def load_weights(request: WeightsRequest) -> LoadedWeights:
         raise InputError("--dtype float16: MXNet computes with float16 on GPUs only; leave it out here")
     path = _file(request)
     file = read_params_file(path)
+    digest = git_blob_sha1(path)
+    published = weights_with_hash(digest)
+    if published and published.model not in MODELS:
+        raise InputError(f"{path} is of the first release ({published.model}), whose networks are not in this package")
     outputs = head_classes(file)
     if request.model:
         record = model_record(request.model)
@@ -111,8 +130,6 @@ def load_weights(request: WeightsRequest) -> LoadedWeights:
     net.cast(request.dtype)
     load_parameters(net, path, contexts)
     net.hybridize(static_alloc=True)
-    digest = git_blob_sha1(path)
-    published = weights_with_hash(digest)
     return LoadedWeights(
         net=net,
         network=network,
@@ -141,18 +158,19 @@ def evaluate_weights(
         raise InputError(f"{loaded.path} does not say which data set it is for: add --dataset")
     if loaded.dataset not in (None, dataset):
         raise InputError(f"--dataset {dataset}: {loaded.path} was trained on {loaded.dataset}; leave --dataset out")
+    if dataset != "cifar100" and loaded.labels in LABELS:
+        raise InputError(f"{LABELS[str(loaded.labels)]}: {dataset} has one label set only; leave the flag out")
     labels = loaded.labels if dataset == "cifar100" else dataset
     if labels is None:
         raise InputError(
             f"{loaded.path} is no published file and does not say which labels it was trained on: add --fine-label or "
             "--superclass (train_cifar.py's default)"
         )
-    batches, images, classes, official = _data(loaded, dataset, labels, data_dir, batch_size, num_workers)
-    if classes > loaded.outputs:
-        raise InputError(f"{dataset} has {classes} classes there, and {loaded.path} is of {loaded.outputs} outputs")
-    evaluation = evaluate(loaded.net, batches, loaded.contexts, classes, images)
-    names = class_names(dataset, labels == "fine")[:classes] if official else [str(i) for i in range(classes)]
-    return EvaluatedWeights(loaded, dataset, labels, names, official, evaluation)
+    data = _data(loaded, dataset, labels, data_dir, batch_size, num_workers)
+    if len(data.names) > loaded.outputs:
+        raise InputError(f"{dataset} has {len(data.names)} classes there, and {loaded.path} is of {loaded.outputs}")
+    evaluation = evaluate(loaded.net, data.batches, loaded.contexts, len(data.names), data.images)
+    return EvaluatedWeights(loaded, dataset, labels, data.names, data.official, evaluation)
 
 
 def _file(request: WeightsRequest) -> str:
@@ -185,20 +203,26 @@ def _dataset(published: Optional[PublishedWeights], path: str, outputs: Optional
 
 def _data(
     loaded: LoadedWeights, dataset: str, labels: str, data_dir: Optional[str], batch_size: int, num_workers: int
-) -> Tuple[Iterable[Batch], int, int, bool]:
-    """Batches, number of images, number of classes, whether class names are the official ones."""
+) -> _Data:
     if dataset == "imagenet":
-        from gluon_aff.data.imagenet import validation_data
-
         if data_dir is None:
             raise InputError("--data-dir: name the folder with ImageNet's val folder, or with val.rec and val.idx")
-        data = validation_data(data_dir, loaded.input_size, batch_size, num_workers)
-        return data.batches, data.images, data.classes, data.classes == loaded.outputs
-    from gluon_aff.data.cifar import load_cifar
-    from gluon_aff.data.loading import validation_batches
-
+        return _imagenet(validation_data(data_dir, loaded.input_size, batch_size, num_workers), loaded.outputs)
     images = load_cifar(dataset, False, labels == "fine", data_dir)
-    return validation_batches(images, batch_size), len(images), images.classes, images.official
+    names = class_names(dataset, labels == "fine") if images.official else list(map(str, range(images.classes)))
+    return _Data(validation_batches(images, batch_size), len(images), names, images.official)
+
+
+def _imagenet(data: ValidationData, outputs: int) -> _Data:
+    """Batches and names; class folders have labels by their order, so there has to be one for every output."""
+    if data.folders and len(data.folders) != outputs:
+        raise InputError(
+            f"there are {len(data.folders)} class folders for {outputs} outputs, so their labels would be those of "
+            "other classes: name a folder with all of them"
+        )
+    official = (data.images, data.classes) == (IMAGENET_VALIDATION_IMAGES, IMAGENET_CLASSES)
+    names = class_names("imagenet") if official else list(data.folders) or list(map(str, range(data.classes)))
+    return _Data(data.batches, data.images, names, official)
 
 
 def output_names(loaded: LoadedWeights, path: Optional[str] = None) -> List[str]:

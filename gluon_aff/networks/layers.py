@@ -5,9 +5,11 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, Optional
 
+import numpy as np
 from mxnet import init
 from mxnet.gluon import HybridBlock, nn
 
+from gluon_aff.errors import InputError
 from gluon_aff.fusion import fusion_class
 from gluon_aff.fusion.context import Norm, sequential
 
@@ -78,6 +80,12 @@ def initial_gamma(zero: bool) -> str:
     return "zeros" if zero else "ones"
 
 
+def check_classes(classes: Any) -> None:
+    """Raise InputError if `classes` is no number of outputs."""
+    if not isinstance(classes, (int, np.integer)) or isinstance(classes, bool) or classes < 1:
+        raise InputError(f"classes={classes!r}: the number of outputs is a whole number from 1")
+
+
 class WithHead(HybridBlock):
     """Network that ends in a dense layer, its attribute called `head_name`."""
 
@@ -87,7 +95,11 @@ class WithHead(HybridBlock):
         """Put a new head of `classes` outputs in place of the old one, on its devices.
 
         Its weights are Xavier's if the old ones were initialised, and to be initialised otherwise.
+
+        Raises:
+            InputError: if `classes` is no whole number from 1.
         """
+        check_classes(classes)
         old = getattr(self, self.head_name)
         with self.name_scope():
             head = nn.Dense(classes, in_units=old.weight.shape[1], prefix=old.prefix[len(self.prefix) :])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import os
 import warnings
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, List, Optional, Tuple, Union
@@ -12,12 +13,13 @@ from mxnet.gluon import HybridBlock
 
 from gluon_aff.errors import unknown_name
 from gluon_aff.networks.cifar_resnet import CIFARAFFResNet
+from gluon_aff.networks.layers import check_classes
 from gluon_aff.networks.resnet import AFFResNet
 from gluon_aff.networks.resnext import AFFResNeXt, CIFARAFFResNeXt
 from gluon_aff.published import PublishedWeights, published_weights
 
 BOTTLENECK_WIDTH = 4
-LABEL_SETS = ("fine", "superclass", "imagenet")
+DTYPES = ("float32", "float16")
 
 
 def cifar_cardinality(channel_times: int) -> int:
@@ -174,28 +176,36 @@ def get_model(
         GluonAFFError: if published weights are nowhere and cannot be downloaded.
     """
     record = model_record(name)
-    settings = {**record.settings, "classes": record.classes if classes is None else classes, **kwargs}
-    net = HOSTS[record.host](**settings)
+    classes = record.classes if classes is None else classes
+    check_classes(classes)
+    if dtype not in DTYPES:
+        raise unknown_name("dtype", str(dtype), DTYPES)
+    net = HOSTS[record.host](**{**record.settings, "classes": classes, **kwargs})
     net.cast(dtype)
-    if ctx is not None or pretrained:
-        net.initialize(mx.init.Xavier(), ctx=ctx or mx.cpu())
-    if pretrained:
-        _load_pretrained(net, record, pretrained, root, open_aff)
+    if pretrained is not False and pretrained is not None:
+        path = _pretrained_file(record, pretrained, root, open_aff)
+        _load_all_but_another_head(net, path, ctx or mx.cpu())
+    elif ctx is not None:
+        net.initialize(mx.init.Xavier(), ctx=ctx)
     return net
 
 
-def _load_pretrained(
-    net: HybridBlock, record: ModelRecord, pretrained: Union[bool, str], root: str, open_aff: Optional[str]
-) -> None:
-    from gluon_aff.weights.params import load_parameters
+def _pretrained_file(record: ModelRecord, pretrained: Union[bool, str], root: str, open_aff: Optional[str]) -> str:
     from gluon_aff.weights.store import published_file
 
-    path = str(pretrained)
-    if pretrained is True or pretrained in LABEL_SETS:
-        labels = next(iter(record.weights)) if pretrained is True else path
-        if labels not in record.weights:
-            raise unknown_name(f"label set of {record.name}'s published weights", labels, record.weights)
-        path = published_file(record.weights[labels], root, open_aff)
-    left_out = load_parameters(net, path, fresh_head=True)
+    labels = next(iter(record.weights)) if pretrained is True else str(pretrained)
+    if labels in record.weights:
+        return published_file(record.weights[labels], root, open_aff)
+    if os.path.exists(labels) or labels.endswith(".params"):
+        return labels
+    raise unknown_name(f"label set of {record.name}'s published weights", labels, [*record.weights, "a .params file"])
+
+
+def _load_all_but_another_head(net: HybridBlock, path: str, ctx: Any) -> None:
+    from gluon_aff.weights.params import load_parameters
+
+    left_out = load_parameters(net, path, ctx, fresh_head=True)
     if left_out:
+        for name in left_out:
+            net._collect_params_with_prefix()[name].initialize(ctx=ctx, default_init=mx.init.Xavier())
         warnings.warn(f"{path}: the head ({', '.join(left_out)}) was left out, its size differs", stacklevel=3)

@@ -10,7 +10,7 @@ import numpy as np
 from gluon_aff.errors import InputError, unknown_name
 from gluon_aff.published import PublishedRun, curve, published_runs, top1_accuracy
 from gluon_aff.results.logs import LoggedRun
-from gluon_aff.results.recipe import NETWORK, Difference, differences, logged_recipe, published_recipe
+from gluon_aff.results.recipe import NETWORK, Difference, differences, logged_recipe, published_recipe, unsaid
 
 TOLERANCE = 0.5  # percentage points of best accuracy
 COLUMN_NAMES = {
@@ -65,6 +65,7 @@ class Comparison:
     Attributes:
         published: name of the published run.
         differing: settings in which the runs differ; none where it was picked.
+        assumed: settings that the log does not say, taken to be as published: `labels fine`.
         finished: finished epochs of the logged run.
         planned: epochs its settings ask for, None if they do not say.
         best: best top-1 accuracy (%) of both over the epochs both have.
@@ -77,6 +78,7 @@ class Comparison:
 
     published: str
     differing: List[Difference]
+    assumed: List[str]
     finished: int
     planned: Optional[int]
     best: Pair
@@ -135,15 +137,18 @@ def nearest_runs(run: LoggedRun) -> List[Tuple[PublishedRun, List[Difference]]]:
     Raises:
         InputError: if the log has no settings to go by.
     """
-    if run.settings is None:
-        raise InputError("the run has no whole settings line: name the published run with --with")
     try:
         recipe = logged_recipe(run)
-        results = [published for published in published_runs().values() if published.status != "aborted"]
-        ranked = [(published, differences(recipe, published_recipe(published))) for published in results]
-    except (TypeError, ValueError, KeyError, InputError) as error:
-        raise InputError(f"its settings line is none of a training run ({error}): name the run with --with") from None
-    return sorted(ranked, key=lambda pair: sum(10 if d.setting in NETWORK else 1 for d in pair[1]))
+    except InputError as error:
+        raise InputError(f"{error}: name the published run with --with") from None
+    results = [published for published in published_runs().values() if published.status != "aborted"]
+    ranked = [(published, differences(recipe, published_recipe(published))) for published in results]
+    return sorted(ranked, key=lambda pair: _distance(pair[1], unsaid(recipe, published_recipe(pair[0]))))
+
+
+def _distance(differing: List[Difference], unsaid: List[str]) -> int:
+    """How far two recipes are apart; the network counts most, and half where one does not say."""
+    return sum(10 if difference.setting in NETWORK else 1 for difference in differing) + 5 * len(unsaid)
 
 
 def describe(difference: Difference) -> str:
@@ -155,11 +160,13 @@ def published_run(name: str) -> PublishedRun:
     """The published run called `name`.
 
     Raises:
-        InputError: for an unknown name.
+        InputError: for an unknown name, or a run that was aborted.
     """
     run = published_runs().get(name)
     if run is None:
         raise unknown_name("published run", name, published_runs(), "gluon-aff published")
+    if run.status == "aborted":
+        raise InputError(f"{name} was aborted: it is no result to compare with")
     return run
 
 
@@ -182,21 +189,21 @@ def compare(run: LoggedRun, published: PublishedRun, tolerance: float = TOLERANC
         for name in COLUMN_NAMES
         if name in this and name in other
     ]
-    pace = None
-    if "seconds" in this and "seconds" in other:
-        pace = (3600 / float(np.nanmedian(this["seconds"])), 3600 / float(np.nanmedian(other["seconds"])))
+    differing, assumed = _against(run, published)
+    planned = (run.settings or {}).get("num_epochs")
     accuracy, other_accuracy = this["top1_accuracy"][here], other["top1_accuracy"][there]
     best, other_best = int(np.argmax(accuracy)), int(np.argmax(other_accuracy))
     return Comparison(
         published=published.name,
-        differing=_differing(run, published),
+        differing=differing,
+        assumed=assumed,
         finished=run.finished,
-        planned=(run.settings or {}).get("num_epochs"),
+        planned=planned if isinstance(planned, int) else None,
         best=_pair(accuracy, other_accuracy, common, common, best, other_best),
         last=_pair(accuracy, other_accuracy, common, common, -1, -1),
-        final=_pair(this["top1_accuracy"], other["top1_accuracy"], this["epoch"], other["epoch"], -1, -1),
+        final=_final(this, other),
         columns=[column for column in columns if column],
-        epochs_per_hour=pace,
+        epochs_per_hour=_pace(this, other),
         tolerance=tolerance,
     )
 
@@ -207,11 +214,29 @@ def comparable(columns: Dict[str, np.ndarray]) -> Dict[str, np.ndarray]:
     return {name: 100 * column if name in PERCENTAGES else column for name, column in columns.items()}
 
 
-def _differing(run: LoggedRun, published: PublishedRun) -> List[Difference]:
+def _against(run: LoggedRun, published: PublishedRun) -> Tuple[List[Difference], List[str]]:
+    """Settings that differ, and those taken to be as published; nothing of a log without usable settings."""
+    other = published_recipe(published)
     try:
-        return differences(logged_recipe(run), published_recipe(published)) if run.settings is not None else []
-    except (TypeError, ValueError, KeyError, InputError):
-        return []
+        recipe = logged_recipe(run)
+    except InputError:
+        return [], ["all settings"]
+    return differences(recipe, other), [f"{name} {other[name]}" for name in unsaid(recipe, other)]
+
+
+def _final(this: Dict[str, np.ndarray], other: Dict[str, np.ndarray]) -> Pair:
+    """The last accuracies that are finite."""
+    (accuracy, epochs), (other_accuracy, other_epochs) = (
+        (columns["top1_accuracy"][known], columns["epoch"][known])
+        for columns, known in ((c, np.isfinite(c["top1_accuracy"])) for c in (this, other))
+    )
+    return _pair(accuracy, other_accuracy, epochs, other_epochs, -1, -1)
+
+
+def _pace(this: Dict[str, np.ndarray], other: Dict[str, np.ndarray]) -> Optional[Tuple[float, float]]:
+    """Epochs per hour of both, None where one does not say."""
+    seconds = [float(np.nanmedian(columns.get("seconds", [0.0]))) for columns in (this, other)]
+    return (3600 / seconds[0], 3600 / seconds[1]) if all(0 < s < np.inf for s in seconds) else None
 
 
 def _pair(

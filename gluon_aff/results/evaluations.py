@@ -5,32 +5,70 @@ from __future__ import annotations
 import csv
 import io
 import os
-from typing import Any, Mapping
+from typing import Any, Iterable, Mapping
 
 from gluon_aff.errors import GluonAFFError, InputError
 
+COLUMNS = (
+    "date",
+    "network",
+    "weights",
+    "git_blob_sha1",
+    "dataset",
+    "labels",
+    "official_data",
+    "images",
+    "top1",
+    "top5",
+    "loss",
+    "published_error_percent",
+    "images_per_second",
+    "batch_size",
+    "devices",
+    "versions",
+    "command",
+)
+
+
+def check_table(path: str) -> None:
+    """See that a row can be appended to the CSV file `path`, before the work that gives it.
+
+    Raises:
+        InputError: if not, or if the file has other columns.
+    """
+    folder = os.path.dirname(path) or "."
+    while not os.path.exists(folder):
+        folder = os.path.dirname(folder) or "."
+    place = path if os.path.exists(path) else folder
+    if os.path.isdir(path) or not os.access(place, os.W_OK):
+        raise InputError(f"{path} cannot be written: name another file with --csv")
+    if os.path.exists(path):
+        with open(path, "rb") as file:
+            first = file.readline(1 << 16)
+        if first not in (b"", _line(COLUMNS).encode()):
+            raise InputError(f"{path} has other columns: name another file with --csv")
+
 
 def append_row(path: str, row: Mapping[str, Any]) -> None:
-    """Append `row` to the CSV file `path`, with a header if the file is new; in one write.
+    """Append `row`, with all of `COLUMNS`, to the CSV file `path`, below a header; in one write.
 
     Raises:
         InputError: if the file has other columns.
         GluonAFFError: if it cannot be written.
     """
-    header = _line(row)
+    check_table(path)
     try:
         os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-        with open(path, "a+", newline="", encoding="utf-8") as file:
-            file.seek(0)
-            first = file.readline()
-            if first not in ("", header):
-                raise InputError(f"{path} has other columns: name another file with --csv")
-            file.write(("" if first else header) + _line(row.values()))
+        with open(path, "ab+") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(size - 1, 0))
+            start = _line(COLUMNS) if not size else "" if file.read() == b"\n" else "\n"
+            file.write((start + _line(row[column] for column in COLUMNS)).encode("utf-8", "backslashreplace"))
     except OSError as error:
         raise GluonAFFError(f"{path} cannot be written ({error.strerror}): name another file with --csv") from None
 
 
-def _line(cells: Any) -> str:
+def _line(cells: Iterable[Any]) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerow(cells)
     return text.getvalue()

@@ -23,13 +23,13 @@ GZIP_MAGIC = b"\x1f\x8b"
 # line may follow a cut one or a progress bar on the same line.
 _NUMBER = rb"(-?(?:\d+\.\d{6}|inf|nan))"
 _CIFAR_EPOCH = re.compile(
-    rb"\[Epoch (\d+)\] train=%b val=%b loss=%b(?: lr: %b)? time: %b$" % ((_NUMBER,) * 5)
+    rb"\[Epoch (\d{1,9})\] train=%b val=%b loss=%b(?: lr: %b)? time: %b$" % ((_NUMBER,) * 5)
 )  # fmt: skip
-_BATCH = re.compile(rb"Epoch\[(\d+)\] Batch \[(\d+)\]\tSpeed: ")
+_BATCH = re.compile(rb"Epoch\[(\d{1,9})\] Batch \[(\d{1,9})\]\tSpeed: ")
 _BATCH_RATE = re.compile(rb"\tlr=%b$" % _NUMBER)
-_TRAINING = re.compile(rb"\[Epoch (\d+)\] training: (rmse|accuracy)=%b$" % _NUMBER)
-_SPEED = re.compile(rb"\[Epoch (\d+)\] speed: (\d+) samples/sec\ttime cost: %b$" % _NUMBER)
-_VALIDATION = re.compile(rb"\[Epoch (\d+)\] validation: err-top1=%b err-top5=%b$" % (_NUMBER, _NUMBER))
+_TRAINING = re.compile(rb"\[Epoch (\d{1,9})\] training: (rmse|accuracy)=%b$" % _NUMBER)
+_SPEED = re.compile(rb"\[Epoch (\d{1,9})\] speed: (\d{1,9}) samples/sec\ttime cost: %b$" % _NUMBER)
+_VALIDATION = re.compile(rb"\[Epoch (\d{1,9})\] validation: err-top1=%b err-top5=%b$" % (_NUMBER, _NUMBER))
 _CIFAR_COLUMNS = ("epoch", "train_rmse", "val_acc", "loss", "lr", "seconds")
 _IMAGENET_COLUMNS = (
     "epoch",
@@ -41,7 +41,8 @@ _IMAGENET_COLUMNS = (
     "seconds",
     "lr",
 )
-_SETTINGS = re.compile(rb"Namespace\(.*\)$")
+_SETTINGS_START = b"Namespace("
+_SETTINGS = re.compile(rb"Namespace\((?=\w+=).*")  # to the end of the line; a cut one is a run too
 _HEADER = re.compile(
     rb"gluon_aff (?P<version>\S+), (?P<libraries>.*), devices (?P<devices>\S+), "
     rb"(?P<images_per_step>\d+) images per step, (?P<data>\w+) data, "
@@ -85,9 +86,9 @@ def read_log(path: str) -> List[LoggedRun]:
     """
     parser = _Parser()
     try:
+        if Path(path).exists() and not Path(path).is_file():
+            raise InputError(f"{path} is not a file: name a training log")
         with open(path, "rb") as raw:
-            if not Path(path).is_file():
-                raise InputError(f"{path} is not a file: name a training log")
             packed = raw.read(2) == GZIP_MAGIC
             raw.seek(0)
             with gzip.open(raw) if packed else raw as file:
@@ -130,8 +131,8 @@ class _Parser:
         if batch:
             position = int(batch[1]), int(batch[2])
             self._at(*position).add_batch(number, *position, line)
-        elif b"Namespace(" in line:
-            self.runs.append(_Run(settings_line=number, settings=_settings(line)))
+        elif _SETTINGS_START in line:
+            self._read_settings(number, line)
         elif b"[Epoch " in line:
             self._read_epoch(number, line)
         elif b"gluon_aff " in line and self.runs and not self.runs[-1].lines:
@@ -140,6 +141,11 @@ class _Parser:
                 self.runs[-1].header = {
                     name: text.decode(errors="replace") for name, text in header.groupdict().items()
                 }
+
+    def _read_settings(self, number: int, line: bytes) -> None:
+        found = _SETTINGS.search(line)
+        if found:
+            self.runs.append(_Run(settings_line=number, settings=_settings(found[0])))
 
     def _read_epoch(self, number: int, line: bytes) -> None:
         found = _CIFAR_EPOCH.search(line)
@@ -223,11 +229,10 @@ class _Run:
         return LoggedRun(self.settings, self.header, self.settings_line, self.lines, epochs, self.batch_lines)
 
 
-def _settings(line: bytes) -> Optional[Dict[str, Any]]:
-    """Settings of a `Namespace(a=1, b='x')` line; None if it is not whole."""
-    found = _SETTINGS.search(line)
+def _settings(text: bytes) -> Optional[Dict[str, Any]]:
+    """Settings of `Namespace(a=1, b='x')`; None if it is not whole."""
     try:
-        call = ast.parse(found[0].decode(), mode="eval").body if found else None
+        call = ast.parse(text.decode(), mode="eval").body
         if not isinstance(call, ast.Call):
             return None
         return {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}

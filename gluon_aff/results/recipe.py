@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Dict, List, Mapping, Optional
 
+from gluon_aff.errors import InputError
 from gluon_aff.published import PublishedRun
 from gluon_aff.results.logs import LoggedRun
 from gluon_aff.training.schedule import decay_epochs
@@ -21,7 +22,9 @@ FUSION_NAMES = {
     "ResLocaLocaCha": "Local + Local",
 }
 # These alone decide which network is trained, on which labels
-NETWORK = ("data set", "host", "fusion", "depth", "width", "first fused stage", "labels")
+NETWORK = ("data set", "host", "release", "fusion", "depth", "width", "first fused stage", "labels")
+LABELS_BY_NUMBER = {"20": "superclass", "100": "fine"}
+MOST_EPOCHS = 10**6
 
 
 @dataclass(frozen=True)
@@ -37,10 +40,16 @@ def logged_recipe(run: LoggedRun) -> Recipe:
     """Recipe of a run read from a log.
 
     Raises:
-        TypeError, ValueError: if its settings are no training settings.
+        InputError: if it has no whole settings line, or one that is none of a training run.
     """
-    settings = run.settings or {}
-    recipe = _imagenet(settings) if "num_gpus" in settings else _cifar(settings)
+    if run.settings is None:
+        raise InputError("the run has no whole settings line")
+    try:
+        recipe = _imagenet(run.settings) if "num_gpus" in run.settings else _cifar(run.settings)
+    except (TypeError, ValueError, KeyError, OverflowError) as error:
+        raise InputError(f"its settings line is none of a training run ({error})") from None
+    if recipe["data set"] == "cifar100" and recipe["labels"] is None:
+        recipe["labels"] = LABELS_BY_NUMBER.get(run.header.get("label_values", ""))
     if "images_per_step" in run.header:
         recipe["images per step"] = int(run.header["images_per_step"])
     if "head" in run.header:
@@ -58,13 +67,18 @@ def published_recipe(run: PublishedRun) -> Recipe:
     return {
         **recipe,
         "labels": run.labels,
-        "host": _host(bool(layers[1]), run.release == "first"),
+        **_host(bool(layers[1]), run.release == "first"),
         "fusion": FUSION_NAMES[run.fusion],
         "depth": int(layers[2]),
         "images per step": run.global_batch,
         "outputs": {"cifar10": 10, "cifar100": 100, "imagenet": 1000}[run.dataset],
         "data": "official",
     }
+
+
+def unsaid(recipe: Recipe, published: Recipe) -> List[str]:
+    """Settings of the network that `published` knows and `recipe` does not."""
+    return [name for name in NETWORK if recipe.get(name) is None and published.get(name) is not None]
 
 
 def differences(recipe: Recipe, published: Recipe) -> List[Difference]:
@@ -80,12 +94,12 @@ def _cifar(settings: Mapping[str, Any]) -> Recipe:
     named = re.match(r"resnext(\d+)_", model)  # the first release's ResNeXts take no other settings of their size
     dataset = settings.get("dataset")
     stepped = not settings.get("cosine", False)
-    epochs = int(settings.get("num_epochs", 0))
+    epochs = _epochs(settings)
     warmup = int(settings.get("warmup_epochs", 0))
     return {
         "data set": dataset,
         "labels": "cifar10" if dataset == "cifar10" else _labels(settings),
-        "host": _host(model.startswith("resnext"), first_release),
+        **_host(model.startswith("resnext"), first_release),
         "fusion": None if first_release else _fusion(settings["askc_type"]),
         "depth": int(named[1]) if named else (6 if model == "resnet" else 9) * int(settings.get("blocks", 0)) + 2,
         "width": None if named else settings.get("channel_times"),
@@ -109,14 +123,14 @@ def _imagenet(settings: Mapping[str, Any]) -> Recipe:
     first_release = "num_layer" not in settings
     names = (str(settings.get("model")), str(settings.get("scenario")).lower())
     resnext = any(name.startswith("resnext") for name in names)
-    epochs = int(settings.get("num_epochs", 0))
+    epochs = _epochs(settings)
     warmup = int(settings.get("warmup_epochs", 0))
     mode = settings.get("lr_mode")
     records = settings.get("use_rec", False)
     return {
         "data set": "imagenet",
         "labels": "imagenet",
-        "host": _host(resnext, first_release) if resnext or "model" in settings else None,
+        **_host(resnext if resnext or "model" in settings else None, first_release),
         "fusion": _fusion(settings["askc_type"]) if settings.get("askc_type") else None,
         "depth": settings.get("num_layer", 50),
         "first fused stage": settings.get("start_layer", 3),
@@ -138,12 +152,20 @@ def _imagenet(settings: Mapping[str, Any]) -> Recipe:
     }
 
 
-def _host(resnext: bool, first_release: bool) -> str:
-    return ("ResNeXt" if resnext else "ResNet") + (" of the first release" if first_release else "")
+def _host(resnext: Optional[bool], first_release: bool) -> Recipe:
+    name = None if resnext is None else "ResNeXt" if resnext else "ResNet"
+    return {"host": name, "release": "first" if first_release else "head"}
 
 
 def _start(weights: Optional[str]) -> str:
     return "weights of another run" if weights else "scratch"
+
+
+def _epochs(settings: Mapping[str, Any]) -> int:
+    epochs = int(settings.get("num_epochs", 0))
+    if not 0 <= epochs <= MOST_EPOCHS:
+        raise ValueError(f"num_epochs={epochs}")
+    return epochs
 
 
 def _labels(settings: Mapping[str, Any]) -> Optional[str]:

@@ -7,6 +7,8 @@ from html import escape
 from pathlib import Path
 from typing import Any, Iterable, List, Optional, Sequence, Tuple
 
+import numpy as np
+
 from gluon_aff._version import __version__
 from gluon_aff.errors import InputError
 from gluon_aff.files import replacing
@@ -78,13 +80,18 @@ def write_report(directory: str, path: str) -> List[str]:
     root = Path(directory)
     if not root.is_dir():
         raise InputError(f"{directory} is no directory: name the one a run wrote its log and weights to")
-    runs = [run for log in _files(root, LOG_PATTERNS) for run in _reported(log, str(log.relative_to(root)))]
+    runs = [run for log in _files(root, LOG_PATTERNS) for run in _reported(log, _printable(log.relative_to(root)))]
     if not runs:
         raise InputError(f"{directory} holds no training log with a finished epoch (*.log, *.log.gz)")
-    page = _page(root.resolve().name, runs, _weights_rows(root))
+    page = _page(_printable(Path(root.resolve().name)), runs, _weights_rows(root))
     with replacing(path) as partial:
         Path(partial).write_text(page, encoding="utf-8")
     return [run.path for run in runs]
+
+
+def _printable(path: Path) -> str:
+    """`path` with what is no text in it escaped."""
+    return str(path).encode("utf-8", "backslashreplace").decode()
 
 
 def _files(root: Path, patterns: Iterable[str]) -> List[Path]:
@@ -137,13 +144,16 @@ def _run_section(reported: ReportedRun) -> str:
 
 
 def _summary(reported: ReportedRun) -> str:
-    accuracy = comparable(reported.run.epochs)["top1_accuracy"]
-    best = int(accuracy.argmax())
-    epochs = reported.run.epochs["epoch"]
-    said = (
-        f"<p>{reported.run.finished} epochs; best top-1 accuracy <strong>{accuracy[best]:.2f} %</strong> at epoch "
-        f"{epochs[best]}, last {accuracy[-1]:.2f} %.</p>"
-    )
+    columns = comparable(reported.run.epochs)
+    known = np.isfinite(columns["top1_accuracy"])
+    accuracy, epochs = columns["top1_accuracy"][known], columns["epoch"][known]
+    said = f"<p>{reported.run.finished} epochs, none with an accuracy.</p>"
+    if len(accuracy):
+        best = int(accuracy.argmax())
+        said = (
+            f"<p>{reported.run.finished} epochs; best top-1 accuracy <strong>{accuracy[best]:.2f} %</strong> at epoch "
+            f"{epochs[best]}, last {accuracy[-1]:.2f} %.</p>"
+        )
     if not (reported.comparison and reported.published):
         return said + f'<p class="bad">Not compared: {escape(reported.reason)}.</p>'
     name = f"<code>{escape(reported.published.name)}</code>"
@@ -188,14 +198,14 @@ def _digits(column: str) -> int:
 def _paper_tables(reported: ReportedRun) -> List[str]:
     """The tables of the paper and of the README that the run's data set has, with its row."""
     try:
-        recipe = logged_recipe(reported.run) if reported.run.settings else {}
-    except (TypeError, ValueError, KeyError, InputError):
+        recipe = logged_recipe(reported.run)
+    except InputError:
         return []
     if recipe.get("data") == "other":  # figures on other images have no place in those tables
         return []
     labels = recipe.get("labels") or (reported.published.labels if reported.published else None)
     names = TABLES.get((str(recipe.get("data set")), str(labels)), ())
-    accuracy = float(comparable(reported.run.epochs)["top1_accuracy"].max())
+    accuracy = float(np.nan_to_num(comparable(reported.run.epochs)["top1_accuracy"]).max())
     tables = paper_tables()
     return [
         "<h3>Beside the tables</h3>" * (not i) + _paper_table(tables[name], accuracy) for i, name in enumerate(names)
@@ -227,7 +237,7 @@ def _weights_rows(root: Path) -> List[Sequence[Any]]:
         digest = git_blob_sha1(str(path))
         record = weights_with_hash(digest)
         published = f"{record.model}, {record.labels}" if record else "no"
-        rows.append((str(path.relative_to(root)), f"{path.stat().st_size:,}", digest, published))
+        rows.append((_printable(path.relative_to(root)), f"{path.stat().st_size:,}", digest, published))
     return rows
 
 

@@ -130,6 +130,8 @@ def comparison_text(path: str, which: str, comparison: Comparison, published: Pu
     ]
     if comparison.differing:
         lines.append(f"settings   differ: {'; '.join(map(describe, comparison.differing))}")
+    if comparison.assumed:
+        lines.append(f"assumed    {', '.join(comparison.assumed)}: the log does not say")
     return "\n".join([*lines, "", _figures(comparison), "", _column_differences(comparison), "", verdict(comparison)])
 
 

@@ -61,7 +61,7 @@ def network_of(file: ParamsFile) -> Candidate:
     if not fitting:
         raise ParamsFileError(
             f"{file.path} fits no published model, and its name is none that train_cifar.py gives: name the model "
-            "with --model to see what differs"
+            "with --model to see what differs, or give the file its old name"
         )
     return fitting[0]
 
@@ -92,9 +92,12 @@ def _of_cifar_run(name: str, classes: int) -> List[Candidate]:
         return []
     _, fusion, host, *numbers = found.groups()
     depth, width, start_layer = map(int, numbers)
+    layers = 6 if host == "resnet" else 9  # of a block in each of the three stages
+    if depth < layers + 2 or (depth - 2) % layers or width < 1:
+        return []
     settings = {
         "askc_type": fusion,
-        "blocks": (depth - 2) // (6 if host == "resnet" else 9),
+        "blocks": (depth - 2) // layers,
         "channel_times": width,
         "start_layer": start_layer,
         "classes": classes,

@@ -36,14 +36,14 @@ def load_parameters(
     MXNet sees arrays of a file that was checked to its last length, never the file.
 
     Args:
-        net: network, initialised if `fresh_head`.
+        net: network, initialised or not.
         path: file of `save_parameters`, ours or the original's.
         ctx: context or contexts for parameters not initialised yet (cpu if None).
         fresh_head: keep the network's own head where the file's has another size.
         ignore_extra: take no notice of arrays the network lacks.
 
     Returns:
-        Names of the arrays that `fresh_head` left out.
+        Names of the arrays that `fresh_head` left out; where the network was not initialised, those are not either.
 
     Raises:
         ParamsFileError: if the file is damaged or does not fit, with how many arrays are missing, unexpected or of

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import List, Optional, Tuple
@@ -44,6 +45,7 @@ def published_file(
     try:
         download(url or weights.url, target, lambda path: _problem(weights, path), "the weights", patience=patience)
     except GluonAFFError as error:
+        _remove_empty(Path(target).parent, Path(root))
         passed_over = f"; passed over: {'; '.join(others)}" if others else ""
         raise GluonAFFError(
             f"{error}, or name a clone of open-aff (--open-aff, ${CLONE_VARIABLE}){passed_over}"
@@ -71,6 +73,14 @@ def _search(weights: PublishedWeights, candidates: List[Path]) -> Tuple[Optional
                 return str(path), others
             others.append(f"{path} ({problem})")
     return None, others
+
+
+def _remove_empty(folder: Path, root: Path) -> None:
+    """Remove the folders from `folder` up to `root`, but not that one, as far as they are empty."""
+    with contextlib.suppress(OSError):
+        while folder != root:
+            folder.rmdir()
+            folder = folder.parent
 
 
 def _problem(weights: PublishedWeights, path: str) -> Optional[str]:

@@ -19,7 +19,7 @@ from gluon_aff.evaluation import weights_file
 from gluon_aff.evaluation.weights_file import WeightsRequest, evaluate_weights, load_weights, output_names
 from gluon_aff.networks.zoo import cifar_resnet
 from gluon_aff.published import published_weights
-from gluon_aff.results.evaluations import append_row
+from gluon_aff.results.evaluations import COLUMNS, append_row, check_table
 from gluon_aff.results.logs import read_log
 
 RUN = "cifar10-ASKCFuse-resnet-8-c-1-s-1"
@@ -147,14 +147,58 @@ def test_a_model_that_does_not_fit_says_what_differs(trained):
 
 
 def test_rows_are_appended_to_a_file_of_the_same_columns_only(tmp_path):
-    path = tmp_path / "new" / "table.csv"
-    append_row(str(path), {"a": 1, "b": "x, y"})
-    append_row(str(path), {"a": 2, "b": None})
-    assert path.read_text() == 'a,b\n1,"x, y"\n2,\n'
-    with pytest.raises(InputError, match="has other columns"):
-        append_row(str(path), {"a": 1})
-    with pytest.raises(GluonAFFError, match="cannot be written"):
-        append_row(str(tmp_path), {"a": 1})
+    path, row = tmp_path / "new" / "table.csv", dict.fromkeys(COLUMNS, "x, y")
+    append_row(str(path), row)
+    append_row(str(path), row)
+    path.write_text(path.read_text().rstrip("\n"))  # as an editor may leave it
+    append_row(str(path), row)
+    assert list(csv.DictReader(path.read_text().splitlines())) == [row] * 3
+    for content in (b"a,b\n", b"\xff\xfe\x00"):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match="has other columns"):
+            check_table(str(path))
+        assert path.read_bytes() == content
+    with pytest.raises(InputError, match="cannot be written"):
+        check_table(str(tmp_path))
+
+
+def test_the_table_is_checked_before_the_weights(tmp_path, capsys):
+    assert main(["evaluate", "--params", "gone.params", "--csv", str(tmp_path)]) == 2
+    assert "name another file with --csv" in capsys.readouterr().err
+
+
+def test_other_images_than_the_official_ones_are_called_so(trained, digits, monkeypatch, capsys):
+    record = replace(published_weights()[0], labels="cifar10")
+    monkeypatch.setattr(weights_file, "weights_with_hash", lambda digest: record)
+    assert main(["evaluate", "--params", trained[1], "--data-dir", digits, "--csv", ""]) == 0
+    out = capsys.readouterr().out
+    assert "cifar10 (not the official images)" in out
+    assert "top-1 error 16.43 %, on the official images" in out
+    assert "points from it here" not in out
+
+
+def test_first_release_files_are_called_so(trained, monkeypatch):
+    record = next(w for w in published_weights() if w.release == "first")
+    monkeypatch.setattr(weights_file, "weights_with_hash", lambda digest: record)
+    with pytest.raises(InputError, match=r"of the first release .* whose networks are not in this package"):
+        load_weights(WeightsRequest(trained[1]))
+
+
+def test_label_flags_are_for_cifar100(trained, digits):
+    with pytest.raises(InputError, match="--fine-label: cifar10 has one label set only"):
+        evaluate_weights(load_weights(WeightsRequest(trained[1], labels="fine")), None, digits, 32, 0)
+
+
+def test_some_of_imagenets_class_folders_are_refused(narrow_cifar100, tmp_path):
+    """Labels are the folders' order: three of a thousand would be 0, 1, 2."""
+    for name in ("n1", "n2", "n3"):
+        (tmp_path / "val" / name).mkdir(parents=True)
+        Image.new("RGB", (40, 40)).save(tmp_path / "val" / name / "1.png")
+    loaded = replace(load_weights(WeightsRequest(narrow_cifar100[0])), dataset="imagenet")
+    with pytest.raises(InputError, match="there are 3 class folders for 100 outputs"):
+        evaluate_weights(loaded, None, str(tmp_path), 8, 0)
+    evaluated = evaluate_weights(replace(loaded, outputs=3), None, str(tmp_path), 8, 0)
+    assert (evaluated.names, evaluated.official) == (["n1", "n2", "n3"], False)
 
 
 def test_predict(trained, digits, tmp_path, capsys):
@@ -171,6 +215,8 @@ def test_predict(trained, digits, tmp_path, capsys):
     assert out.count("digit") == 6
     assert "broken.jpg cannot be read as an image" in err
     assert len(err.splitlines()) == 1
+    assert main(["predict", "--params", trained[1], paths[0]]) == 0
+    assert "class names: cifar10's, as the file's name says" in capsys.readouterr().err
     assert main([*options, "--json", paths[0]]) == 0
     (printed,) = json.loads(capsys.readouterr().out)
     net = load_weights(WeightsRequest(trained[1])).net

@@ -102,8 +102,29 @@ def test_pretrained_in_float16(published_narrow):
 def test_label_sets_that_do_not_exist(published_narrow):
     with pytest.raises(InputError, match="unknown label set of aff_resnet32_cifar100's published weights 'imagenet'"):
         narrow(pretrained="imagenet")
-    with pytest.raises(InputError, match="fines: No such file"):
-        narrow(pretrained="fines")
+    for text in ("fines", "Fine", "coarse", ""):
+        with pytest.raises(InputError, match=r"there are fine, a \.params file"):
+            narrow(pretrained=text)
+    with pytest.raises(InputError, match=r"gone\.params: No such file"):
+        narrow(pretrained="gone.params")
+
+
+@pytest.mark.parametrize("classes", [0, -1, "10", 2.5, True, None])
+def test_impossible_numbers_of_classes_change_nothing(classes):
+    net = narrow(ctx=mx.cpu())
+    head = net.output
+    with pytest.raises(InputError, match="whole number from 1"):
+        net.reset_classifier(classes)
+    assert net.output is head
+    if classes is not None:
+        with pytest.raises(InputError, match="whole number from 1"):
+            narrow(classes=classes)
+
+
+@pytest.mark.parametrize("dtype", ["banana", "int8", "float64"])
+def test_other_types_than_float32_and_float16(dtype):
+    with pytest.raises(InputError, match="there are float32, float16"):
+        narrow(dtype=dtype)
 
 
 @pytest.mark.parametrize("name", gluon_aff.list_models())

@@ -158,8 +158,9 @@ def test_exit_codes_and_output(tmp_path, capsys):
         ([path, "--tolerance", "nan"], "--tolerance"),
         ([str(tmp_path / "gone.log")], "No such file"),
         ([path, "--plot", str(tmp_path / "train.log" / "x.png")], "cannot be written"),
+        ([path, "--tolerance", "inf"], "--tolerance inf"),
     ):
-        assert main(["compare", *arguments]) in (1, 2)
+        assert main(["compare", *arguments]) == 2
         err = capsys.readouterr().err
         assert message in err
         assert len(err.splitlines()) == 1
@@ -199,3 +200,82 @@ def test_log_of_a_run_that_has_not_finished_an_epoch(tmp_path, capsys):
 
 def test_published_runs_are_plain_records():
     json.dumps([dataclasses.asdict(run) for run in RUNS.values()])
+
+
+def test_what_a_log_does_not_say_is_said_to_be_assumed(tmp_path, capsys):
+    """The original's CIFAR-100 logs never name their labels."""
+    assert main(["compare", logged(tmp_path, FINE, 3)]) == 0
+    assert "assumed    labels fine: the log does not say" in capsys.readouterr().out
+
+
+def test_labels_are_read_off_the_header_where_settings_lack_them(tmp_path):
+    path, lines = tmp_path / "train.log", log_lines(FINE, 3)
+    header = (
+        "gluon_aff 0.1.0, MXNet 1.9.1, devices gpu(0), 256 images per step, official data, 20 label values under a "
+        "100-way head"
+    )
+    path.write_text("\n".join([lines[0], header, *lines[1:]]))
+    assert fitting_run(read_log(str(path))[0]) is None
+
+
+def test_the_nearest_run_is_one_of_the_same_host(tmp_path):
+    path = tmp_path / "train.log"
+    settings = {"blocks": 1, "channel_times": 1, "num_epochs": 32, "fine_label": False, "gpus": "0", "lr": 0.1}
+    path.write_text("\n".join([settings_line(FINE, **settings), *log_lines(FINE, 3)[1:]]))
+    assert nearest_runs(read_log(str(path))[0])[0][0].name.startswith("aff_resnet32_superclass")
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"num_epochs": "640"},
+        {"lr_decay_period": 1, "num_epochs": 10**9},
+        {"num_epochs": -1},
+        {"wd": b"x"},
+        {"wd": {1, 2}},
+        {"resume_from": ["a"]},
+    ],
+)
+def test_odd_settings_are_no_traceback_and_no_endless_work(changed, tmp_path, capsys):
+    path = tmp_path / "train.log"
+    path.write_text("\n".join([settings_line(FINE, **changed), *log_lines(FINE, 3)[1:]]))
+    assert main(["compare", str(path), "--json"]) in (0, 2)
+    assert main(["compare", str(path), "--with", FINE.name, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out.split("\n}\n")[-2] + "}")["within"] is True
+
+
+def test_settings_beyond_floating_point(tmp_path, capsys):
+    path, lines = tmp_path / "train.log", log_lines(FINE, 3)
+    path.write_text(
+        "\n".join([lines[0].replace("num_epochs=640", "num_epochs=1e999").replace("wd=0.0001", "wd=1e999"), *lines[1:]])
+    )
+    assert main(["compare", str(path)]) == 2
+    assert "none of a training run" in capsys.readouterr().err
+    assert main(["compare", str(path), "--with", FINE.name, "--json"]) == 0
+    json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+
+
+def test_seconds_of_zero_and_a_last_epoch_without_accuracy(tmp_path, capsys):
+    path, lines = tmp_path / "train.log", log_lines(FINE, 3)
+    lines = [line.split(" time: ")[0] + " time: 0.000000" for line in lines]
+    lines[-1] = lines[-1].replace("val=0.076400", "val=nan")
+    path.write_text("\n".join([settings_line(FINE), *lines[1:]]))
+    assert main(["compare", str(path), "--json"]) == 0
+    comparison = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert comparison["epochs_per_hour"] is None
+    assert comparison["final"]["this_epoch"] == 1
+
+
+@pytest.mark.parametrize("plot", ["train.log", "both.pdf", ""])
+def test_a_plot_takes_the_place_of_nothing_but_a_picture(plot, tmp_path, capsys):
+    path = logged(tmp_path, FINE, 3)
+    before = (tmp_path / "train.log").read_bytes()
+    assert main(["compare", path, "--plot", plot and str(tmp_path / plot)]) == 2
+    assert "does not end in .png" in capsys.readouterr().err
+    assert main(["report", str(tmp_path), "-o", path]) == 2
+    assert (tmp_path / "train.log").read_bytes() == before
+
+
+def test_aborted_runs_are_refused(tmp_path, capsys):
+    assert main(["compare", logged(tmp_path, FINE, 3), "--with", "aff_resnet32_superclass_aborted1"]) == 2
+    assert "was aborted" in capsys.readouterr().err

@@ -169,6 +169,20 @@ def test_missing_file_and_directory(tmp_path):
             read_log(str(path))
 
 
+def test_words_of_other_programs_do_not_end_a_run(tmp_path):
+    lines = log_lines(CIFAR, 4)
+    lines.insert(3, "WARNING: Namespace(gpus) deprecated")
+    lines.insert(2, f"[Epoch {'9' * 5000}] train=0.1")
+    (run,) = read_log(written(tmp_path / "train.log", lines))
+    assert_figures(run, CIFAR, 4)
+
+
+def test_a_pipe_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "train.log")
+    with pytest.raises(InputError, match="is not a file"):
+        read_log(str(tmp_path / "train.log"))
+
+
 def test_settings_are_read_as_literals_only(tmp_path):
     for line in ("Namespace(a=__import__('os').abort())", "Namespace(a=" + "(" * 100_000 + ")", "Namespace(a=1, b='x"):
         runs = read_log(written(tmp_path / "train.log", ["INFO:root:Namespace(a=2)", line, *log_lines(CIFAR, 2)[1:]]))

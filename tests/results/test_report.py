@@ -108,6 +108,20 @@ def test_bad_input_is_one_line(tmp_path, capsys):
     assert not (tmp_path / "r.html").exists()
 
 
+def test_a_log_with_odd_figures_does_not_stop_the_page(tmp_path):
+    lines = log_lines(RUNS["aff_resnet32_fine"], 3)
+    odd = lines[0].replace("num_epochs=640", "num_epochs=1e999")
+    (tmp_path / "odd.log").write_text("\n".join([odd, *lines[1:]]))
+    nan = [line.replace(f"val={0.0764:f}", "val=nan") for line in lines]
+    (tmp_path / "nan.log").write_text("\n".join(nan))
+    (tmp_path / os.fsdecode(b"name\xff.log")).write_text("\n".join(lines))
+    write_report(str(tmp_path), str(tmp_path / "report.html"))
+    text = (tmp_path / "report.html").read_text()
+    assert "nan %" not in text
+    assert "Not compared: its settings line is none of a training run" in text
+    assert "name\\udcff.log" in text
+
+
 @pytest.fixture(scope="module")
 def chromium(tmp_path_factory):
     """A headless Chromium: $CHROMIUM, one that is installed, or the one tools/get-chromium fetches with npm."""

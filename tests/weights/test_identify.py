@@ -51,7 +51,9 @@ def test_runs_are_recognised_by_their_names(name, build, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["weights.params", "cifar10-nix-resnet-8-c-1-s-1.params", "cifar10-AFF-resnet-14-c-1-s-1.params"]
+    "name",
+    ["weights.params", "cifar10-nix-resnet-8-c-1-s-1.params", "cifar10-AFF-resnet-14-c-1-s-1.params"]
+    + [f"cifar10-AFF-resnet-{numbers}.params" for numbers in ("8-c-0-s-0", "1-c-1-s-1", "9-c-1-s-1", "2-c-1-s-1")],
 )
 def test_what_fits_nothing(name, tmp_path):
     file = saved(cifar_resnet("AFF", 1, 1), tmp_path / name)
