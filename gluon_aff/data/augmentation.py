@@ -7,6 +7,7 @@ pixels around it, then a random horizontal flip, then normalisation. No MXNet he
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Callable
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -108,3 +109,8 @@ def normalise(images: np.ndarray) -> np.ndarray:
     batch *= scale
     batch += shift
     return batch
+
+
+def batch_augmenter() -> Callable[[np.ndarray, AugmentationDraws, bool], np.ndarray]:
+    """What a worker process does with its tasks."""
+    return augment_batch

@@ -6,17 +6,17 @@ the choices before and the normalisation after, is done here.
 
 from __future__ import annotations
 
-import collections
 import os
 from typing import Iterator, Tuple
 
 import mxnet as mx
 import numpy as np
 
-from gluon_aff.data.augmentation import augment_batch, draw_epoch, epoch_order, normalise
+from gluon_aff.data.augmentation import augment_batch, batch_augmenter, draw_epoch, epoch_order, normalise
 from gluon_aff.data.cifar import LabelledImages
-from gluon_aff.data.workers import Task, WorkerPool
+from gluon_aff.data.workers import WorkerPool
 from gluon_aff.errors import DataError, InputError
+from gluon_aff.iteration import in_order
 
 Batch = Tuple[mx.nd.NDArray, mx.nd.NDArray]
 
@@ -61,7 +61,7 @@ class TrainBatches:
         self._seed = seed
         self._auto_augment = auto_augment
         self._ahead = BATCHES_AHEAD_PER_WORKER * num_workers
-        self._pool = WorkerPool(num_workers) if num_workers > 0 else None
+        self._pool = WorkerPool(num_workers, batch_augmenter) if num_workers > 0 else None
 
     def __len__(self) -> int:
         """Batches in an epoch."""
@@ -94,7 +94,7 @@ class TrainBatches:
         tasks = ((self._data.images[rows], draws.take(rows), self._auto_augment) for rows in batches)
         if self._pool is None:
             return (augment_batch(*task) for task in tasks)
-        return _run_ahead(self._pool, tasks, self._ahead)
+        return in_order(self._pool.submit, tasks, self._ahead)
 
 
 def validation_batches(data: LabelledImages, batch_size: int) -> Iterator[Batch]:
@@ -106,18 +106,3 @@ def validation_batches(data: LabelledImages, batch_size: int) -> Iterator[Batch]
 
 def _to_batch(images: np.ndarray, labels: np.ndarray) -> Batch:
     return mx.nd.array(normalise(images), ctx=mx.cpu()), mx.nd.array(labels, ctx=mx.cpu(), dtype="float32")
-
-
-def _run_ahead(pool: WorkerPool, tasks: Iterator[Task], ahead: int) -> Iterator[np.ndarray]:
-    """The tasks' results in order, with at most `ahead` tasks handed out before their results are asked for."""
-    pending: collections.deque = collections.deque()
-    try:
-        for task in tasks:
-            pending.append(pool.submit(task))
-            if len(pending) > ahead:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-    finally:
-        for future in pending:
-            future.cancel()

@@ -205,9 +205,17 @@ def _lines(names: Iterable[str]) -> bytes:
 
 
 def _write_set(folder: Path, files: Dict[str, bytes]) -> None:
-    """Write the files and their `SHA1SUMS` so that the folder appears with all of them or not at all."""
+    """Write the files and their `SHA1SUMS`."""
     sums = (f"{hashlib.sha1(data).hexdigest()}  {name}" for name, data in files.items() if name.endswith(".bin"))
-    files = {**files, SUMS_FILE: _lines(sums)}
+    write_whole(folder, {**files, SUMS_FILE: _lines(sums)})
+
+
+def write_whole(folder: Path, files: Dict[str, bytes]) -> None:
+    """Write files, by their paths in the folder, so that it appears with all of them or not at all.
+
+    Raises:
+        DataError: the folder holds something else than just these files, or cannot be written.
+    """
     if folder.exists() and not _is_empty(folder):
         if not _holds(folder, files):
             raise DataError(f"{folder} exists and holds something else: remove it or choose another folder")
@@ -223,6 +231,7 @@ def _write_set(folder: Path, files: Dict[str, bytes]) -> None:
 def _write_files(folder: Path, files: Dict[str, bytes]) -> Path:
     folder.mkdir()
     for name, data in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(data)
     return folder
 
@@ -233,6 +242,7 @@ def _is_empty(folder: Path) -> bool:
 
 def _holds(folder: Path, files: Dict[str, bytes]) -> bool:
     """The folder has exactly these files."""
-    if not folder.is_dir() or {entry.name for entry in folder.iterdir()} != set(files):
+    found = (entry for entry in folder.rglob("*") if not entry.is_dir())
+    if not folder.is_dir() or {entry.relative_to(folder).as_posix() for entry in found} != set(files):
         return False
     return all((folder / name).read_bytes() == data for name, data in files.items())

@@ -1,8 +1,8 @@
-"""Worker processes that augment batches: `python -m gluon_aff.data.workers`, fed and read through pipes.
+"""Worker processes that make batches: `python -m gluon_aff.data.workers`, fed and read through pipes.
 
 They are plain child processes and not `multiprocessing`'s: a fork would copy the state of MXNet's threads, and a
-spawned process imports the user's script again. A worker keeps no state, so any of them can take any batch, and it ends
-when its standard input does, which is also what happens when its parent is killed.
+spawned process imports the user's script again. A worker is told once what it does, so any of them can take any batch,
+and it ends when its standard input does, which is also what happens when its parent is killed.
 """
 
 from __future__ import annotations
@@ -14,20 +14,22 @@ import queue
 import subprocess
 import sys
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import BinaryIO, Tuple, cast
+from typing import Any, BinaryIO, Callable, Tuple, cast
 
-import numpy as np
+from gluon_aff.errors import GluonAFFError, TrainingError
 
-from gluon_aff.data.augmentation import AugmentationDraws, augment_batch
-from gluon_aff.errors import TrainingError
-
-Task = Tuple[np.ndarray, AugmentationDraws, bool]
+Work = Callable[..., Any]
+MakeWork = Callable[[], Work]
 
 
 class Worker:
-    """One worker process; Ctrl-C does not reach it, so that only its parent answers."""
+    """One worker process; Ctrl-C does not reach it, so that only its parent answers.
 
-    def __init__(self) -> None:
+    Args:
+        make_work: sent there and called once; returns what is done with each task. It can be pickled.
+    """
+
+    def __init__(self, make_work: MakeWork) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "gluon_aff.data.workers"],
             stdin=subprocess.PIPE,
@@ -37,23 +39,28 @@ class Worker:
         )
         self._tasks = cast(BinaryIO, self._process.stdin)
         self._answers = cast(BinaryIO, self._process.stdout)
+        pickle.dump(make_work, self._tasks, pickle.HIGHEST_PROTOCOL)  # sent with the first task
 
-    def augment(self, task: Task) -> np.ndarray:
-        """`augment_batch(*task)`, over there.
+    def run(self, task: Tuple[Any, ...]) -> Any:
+        """`work(*task)`, over there.
 
         Raises:
+            GluonAFFError: as the work there does.
             TrainingError: the process ended.
         """
         try:
             pickle.dump(task, self._tasks, pickle.HIGHEST_PROTOCOL)
             self._tasks.flush()
-            return pickle.load(self._answers)
+            answer = pickle.load(self._answers)
         # A ValueError comes from the pipes of a worker that failed earlier and was closed.
         except (OSError, EOFError, ValueError, pickle.UnpicklingError) as error:
             raise TrainingError(
                 f"a data worker process ended with code {self.close()} (-9 is often a lack of memory): "
                 "use fewer workers, or none with -j 0"
             ) from error
+        if isinstance(answer, GluonAFFError):
+            raise answer
+        return answer
 
     def close(self) -> int:
         """End the process, wait until it is gone and return its exit code."""
@@ -66,21 +73,21 @@ class Worker:
 class WorkerPool:
     """Workers that take tasks as they become free, each looked after by a thread."""
 
-    def __init__(self, size: int) -> None:
-        self._workers = [Worker() for _ in range(size)]
+    def __init__(self, size: int, make_work: MakeWork) -> None:
+        self._workers = [Worker(make_work) for _ in range(size)]
         self._idle: queue.SimpleQueue = queue.SimpleQueue()
         for worker in self._workers:
             self._idle.put(worker)
         self._threads = ThreadPoolExecutor(size)
 
-    def submit(self, task: Task) -> Future:
-        """Have the next free worker run `augment_batch(*task)`."""
+    def submit(self, task: Tuple[Any, ...]) -> Future:
+        """Have the next free worker do the work of `task`."""
         return self._threads.submit(self._run, task)
 
-    def _run(self, task: Task) -> np.ndarray:
+    def _run(self, task: Tuple[Any, ...]) -> Any:
         worker = self._idle.get()
         try:
-            return worker.augment(task)
+            return worker.run(task)
         finally:
             self._idle.put(worker)
 
@@ -92,17 +99,25 @@ class WorkerPool:
 
 
 def serve() -> None:
-    """Answer tasks from standard input on standard output until there are no more."""
+    """Answer tasks from standard input on standard output until there are no more; what to do comes first."""
     # Whatever else is printed in this process must not get between the answers.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     try:
+        work = pickle.load(sys.stdin.buffer)()
         while True:
             task = pickle.load(sys.stdin.buffer)
-            pickle.dump(augment_batch(*task), answers, pickle.HIGHEST_PROTOCOL)
+            pickle.dump(_answer(work, task), answers, pickle.HIGHEST_PROTOCOL)
             answers.flush()
     except (EOFError, BrokenPipeError, pickle.UnpicklingError):
         os._exit(0)  # the parent is done or gone, and with it the pipe that a normal exit would flush
+
+
+def _answer(work: Work, task: Tuple[Any, ...]) -> Any:
+    try:
+        return work(*task)
+    except GluonAFFError as error:
+        return error
 
 
 if __name__ == "__main__":

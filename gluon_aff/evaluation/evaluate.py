@@ -106,7 +106,8 @@ def network_dtype(net: HybridBlock) -> np.dtype:
 def forward(net: HybridBlock, images: mx.nd.NDArray, contexts: List[mx.Context], dtype: np.dtype) -> Outputs:
     """Outputs of `net` for slices of `images`, one on each device, copied to the CPU but not waited for."""
     slices = gluon.utils.split_and_load(images, contexts[: len(images)], even_split=False)
-    return [net(part.astype(dtype, copy=False)).as_in_context(mx.cpu()) for part in slices]
+    outputs = [net(part.astype(dtype, copy=False)) for part in slices]
+    return [output.astype("float32", copy=False).as_in_context(mx.cpu()) for output in outputs]
 
 
 def _logits(

@@ -253,7 +253,7 @@ def only_files(folder):
 FOLDER_TROUBLES = {
     "missing": (lambda f: None, r"place: No such file.*val/CLASS/IMAGE"),
     "a file": (lambda f: f.write_text("x"), r"place: Not a directory"),
-    "no class folders": (only_files, r"place has neither val\.rec nor class folders"),
+    "no class folders": (only_files, r"place has no class folders: name a folder with val\.rec"),
     "no images": (lambda f: (f / "train" / "n01440764").mkdir(parents=True), r"such as train, holds an image"),
 }
 

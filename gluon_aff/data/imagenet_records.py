@@ -1,0 +1,234 @@
+"""MXNet's record files: where their records are, what they hold, how one is written. No MXNet here.
+
+A record is an image, encoded, behind a header with its label. MXNet's own reader ends the process without a word when
+it meets a wrong offset or an image that is damaged, so everything is checked here.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+from typing import Any, Iterator, List, Optional, Tuple
+
+import numpy as np
+
+from gluon_aff.errors import DataError
+
+RECORD_MAGIC = struct.pack("<I", 0xCED7230A)
+RECORD_HEADER = struct.Struct("<IfQQ")  # MXNet's IRHeader: labels if more than one, label, id, id2
+RECORD_LIMIT = 1 << 29  # bytes: a piece's length has 29 bits
+LOOKS = 1 << 14  # headers looked at before training; a millionfold look would take a network drive half an hour
+WHOLE, FIRST, MIDDLE, LAST = range(4)
+
+# The pieces of a record in its file, first byte and length of each. A record is in one piece, except that one which
+# contains RECORD_MAGIC is written in several, cut at each and without it.
+Pieces = Tuple[Tuple[int, int], ...]
+
+
+def open_record_file(record: str) -> Any:
+    """The bytes of a file, read when they are looked at.
+
+    Raises:
+        DataError: it cannot be opened.
+    """
+    try:
+        with open(record, "rb") as file:
+            empty = os.fstat(file.fileno()).st_size == 0
+            return b"" if empty else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except OSError as error:
+        raise DataError(
+            f"{record}: {error.strerror}; copy it to its .idx file or make it with MXNet's tools/im2rec.py"
+        ) from None
+
+
+def index_offsets(index: str) -> List[int]:
+    """Where the index says that records begin, in bytes; its lines are a key and that.
+
+    Raises:
+        DataError: it is missing or is something else.
+    """
+    try:
+        with open(index, "rb") as file:
+            return [int(line.split()[1]) for line in file if line.strip()]
+    except OSError as error:
+        raise DataError(
+            f"{index}: {error.strerror}; copy it to its .rec file or make it with MXNet's tools/rec2idx.py"
+        ) from None
+    except (ValueError, IndexError):
+        raise DataError(
+            f"{index} is not an index of a .rec file: copy it again or make it with MXNet's tools/rec2idx.py"
+        ) from None
+
+
+def record_at(content: Any, begin: int, record: str) -> Tuple[Pieces, int]:
+    """The record that begins at a byte of a file, and where it ends, which is a multiple of 4.
+
+    Before each piece stand RECORD_MAGIC and, in 3 bits and 29, its kind and its length.
+
+    Raises:
+        DataError: there is none, or not all of it.
+    """
+    pieces: List[Tuple[int, int]] = []
+    while True:
+        magic, word = content[begin : begin + 4], content[begin + 4 : begin + 8]
+        if magic != RECORD_MAGIC or len(word) < 4:
+            raise _damaged(record, begin)
+        kind, length = divmod(struct.unpack("<I", word)[0], RECORD_LIMIT)
+        following = begin + 8 + (length + 3) // 4 * 4
+        if following > len(content) or kind > LAST or (kind in (WHOLE, FIRST)) == bool(pieces):
+            raise _damaged(record, begin)
+        pieces.append((begin + 8, length))
+        if kind in (WHOLE, LAST):
+            return tuple(pieces), following
+        begin = following
+
+
+def all_records(content: Any, record: str) -> Iterator[Tuple[Pieces, int]]:
+    """The records of a file, one after another, each with where it ends.
+
+    Raises:
+        DataError: the file is cut short or damaged; the records before that have been yielded.
+    """
+    begin = 0
+    while begin < len(content):
+        pieces, begin = record_at(content, begin, record)
+        yield pieces, begin
+
+
+def joined(content: Any, pieces: Pieces, at_most: Optional[int] = None) -> bytes:
+    """The bytes of a record, or no more than the first so many."""
+    lengths = (length if at_most is None else min(length, at_most) for _, length in pieces)
+    return RECORD_MAGIC.join(content[begin : begin + n] for (begin, _), n in zip(pieces, lengths))[:at_most]
+
+
+def encoded_image(content: Any, pieces: Pieces) -> bytes:
+    """The encoded image of a record."""
+    return joined(content, pieces)[RECORD_HEADER.size :]
+
+
+def record_label(content: Any, pieces: Pieces, number: int, record: str, classes: Optional[int] = None) -> int:
+    """The label of a record.
+
+    Args:
+        content: of the file.
+        pieces: of the record.
+        number: of the record, for messages.
+        record: the file's path, for messages.
+        classes: how many there are; any number if None.
+
+    Raises:
+        DataError: it has none that stands for a class.
+    """
+    header = joined(content, pieces, RECORD_HEADER.size)
+    several, label = RECORD_HEADER.unpack(header)[:2] if len(header) == RECORD_HEADER.size else (1, -1.0)
+    if several or label < 0 or not float(label).is_integer():
+        raise DataError(
+            f"{record_name(number, record)} has no class as its label: make the file with MXNet's "
+            "tools/im2rec.py and one whole number, 0 or more, for each image"
+        )
+    if classes is not None and label >= classes:
+        raise DataError(
+            f"{record_name(number, record)} has label {int(label)}, but there are {classes} classes, 0 to "
+            f"{classes - 1}: use a record file with these classes, or train with more"
+        )
+    return int(label)
+
+
+def record_name(number: int, record: str) -> str:
+    """What to call a record in a message."""
+    return f"image {number} (counted from 0) of {record}"
+
+
+def matched_records(content: Any, record: str, index: str) -> List[Pieces]:
+    """All records of a file, after a look at every header in it and at its index.
+
+    Raises:
+        DataError: one of the two is missing, damaged, empty or of another set.
+    """
+    offsets = index_offsets(index)
+    found = [pieces for pieces, _ in all_records(content, record)]
+    if sorted(offsets) != [pieces[0][0] - 8 for pieces in found]:
+        raise DataError(
+            f"{index} has {len(offsets):,} records and {record} {len(found):,}, or other ones: "
+            "copy both again, or make the index anew with MXNet's tools/rec2idx.py"
+        )
+    if not found:
+        raise _no_images(record)
+    return found
+
+
+def indexed_spans(content: Any, record: str, index: str) -> np.ndarray:
+    """First byte of each record, and of what follows it, by the index: integer, N x 2, in the order of the file.
+
+    Raises:
+        DataError: the index is missing or cannot be of this file, or there are no records.
+    """
+    begins = np.array(sorted(index_offsets(index)), np.int64)
+    if not len(content) and not len(begins):
+        raise _no_images(record)
+    if not len(begins) or begins[0] != 0 or begins[-1] >= len(content) or (np.diff(begins) < 8).any():
+        raise _mismatched(record, index)
+    return np.stack([begins, np.append(begins[1:], len(content))], axis=1)
+
+
+def record_in(content: Any, span: Tuple[int, int], record: str, index: str) -> Pieces:
+    """The record that fills a row of `indexed_spans`.
+
+    Raises:
+        DataError: no record does.
+    """
+    try:
+        pieces, end = record_at(content, span[0], record)
+    except DataError:
+        raise _mismatched(record, index, span[0]) from None
+    if end != span[1]:
+        raise _mismatched(record, index, span[0])
+    return pieces
+
+
+def highest_label(content: Any, spans: np.ndarray, record: str, index: str, classes: Optional[int]) -> int:
+    """Look at the headers of all records, or of LOOKS evenly spread ones, and return the highest label found.
+
+    Raises:
+        DataError: one is not where the index says, or has no label below `classes`.
+    """
+    numbers = np.unique(np.linspace(0, len(spans) - 1, min(len(spans), LOOKS)).astype(int)).tolist()
+    return max(
+        record_label(content, record_in(content, tuple(spans[number].tolist()), record, index), number, record, classes)
+        for number in numbers
+    )
+
+
+def framed(content: bytes) -> bytes:
+    """A record as it stands in a file: its pieces, each behind RECORD_MAGIC, kind and length, filled up to 4 bytes.
+
+    Raises:
+        DataError: it is too long.
+    """
+    if len(content) >= RECORD_LIMIT:
+        raise DataError(f"{len(content):,} bytes are too many for a record")
+    words = np.frombuffer(content, "<u4", len(content) // 4)
+    cuts = (4 * np.flatnonzero(words == struct.unpack("<I", RECORD_MAGIC)[0])).tolist()
+    begins, ends = [0, *(cut + 4 for cut in cuts)], [*cuts, len(content)]
+    kinds = [FIRST, *[MIDDLE] * (len(cuts) - 1), LAST] if cuts else [WHOLE]
+    pieces = (
+        RECORD_MAGIC + struct.pack("<I", kind * RECORD_LIMIT + end - begin) + content[begin:end]
+        for kind, begin, end in zip(kinds, begins, ends)
+    )
+    return b"".join(pieces) + bytes(-len(content) % 4)
+
+
+def _damaged(record: str, where: int) -> DataError:
+    return DataError(f"{record} is cut short or damaged at byte {where:,}: copy it again")
+
+
+def _no_images(record: str) -> DataError:
+    return DataError(f"{record} has no images: make it with MXNet's tools/im2rec.py")
+
+
+def _mismatched(record: str, index: str, where: int = 0) -> DataError:
+    return DataError(
+        f"{record} has no record at byte {where:,} as {index} says, or a longer or shorter one: copy both again, or "
+        "make the index anew with MXNet's tools/rec2idx.py"
+    )

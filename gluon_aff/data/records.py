@@ -1,0 +1,224 @@
+"""Writing record files from class folders: what MXNet's im2rec does, in threads, and going on where it was stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Iterator, List, Optional, Tuple
+
+from tqdm import tqdm
+
+from gluon_aff.data.augmentation import epoch_order
+from gluon_aff.data.imagenet_images import class_folders, decode, naming, opencv, resize_shorter
+from gluon_aff.data.imagenet_records import RECORD_HEADER, all_records, framed, joined, open_record_file
+from gluon_aff.errors import DataError, InputError, last_line
+from gluon_aff.files import replacing
+from gluon_aff.iteration import in_order
+
+JPEG_MAGIC = b"\xff\xd8\xff"
+AHEAD_PER_WORKER = 4
+
+# A record that has been written: the picture's number in the list, and the record's first byte in the file.
+Written = Tuple[int, int]
+
+
+@dataclass(frozen=True)
+class WrittenRecords:
+    """What `write_records` has written.
+
+    Attributes:
+        images: number of records.
+        folders: names of the class folders; the n-th has label n.
+        skipped: paths, in the folder, of pictures that could not be read.
+    """
+
+    images: int
+    folders: Tuple[str, ...]
+    skipped: Tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Job:
+    """Pictures to write, in order, and how.
+
+    Attributes:
+        folder: with the class folders.
+        pictures: path in the folder, and label.
+        shorter_side: to resize to, in pixels; None to leave the size.
+        quality: of JPEG, 1..100.
+        skip_unreadable: leave pictures out that cannot be read.
+    """
+
+    folder: str
+    pictures: List[Tuple[str, int]]
+    shorter_side: Optional[int]
+    quality: int
+    skip_unreadable: bool
+
+
+def write_records(
+    folder: str,
+    out: str,
+    shorter_side: Optional[int] = None,
+    quality: int = 95,
+    shuffle: bool = True,
+    seed: int = 0,
+    num_workers: int = 4,
+    skip_unreadable: bool = False,
+) -> WrittenRecords:
+    """Write `{out}.rec`, `.idx` and `.lst`, in MXNet's formats, from `folder/CLASS/IMAGE`.
+
+    The label is the class folder's place among their sorted names. JPEG files go in as they are, unless they are
+    resized; other pictures become JPEG. A call that was stopped leaves `{out}.rec.partial` and `{out}.job.partial`; the
+    next one with the same arguments and pictures goes on from there, any other begins anew. The bytes do not depend on
+    the number of workers.
+
+    Args:
+        folder: with the class folders.
+        out: path of the files to write, without ending; its directory is made.
+        shorter_side: resize the shorter side to so many pixels, bilinear; None leaves the size.
+        quality: of JPEG, 1..100, for what is not taken as it is.
+        shuffle: write the pictures in random order, not class after class.
+        seed: of that order, 0 or more.
+        num_workers: threads that read, resize and compress; 0 does it in this one.
+        skip_unreadable: leave out pictures that cannot be read, instead of stopping at the first.
+
+    Raises:
+        InputError: a number that makes no sense, or OpenCV's Python module is not usable.
+        DataError: no pictures, one that cannot be read, `{out}.rec` exists, or the files cannot be written.
+    """
+    if not 1 <= quality <= 100 or (shorter_side is not None and shorter_side < 1):
+        raise InputError(f"quality {quality} has to be in 1..100, and the shorter side {shorter_side} 1 or more")
+    opencv()
+    folder, out = os.path.expanduser(folder), os.path.expanduser(out)
+    if os.path.exists(f"{out}.rec"):
+        raise DataError(f"{out}.rec exists: remove it or choose another name")
+    samples, folders = class_folders(folder, "CLASS/IMAGE")
+    order = epoch_order(seed, 0, len(samples)).tolist() if shuffle else range(len(samples))
+    pictures = [(os.path.relpath(samples[number][0], folder), samples[number][1]) for number in order]
+    job = _Job(folder, pictures, shorter_side, quality, skip_unreadable)
+    try:
+        written = _write(job, out, num_workers)
+        _finish(job, out, written)
+    except OSError as error:
+        raise DataError(
+            f"{out}.rec cannot be written ({last_line(error)}): check free space and rights; the same call goes on"
+        ) from None
+    numbers = {number for number, _ in written}
+    skipped = tuple(path for number, (path, _) in enumerate(pictures) if number not in numbers)
+    return WrittenRecords(len(written), tuple(folders), skipped)
+
+
+def _write(job: _Job, out: str, num_workers: int) -> List[Written]:
+    """Write `{out}.rec.partial` to its end."""
+    os.makedirs(os.path.dirname(out) or ".", exist_ok=True)
+    written, end = _resumed(job, out)
+    total = len(job.pictures)
+    start = written[-1][0] + 1 if written else 0
+    with open(f"{out}.rec.partial", "ab") as file, tqdm(
+        None, os.path.basename(out), total, leave=False, disable=None, unit="image", initial=start
+    ) as progress:
+        file.truncate(end)
+        for number, record in enumerate(_made(job, range(start, total), num_workers), start):
+            if record is not None:
+                written.append((number, end))
+                end += file.write(record)
+            progress.update()
+        _to_disk(file)
+    if not written:
+        raise DataError(f"none of the {total:,} pictures in {job.folder} can be read: get them again")
+    return written
+
+
+def _resumed(job: _Job, out: str) -> Tuple[List[Written], int]:
+    """What an earlier call for this job has written, and where that ends; without one, nothing, and 0."""
+    partial, state = Path(f"{out}.rec.partial"), Path(f"{out}.job.partial")
+    signature = _signature(job)
+    if partial.exists() and state.exists() and state.read_text() == signature:
+        written, end = _whole_records(str(partial))
+        if job.skip_unreadable or [number for number, _ in written] == list(range(len(written))):
+            return written, end
+    partial.write_bytes(b"")
+    state.write_text(signature)
+    return [], 0
+
+
+def _signature(job: _Job) -> str:
+    """Changes with everything that the record file depends on: SHA-256 in hexadecimal."""
+    how = (job.shorter_side, job.quality, opencv().__version__)
+    digest = hashlib.sha256(repr(how).encode())
+    for path, label in job.pictures:
+        with naming(os.path.join(job.folder, path)):
+            facts = os.stat(os.path.join(job.folder, path))
+        digest.update(repr((path, label, facts.st_size, facts.st_mtime_ns)).encode())
+    return digest.hexdigest()
+
+
+def _whole_records(partial: str) -> Tuple[List[Written], int]:
+    """The records of a file whose last one may not be whole, and where they end."""
+    content = open_record_file(partial)
+    written: List[Written] = []
+    end = 0
+    with contextlib.suppress(DataError):
+        for pieces, following in all_records(content, partial):
+            number = RECORD_HEADER.unpack(joined(content, pieces, RECORD_HEADER.size))[2]
+            written.append((number, end))
+            end = following
+    return written, end
+
+
+def _made(job: _Job, numbers: range, num_workers: int) -> Iterator[Optional[bytes]]:
+    """The pictures' records in order; None for one that is skipped."""
+
+    def make(number: int) -> Optional[bytes]:
+        return _record(job, number)
+
+    if num_workers < 1:
+        yield from map(make, numbers)
+        return
+    with ThreadPoolExecutor(num_workers) as pool:
+        yield from in_order(lambda number: pool.submit(make, number), numbers, AHEAD_PER_WORKER * num_workers)
+
+
+def _record(job: _Job, number: int) -> Optional[bytes]:
+    path, label = job.pictures[number]
+    header = RECORD_HEADER.pack(0, label, number, 0)
+    try:
+        with naming(os.path.join(job.folder, path)):
+            return framed(header + _as_jpeg(Path(job.folder, path).read_bytes(), job))
+    except DataError:
+        if job.skip_unreadable:
+            return None
+        raise
+
+
+def _as_jpeg(content: bytes, job: _Job) -> bytes:
+    """The picture as JPEG; it is decoded in any case, so that training will not stop at it."""
+    image = decode(content, upright=True)
+    if job.shorter_side is None and content.startswith(JPEG_MAGIC):
+        return content
+    if job.shorter_side is not None:
+        image = resize_shorter(image, job.shorter_side)
+    cv2 = opencv()
+    return cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, job.quality])[1].tobytes()
+
+
+def _finish(job: _Job, out: str, written: List[Written]) -> None:
+    """Write the index and the list, and rename the record file, which says that all is there."""
+    index = "".join(f"{number}\t{begin}\n" for number, begin in written)
+    listed = ((number, *job.pictures[number]) for number, _ in written)
+    lines = "".join(f"{number}\t{label:f}\t{path}\n" for number, path, label in listed)
+    for ending, text in (("idx", index), ("lst", lines)):
+        with replacing(f"{out}.{ending}") as partial, open(partial, "wb") as file:
+            file.write(text.encode("utf-8", "surrogateescape"))
+    os.replace(f"{out}.rec.partial", f"{out}.rec")
+    os.remove(f"{out}.job.partial")
+
+
+def _to_disk(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
