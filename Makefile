@@ -1,9 +1,9 @@
-.PHONY: help venv demo test test-long test-all lint format lock gpu clean
+.PHONY: help venv demo demo-imagenet test test-long test-all lint format lock gpu clean
 
 PYTHON_IN_VENV = .venv/bin/python
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' Makefile
 
 venv: .venv/.ready  ## make .venv with what requirements.txt pins (PYTHON=... names the interpreter)
 
@@ -12,6 +12,10 @@ venv: .venv/.ready  ## make .venv with what requirements.txt pins (PYTHON=... na
 
 demo: .venv/.ready  ## train a small network on handwritten digits and show what came out
 	@$(PYTHON_IN_VENV) tools/demo.py
+
+demo-imagenet: .venv/.ready  ## the same with the AFF-ResNet-50 on 400 small pictures
+	@rm -rf demo/imagenet
+	@$(PYTHON_IN_VENV) tools/demo.py pictures
 
 test: .venv/.ready  ## run the tests, with coverage
 	$(PYTHON_IN_VENV) -m pytest --cov=gluon_aff --cov-report=term:skip-covered

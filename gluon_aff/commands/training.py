@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import Dict, List
 
-from gluon_aff.commands import Command
+from gluon_aff.commands import Command, positive
 from gluon_aff.training.cifar_options import add_options as add_cifar_options
 from gluon_aff.training.cifar_options import settings_from
+from gluon_aff.training.imagenet_options import add_options as add_imagenet_options
+from gluon_aff.training.imagenet_options import settings_from as imagenet_settings_from
 
 
 def _train_cifar(options: argparse.Namespace) -> int:
@@ -25,16 +28,62 @@ def _train_cifar(options: argparse.Namespace) -> int:
 
 
 def _add_make_data_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
-    parser.add_argument("kind", choices=("digits", "shapes"), help="digits: scikit-learn's 1,797 handwritten digits in "
-        "CIFAR-10's layout; shapes: drawn shapes, 20 coarse and 100 fine kinds, in CIFAR-100's layout")  # fmt: skip
+    parser.add_argument("kind", choices=("digits", "shapes", "pictures"), help="digits: scikit-learn's 1,797 "
+        "handwritten digits in CIFAR-10's layout; shapes: drawn shapes, 20 coarse and 100 fine kinds, in CIFAR-100's "
+        "layout; pictures: patches of photographs and drawings, 8 kinds, in ImageNet's folders")  # fmt: skip
     parser.add_argument("folder", help="folder to make")
 
 
 def _make_data(options: argparse.Namespace) -> int:
     from gluon_aff.data.sample import write_digits, write_shapes
+    from gluon_aff.data.sample_pictures import write_pictures
 
-    {"digits": write_digits, "shapes": write_shapes}[options.kind](options.folder)
+    {"digits": write_digits, "shapes": write_shapes, "pictures": write_pictures}[options.kind](options.folder)
     print(f"{options.kind} are in {options.folder}")
+    return 0
+
+
+def _train_imagenet(options: argparse.Namespace) -> int:
+    from gluon_aff.training.imagenet import summarise_imagenet, train_imagenet
+
+    settings = imagenet_settings_from(vars(options))
+    if settings.summary:
+        print(summarise_imagenet(settings))
+        return 0
+    run = train_imagenet(settings)
+    print(f"best err-top1:   {run.best_error}")
+    for what, path in (("weights", run.params or "none"), ("log", run.log)):
+        print(f"{what + ':':<9}{path}")
+    return 0
+
+
+def _add_make_records_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
+    parser.add_argument("folder", metavar="FOLDER", help="folder with a folder of pictures for each class")
+    parser.add_argument("out", metavar="OUT", help="OUT.rec, OUT.idx and OUT.lst are written")
+    parser.add_argument("--shorter-side", type=positive, metavar="PIXELS", help="resize to it (default: as they are)")
+    parser.add_argument("--quality", type=positive, default=95, help="of JPEG, 1 to 100 (default: 95)")
+    parser.add_argument("--no-shuffle", action="store_true", help="write class after class")
+    parser.add_argument("--seed", type=int, default=0, help="of the order (default: 0)")
+    parser.add_argument("-j", "--num-workers", type=int, default=4, help="threads (default: 4)")
+    parser.add_argument("--skip-unreadable", action="store_true", help="leave out pictures that cannot be read")
+
+
+def _make_records(options: argparse.Namespace) -> int:
+    from gluon_aff.data.records import write_records
+
+    written = write_records(
+        options.folder,
+        options.out,
+        options.shorter_side,
+        options.quality,
+        not options.no_shuffle,
+        options.seed,
+        options.num_workers,
+        options.skip_unreadable,
+    )
+    for path in written.skipped:
+        print(f"gluon-aff: {path} cannot be read and was left out", file=sys.stderr)
+    print(f"{written.images:,} pictures of {len(written.folders)} classes are in {options.out}.rec")
     return 0
 
 
@@ -49,7 +98,27 @@ COMMANDS: Dict[str, Command] = {
             "--model resnext --blocks 4 --summary",
         ),
     ),
+    "train-imagenet": Command(
+        "train an ImageNet network with the original's options",
+        add_imagenet_options,
+        _train_imagenet,
+        (
+            "--model resnet --askc-type ASKCFuse --label-smoothing --mixup --last-gamma --no-wd --use-rec "
+            "--rec-train train.rec --rec-train-idx train.idx --rec-val val.rec --rec-val-idx val.idx",
+            "--model resnext --askc-type iAFF --data-dir imagenet --auto_aug --label-smoothing --mixup --no-wd",
+            "--model resnext --num-layer 101 --summary",
+        ),
+    ),
+    "make-records": Command(
+        "write class folders into MXNet's record files, as im2rec does",
+        _add_make_records_options,
+        _make_records,
+        ("imagenet/train imagenet/rec/train", "imagenet/val imagenet/rec/val --no-shuffle"),
+    ),
     "make-data": Command(
-        "write a small data set in CIFAR's binary layout", _add_make_data_options, _make_data, ("digits demo/digits",)
+        "write a small data set in CIFAR's or ImageNet's layout",
+        _add_make_data_options,
+        _make_data,
+        ("digits demo/digits",),
     ),
 }

@@ -246,4 +246,6 @@ def output_names(loaded: LoadedWeights, path: Optional[str] = None) -> List[str]
 
 
 def _names_known(loaded: LoadedWeights) -> bool:
-    return loaded.dataset != "cifar100" or loaded.labels is not None
+    if loaded.dataset == "imagenet":
+        return loaded.outputs == IMAGENET_CLASSES
+    return loaded.dataset == "cifar10" or loaded.labels is not None

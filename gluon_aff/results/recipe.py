@@ -133,7 +133,10 @@ def _imagenet(settings: Mapping[str, Any]) -> Recipe:
         **_host(resnext if resnext or "model" in settings else None, first_release),
         "fusion": _fusion(settings["askc_type"]) if settings.get("askc_type") else None,
         "depth": settings.get("num_layer", 50),
+        "all 152 layers": bool(settings.get("exact_layers", False)),
         "first fused stage": settings.get("start_layer", 3),
+        "channel reduction ratio": settings.get("r") if "exact_layers" in settings else 16,  # fixed in the original
+        "squeeze-and-excitation": "exact_layers" in settings and resnext and bool(settings.get("use_se")),
         "last gamma at zero": resnext or settings.get("last_gamma"),  # the flag reached the ResNet only
         "input size": settings.get("input_size"),
         "number format": settings.get("dtype"),

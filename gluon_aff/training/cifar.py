@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import logging
 import os
-import platform
 import sys
 import time
 from dataclasses import asdict, dataclass
 from typing import List, Optional, Tuple
 
 import mxnet as mx
-import numpy as np
 from mxnet import gluon
 from mxnet.gluon import HybridBlock
 
-from gluon_aff._version import __version__
 from gluon_aff.data.autoaugment import cifar_augmenter
 from gluon_aff.data.cifar import LabelledImages, load_cifar
 from gluon_aff.data.loading import TrainBatches, usable_workers, validation_batches
-from gluon_aff.data.mixup import draw_mixup_weights
 from gluon_aff.errors import InputError, TrainingError
 from gluon_aff.inspection.summary import count_layers, format_counts
 from gluon_aff.networks.zoo import HOSTS, cifar_cardinality
 from gluon_aff.training.cifar_options import CIFARSettings, notes, resolve, run_name
+from gluon_aff.training.common import (
+    SMOOTHING,
+    exempt_from_decay,
+    mixup_weights,
+    network_to_validate,
+    versions_line,
+)
 from gluon_aff.training.devices import training_contexts
 from gluon_aff.training.logbook import (
     append_best_accuracy,
@@ -34,10 +37,8 @@ from gluon_aff.training.logbook import (
     settings_line,
 )
 from gluon_aff.training.loop import Targets, copy_parameters, train_epoch, validate
-from gluon_aff.training.schedule import decay_epochs, step_rate, warmup_cosine
+from gluon_aff.training.schedule import decay_epochs, step_rate, warmup_schedule
 from gluon_aff.weights import load_parameters, save_parameters
-
-SMOOTHING = 0.1
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ def train_cifar(settings: CIFARSettings, contexts: Optional[List[mx.Context]] = 
         log_path
     ) as log:
         log.info(settings_line(asdict(settings)))
-        log.info(_versions_line(contexts, global_batch, training, settings.head_classes))
+        log.info(versions_line(contexts, global_batch, training.official, training.classes, settings.head_classes))
         return _run_epochs(net, settings, contexts, batches, validation, name, log_path, log)
 
 
@@ -133,23 +134,16 @@ def _initialised(settings: CIFARSettings, contexts: List[mx.Context]) -> HybridB
     return net
 
 
-def _versions_line(contexts: List[mx.Context], global_batch: int, data: LabelledImages, head_classes: int) -> str:
-    return (
-        f"gluon_aff {__version__}, MXNet {mx.__version__}, NumPy {np.__version__}, "
-        f"Python {platform.python_version()}, devices {','.join(map(str, contexts))}, {global_batch} images per step, "
-        f"{'official' if data.official else 'other'} data, {data.classes} label values under a {head_classes}-way head"
-    )
-
-
 def _make_trainer(net: HybridBlock, settings: CIFARSettings, steps_per_epoch: int) -> gluon.Trainer:
     rate = {"learning_rate": settings.lr}
     if settings.cosine:
         rate = {
-            "lr_scheduler": warmup_cosine(settings.lr, settings.warmup_epochs, settings.num_epochs, steps_per_epoch)
+            "lr_scheduler": warmup_schedule(
+                "cosine", settings.lr, settings.warmup_epochs, settings.num_epochs, steps_per_epoch
+            )
         }
         if settings.no_wd:
-            for parameter in net.collect_params(".*beta|.*gamma|.*bias").values():
-                parameter.wd_mult = 0.0
+            exempt_from_decay(net)
     return gluon.Trainer(net.collect_params(), "nag", {**rate, "wd": settings.wd, "momentum": settings.momentum})
 
 
@@ -167,17 +161,14 @@ def _run_epochs(
     cuts = decay_epochs(settings.lr_decay_epoch, settings.lr_decay_period, settings.num_epochs, settings.warmup_epochs)
     targets = Targets(settings.head_classes, SMOOTHING if settings.label_smoothing else 0.0, settings.mixup)
     curve = os.path.join(settings.save_plot_dir, f"{name}_history.png")
-    # oneDNN reorders the weights of a network that infers, which changes the rounding of its later updates, by chance
-    validated = build_network(settings)
-    validated.initialize(ctx=contexts)
-    validated.hybridize(settings.mode == "hybrid")
+    validated = network_to_validate(lambda: build_network(settings), contexts, "float32", settings.mode == "hybrid")
     best, params = 0.0, None
     training_errors, validation_errors = [], []
     for epoch in range(settings.num_epochs):
         start = time.perf_counter()
         if not settings.cosine:
             trainer.set_learning_rate(step_rate(settings.lr, settings.lr_decay, cuts, epoch))
-        weights = _mixup_weights(settings, epoch, len(batches))
+        weights = mixup_weights(settings, epoch, len(batches))
         try:
             metric, loss = train_epoch(net, trainer, batches.epoch(epoch), targets, weights, contexts, epoch)
         except TrainingError as error:
@@ -193,13 +184,6 @@ def _run_epochs(
         draw_curve(training_errors, validation_errors, curve)
     append_best_accuracy(settings.dataset, settings.gpus, best)
     return CIFARRun(best, params, log_path, curve)
-
-
-def _mixup_weights(settings: CIFARSettings, epoch: int, steps: int) -> np.ndarray:
-    """Weight of each batch against its reverse; 1 where nothing is mixed."""
-    if not settings.mixup or epoch >= settings.num_epochs - settings.mixup_off_epoch:
-        return np.ones(steps)
-    return draw_mixup_weights(settings.mixup_alpha, int(settings.seed or 0), epoch, steps)
 
 
 def _save_best(

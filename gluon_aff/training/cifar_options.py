@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import argparse
-import os
 from dataclasses import dataclass, fields, replace
 from typing import Dict, List, Optional
 
-from gluon_aff.errors import InputError, unknown_name
+from gluon_aff.errors import unknown_name
+from gluon_aff.training.options import (
+    FUSION_FLAGS,
+    add_regularisation_options,
+    check_not_empty,
+    check_ranges,
+    seed_or_drawn,
+    set_defaults,
+)
 from gluon_aff.training.schedule import decay_epochs
 
 STAGES = 3
-FUSION_FLAGS = {None: "ASKCFuse", "AFF": "ASKCFuse", "iAFF": "ResGlobLocaforGlobLocaCha"}  # file names have the flags
 FIRST_RELEASE_MODELS = {"resnext29_32x4d": 3, "resnext38_32x4d": 4, "resnext47_32x4d": 5}  # name: blocks
 # The first release always mixed up, stopped 20 epochs before the end, and did not shift its decay epochs
 FIRST_RELEASE_DEFAULTS: Dict[str, object] = {"mixup": True, "mixup_off_epoch": 20, "warmup_epochs": 0}
+LIMITS = {"blocks": (1, 1000), "channel_times": (1, 1000)}
 HEAD_CLASSES = {"cifar10": 10, "cifar100": 100}
 
 
@@ -81,15 +88,11 @@ def add_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
     _add_network_options(parser.add_argument_group("network"))
     _add_data_options(parser.add_argument_group("data"))
     _add_schedule_options(parser.add_argument_group("schedule"))
-    _add_regularisation_options(parser.add_argument_group("regularisation"))
+    add_regularisation_options(parser.add_argument_group("regularisation"), "; only with --cosine")
     _add_run_options(parser.add_argument_group("run"))
     _add_file_options(parser.add_argument_group("files"))
     _add_idle_options(parser.add_argument_group("accepted without effect, as in the original"))
-    defaults: Dict[str, object] = {field.name: field.default for field in fields(CIFARSettings)}
-    parser.set_defaults(**{**defaults, **_release_defaults(argv)})
-    for action in parser._actions:
-        if action.dest in defaults and action.nargs != 0 and action.default is not None:
-            action.help = f"{action.help} (default: {action.default})"
+    set_defaults(parser, CIFARSettings, _release_defaults(argv))
 
 
 def _add_network_options(group: argparse._ArgumentGroup) -> None:
@@ -154,17 +157,6 @@ def _add_schedule_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--momentum", type=float, help="momentum of NAG")
 
 
-def _add_regularisation_options(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--mixup", action="store_true", help="mix each batch with its reverse")
-    group.add_argument("--mixup-alpha", type=float, help="weights are drawn from Beta(alpha, alpha)")
-    group.add_argument("--mixup-off-epoch", type=int, help="no mixup in the last so many epochs")
-    group.add_argument("--label-smoothing", action="store_true", help="smooth labels by 0.1")
-    group.add_argument("--wd", type=float, help="weight decay")
-    group.add_argument(
-        "--no-wd", action="store_true", help="no weight decay of biases, beta and gamma; only with --cosine"
-    )
-
-
 def _add_run_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--gpus", metavar="IDS", help="GPUs to train on, those that exist; the CPU if there is none")
     group.add_argument("--mode", choices=("hybrid", "imperative"), help="hybrid compiles the network")
@@ -221,38 +213,12 @@ def resolve(settings: CIFARSettings) -> CIFARSettings:
         settings = replace(settings, model="resnext", blocks=FIRST_RELEASE_MODELS[settings.model])
     if settings.model not in ("resnet", "resnext"):
         raise unknown_name("--model", settings.model, ["resnet", "resnext", *FIRST_RELEASE_MODELS])
-    seed = int.from_bytes(os.urandom(4), "little") >> 1 if settings.seed is None else settings.seed
-    _check_ranges(settings)
+    check_ranges(settings, LIMITS)
+    check_not_empty(settings, ("data_dir", "resume_from"))
     decay_epochs(settings.lr_decay_epoch, settings.lr_decay_period, settings.num_epochs, settings.warmup_epochs)
-    return replace(settings, askc_type=FUSION_FLAGS.get(settings.askc_type, settings.askc_type), seed=seed)
-
-
-def _check_ranges(settings: CIFARSettings) -> None:
-    limits = {
-        "batch_size": (1, 10**6),
-        "blocks": (1, 1000),
-        "channel_times": (1, 1000),
-        "start_layer": (1, 10**6),
-        "num_epochs": (1, 10**6),
-        "classes": (1, 10**6),
-        "warmup_epochs": (0, 10**6),
-        "mixup_off_epoch": (0, 10**6),
-        "num_workers": (0, 10**6),
-        "lr_decay_period": (0, 10**6),
-        "seed": (0, 2**31 - 1),
-        "lr": (0, 1e30),
-        "wd": (0, 1e30),
-        "lr_decay": (0, 1e30),
-        "momentum": (0, 1),
-        "mixup_alpha": (1e-3, 1e30),  # NumPy's sampler takes for ever below
-    }
-    for name, (lowest, highest) in limits.items():
-        value = getattr(settings, name)
-        if value is not None and not lowest <= value <= highest:
-            raise InputError(f"--{name.replace('_', '-')} {value}: must be from {lowest} to {highest}")
-    for name in ("data_dir", "resume_from"):
-        if getattr(settings, name) == "":
-            raise InputError(f"--{name.replace('_', '-')} is empty: name a file, or leave the flag out")
+    return replace(
+        settings, askc_type=FUSION_FLAGS.get(settings.askc_type, settings.askc_type), seed=seed_or_drawn(settings.seed)
+    )
 
 
 def run_name(settings: CIFARSettings, cardinality: int) -> str:

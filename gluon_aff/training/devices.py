@@ -9,19 +9,22 @@ import mxnet as mx
 from gluon_aff.errors import InputError
 
 
-def training_contexts(gpus: str) -> Tuple[List[mx.Context], str]:
+def training_contexts(gpus: str, strict: bool = False) -> Tuple[List[mx.Context], str]:
     """Contexts for `--gpus` (comma-separated ids) and a line that says what was chosen.
 
     The GPUs named that are there; the CPU if there is none.
 
     Raises:
-        InputError: for text that is no list of ids, or if GPUs exist but none of those named.
+        InputError: for text that is no list of ids, if GPUs exist but none of those named, or, with `strict`, if one
+            of those named does not exist.
     """
     try:
         wanted = sorted({int(gpu) for gpu in gpus.split(",") if gpu.strip()})
     except ValueError:
         raise InputError(f"--gpus {gpus!r} is not a list of GPU ids such as 0,1") from None
     there = _gpu_count()
+    if strict and any(not 0 <= gpu < there for gpu in wanted):
+        raise InputError(f"--strict-devices: GPUs {gpus} are asked for, and MXNet finds {there}")
     if not wanted or there == 0:
         return [mx.cpu()], "device: CPU" + ("" if not wanted else " (MXNet finds no GPU)")
     usable = [gpu for gpu in wanted if 0 <= gpu < there]

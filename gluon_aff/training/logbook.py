@@ -32,16 +32,19 @@ def check_directory(path: str, flag: str) -> None:
 
 
 @contextlib.contextmanager
-def open_log(path: str) -> Iterator[logging.Logger]:
-    """Logger that appends `INFO:root:` lines to `path` and shows them on stderr, as the original's root logger."""
+def open_log(path: str, line_format: str = logging.BASIC_FORMAT) -> Iterator[logging.Logger]:
+    """Logger that appends lines to `path` and shows them on stderr.
+
+    The original's CIFAR logs have the root logger's `INFO:root:` before each line, its ImageNet logs nothing.
+    """
     log = logging.Logger("root", logging.INFO)
     try:
         os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
         handlers: List[logging.Handler] = [logging.FileHandler(path), logging.StreamHandler(sys.stderr)]
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror}; choose another --logging-dir") from None
+        raise InputError(f"{path}: {error.strerror}; choose another place for the log") from None
     for handler in handlers:
-        handler.setFormatter(logging.Formatter(logging.BASIC_FORMAT))
+        handler.setFormatter(logging.Formatter(line_format))
         log.addHandler(handler)
     try:
         yield log
@@ -58,6 +61,26 @@ def settings_line(settings: Mapping[str, Any]) -> str:
 def epoch_line(epoch: int, train: float, val: float, loss: float, lr: float, seconds: float) -> str:
     """An epoch's line in CIFAR logs."""
     return f"[Epoch {epoch}] train={train:f} val={val:f} loss={loss:f} lr: {lr:f} time: {seconds:f}"
+
+
+def batch_line(epoch: int, step: int, speed: float, metric_name: str, metric: float, rate: float) -> str:
+    """A line about some steps in ImageNet logs; `speed` in images/s."""
+    return f"Epoch[{epoch}] Batch [{step}]\tSpeed: {speed:f} samples/sec\t{metric_name}={metric:f}\tlr={rate:f}"
+
+
+def training_line(epoch: int, metric_name: str, metric: float) -> str:
+    """The first of an epoch's three lines in ImageNet logs."""
+    return f"[Epoch {epoch}] training: {metric_name}={metric:f}"
+
+
+def speed_line(epoch: int, speed: float, seconds: float) -> str:
+    """The second: images/s while training, and the whole epoch's seconds."""
+    return f"[Epoch {epoch}] speed: {int(speed)} samples/sec\ttime cost: {seconds:f}"
+
+
+def validation_line(epoch: int, top1_error: float, top5_error: float) -> str:
+    """The third: errors in 0..1."""
+    return f"[Epoch {epoch}] validation: err-top1={top1_error:f} err-top5={top5_error:f}"
 
 
 def draw_curve(training_error: Sequence[float], validation_error: Sequence[float], path: str) -> None:

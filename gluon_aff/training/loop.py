@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Iterable, Iterator, List, Tuple
+from typing import Callable, Iterable, Iterator, List, Optional, Tuple
 
 import mxnet as mx
 import numpy as np
@@ -17,6 +17,23 @@ from gluon_aff.errors import TrainingError
 from gluon_aff.iteration import one_behind
 
 Batch = Tuple[mx.nd.NDArray, mx.nd.NDArray]
+StepObserver = Callable[[int, float, float], None]
+LossFunction = Callable[[mx.nd.NDArray, mx.nd.NDArray, mx.nd.NDArray], mx.nd.NDArray]
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A network whose outputs the trained one imitates.
+
+    Attributes:
+        net: initialised network with the same classes.
+        temperature: both networks' logits are divided by it where they are compared.
+        hard_weight: share of the loss on the labels, 0..1; the rest is on the teacher's outputs.
+    """
+
+    net: HybridBlock
+    temperature: float
+    hard_weight: float
 
 
 @dataclass(frozen=True)
@@ -27,11 +44,15 @@ class Targets:
         classes: outputs of the network, K.
         smoothing: eta; a label is 1 - eta + eta/K, the others eta/K.
         mixup: batches are mixed with their reverse; labels too.
+        dtype: the network's floating-point type; images and dense labels are cast to it once they are mixed.
+        teacher: for distillation.
     """
 
     classes: int
     smoothing: float
     mixup: bool
+    dtype: str = "float32"
+    teacher: Optional[Teacher] = None
 
     @property
     def dense(self) -> bool:
@@ -47,6 +68,7 @@ def train_epoch(
     mixup_weights: np.ndarray,
     contexts: List[mx.Context],
     epoch: int,
+    on_step: Optional[StepObserver] = None,
 ) -> Tuple[float, float]:
     """Train on `batches`; return the training metric and the mean loss per image.
 
@@ -58,6 +80,7 @@ def train_epoch(
         mixup_weights: (batches,), weight of each batch against its reverse, in 0..1.
         contexts: devices; each takes an equal slice, mixed within itself, as in the original.
         epoch: number shown and reported.
+        on_step: told after each step its number, the mean metric so far and the learning rate.
 
     The metric is the original's: with mixup the RMSE between softmax and mixed labels, averaged over slices;
     without, where the original crashed, the accuracy.
@@ -65,20 +88,22 @@ def train_epoch(
     Raises:
         TrainingError: if a loss or, at the end, a parameter is not finite.
     """
-    loss_function = gluon.loss.SoftmaxCrossEntropyLoss(sparse_label=not targets.dense)
+    loss_function = _loss_function(targets)
     progress = tqdm(batches, f"epoch {epoch}", len(mixup_weights), leave=False, disable=None, unit="batch")
     steps = (
-        _train_step(net, trainer, loss_function, batch, targets, weight, contexts)
+        (_train_step(net, trainer, loss_function, batch, targets, weight, contexts), trainer.learning_rate)
         for batch, weight in zip(progress, mixup_weights)
     )
     metric = loss = 0.0
-    for step, figures in enumerate(one_behind(steps)):
+    for step, (figures, rate) in enumerate(one_behind(steps)):
         step_metric, step_loss = figures.asnumpy().tolist()
         if not math.isfinite(step_loss):
             raise TrainingError(f"the loss is {step_loss} at epoch {epoch}, step {step}; a lower --lr may help")
         metric += step_metric
         loss += step_loss
         progress.set_postfix(loss=f"{step_loss:.4f}", refresh=False)
+        if on_step:
+            on_step(step, metric / (step + 1), rate)
     _check_finite(net, epoch, len(mixup_weights) - 1)
     return metric / len(mixup_weights), loss / len(mixup_weights)
 
@@ -115,7 +140,7 @@ def copy_parameters(source: HybridBlock, target: HybridBlock) -> None:
 def _train_step(
     net: HybridBlock,
     trainer: gluon.Trainer,
-    loss_function: gluon.loss.Loss,
+    loss_function: LossFunction,
     batch: Batch,
     targets: Targets,
     weight: float,
@@ -128,15 +153,35 @@ def _train_step(
         target = dense_labels(y, targets.classes, targets.smoothing) if targets.dense else y
         if targets.mixup and weight < 1:
             x, target = mixup(x, weight), mixup(target, weight)
+        x, target = x.astype(targets.dtype, copy=False), target.astype(targets.dtype, copy=False)
         with autograd.record():
             output = net(x)
-            loss = loss_function(output, target)
+            loss = loss_function(output, target, x)
         losses.append(loss)
+        output, target, loss = (array.astype("float32", copy=False) for array in (output, target, loss))
         metric = _rmse(output, target) if targets.mixup else (output.argmax(axis=1) == y).mean()
         figures.append(mx.nd.concat(metric, loss.mean(), dim=0).as_in_context(mx.cpu()))
     autograd.backward(losses)
     trainer.step(len(images))
     return mx.nd.add_n(*figures) / len(figures)
+
+
+def _loss_function(targets: Targets) -> LossFunction:
+    """Loss per image of (outputs, targets, images): cross-entropy, or GluonCV's distillation loss."""
+    teacher = targets.teacher
+    if teacher is None:
+        cross_entropy = gluon.loss.SoftmaxCrossEntropyLoss(sparse_label=not targets.dense)
+        return lambda output, target, x: cross_entropy(output, target)
+    from gluoncv.loss import DistillationSoftmaxCrossEntropyLoss
+
+    distillation = DistillationSoftmaxCrossEntropyLoss(teacher.temperature, teacher.hard_weight, not targets.dense)
+
+    def loss(output: mx.nd.NDArray, target: mx.nd.NDArray, x: mx.nd.NDArray) -> mx.nd.NDArray:
+        with autograd.pause(train_mode=False):
+            soft_target = (teacher.net(x) / teacher.temperature).softmax()
+        return distillation(output, target, soft_target)
+
+    return loss
 
 
 def _rmse(output: mx.nd.NDArray, target: mx.nd.NDArray) -> mx.nd.NDArray:

@@ -31,18 +31,45 @@ def step_rate(base: float, factor: float, cuts: Sequence[int], epoch: int) -> fl
     return base * factor ** sum(cut <= epoch for cut in cuts)
 
 
-def warmup_cosine(base: float, warmup_epochs: int, num_epochs: int, steps_per_epoch: int) -> Any:
-    """GluonCV scheduler per step: linear from 0 to `base` over the warm-up, then a half cosine to 0."""
+def warmup_schedule(
+    mode: str,
+    base: float,
+    warmup_epochs: int,
+    num_epochs: int,
+    steps_per_epoch: int,
+    cuts: Sequence[int] = (),
+    factor: float = 0.1,
+) -> Any:
+    """GluonCV scheduler per step: linear from 0 to `base` over the warm-up, then by `mode`.
+
+    Args:
+        mode: cosine (a half cosine to 0), poly (to 0 by the power 2) or step (times `factor` at each cut).
+        base: learning rate after the warm-up.
+        warmup_epochs: length of the warm-up.
+        num_epochs: length of both parts.
+        steps_per_epoch: batches in an epoch.
+        cuts: epochs of `step`, counted from the end of the warm-up.
+        factor: of `step`.
+    """
     from gluoncv.utils import LRScheduler, LRSequential
 
-    def part(mode: str, epochs: int, **rates: float) -> Any:
+    def part(mode: str, epochs: int, **settings: Any) -> Any:
         steps = max(epochs, 0) * steps_per_epoch
         # GluonCV divides by steps - 1
-        return LRScheduler("constant" if steps == 1 else mode, niters=steps, **rates)
+        return LRScheduler("constant" if steps == 1 else mode, niters=steps, **settings)
 
+    step_iter = [cut * steps_per_epoch for cut in cuts]
     return LRSequential(
         [
             part("linear", warmup_epochs, base_lr=0, target_lr=base),
-            part("cosine", num_epochs - warmup_epochs, base_lr=base, target_lr=0),
+            part(
+                mode,
+                num_epochs - warmup_epochs,
+                base_lr=base,
+                target_lr=0,
+                power=2,
+                step_iter=step_iter,
+                step_factor=factor,
+            ),
         ]
     )

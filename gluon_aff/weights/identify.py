@@ -17,6 +17,7 @@ from gluon_aff.weights.params_format import ParamsFile
 CIFAR_SIZE = 32
 # `train_cifar.py`'s: {dataset}-{fusion}-{host}-{depth}[-{cardinality}x4]-c-{width}-s-{first stage}; older files repeat
 # the data set or leave out the cardinality
+IMAGENET_RUN = "imagenet-ImageNet-"  # train_imagenet.py's names have it
 CIFAR_RUN = re.compile(
     r"(cifar10|cifar100)-(?:cifar100-)?(\w+)-(resnet|resneXt)-(\d{1,4})(?:-\d+x4)?-c-(\d{1,3})-s-(\d{1,4})"
 )
@@ -73,9 +74,10 @@ def head_classes(file: ParamsFile) -> Optional[int]:
 
 
 def dataset_of_run(path: str) -> Optional[str]:
-    """cifar10 or cifar100, where the file's name is one that `train_cifar.py` gives."""
-    found = CIFAR_RUN.search(Path(path).name)
-    return found[1] if found else None
+    """Data set of the training run that gave the file its name, None if it has another name."""
+    name = Path(path).name
+    found = CIFAR_RUN.search(name)
+    return found[1] if found else "imagenet" if IMAGENET_RUN in name else None
 
 
 def _candidates(path: str, classes: int) -> List[Candidate]:

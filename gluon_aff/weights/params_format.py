@@ -98,7 +98,7 @@ class ParamsFile:
 
 
 @dataclass
-class _Reader:
+class RecordReader:
     """A mapped file and how far it is read."""
 
     path: str
@@ -121,10 +121,12 @@ class _Reader:
         return struct.unpack_from(layout, self.data, self.field)
 
     def damaged(self, what: str) -> ParamsFileError:
+        """The error that says what is wrong where it reads."""
         return ParamsFileError(f"{self.path} is damaged ({self.place}: {what}): get it again")
 
     @property
     def place(self) -> str:
+        """Part and byte of what was read last."""
         return f"{self.part}, byte {self.field}"
 
 
@@ -134,7 +136,7 @@ def read_params_file(path: str) -> ParamsFile:
     Raises:
         ParamsFileError: if it is missing, damaged or something else.
     """
-    reader = _Reader(path, _map(path))
+    reader = RecordReader(path, _map(path))
     arrays, version, devices = _read_records(reader)
     names = _read_names(reader, len(arrays))
     on_others = {name: device for name, device in zip(names, devices) if device != CPU}
@@ -227,7 +229,7 @@ def _kind(start: bytes) -> str:
     return f"something else (it starts with {start[:START_BYTES_IN_MESSAGE]!r}): get it again"
 
 
-def _read_records(reader: _Reader) -> Tuple[List[np.ndarray], int, List[Device]]:
+def _read_records(reader: RecordReader) -> Tuple[List[np.ndarray], int, List[Device]]:
     """The header's and all records' content: arrays, their version, their devices."""
     _, reserved = reader.integers("<2Q")
     if reserved:
@@ -240,16 +242,17 @@ def _read_records(reader: _Reader) -> Tuple[List[np.ndarray], int, List[Device]]
     version = DEFAULT_VERSION
     for index in range(count):
         reader.part = f"array {index}"
-        before, version = version, _read_version(reader)
+        before, version = version, read_version(reader)
         if index and version != before:
             raise reader.damaged(f"version {version} behind an array of version {before}")
-        array, device = _read_record(reader, version)
+        array, device = read_record(reader, version)
         arrays.append(array)
         devices.append(device)
     return arrays, version, devices
 
 
-def _read_version(reader: _Reader) -> int:
+def read_version(reader: RecordReader) -> int:
+    """Version of the format that a record's magic number stands for."""
     (magic,) = reader.integers("<I")
     for version, known in RECORD_MAGICS.items():
         if magic == known:
@@ -262,7 +265,7 @@ def _read_version(reader: _Reader) -> int:
     raise reader.damaged(f"{magic:#x} is no array's magic number")
 
 
-def _read_record(reader: _Reader, version: int) -> Tuple[np.ndarray, Device]:
+def read_record(reader: RecordReader, version: int) -> Tuple[np.ndarray, Device]:
     """One array and its device, from behind the magic number."""
     if version > 1:
         _check_dense(reader)
@@ -280,7 +283,7 @@ def _read_record(reader: _Reader, version: int) -> Tuple[np.ndarray, Device]:
     return np.ndarray(shape, dtype, reader.data, reader.field), (device_type, device_id)
 
 
-def _check_dense(reader: _Reader) -> None:
+def _check_dense(reader: RecordReader) -> None:
     (storage,) = reader.integers("<i")
     if storage in SPARSE_STORAGE:
         raise ParamsFileError(
@@ -291,7 +294,7 @@ def _check_dense(reader: _Reader) -> None:
         raise reader.damaged(f"there is no storage type {storage}")
 
 
-def _read_shape(reader: _Reader, version: int) -> Tuple[int, ...]:
+def _read_shape(reader: RecordReader, version: int) -> Tuple[int, ...]:
     (ndim,) = reader.integers("<i")
     if ndim == -1 or (ndim == 0 and version != SCALAR_VERSION):
         raise _uninitialised(reader)
@@ -305,14 +308,14 @@ def _read_shape(reader: _Reader, version: int) -> Tuple[int, ...]:
     return shape
 
 
-def _uninitialised(reader: _Reader) -> ParamsFileError:
+def _uninitialised(reader: RecordReader) -> ParamsFileError:
     return ParamsFileError(
         f"{reader.path} holds an array without a shape ({reader.place}): it was never initialised, or is a scalar "
         "saved outside mx.util.np_shape(), which MXNet cannot read either; save it again after the first forward pass"
     )
 
 
-def _read_names(reader: _Reader, arrays: int) -> List[str]:
+def _read_names(reader: RecordReader, arrays: int) -> List[str]:
     """As many names as there are `arrays`, up to the file's end."""
     reader.part = "names"
     (count,) = reader.integers("<Q")
@@ -333,7 +336,7 @@ def _read_names(reader: _Reader, arrays: int) -> List[str]:
     return list(names)
 
 
-def _read_name(reader: _Reader) -> str:
+def _read_name(reader: RecordReader) -> str:
     (length,) = reader.integers("<Q")
     reader.take(length)
     encoded = reader.data[reader.field : reader.offset]

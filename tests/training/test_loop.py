@@ -9,7 +9,7 @@ import pytest
 from gluon_aff.errors import TrainingError
 from gluon_aff.iteration import one_behind
 from gluon_aff.networks.zoo import cifar_resnet
-from gluon_aff.training.loop import Targets, train_epoch, validate
+from gluon_aff.training.loop import Targets, Teacher, train_epoch, validate
 
 CLASSES = 10
 
@@ -159,3 +159,31 @@ def test_figures_are_awaited_one_step_behind():
         seen.append(f"await {step}")
     assert seen == ["start 0", "start 1", "await 0", "start 2", "await 1", "start 3", "await 2", "await 3"]
     assert list(one_behind([])) == []
+
+
+def test_distillation_in_numpy():
+    """GluonCV's loss: T^2 (1 - h) of the cross-entropy at temperature T, h of the one with the labels."""
+    net, teacher = linear_network([mx.cpu()], 0), linear_network([mx.cpu()], 1)
+
+    images, labels = batch()
+    logits, taught = (n(mx.nd.array(images)).asnumpy() for n in (net, teacher))
+    targets = Targets(CLASSES, 0.0, False, teacher=Teacher(teacher, 20.0, 0.3))
+    _, loss = train_epoch(net, trainer_of(net), [nd((images, labels))], targets, [1.0], [mx.cpu()], 0)
+    soft = -(softmax(taught / 20) * np.log(softmax(logits / 20))).sum(axis=1)
+    hard = -np.log(softmax(logits))[np.arange(8), labels]
+    assert loss == pytest.approx((0.7 * 400 * soft + 0.3 * hard).mean(), rel=1e-4)
+
+
+def test_the_observer_sees_each_step_with_its_learning_rate():
+    net = linear_network([mx.cpu()])
+    batches = [nd(batch(seed=seed)) for seed in range(4)]
+    schedule = mx.lr_scheduler.FactorScheduler(step=1, factor=0.5, base_lr=0.1)
+    trainer = mx.gluon.Trainer(net.collect_params(), "nag", {"lr_scheduler": schedule})
+    seen = []
+    metric, _ = train_epoch(
+        net, trainer, batches, Targets(CLASSES, 0.1, True), [0.5] * 4, [mx.cpu()], 0, lambda *step: seen.append(step)
+    )
+    assert [step for step, _, _ in seen] == [0, 1, 2, 3]
+    assert seen[-1][1] == pytest.approx(metric)
+    rates = [rate for _, _, rate in seen]
+    assert rates == pytest.approx([0.1, 0.05, 0.025, 0.0125])

@@ -6,7 +6,7 @@ import pytest
 
 from gluon_aff.errors import InputError
 from gluon_aff.published import curve, published_runs
-from gluon_aff.training.schedule import decay_epochs, step_rate, warmup_cosine
+from gluon_aff.training.schedule import decay_epochs, step_rate, warmup_schedule
 
 
 def published_rates(name):
@@ -24,14 +24,14 @@ def test_the_steps_of_the_published_fine_label_run():
 def test_the_cosine_of_a_published_superclass_run():
     """AFF-ResNet-32 run 2: four GPUs, so 97 steps an epoch; warm-up 20; the log has the rate after the epoch."""
     steps = 50_000 // 512
-    scheduler = warmup_cosine(0.2, 20, 640, steps)
+    scheduler = warmup_schedule("cosine", 0.2, 20, 640, steps)
     rates = [scheduler((epoch + 1) * steps) for epoch in range(640)]
     assert rates == pytest.approx(published_rates("aff_resnet32_superclass_run2"), abs=6e-7)
 
 
 def test_warmup_and_cosine_in_closed_form():
     steps, warmup, epochs = 7, 3, 10
-    scheduler = warmup_cosine(0.5, warmup, epochs, steps)
+    scheduler = warmup_schedule("cosine", 0.5, warmup, epochs, steps)
     ramp, fall = warmup * steps, (epochs - warmup) * steps
     for update in range(1, ramp):
         assert scheduler(update) == pytest.approx(0.5 * update / (ramp - 1))
@@ -43,7 +43,7 @@ def test_warmup_and_cosine_in_closed_form():
 @pytest.mark.parametrize(("warmup", "epochs", "steps"), [(0, 3, 2), (1, 2, 1), (10, 2, 5), (0, 1, 1)])
 def test_short_schedules_stay_within_the_rate(warmup, epochs, steps):
     """GluonCV's scheduler divides by zero where a part has a single step."""
-    scheduler = warmup_cosine(0.2, warmup, epochs, steps)
+    scheduler = warmup_schedule("cosine", 0.2, warmup, epochs, steps)
     assert all(0 <= scheduler(update) <= 0.2 for update in range(1, epochs * steps + 1))
 
 

@@ -1,0 +1,57 @@
+"""What the CIFAR and the ImageNet recipe share."""
+
+from __future__ import annotations
+
+import platform
+from typing import Callable, List, Union
+
+import mxnet as mx
+import numpy as np
+from mxnet.gluon import HybridBlock
+
+from gluon_aff._version import __version__
+from gluon_aff.data.mixup import draw_mixup_weights
+from gluon_aff.training.cifar_options import CIFARSettings
+from gluon_aff.training.imagenet_options import ImageNetSettings
+
+SMOOTHING = 0.1
+
+
+Settings = Union[CIFARSettings, ImageNetSettings]
+
+
+def mixup_weights(settings: Settings, epoch: int, steps: int) -> np.ndarray:
+    """Weight of each batch of `epoch` against its reverse, (steps,); 1 where nothing is mixed."""
+    if not settings.mixup or epoch >= settings.num_epochs - settings.mixup_off_epoch:
+        return np.ones(steps)
+    return draw_mixup_weights(settings.mixup_alpha, int(settings.seed or 0), epoch, steps)
+
+
+def exempt_from_decay(net: HybridBlock) -> None:
+    """Leave betas, gammas and biases out of weight decay (the original's --no-wd)."""
+    for parameter in net.collect_params(".*beta|.*gamma|.*bias").values():
+        parameter.wd_mult = 0.0
+
+
+def network_to_validate(
+    build: Callable[[], HybridBlock], contexts: List[mx.Context], dtype: str, hybridize: bool
+) -> HybridBlock:
+    """A second network to copy the trained parameters to.
+
+    On CPUs, oneDNN reorders the weights of a network that infers, which changes the rounding of its later updates, by
+    chance: the trained one never infers.
+    """
+    net = build()
+    net.cast(dtype)
+    net.initialize(ctx=contexts)
+    net.hybridize(hybridize)
+    return net
+
+
+def versions_line(contexts: List[mx.Context], global_batch: int, official: bool, label_values: int, head: int) -> str:
+    """The line after the settings in a log, which `results.logs` reads."""
+    return (
+        f"gluon_aff {__version__}, MXNet {mx.__version__}, NumPy {np.__version__}, "
+        f"Python {platform.python_version()}, devices {','.join(map(str, contexts))}, {global_batch} images per step, "
+        f"{'official' if official else 'other'} data, {label_values} label values under a {head}-way head"
+    )

@@ -1,0 +1,432 @@
+"""Command line and settings of `train_imagenet.py`: the original's flags and defaults, and ours behind them."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from dataclasses import dataclass, fields, replace
+from typing import Dict, List, Mapping, Optional, Tuple
+
+from gluon_aff.errors import InputError, unknown_name
+from gluon_aff.training.options import (
+    FUSION_FLAGS,
+    add_regularisation_options,
+    check_not_empty,
+    check_ranges,
+    flag,
+    seed_or_drawn,
+    set_defaults,
+)
+from gluon_aff.training.schedule import decay_epochs
+
+STAGES = 4
+HOSTS = ("resnet", "resnext")
+FIRST_RELEASE_MODELS = {"resnext50_32x4d_askc": "resnext"}
+BLOCKS: Dict[int, Tuple[int, ...]] = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 4, 36, 3)}
+EXACT_BLOCKS: Dict[int, Tuple[int, ...]] = {**BLOCKS, 152: (3, 8, 36, 3)}  # as in the paper of the ResNet
+RECORD_FOLDER = "~/.mxnet/datasets/imagenet/rec"
+RECORD_FILES = ("rec_train", "rec_train_idx", "rec_val", "rec_val_idx")
+MODES = ("hybrid", "symbolic", "imperative")
+LR_MODES = ("cosine", "step", "poly")
+DTYPES = ("float16", "float32", "bfloat16")
+LIMITS: Dict[str, Tuple[float, float]] = {
+    "r": (1, 10**6),
+    "input_size": (1, 10**4),
+    "num_gpus": (0, 1000),
+    "resume_epoch": (0, 10**6),
+    "save_frequency": (0, 10**6),
+    "log_interval": (0, 10**9),
+    "hard_weight": (0, 1),
+    "temperature": (1e-3, 1e30),
+    "crop_ratio": (1e-2, 1),
+}
+
+
+@dataclass(frozen=True)
+class ImageNetSettings:
+    """Options of an ImageNet run, named as the original's, whose log prints them; see `train_imagenet.py --help`."""
+
+    data_dir: str = "~/.mxnet/datasets/imagenet"
+    rec_train: str = f"{RECORD_FOLDER}/train.rec"
+    rec_train_idx: str = f"{RECORD_FOLDER}/train.idx"
+    rec_val: str = f"{RECORD_FOLDER}/val.rec"
+    rec_val_idx: str = f"{RECORD_FOLDER}/val.idx"
+    use_rec: bool = False
+    summary: bool = False
+    batch_size: int = 128
+    r: int = 16
+    dtype: str = "float16"
+    model: Optional[str] = None
+    askc_type: Optional[str] = None
+    num_gpus: int = 4
+    num_workers: int = 96
+    num_epochs: int = 240
+    lr: float = 0.075
+    momentum: float = 0.9
+    wd: float = 1e-4
+    lr_mode: str = "cosine"
+    lr_decay: float = 0.1
+    lr_decay_period: int = 0
+    lr_decay_epoch: str = "40,60"
+    warmup_lr: float = 0.0
+    warmup_epochs: int = 5
+    last_gamma: bool = False
+    mode: str = "hybrid"
+    input_size: int = 224
+    crop_ratio: float = 0.875
+    use_pretrained: bool = False
+    use_se: bool = False
+    mixup: bool = False
+    mixup_alpha: float = 0.2
+    mixup_off_epoch: int = 5
+    label_smoothing: bool = False
+    no_wd: bool = False
+    teacher: Optional[str] = None
+    temperature: float = 20
+    hard_weight: float = 0.5
+    batch_norm: bool = False
+    save_frequency: int = 10
+    save_dir: str = "params"
+    resume_epoch: int = 0
+    resume_params: str = ""
+    resume_states: str = ""
+    log_interval: int = 50
+    logging_file: str = "train_imagenet.log"
+    use_gn: bool = False
+    auto_aug: bool = False
+    start_layer: int = 3
+    num_layer: int = 50
+    scenario: Optional[str] = None
+    exact_layers: bool = False
+    classes: int = 1000
+    teacher_params: Optional[str] = None
+    seed: Optional[int] = None
+    strict_devices: bool = False
+    keep_one_best: bool = False
+
+    @property
+    def blocks(self) -> Tuple[int, ...]:
+        """Blocks of the four stages."""
+        return (EXACT_BLOCKS if self.exact_layers else BLOCKS)[self.num_layer]
+
+    @property
+    def hybrid(self) -> bool:
+        """Whether the network is compiled."""
+        return self.mode != "imperative"
+
+
+def add_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
+    """Give `parser` the options of `train_imagenet.py`; no default depends on `argv`."""
+    parser.usage = "%(prog)s [options]"
+    _add_network_options(parser.add_argument_group("network"))
+    _add_data_options(parser.add_argument_group("data"))
+    _add_schedule_options(parser.add_argument_group("schedule"))
+    add_regularisation_options(parser.add_argument_group("regularisation"))
+    _add_distillation_options(parser.add_argument_group("distillation"))
+    _add_run_options(parser.add_argument_group("run"))
+    _add_file_options(parser.add_argument_group("files"))
+    _add_resume_options(parser.add_argument_group("going on with a run"))
+    _add_idle_options(parser.add_argument_group("accepted without effect, as in the original"))
+    set_defaults(parser, ImageNetSettings)
+
+
+def _add_network_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--model", help="resnet or resnext, or the first release's resnext50_32x4d_askc (default: resnet)"
+    )
+    group.add_argument("--scenario", metavar="HOST", help="ResNet or ResNeXt, the first release's name of --model")
+    group.add_argument(
+        "--askc-type",
+        metavar="FUSION",
+        help="DirectAdd, ASKCFuse (the paper's AFF; without the flag) or ResGlobLocaforGlobLocaCha (iAFF)",
+    )
+    group.add_argument("--num-layer", type=int, choices=sorted(BLOCKS), help="depth; 152 is 140 in the original")
+    group.add_argument(
+        "--exact-layers",
+        action="store_true",
+        help="152 layers in blocks of 3, 8, 36, 3, not the original's 3, 4, 36, 3",
+    )
+    group.add_argument(
+        "--start-layer", type=int, help="first stage with the fusion; earlier ones add, 5 means none of the four fuses"
+    )
+    group.add_argument("--r", type=int, help="channels of a fusion over those of its bottleneck; idle in the original")
+    group.add_argument(
+        "--last-gamma", action="store_true", help="ResNet starts each block as its shortcut; ResNeXt always does"
+    )
+    group.add_argument(
+        "--use-se", action="store_true", help="squeeze-and-excitation in ResNeXt blocks; idle in the original"
+    )
+    group.add_argument("--classes", type=int, help="outputs of the network")
+
+
+def _add_data_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--data-dir", metavar="DIR", help="folder of train and val, each with a folder per class")
+    group.add_argument("--use-rec", action="store_true", help="read record files instead, those named next")
+    group.add_argument("--rec-train", metavar="FILE", help="training images")
+    group.add_argument("--rec-train-idx", metavar="FILE", help="their index")
+    group.add_argument("--rec-val", metavar="FILE", help="validation images")
+    group.add_argument("--rec-val-idx", metavar="FILE", help="their index")
+    group.add_argument("--batch-size", type=int, help="images per device and step")
+    group.add_argument("--input-size", type=int, help="side of the square crop in pixels")
+    group.add_argument(
+        "--crop-ratio", type=float, help="crop's side over the image's shorter side in validation, in 0.01..1"
+    )
+    group.add_argument(
+        "--auto_aug", action="store_true", help="AutoAugment with the ImageNet policies; no effect with --use-rec"
+    )
+    group.add_argument(
+        "-j",
+        "--num-data-workers",
+        "--num-workers",
+        dest="num_workers",
+        type=int,
+        help="that many load and augment images, at most one per core",
+    )
+
+
+def _add_schedule_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--num-epochs", type=int, help="epochs")
+    group.add_argument("--lr", type=float, help="learning rate, not scaled with the devices")
+    group.add_argument("--lr-mode", choices=LR_MODES, help="course after the warm-up: half cosine to 0, steps, or poly")
+    group.add_argument("--warmup-epochs", type=int, help="epochs in which the rate rises from 0 to --lr")
+    group.add_argument("--lr-decay", type=float, help="factor at each decay epoch, with --lr-mode step")
+    group.add_argument("--lr-decay-epoch", metavar="EPOCHS", help="decay epochs, with --lr-mode step")
+    group.add_argument("--lr-decay-period", type=int, help="decay every so many epochs instead, if not 0")
+    group.add_argument("--momentum", type=float, help="momentum of NAG, in 0..1")
+
+
+def _add_distillation_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--teacher", metavar="MODEL", help="network to learn from, of GluonCV or of this package")
+    group.add_argument("--teacher-params", metavar="FILE", help="its weights")
+    group.add_argument("--temperature", type=float, help="divides the logits of both in the distillation loss")
+    group.add_argument(
+        "--hard-weight", type=float, help="share of the labels' loss, in 0..1; the rest is the teacher's"
+    )
+
+
+def _add_run_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--num-gpus", type=int, help="GPUs to train on, or as many as there are; 0 is the CPU")
+    group.add_argument("--strict-devices", action="store_true", help="stop if there are fewer GPUs than --num-gpus")
+    group.add_argument(
+        "--dtype",
+        choices=DTYPES,
+        help="number format: float16 keeps float32 weights beside and needs a GPU (a CPU takes float32); "
+        "bfloat16 is mixed precision on a CPU",
+    )
+    group.add_argument("--mode", choices=MODES, help="hybrid compiles the network; symbolic is taken for hybrid")
+    group.add_argument(
+        "--seed", type=int, help="same seed, same run, bit for bit on the CPU (default: drawn and logged)"
+    )
+    group.add_argument("--summary", action="store_true", help="print the layers and stop")
+
+
+def _add_file_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--save-dir", metavar="DIR", help="weights and optimizer states go here, best and periodic ones")
+    group.add_argument("--save-frequency", type=int, help="epochs between periodic files; 0 writes no weights at all")
+    group.add_argument(
+        "--keep-one-best", action="store_true", help="remove this run's earlier best files at an improvement"
+    )
+    group.add_argument("--logging-file", metavar="FILE", help="the log, appended")
+    group.add_argument("--log-interval", type=int, help="steps between lines of speed and learning rate; 0 for none")
+
+
+def _add_resume_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--resume-epoch", type=int, help="epoch to start at, counted from 0")
+    group.add_argument("--resume-params", metavar="FILE", help="weights to start from")
+    group.add_argument(
+        "--resume-states",
+        metavar="FILE",
+        help="optimizer states to start from: momentum and number of updates; the schedule is this command line's",
+    )
+
+
+def _add_idle_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--warmup-lr", type=float, help="warm-up starts at 0 whatever this says")
+    group.add_argument("--batch-norm", action="store_true", help="batch normalisation the networks have anyway")
+    group.add_argument("--use-gn", action="store_true", help="group normalisation the networks do not have")
+    group.add_argument("--use-pretrained", action="store_true", help="start from weights: --resume-params does")
+
+
+def settings_from(options: Mapping[str, object]) -> ImageNetSettings:
+    """Settings from parsed options."""
+    known = {field.name for field in fields(ImageNetSettings)}
+    return ImageNetSettings(**{name: value for name, value in options.items() if name in known})  # type: ignore[arg-type]
+
+
+def resolve(settings: ImageNetSettings) -> ImageNetSettings:
+    """Fill in what is not given (host, fusion, seed) and translate the first release's names.
+
+    Afterwards `model` is one of `HOSTS`, and `scenario` is what the first release called it, None if the command line
+    has today's name.
+
+    Raises:
+        InputError: for a model that does not exist, a value out of range, or flags that contradict each other.
+    """
+    model, scenario = _host(settings.model, settings.scenario)
+    check_ranges(settings, LIMITS)
+    _check_choices(settings)
+    files = ("data_dir", "logging_file", "teacher", "teacher_params", *(RECORD_FILES if settings.use_rec else ()))
+    check_not_empty(settings, files)
+    decay_epochs(settings.lr_decay_epoch, settings.lr_decay_period, settings.num_epochs, 0)
+    if settings.resume_epoch >= settings.num_epochs:
+        raise InputError(
+            f"--resume-epoch {settings.resume_epoch} leaves nothing to train: raise --num-epochs {settings.num_epochs}"
+        )
+    return replace(
+        settings,
+        model=model,
+        scenario=scenario,
+        askc_type=FUSION_FLAGS.get(settings.askc_type, settings.askc_type),
+        seed=seed_or_drawn(settings.seed),
+    )
+
+
+def _host(model: Optional[str], scenario: Optional[str]) -> Tuple[str, Optional[str]]:
+    """Host that `--model` and `--scenario` mean, and the first release's name of it if they have that."""
+    meant = "resnet" if scenario is None else _host_called(scenario)
+    if meant is None:
+        raise unknown_name("--scenario", str(scenario), ["ResNet", "ResNeXt"])
+    if model is None:
+        return meant, scenario or "ResNet"
+    host = _host_called(model)
+    if host is None:
+        raise unknown_name("--model", model, [*HOSTS, *FIRST_RELEASE_MODELS])
+    if scenario is not None and meant != host:
+        raise InputError(f"--model {model} and --scenario {scenario} contradict each other: leave one out")
+    return host, scenario if model == host else model
+
+
+def _host_called(name: str) -> Optional[str]:
+    name = name.lower()
+    return FIRST_RELEASE_MODELS.get(name, name if name in HOSTS else None)
+
+
+def _check_choices(settings: ImageNetSettings) -> None:
+    """Values that the parser has checked already, unless the settings do not come from one."""
+    for name, choices in (("mode", MODES), ("lr_mode", LR_MODES), ("dtype", DTYPES), ("num_layer", tuple(BLOCKS))):
+        value = getattr(settings, name)
+        if value not in choices:
+            raise InputError(f"{flag(name)} {value}: there are {', '.join(map(str, choices))}")
+
+
+def used_dtype(settings: ImageNetSettings, on_gpu: bool) -> str:
+    """Number format that a run on GPUs, or on a CPU, has: float16 becomes float32 on a CPU.
+
+    Raises:
+        InputError: for bfloat16 on a GPU.
+    """
+    if on_gpu and settings.dtype == "bfloat16":
+        raise InputError("--dtype bfloat16 is for CPUs: take --dtype float16 on a GPU, or --num-gpus 0")
+    return "float32" if settings.dtype == "float16" and not on_gpu else settings.dtype
+
+
+def run_name(settings: ImageNetSettings) -> str:
+    """Name in the original's files, its double dash included: `ImageNet-ASKCFuse-resnet--50-s-3`."""
+    return f"ImageNet-{settings.askc_type}-{settings.model}--{settings.num_layer}-s-{settings.start_layer}"
+
+
+def best_stem(settings: ImageNetSettings, error: float, epoch: int) -> str:
+    """Path, but for its suffix, of the files of the best epoch so far; `error` is its top-1 error in 0..1."""
+    return os.path.join(settings.save_dir, f"{error:.4f}-imagenet-{run_name(settings)}-{epoch}-best")
+
+
+def periodic_stem(settings: ImageNetSettings, epoch: int) -> str:
+    """Path, but for its suffix, of the files of every `save_frequency` epochs."""
+    return os.path.join(settings.save_dir, f"imagenet-{run_name(settings)}-{epoch}")
+
+
+def notes(settings: ImageNetSettings, global_batch: int, on_gpu: bool = True) -> List[str]:
+    """What a user of these resolved settings should know at the start of a run, a line each.
+
+    Args:
+        settings: resolved.
+        global_batch: images per step on all devices.
+        on_gpu: whether the run is on GPUs.
+    """
+    said_if = {
+        **_network_notes(settings),
+        f"batch: {settings.batch_size} images per device, {global_batch} per step; lr is not scaled with it": True,
+        "best weights: chosen by top-1 error on the validation images, as in the original": True,
+        **_data_notes(settings, on_gpu),
+        **_schedule_notes(settings),
+        **_idle_notes(settings),
+        **_file_notes(settings),
+    }
+    return [line for line, said in said_if.items() if said]
+
+
+def _network_notes(settings: ImageNetSettings) -> Dict[str, bool]:
+    fuses = settings.start_layer <= STAGES
+    fusion = f"{settings.askc_type} from stage {settings.start_layer} on" if fuses else "addition in all stages"
+    resnext = settings.model == "resnext"
+    layers = 3 * sum(settings.blocks) + 2
+    blocks = ", ".join(map(str, settings.blocks))
+    return {
+        f"network: {settings.model} of {layers} layers, fusion {fusion}, {settings.classes} outputs": True,
+        f"--num-layer {settings.num_layer} is {layers} layers (blocks {blocks}), as in the original; "
+        "--exact-layers has them all": layers != settings.num_layer,
+        f"the command line means the first release's {settings.scenario}: today's {settings.model} is trained, whose "
+        "stem and shortcuts differ": settings.scenario is not None,
+        "--last-gamma has no effect on the ResNeXt, whose last gammas start at zero in any case": (
+            resnext and settings.last_gamma
+        ),
+        "--use-se: squeeze-and-excitation in every block, which the original promises and leaves out": (
+            resnext and settings.use_se
+        ),
+        "--use-se has no effect on the ResNet, as in the original": settings.use_se and not resnext,
+        f"--r {settings.r} is used, where the original has 16 whatever it says": settings.r != 16 and fuses,
+        "with one image per device the global context is all zeros while training (BatchNorm over one value): "
+        "take --batch-size 2 or more": settings.batch_size == 1 and fuses and settings.askc_type != "DirectAdd",
+    }
+
+
+def _data_notes(settings: ImageNetSettings, on_gpu: bool) -> Dict[str, bool]:
+    defaults = ImageNetSettings()
+    named = [name for name in RECORD_FILES if getattr(settings, name) != getattr(defaults, name)]
+    return {
+        "--auto_aug HAS NO EFFECT with --use-rec, as in the original, whose published runs had both: no AutoAugment": (
+            settings.auto_aug and settings.use_rec
+        ),
+        f"{', '.join(map(flag, named))}: no effect without --use-rec; images are read from --data-dir": (
+            bool(named) and not settings.use_rec
+        ),
+        "--dtype float16 needs a GPU: this run is in float32": settings.dtype == "float16" and not on_gpu,
+        "--mode symbolic is not supported: this run is hybrid": settings.mode == "symbolic",
+    }
+
+
+def _schedule_notes(settings: ImageNetSettings) -> Dict[str, bool]:
+    resumes = bool(settings.resume_params or settings.resume_states or settings.resume_epoch)
+    return {
+        f"warm-up lasts to the end: --warmup-epochs {settings.warmup_epochs}, --num-epochs {settings.num_epochs}": (
+            settings.warmup_epochs >= settings.num_epochs
+        ),
+        f"--mixup has no effect: it is off for the last {settings.mixup_off_epoch} epochs (--mixup-off-epoch)": (
+            settings.mixup and settings.mixup_off_epoch >= settings.num_epochs
+        ),
+        "no --resume-params: the weights are drawn anew": resumes and not settings.resume_params,
+        "no --resume-states: the momentum starts at zero": resumes and not settings.resume_states,
+        "no --resume-epoch: epochs are counted from 0": resumes and not settings.resume_epoch,
+    }
+
+
+def _idle_notes(settings: ImageNetSettings) -> Dict[str, bool]:
+    return {
+        "--warmup-lr has no effect, as in the original: warm-up starts at 0": settings.warmup_lr != 0,
+        "--batch-norm has no effect, as in the original": settings.batch_norm,
+        "--use-gn has no effect, as in the original": settings.use_gn,
+        "--use-pretrained has no effect, as in the original: name weights with --resume-params": (
+            settings.use_pretrained
+        ),
+        "--teacher-params has no effect without --teacher": settings.teacher_params is not None
+        and settings.teacher is None,
+        "--exact-layers has no effect but with --num-layer 152": settings.exact_layers and settings.num_layer != 152,
+    }
+
+
+def _file_notes(settings: ImageNetSettings) -> Dict[str, bool]:
+    return {
+        "no weights will be written (--save-dir is empty or --save-frequency 0)": (
+            not (settings.save_dir and settings.save_frequency)
+        ),
+    }

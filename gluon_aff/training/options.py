@@ -1,0 +1,76 @@
+"""What the options of both command lines share."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from dataclasses import fields
+from typing import Any, Dict, Iterable, Mapping, Optional, Tuple
+
+from gluon_aff.errors import InputError
+
+FUSION_FLAGS = {None: "ASKCFuse", "AFF": "ASKCFuse", "iAFF": "ResGlobLocaforGlobLocaCha"}  # file names have the flags
+COMMON_LIMITS: Dict[str, Tuple[float, float]] = {
+    "batch_size": (1, 10**6),
+    "start_layer": (1, 10**6),
+    "num_epochs": (1, 10**6),
+    "classes": (1, 10**6),
+    "warmup_epochs": (0, 10**6),
+    "mixup_off_epoch": (0, 10**6),
+    "num_workers": (0, 10**6),
+    "lr_decay_period": (0, 10**6),
+    "seed": (0, 2**31 - 1),
+    "lr": (0, 1e30),
+    "wd": (0, 1e30),
+    "lr_decay": (0, 1e30),
+    "momentum": (0, 1),
+    "mixup_alpha": (1e-3, 1e30),  # NumPy's sampler takes for ever below
+}
+
+
+def flag(name: str) -> str:
+    """Flag of the setting called `name`."""
+    return f"--{name.replace('_', '-')}"
+
+
+def add_regularisation_options(group: argparse._ArgumentGroup, no_wd_condition: str = "") -> None:
+    """Mixup, label smoothing and weight decay; `no_wd_condition` is said of --no-wd."""
+    group.add_argument("--mixup", action="store_true", help="mix each batch with its reverse")
+    group.add_argument("--mixup-alpha", type=float, help="weights are drawn from Beta(alpha, alpha)")
+    group.add_argument("--mixup-off-epoch", type=int, help="no mixup in the last so many epochs")
+    group.add_argument("--label-smoothing", action="store_true", help="smooth labels by 0.1")
+    group.add_argument("--wd", type=float, help="weight decay")
+    group.add_argument(
+        "--no-wd", action="store_true", help=f"no weight decay of biases, beta and gamma{no_wd_condition}"
+    )
+
+
+def set_defaults(
+    parser: argparse.ArgumentParser, settings: type, changed: Optional[Mapping[str, object]] = None
+) -> None:
+    """Take the defaults of the dataclass `settings`, or those `changed`, and show them in the help."""
+    defaults = {field.name: field.default for field in fields(settings)}
+    parser.set_defaults(**{**defaults, **(changed or {})})
+    for action in parser._actions:
+        if action.dest in defaults and action.nargs != 0 and action.default not in (None, ""):
+            action.help = f"{action.help} (default: {action.default})"
+
+
+def check_ranges(settings: Any, limits: Mapping[str, Tuple[float, float]]) -> None:
+    """Raise InputError for a setting that is given and out of its limits."""
+    for name, (lowest, highest) in {**COMMON_LIMITS, **limits}.items():
+        value = getattr(settings, name)
+        if value is not None and not lowest <= value <= highest:
+            raise InputError(f"{flag(name)} {value}: must be from {lowest} to {highest}")
+
+
+def check_not_empty(settings: Any, names: Iterable[str]) -> None:
+    """Raise InputError for one of those settings that is given as an empty text, an unset variable perhaps."""
+    for name in names:
+        if getattr(settings, name) == "":
+            raise InputError(f"{flag(name)} is empty: give it a value, or leave the flag out")
+
+
+def seed_or_drawn(seed: Optional[int]) -> int:
+    """`seed`, or one drawn."""
+    return int.from_bytes(os.urandom(4), "little") >> 1 if seed is None else seed

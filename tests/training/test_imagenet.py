@@ -1,0 +1,266 @@
+"""ImageNet runs on a small set of pictures: files, log, resuming, distillation, devices."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import mxnet as mx
+import numpy as np
+import pytest
+from imagenet_commands import DOCUMENTED
+
+from gluon_aff.cli import main
+from gluon_aff.data.records import write_records
+from gluon_aff.data.sample_pictures import write_pictures
+from gluon_aff.errors import DataError, InputError
+from gluon_aff.results.compare import nearest_runs
+from gluon_aff.results.logs import read_log
+from gluon_aff.training import imagenet_options
+from gluon_aff.training.imagenet import build_network, train_imagenet
+from gluon_aff.training.imagenet_options import ImageNetSettings, resolve
+from gluon_aff.weights.params_format import read_params_file
+
+ROOT = Path(__file__).parents[2]
+NAME = "ImageNet-ASKCFuse-resnet--50-s-3"
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """Class folders and record files of 48 training and 16 validation pictures."""
+    folder = tmp_path_factory.mktemp("pictures")
+    write_pictures(str(folder), train_images=48, val_images=16)
+    for part in ("train", "val"):
+        write_records(str(folder / part), str(folder / part), num_workers=0)
+    return folder
+
+
+@pytest.fixture
+def settings(pictures, tmp_path, monkeypatch):
+    """Of a run on the records: one block per stage, 8 classes, 32 x 32 pixels."""
+    monkeypatch.setattr(imagenet_options, "BLOCKS", {50: (1, 1, 1, 1)})
+    return ImageNetSettings(
+        model="resnet",
+        use_rec=True,
+        **{f"rec_{part}": str(pictures / f"{part}.rec") for part in ("train", "val")},
+        **{f"rec_{part}_idx": str(pictures / f"{part}.idx") for part in ("train", "val")},
+        mixup=True,
+        mixup_off_epoch=1,
+        label_smoothing=True,
+        no_wd=True,
+        last_gamma=True,
+        batch_size=8,
+        num_workers=0,
+        num_epochs=2,
+        warmup_epochs=1,
+        input_size=32,
+        classes=8,
+        seed=1,
+        log_interval=2,
+        save_frequency=1,
+        save_dir=str(tmp_path / "params"),
+        logging_file=str(tmp_path / "train.log"),
+    )
+
+
+def test_files_and_log(settings, tmp_path):
+    run = train_imagenet(settings)
+    best = f"{run.best_error:.4f}-imagenet-{NAME}-"
+    names = {path.name for path in (tmp_path / "params").iterdir()}
+    assert {f"imagenet-{NAME}-{epoch}.{kind}" for epoch in (0, 1) for kind in ("params", "states")} <= names
+    assert any(name.startswith(best) and name.endswith("-best.states") for name in names)
+    lines = (tmp_path / "train.log").read_text().splitlines()
+    (logged,) = read_log(run.log)
+    assert (logged.settings_line, logged.lines) == (1, (3, len(lines)))
+    assert logged.finished == 2
+    assert logged.batch_lines == 6  # 48 / 8 steps an epoch, a line every two
+    assert len(lines) == 2 + logged.batch_lines + 3 * logged.finished  # nothing left over
+    assert 1 - run.best_error == pytest.approx(1 - logged.epochs["err_top1"].min(), abs=5e-7)
+    assert logged.header["label_values"] == "8"
+    nearest, differing = nearest_runs(logged)[0]
+    assert nearest.name == "aff_resnet50"
+    assert {d.setting for d in differing} >= {"epochs", "images per step", "outputs", "data"}
+
+
+def test_learning_rates_in_closed_form(settings):
+    """Linear over the warm-up, then a half cosine; GluonCV's parts have one step less each. 6 steps an epoch."""
+    (logged,) = read_log(train_imagenet(replace(settings, num_epochs=3, log_interval=1)).log)
+    rates = [
+        float(line.split("lr=")[1])
+        for line in Path(settings.logging_file).read_text().splitlines()
+        if "lr=" in line and "Batch" in line
+    ]
+    ramp = [0.075 * step / 5 for step in range(1, 6)]
+    fall = [0.0375 * (1 + np.cos(np.pi * step / 11)) for step in range(12)]
+    assert rates == pytest.approx([*ramp, *fall, 0.0], abs=1e-6)
+    assert logged.epochs["lr"] == pytest.approx([rates[5], rates[11], rates[17]])
+
+
+def test_resuming_gives_the_run_that_would_have_been(settings, tmp_path):
+    whole = replace(settings, num_epochs=3, log_interval=1)
+    train_imagenet(whole)
+    stem = f"{settings.save_dir}/imagenet-{NAME}-"
+    expected = {name: np.array(array) for name, array in read_params_file(f"{stem}2.params").arrays.items()}
+    rates = read_log(whole.logging_file)[0].epochs["lr"]
+    resumed = replace(
+        whole,
+        resume_epoch=1,
+        resume_params=f"{stem}0.params",
+        resume_states=f"{stem}0.states",
+        save_dir=str(tmp_path / "again"),
+        logging_file=str(tmp_path / "again.log"),
+    )
+    run = train_imagenet(resumed)
+    (logged,) = read_log(run.log)
+    assert logged.epochs["epoch"].tolist() == [1, 2]
+    np.testing.assert_array_equal(logged.epochs["lr"], rates[1:])
+    for name, array in read_params_file(f"{tmp_path}/again/imagenet-{NAME}-2.params").arrays.items():
+        np.testing.assert_array_equal(array, expected[name], err_msg=name)
+    without_states = replace(resumed, resume_states="", logging_file=str(tmp_path / "third.log"))
+    (logged,) = read_log(train_imagenet(without_states).log)
+    np.testing.assert_array_equal(logged.epochs["lr"], rates[1:])  # the original began the warm-up again
+
+
+def test_a_resumed_run_remembers_the_best_error(settings, tmp_path):
+    (tmp_path / "params").mkdir()
+    (tmp_path / "params" / f"0.0001-imagenet-{NAME}-0-best.params").write_bytes(b"")
+    run = train_imagenet(replace(settings, resume_epoch=1))
+    assert run.best_error == 0.0001
+    assert len(list((tmp_path / "params").glob("*-best.params"))) == 1
+
+
+def test_folders_and_autoaugment(settings, pictures):
+    run = train_imagenet(replace(settings, use_rec=False, data_dir=str(pictures), auto_aug=True, num_epochs=1))
+    (logged,) = read_log(run.log)
+    assert logged.finished == 1
+
+
+def test_distillation_from_local_weights(settings, tmp_path):
+    teacher = build_network(resolve(settings))
+    teacher.initialize()
+    teacher(mx.nd.zeros((1, 3, 32, 32)))
+    mx.nd.waitall()
+    path = str(tmp_path / "teacher.params")
+    teacher.save_parameters(path)
+    taught = replace(settings, teacher="aff_resnet50", teacher_params=path, num_epochs=1)
+    with pytest.raises(InputError, match="does not fit AFFResNet"):  # one block a stage is no aff_resnet50
+        train_imagenet(taught)
+    with pytest.raises(InputError, match="neither GluonCV nor this package"):
+        train_imagenet(replace(taught, teacher="nix"))
+    with pytest.raises(InputError, match="--teacher-params"):
+        train_imagenet(replace(taught, teacher_params=None))
+    from gluoncv.model_zoo import get_model
+
+    small = get_model("mobilenet0.25", classes=8, pretrained=False)
+    small.initialize()
+    small(mx.nd.zeros((1, 3, 32, 32)))
+    mx.nd.waitall()
+    small.save_parameters(path)
+    (logged,) = read_log(train_imagenet(replace(taught, teacher="mobilenet0.25")).log)
+    assert logged.finished == 1
+
+
+@pytest.mark.parametrize(
+    ("changed", "error", "message"),
+    [
+        ({"rec_train": "gone.rec"}, DataError, "gone.rec"),
+        ({"rec_val_idx": "gone.idx"}, DataError, "gone.idx"),
+        ({"use_rec": False, "data_dir": "gone"}, DataError, "gone"),
+        ({"batch_size": 100}, DataError, "fewer than one batch"),
+        ({"classes": 7}, InputError, "classes"),
+        ({"strict_devices": True}, InputError, "--strict-devices"),
+        ({"resume_params": "gone.params"}, InputError, "gone.params: No such file"),
+        ({"resume_states": "gone.states"}, InputError, "gone.states"),
+    ],
+)
+def test_what_cannot_run_leaves_nothing(changed, error, message, settings, tmp_path):
+    with pytest.raises(error, match=message):
+        train_imagenet(replace(settings, **changed))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_summary_needs_no_data(capsys):
+    assert main(["train-imagenet", "--model", "resnext", "--summary"]) == 0
+    assert "trainable parameters: 29,953,704" in capsys.readouterr().out
+
+
+def test_layers_of_152():
+    blocks = {exact: resolve(ImageNetSettings(num_layer=152, exact_layers=exact)).blocks for exact in (False, True)}
+    assert blocks == {False: (3, 4, 36, 3), True: (3, 8, 36, 3)}
+
+
+def run_command(arguments, cwd):
+    command = [sys.executable, str(ROOT / "train_imagenet.py"), *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=280)
+
+
+def short(pictures):
+    return [
+        *("--rec-train", str(pictures / "train.rec"), "--rec-train-idx", str(pictures / "train.idx")),
+        *("--rec-val", str(pictures / "val.rec"), "--rec-val-idx", str(pictures / "val.idx")),
+        *("--input-size", "32", "--batch-size", "16", "--num-epochs", "2", "--save-dir", "params", "--seed", "0"),
+    ]
+
+
+def assert_trained(which, result, folder):
+    arguments, name = DOCUMENTED[which]
+    assert result.returncode == 0, result.stderr
+    log = arguments.split("--logging-file ")[1].split()[0]
+    (logged,) = read_log(str(folder / log))
+    assert logged.finished == 2
+    assert list((folder / "params").glob(f"*-imagenet-{name}-*-best.params"))
+    assert "this run is in float32" in result.stderr
+
+
+def test_a_documented_command_trains(pictures, tmp_path):
+    which = "AFF-ResNeXt-50"
+    result = run_command([*DOCUMENTED[which][0].split(), *short(pictures)], tmp_path)
+    assert_trained(which, result, tmp_path)
+    assert "AutoAugment" in result.stderr or "--auto_aug" in result.stderr
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("which", DOCUMENTED)
+def test_all_documented_commands_train(which, pictures, tmp_path):
+    assert_trained(which, run_command([*DOCUMENTED[which][0].split(), *short(pictures)], tmp_path), tmp_path)
+
+
+def test_bfloat16(pictures, tmp_path):
+    """In a process of its own: MXNet's mixed precision cannot be turned off again."""
+    result = run_command(
+        [
+            "--dtype",
+            "bfloat16",
+            "--use-rec",
+            "--classes",
+            "8",
+            "--num-gpus",
+            "0",
+            *short(pictures),
+            "--num-epochs",
+            "1",
+        ],
+        tmp_path,
+    )
+    assert result.returncode == 0, result.stderr
+    (logged,) = read_log(str(tmp_path / "train_imagenet.log"))
+    assert logged.finished == 1
+    (weights,) = (tmp_path / "params").glob("*-best.params")
+    assert {array.dtype for array in read_params_file(str(weights)).arrays.values()} == {np.dtype("float32")}
+    assert os.path.exists(str(weights).replace(".params", ".states"))
+
+
+def test_float16_files_have_the_types_of_the_published_ones(settings, tmp_path):
+    """params_index.json: convolution and dense float16, batch norm float32."""
+    net = build_network(resolve(settings))
+    net.cast("float16")
+    net.initialize()
+    path = str(tmp_path / "net.params")
+    for parameter in net.collect_params().values():
+        parameter.shape = tuple(size or 3 for size in parameter.shape)
+        parameter._finish_deferred_init()
+    net.save_parameters(path)
+    for name, array in read_params_file(path).arrays.items():
+        normalisation = name.rsplit(".", 1)[1] in ("gamma", "beta", "running_mean", "running_var")
+        assert array.dtype == ("float32" if normalisation else "float16"), name

@@ -1,0 +1,433 @@
+"""The command line of train_imagenet.py: the original's flags, defaults and names."""
+
+import argparse
+import shlex
+import subprocess
+import sys
+from dataclasses import asdict, replace
+
+import pytest
+
+from gluon_aff.cli import OneLineParser, fill_parser
+from gluon_aff.commands import Command
+from gluon_aff.errors import InputError
+from gluon_aff.training.imagenet_options import (
+    ImageNetSettings,
+    add_options,
+    best_stem,
+    notes,
+    periodic_stem,
+    resolve,
+    run_name,
+    settings_from,
+    used_dtype,
+)
+from gluon_aff.training.logbook import settings_line
+
+RECORDS = "/xdisk/kobus/yimian/imagenet/rec"
+HEAD = (
+    "--model {model} --askc-type {fusion} --label-smoothing --mixup --auto_aug --last-gamma --no-wd --use-rec "
+    f"--save-dir {{overridden}} --logging-file {{log}} --rec-train {RECORDS}/train.rec --rec-train-idx "
+    f"{RECORDS}/train.idx --rec-val {RECORDS}/val.rec --rec-val-idx {RECORDS}/val.idx --save-frequency 1 "
+    "--save-dir /xdisk/kobus/yimian/{folder}"
+)
+FIRST_RELEASE = (
+    "{start} --mode hybrid --lr 0.075 --lr-mode cosine --num-epochs {epochs} --batch-size 128 --num-gpus 2 -j 48 "
+    "--warmup-epochs 5 --dtype float16 --use-rec --last-gamma --no-wd --label-smoothing --save-dir params_{name} "
+    "--logging-file {name}.log"
+)
+IAFF = "ResGlobLocaforGlobLocaCha"
+
+# training.md: "Commands to run unchanged"; what each trains, where its weights go, its epochs
+COMMANDS = {
+    "iAFF-ResNeXt-50": (
+        HEAD.format(
+            model="resnext",
+            fusion=IAFF,
+            overridden="params_iaff_resnext50_aff",
+            log="iaff_resnext50_aff.log",
+            folder="iaff_resnext50_params",
+        ),
+        (f"ImageNet-{IAFF}-resnext--50-s-3", "/xdisk/kobus/yimian/iaff_resnext50_params", 240),
+    ),
+    "iAFF-ResNet-50": (
+        HEAD.format(
+            model="resnet",
+            fusion=IAFF,
+            overridden="params_iaff_resnet50",
+            log="iaff_resnet50.log",
+            folder="iaff_resnet50_params",
+        ),
+        (f"ImageNet-{IAFF}-resnet--50-s-3", "/xdisk/kobus/yimian/iaff_resnet50_params", 240),
+    ),
+    "AFF-ResNeXt-50": (
+        HEAD.format(
+            model="resnext",
+            fusion="ASKCFuse",
+            overridden="params_aff_resnext50_aff",
+            log="aff_resnext50.log",
+            folder="aff_resnext50_params",
+        ),
+        ("ImageNet-ASKCFuse-resnext--50-s-3", "/xdisk/kobus/yimian/aff_resnext50_params", 240),
+    ),
+    "first release, AFF-ResNet-50": (
+        FIRST_RELEASE.format(start="--askc-type ASKCFuse --mixup", epochs=180, name="resnet50_v1b_best_AFF"),
+        ("ImageNet-ASKCFuse-resnet--50-s-3", "params_resnet50_v1b_best_AFF", 180),
+    ),
+    "first release, iAFF-ResNet-50": (
+        FIRST_RELEASE.format(start=f"--askc-type {IAFF} --mixup", epochs=180, name="resnet50_v1b_best_iAFF"),
+        (f"ImageNet-{IAFF}-resnet--50-s-3", "params_resnet50_v1b_best_iAFF", 180),
+    ),
+    "first release, AFF-ResNeXt-50": (
+        "--askc-type ASKCFuse --model resnext50_32x4d_askc --mode hybrid --lr 0.075 --lr-mode cosine --num-epochs 240 "
+        "--batch-size 128 --num-gpus 2 -j 48 --use-rec --dtype float16 --warmup-epochs 5 --last-gamma --no-wd "
+        "--label-smoothing --mixup --save-dir params_resnext50_32x4d_askc_best --logging-file "
+        "resnext50_32x4d_askc_best.log",
+        ("ImageNet-ASKCFuse-resnext--50-s-3", "params_resnext50_32x4d_askc_best", 240),
+    ),
+}
+
+# training.md: "Flags and defaults", as the settings line of a log names them
+ORIGINAL_DEFAULTS = {
+    "data_dir": "~/.mxnet/datasets/imagenet",
+    "rec_train": "~/.mxnet/datasets/imagenet/rec/train.rec",
+    "rec_train_idx": "~/.mxnet/datasets/imagenet/rec/train.idx",
+    "rec_val": "~/.mxnet/datasets/imagenet/rec/val.rec",
+    "rec_val_idx": "~/.mxnet/datasets/imagenet/rec/val.idx",
+    "use_rec": False,
+    "summary": False,
+    "batch_size": 128,
+    "r": 16,
+    "dtype": "float16",
+    "num_gpus": 4,
+    "num_workers": 96,
+    "num_epochs": 240,
+    "lr": 0.075,
+    "momentum": 0.9,
+    "wd": 1e-4,
+    "lr_mode": "cosine",
+    "lr_decay": 0.1,
+    "lr_decay_period": 0,
+    "lr_decay_epoch": "40,60",
+    "warmup_lr": 0.0,
+    "warmup_epochs": 5,
+    "last_gamma": False,
+    "mode": "hybrid",
+    "input_size": 224,
+    "crop_ratio": 0.875,
+    "use_pretrained": False,
+    "use_se": False,
+    "mixup": False,
+    "mixup_alpha": 0.2,
+    "mixup_off_epoch": 5,
+    "label_smoothing": False,
+    "no_wd": False,
+    "teacher": None,
+    "temperature": 20,
+    "hard_weight": 0.5,
+    "batch_norm": False,
+    "save_frequency": 10,
+    "save_dir": "params",
+    "resume_epoch": 0,
+    "resume_params": "",
+    "resume_states": "",
+    "log_interval": 50,
+    "logging_file": "train_imagenet.log",
+    "use_gn": False,
+    "auto_aug": False,
+    "start_layer": 3,
+    "num_layer": 50,
+}
+# What the log of the published AFF-ResNet-50 begins with, but for what are defaults
+PUBLISHED_AFF_RESNET50 = {
+    **ORIGINAL_DEFAULTS,
+    "askc_type": "ASKCFuse",
+    "auto_aug": True,
+    "label_smoothing": True,
+    "last_gamma": True,
+    "logging_file": "aff_resnet50.log",
+    "mixup": True,
+    "model": "resnet",
+    "no_wd": True,
+    "rec_train": f"{RECORDS}/train.rec",
+    "rec_train_idx": f"{RECORDS}/train.idx",
+    "rec_val": f"{RECORDS}/val.rec",
+    "rec_val_idx": f"{RECORDS}/val.idx",
+    "save_dir": "/xdisk/kobus/yimian/aff_resnet50_params",
+    "save_frequency": 1,
+    "use_rec": True,
+}
+OURS = {"scenario", "exact_layers", "classes", "teacher_params", "seed", "strict_devices", "keep_one_best"}
+
+
+def filled(argv):
+    command = Command("train an ImageNet network", add_options, lambda options: 0)
+    return fill_parser(OneLineParser("train_imagenet.py"), command, argv)
+
+
+def parse(command):
+    argv = shlex.split(command)
+    return settings_from(vars(filled(argv).parse_args(argv)))
+
+
+def said(command, **arguments):
+    settings = resolve(parse(command))
+    return notes(settings, 4 * settings.batch_size, **arguments)
+
+
+@pytest.mark.parametrize("which", COMMANDS)
+def test_published_commands_parse_and_name_their_files(which):
+    command, expected = COMMANDS[which]
+    settings = resolve(parse(command))
+    assert (run_name(settings), settings.save_dir, settings.num_epochs) == expected
+    assert settings.use_rec
+    assert settings.mixup
+
+
+def test_the_settings_line_of_the_published_log():
+    command = HEAD.format(
+        model="resnet",
+        fusion="ASKCFuse",
+        overridden="params_aff_resnet50",
+        log="aff_resnet50.log",
+        folder="aff_resnet50_params",
+    )
+    settings = asdict(resolve(parse(command)))
+    original = {name: value for name, value in settings.items() if name not in OURS}
+    assert settings_line(original) == settings_line(PUBLISHED_AFF_RESNET50)
+
+
+def test_defaults_are_the_originals():
+    settings = vars(parse(""))
+    assert {name: settings[name] for name in ORIGINAL_DEFAULTS} == ORIGINAL_DEFAULTS
+
+
+def test_dataclass_defaults_are_the_parsers():
+    assert parse("") == ImageNetSettings()
+    assert set(vars(parse(""))) == {*ORIGINAL_DEFAULTS, "model", "askc_type", *OURS}
+
+
+def test_help_explains_every_flag_and_shows_its_default():
+    text = " ".join(filled([]).format_help().split())
+    for action in filled([])._actions:
+        assert action.help
+        assert action.help in text
+        assert all(flag in text for flag in action.option_strings)
+    named = set(text.split())
+    for name in {**ORIGINAL_DEFAULTS, "model": None, "askc_type": None}:
+        flag = {"num_workers": "--num-data-workers", "auto_aug": "--auto_aug"}.get(name, f"--{name.replace('_', '-')}")
+        assert flag in named
+    for name, default in ORIGINAL_DEFAULTS.items():
+        assert default in (False, None, "") or f"(default: {default})" in text, name
+
+
+@pytest.mark.parametrize("flag", ["-j", "--num-data-workers", "--num-workers"])
+def test_names_of_the_worker_count(flag):
+    assert parse(f"{flag} 3").num_workers == 3
+
+
+@pytest.mark.parametrize(
+    ("given", "model", "scenario"),
+    [
+        ("--model resnet", "resnet", None),
+        ("--model resnext", "resnext", None),
+        ("", "resnet", "ResNet"),
+        ("--scenario ResNet", "resnet", "ResNet"),
+        ("--scenario ResNeXt", "resnext", "ResNeXt"),
+        ("--scenario resnext", "resnext", "resnext"),
+        ("--model resnext50_32x4d_askc", "resnext", "resnext50_32x4d_askc"),
+        ("--model resnext50_32x4d_askc --scenario ResNeXt", "resnext", "resnext50_32x4d_askc"),
+        ("--model resnext --scenario ResNeXt", "resnext", "ResNeXt"),
+    ],
+)
+def test_hosts_by_todays_and_by_the_first_releases_names(given, model, scenario):
+    settings = resolve(parse(given))
+    assert (settings.model, settings.scenario) == (model, scenario)
+    assert resolve(settings) == settings
+    first_release = [line for line in notes(settings, 512) if "first release" in line]
+    assert len(first_release) == (scenario is not None)
+
+
+@pytest.mark.parametrize(
+    ("given", "flag"), [("", "ASKCFuse"), ("--askc-type AFF", "ASKCFuse"), ("--askc-type iAFF", IAFF)]
+)
+def test_files_have_the_originals_flag_whatever_the_fusion_is_called(given, flag):
+    assert run_name(resolve(parse(given))) == f"ImageNet-{flag}-resnet--50-s-3"
+
+
+def test_missing_seed_is_drawn_and_a_given_one_kept():
+    assert 0 <= resolve(parse("")).seed < 2**31
+    assert resolve(parse("--seed 5")).seed == 5
+
+
+@pytest.mark.parametrize(
+    ("given", "blocks"),
+    [
+        ("", (3, 4, 6, 3)),
+        ("--num-layer 101", (3, 4, 23, 3)),
+        ("--num-layer 152", (3, 4, 36, 3)),
+        ("--num-layer 152 --exact-layers", (3, 8, 36, 3)),
+        ("--num-layer 101 --exact-layers", (3, 4, 23, 3)),
+    ],
+)
+def test_blocks_of_each_depth(given, blocks):
+    """152 is [3, 4, 36, 3] in the original, 140 layers (paper_spec 6.2)."""
+    assert resolve(parse(given)).blocks == blocks
+
+
+@pytest.mark.parametrize(("mode", "hybrid"), [("hybrid", True), ("symbolic", True), ("imperative", False)])
+def test_modes(mode, hybrid):
+    assert resolve(parse(f"--mode {mode}")).hybrid is hybrid
+
+
+def test_names_of_the_weights_are_the_originals():
+    """As in the published 0.2028-imagenet-ImageNet-ASKCFuse-resnet--50-s-3-235-best.params."""
+    settings = resolve(parse("--save-dir folder"))
+    assert best_stem(settings, 0.20282, 235) == "folder/0.2028-imagenet-ImageNet-ASKCFuse-resnet--50-s-3-235-best"
+    assert periodic_stem(settings, 9) == "folder/imagenet-ImageNet-ASKCFuse-resnet--50-s-3-9"
+
+
+@pytest.mark.parametrize(
+    ("dtype", "on_gpu", "expected"),
+    [
+        ("float16", True, "float16"),
+        ("float16", False, "float32"),
+        ("float32", True, "float32"),
+        ("float32", False, "float32"),
+        ("bfloat16", False, "bfloat16"),
+    ],
+)
+def test_number_format_on_each_device(dtype, on_gpu, expected):
+    assert used_dtype(parse(f"--dtype {dtype}"), on_gpu) == expected
+
+
+def test_bfloat16_is_for_cpus():
+    with pytest.raises(InputError, match="--dtype bfloat16 is for CPUs"):
+        used_dtype(parse("--dtype bfloat16"), on_gpu=True)
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("--model resnxt", "unknown --model 'resnxt': did you mean resnext.*resnext50_32x4d_askc"),
+        ("--scenario VGG", "unknown --scenario 'VGG'.*there are ResNet, ResNeXt"),
+        ("--model resnet --scenario ResNeXt", "--model resnet and --scenario ResNeXt contradict each other"),
+        ("--num-epochs 0", "--num-epochs 0: must be from 1 to"),
+        ("--batch-size 0", "--batch-size 0"),
+        ("--r 0", "--r 0"),
+        ("--classes 0", "--classes 0"),
+        ("--input-size 0", "--input-size 0"),
+        ("--crop-ratio 1.5", "--crop-ratio 1.5: must be from 0.01 to 1"),
+        ("--num-gpus -1", "--num-gpus -1"),
+        ("--mixup-alpha 0", "--mixup-alpha 0.0: must be from 0.001"),
+        ("--temperature 0", "--temperature 0.0"),
+        ("--hard-weight 2", "--hard-weight 2.0: must be from 0 to 1"),
+        ("--lr nan", "--lr nan: must be from 0"),
+        ("--lr inf", "--lr inf"),
+        ("--wd -1", "--wd -1.0"),
+        ("--momentum 1.5", "--momentum 1.5: must be from 0 to 1"),
+        ("--seed 3000000000", "--seed 3000000000: must be from 0 to 2147483647"),
+        ("--start-layer 0", "--start-layer 0"),
+        ("--log-interval -1", "--log-interval -1"),
+        ("--resume-epoch 240", "--resume-epoch 240 leaves nothing to train: raise --num-epochs 240"),
+        ("--lr-decay-epoch 3;4", "--lr-decay-epoch '3;4' is not a list of epochs"),
+        ("--data-dir ''", "--data-dir is empty"),
+        ("--logging-file ''", "--logging-file is empty"),
+        ("--teacher ''", "--teacher is empty"),
+        ("--use-rec --rec-val ''", "--rec-val is empty"),
+    ],
+)
+def test_bad_values_name_their_flag_in_one_line(command, message):
+    with pytest.raises(InputError, match=message) as caught:
+        resolve(parse(command))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("flag", ["--num-layer 18", "--mode eager", "--dtype int8", "--lr-mode linear", "--unknown"])
+def test_the_parser_refuses_what_it_does_not_know(flag, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        parse(flag)
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize(("name", "value"), [("num_layer", 18), ("mode", "x"), ("dtype", "int8"), ("lr_mode", "x")])
+def test_settings_that_no_parser_has_seen_are_checked_too(name, value):
+    with pytest.raises(InputError, match=f"--{name.replace('_', '-')} {value}: there are"):
+        resolve(replace(ImageNetSettings(), **{name: value}))
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        ("--auto_aug --use-rec", "--auto_aug HAS NO EFFECT with --use-rec, as in the original"),
+        ("--rec-train a.rec --rec-val-idx b.idx", "--rec-train, --rec-val-idx: no effect without --use-rec"),
+        ("--batch-norm", "--batch-norm has no effect"),
+        ("--use-gn", "--use-gn has no effect"),
+        ("--use-pretrained", "--use-pretrained has no effect"),
+        ("--warmup-lr 0.1", "--warmup-lr has no effect"),
+        ("--use-se", "--use-se has no effect on the ResNet"),
+        ("--model resnext --use-se", "squeeze-and-excitation in every block"),
+        ("--model resnext --last-gamma", "--last-gamma has no effect on the ResNeXt"),
+        ("--r 4", "--r 4 is used, where the original has 16"),
+        ("--mode symbolic", "--mode symbolic is not supported: this run is hybrid"),
+        ("--num-layer 152", "--num-layer 152 is 140 layers (blocks 3, 4, 36, 3), as in the original"),
+        ("--num-layer 152 --exact-layers", "network: resnet of 152 layers"),
+        ("--exact-layers", "--exact-layers has no effect but with --num-layer 152"),
+        ("--start-layer 4", "fusion ASKCFuse from stage 4 on"),
+        ("--start-layer 5", "fusion addition in all stages"),
+        ("--model resnext", "network: resnext of 50 layers, fusion ASKCFuse from stage 3 on, 1000 outputs"),
+        ("", "128 images per device, 512 per step; lr is not scaled with it"),
+        ("", "chosen by top-1 error on the validation images"),
+        ("--mixup --num-epochs 5", "--mixup has no effect: it is off for the last 5 epochs"),
+        ("--num-epochs 5", "warm-up lasts to the end"),
+        ("--save-frequency 0", "no weights will be written"),
+        ("--save-dir ''", "no weights will be written"),
+        ("--batch-size 1", "global context is all zeros while training"),
+        ("--teacher-params a.params", "--teacher-params has no effect without --teacher"),
+        ("--resume-epoch 3", "no --resume-params: the weights are drawn anew"),
+        ("--resume-params a.params", "no --resume-states: the momentum starts at zero"),
+        ("--resume-params a.params", "no --resume-epoch: epochs are counted from 0"),
+    ],
+)
+def test_notes_say_what_would_surprise(command, expected):
+    assert any(expected in line for line in said(command))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "--model resnet --last-gamma --no-wd --num-layer 101",
+        "--model resnext --use-rec --rec-train a.rec --mixup",
+        "--model resnet --auto_aug --resume-epoch 3 --resume-params a.params --resume-states a.states",
+        "--model resnet --start-layer 5 --r 4",
+        "--model resnet --teacher resnet50_v1b --teacher-params a.params",
+    ],
+)
+def test_notes_are_silent_where_nothing_surprises(command):
+    assert [line.split(":")[0] for line in said(command)] == ["network", "batch", "best weights"]
+
+
+def test_float16_on_a_cpu_is_announced():
+    assert "--dtype float16 needs a GPU: this run is in float32" in said("", on_gpu=False)
+    assert not any("float16" in line for line in said(""))
+    assert not any("float16" in line for line in said("--dtype float32", on_gpu=False))
+
+
+@pytest.mark.parametrize("flags", ["--askc-type DirectAdd", "--start-layer 5"])
+def test_plain_addition_does_not_warn_of_single_images(flags):
+    assert not any("global context" in line for line in said(f"--batch-size 1 {flags}"))
+
+
+def test_options_need_neither_mxnet_nor_gluoncv():
+    """So that --help is quick."""
+    code = (
+        "import sys, gluon_aff.training.imagenet_options; print(sorted({'mxnet', 'gluoncv', 'numpy'} & {*sys.modules}))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == "[]\n"
+
+
+def test_add_options_needs_no_special_parser():
+    parser = argparse.ArgumentParser()
+    add_options(parser, [])
+    assert settings_from(vars(parser.parse_args(["--lr", "1"]))).lr == 1

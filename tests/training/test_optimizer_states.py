@@ -1,0 +1,520 @@
+"""Optimizer states: a resumed run is the run that went on; files that are damaged or that attack are refused."""
+
+import os
+import pathlib
+import pickle
+import random
+import struct
+
+import mxnet as mx
+import numpy as np
+import pytest
+from gluoncv.utils import LRScheduler, LRSequential
+from mxnet import autograd, gluon
+
+from gluon_aff.errors import InputError
+from gluon_aff.training.optimizer_states import load_states, save_states, set_updates
+
+STEPS = 6  # half of a run
+ONE_CPU = (mx.cpu(),)
+TWO_CPUS = (mx.cpu(0), mx.cpu(1))
+
+
+def scheduler(rate=0.1):
+    warmup = LRScheduler("linear", base_lr=0, target_lr=rate, niters=4)
+    return LRSequential([warmup, LRScheduler("cosine", base_lr=rate, target_lr=0, niters=2 * STEPS)])
+
+
+def network(contexts=ONE_CPU, hidden=5):
+    """Dense layers with a frozen parameter between the others, so that the states' numbers have a gap."""
+    mx.random.seed(1)
+    net = gluon.nn.HybridSequential(prefix="net_")
+    with net.name_scope():
+        net.add(gluon.nn.Dense(hidden, in_units=4, activation="relu"), gluon.nn.Dense(3, in_units=hidden))
+    net.initialize(mx.init.Xavier(), ctx=list(contexts))
+    net[0].bias.grad_req = "null"
+    return net
+
+
+def trainer_of(net, optimizer="nag", update_on_kvstore=None, **arguments):
+    arguments = {"lr_scheduler": scheduler(), "wd": 1e-3, "momentum": 0.9, **arguments}
+    return gluon.Trainer(net.collect_params(), optimizer, arguments, update_on_kvstore=update_on_kvstore)
+
+
+def train(net, trainer, first, steps, contexts=ONE_CPU):
+    """Learning rates of `steps` steps on data that depend on the step alone."""
+    rates = []
+    for step in range(first, first + steps):
+        images = np.random.RandomState(step).rand(8, 4).astype("float32")
+        parts = gluon.utils.split_and_load(mx.nd.array(images), list(contexts))
+        with autograd.record():
+            losses = [(net(part) ** 2).sum() for part in parts]
+        autograd.backward(losses)
+        trainer.step(8)
+        rates.append(trainer.learning_rate)
+    return rates
+
+
+def weights_of(net):
+    return [parameter.data().asnumpy() for parameter in net.collect_params().values()]
+
+
+def begun(path, write=save_states, contexts=ONE_CPU, **arguments):
+    """A network trained for a few steps, its rates, and its states in the file at `path`."""
+    net = network(contexts)
+    trainer = trainer_of(net, **arguments)
+    rates = train(net, trainer, 0, STEPS, contexts)
+    write(trainer, str(path))
+    return net, trainer, rates
+
+
+def copy_of(net, contexts=ONE_CPU):
+    copy = network(contexts)
+    for name, parameter in net._collect_params_with_prefix().items():
+        copy._collect_params_with_prefix()[name].set_data(parameter.data())
+    return copy
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A trainer, and the states of another one after a few steps, as bytes and in a file."""
+    path = tmp_path / "small.states"
+    begun(path)
+    return trainer_of(network()), path, path.read_bytes()
+
+
+@pytest.mark.parametrize("write", [save_states, gluon.Trainer.save_states], ids=["ours", "Gluon's"])
+@pytest.mark.parametrize(
+    ("contexts", "arguments"),
+    [
+        (ONE_CPU, {}),
+        (ONE_CPU, {"optimizer": "sgd"}),
+        (ONE_CPU, {"momentum": 0.0}),
+        (ONE_CPU, {"optimizer": "sgd", "momentum": 0.0}),
+        (TWO_CPUS, {"update_on_kvstore": True}),
+        (TWO_CPUS, {"update_on_kvstore": False}),
+    ],
+    ids=["NAG", "SGD", "NAG without momentum", "SGD without momentum", "two devices", "two devices, own updates"],
+)
+def test_a_resumed_run_is_the_run_that_went_on(write, contexts, arguments, tmp_path):
+    """Bit for bit, with the same learning rates."""
+    net, trainer, _ = begun(tmp_path / "a.states", write, contexts, **arguments)
+    resumed = copy_of(net, contexts)
+    expected = train(net, trainer, STEPS, STEPS, contexts)
+
+    fresh = trainer_of(resumed, **arguments)
+    assert load_states(fresh, str(tmp_path / "a.states")) == STEPS
+    assert train(resumed, fresh, STEPS, STEPS, contexts) == expected
+    assert len(set(expected)) == STEPS
+    for one, other in zip(weights_of(resumed), weights_of(net)):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_without_states_a_resumed_run_differs(tmp_path):
+    """Else the tests above would show nothing."""
+    net, trainer, _ = begun(tmp_path / "a.states")
+    resumed = copy_of(net)
+    train(net, trainer, STEPS, 1)
+    fresh = trainer_of(resumed)
+    set_updates(fresh, STEPS)
+    assert train(resumed, fresh, STEPS, 1) == [trainer.learning_rate]
+    assert any((one != other).any() for one, other in zip(weights_of(resumed), weights_of(net)))
+
+
+def test_a_run_resumed_twice(tmp_path):
+    net, trainer, _ = begun(tmp_path / "a.states")
+    resumed = copy_of(net)
+    expected = train(net, trainer, STEPS, 4)
+    rates = []
+    for first in (STEPS, STEPS + 2):
+        fresh = trainer_of(resumed)
+        load_states(fresh, str(tmp_path / "a.states"))
+        rates += train(resumed, fresh, first, 2)
+        save_states(fresh, str(tmp_path / "a.states"))
+    assert rates == expected
+    for one, other in zip(weights_of(resumed), weights_of(net)):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_schedule_and_weight_decay_are_the_new_runs(tmp_path):
+    """The original went on with the schedule in the file, whatever --lr and --num-epochs said (paper_spec 6.2)."""
+    begun(tmp_path / "a.states")
+    net = network()
+    fresh = trainer_of(net, lr_scheduler=scheduler(0.5), wd=0.25, momentum=0.5)
+    load_states(fresh, str(tmp_path / "a.states"))
+    assert train(net, fresh, STEPS, 3) == [scheduler(0.5)(STEPS + step) for step in (1, 2, 3)]
+    assert (fresh.optimizer.wd, fresh.optimizer.momentum) == (0.25, 0.5)
+
+
+def test_states_move_between_one_and_two_devices(tmp_path):
+    """Each device counts its updates; one that the file does not know must not hold the schedule back."""
+    begun(tmp_path / "one.states")
+    net = network(TWO_CPUS)
+    fresh = trainer_of(net, update_on_kvstore=False)
+    load_states(fresh, str(tmp_path / "one.states"))
+    assert train(net, fresh, STEPS, 2, TWO_CPUS) == [scheduler()(STEPS + 1), scheduler()(STEPS + 2)]
+    assert fresh.optimizer.num_update == STEPS + 2
+
+
+@pytest.mark.parametrize("devices", [TWO_CPUS, ONE_CPU])
+def test_counts_go_on_without_states(devices):
+    net = network(devices)
+    fresh = trainer_of(net)
+    set_updates(fresh, 7)
+    assert fresh.learning_rate == scheduler()(7)
+    assert train(net, fresh, 0, 2, devices) == [scheduler()(8), scheduler()(9)]
+
+
+def test_the_original_can_load_what_is_written(tmp_path):
+    net, trainer, _ = begun(tmp_path / "a.states")
+    trainer.save_states(str(tmp_path / "gluon.states"))
+    assert (tmp_path / "a.states").read_bytes() == (tmp_path / "gluon.states").read_bytes()
+    fresh = trainer_of(copy_of(net))
+    fresh.load_states(str(tmp_path / "a.states"))
+    assert fresh.optimizer.num_update == STEPS
+    assert sorted(os.listdir(tmp_path)) == ["a.states", "gluon.states"]
+
+
+def test_states_from_before_the_first_step(tmp_path):
+    save_states(trainer_of(network()), str(tmp_path / "a.states"))
+    fresh = trainer_of(network())
+    assert load_states(fresh, str(tmp_path / "a.states")) == 0
+    assert fresh.optimizer.num_update == 0
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_every_protocol_that_wrote_such_files(protocol, tmp_path):
+    """Python 3.0 to 3.7 wrote 3, later ones 4; protocol 2 is Python 2's, and is refused."""
+    _, trainer, _ = begun(tmp_path / "a.states")
+    content = (trainer._updaters[0].states, trainer.optimizer)
+    (tmp_path / "a.states").write_bytes(pickle.dumps(content, protocol))
+    if protocol == 2:
+        with pytest.raises(InputError, match=r"asks for __builtin__\.bytearray"):
+            load_states(trainer_of(network()), str(tmp_path / "a.states"))
+    else:
+        assert load_states(trainer_of(network()), str(tmp_path / "a.states")) == STEPS
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        mx.lr_scheduler.FactorScheduler(3, 0.5),
+        mx.lr_scheduler.MultiFactorScheduler([3, 5], 0.5),
+        mx.lr_scheduler.PolyScheduler(30),
+        mx.lr_scheduler.CosineScheduler(30),
+        LRScheduler("poly", niters=30),
+        LRSequential([LRScheduler("step", niters=30, step_iter=[3])]),
+        None,
+    ],
+)
+def test_every_schedule_and_numpy_numbers_can_be_in_a_file(schedule, tmp_path):
+    rate = {"lr_scheduler": None, "learning_rate": 0.1} if schedule is None else {"lr_scheduler": schedule}
+    begun(tmp_path / "a.states", wd=np.float64(1e-4), clip_gradient=np.float32(2), **rate)
+    assert load_states(trainer_of(network()), str(tmp_path / "a.states")) == STEPS
+
+
+class Halves(gluon.HybridBlock):
+    """Float16 weights in an operation that a CPU has for them."""
+
+    def __init__(self):
+        super().__init__(prefix="halves_")
+        self.weight = self.params.get("weight", shape=(3, 4), dtype="float16", init=mx.init.One())
+        self.scale = self.params.get("scale", shape=(4,), dtype="float32", init=mx.init.One())
+
+    def hybrid_forward(self, F, x, weight, scale):
+        return F.broadcast_mul(x * F.cast(weight, "float32"), F.expand_dims(scale, 0)).sum()
+
+
+@pytest.mark.parametrize("optimizer", ["nag", "sgd"])
+@pytest.mark.parametrize("momentum", [0.9, 0.0])
+def test_float16_weights_keep_their_float32_copies(optimizer, momentum, tmp_path):
+    def run(net, trainer, steps):
+        for _ in range(steps):
+            with autograd.record():
+                loss = net(mx.nd.ones((3, 4)) / 3)
+            loss.backward()
+            trainer.step(1)
+
+    def make():
+        net = Halves()
+        net.initialize()
+        return net, trainer_of(net, optimizer, multi_precision=True, momentum=momentum)
+
+    net, trainer = make()
+    run(net, trainer, STEPS)
+    save_states(trainer, str(tmp_path / "a.states"))
+    net.save_parameters(str(tmp_path / "a.params"))
+    run(net, trainer, STEPS)
+    other, fresh = make()
+    other.load_parameters(str(tmp_path / "a.params"))
+    load_states(fresh, str(tmp_path / "a.states"))
+    run(other, fresh, STEPS)
+    copies = [one._updaters[0].states[1][1] for one in (trainer, fresh)]
+    assert copies[0].dtype == np.float32
+    assert (copies[0].astype("float16").astype("float32") != copies[0]).asnumpy().any()
+    for one, two in zip([*weights_of(net), copies[0].asnumpy()], [*weights_of(other), copies[1].asnumpy()]):
+        assert one.dtype == two.dtype
+        np.testing.assert_array_equal(one, two)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"optimizer": "sgd"}, "has states of NAG, this run's optimizer is SGD"),
+        ({"momentum": 0.0}, "has for net_dense0_weight float32 5x4, this run needs nothing: give --momentum"),
+    ],
+)
+def test_states_of_another_optimizer(arguments, message, small):
+    with pytest.raises(InputError, match=message):
+        load_states(trainer_of(network(), **arguments), str(small[1]))
+
+
+def test_states_of_another_network(small):
+    _, path, _ = small
+    with pytest.raises(InputError, match=r"float32 5x4, this network needs float32 6x4: name a \.states file"):
+        load_states(trainer_of(network(hidden=6)), str(path))
+    net = network()
+    net[0].bias.grad_req = "write"
+    fresh = trainer_of(net)
+    with pytest.raises(InputError, match="states of 3 parameters, this network trains 4"):
+        load_states(fresh, str(path))
+    assert (fresh.optimizer.num_update, fresh._updaters[0].states) == (0, {})
+
+
+def test_states_of_a_run_in_another_number_format(tmp_path):
+    net = Halves()
+    net.initialize()
+    trainer = trainer_of(net, multi_precision=True)
+    with autograd.record():
+        loss = net(mx.nd.ones((3, 4)))
+    loss.backward()
+    trainer.step(1)
+    save_states(trainer, str(tmp_path / "a.states"))
+    net.cast("float32")
+    with pytest.raises(InputError, match=r"\(float32 3x4, float32 3x4\), this run needs float32 3x4.*--dtype"):
+        load_states(trainer_of(net), str(tmp_path / "a.states"))
+
+
+def refusal(trainer, path):
+    """Message with which the file is refused."""
+    with pytest.raises(InputError) as caught:
+        load_states(trainer, str(path))
+    message = str(caught.value)
+    assert "\n" not in message
+    assert len(message) < 600 + len(str(path))
+    assert str(path) in message
+    return message
+
+
+def test_files_that_are_no_states(tmp_path):
+    fresh = trainer_of(network())
+    (tmp_path / "empty").write_bytes(b"")
+    (tmp_path / "text").write_text("<html>no such page</html>")
+    os.mkfifo(str(tmp_path / "fifo"))
+    network().save_parameters(str(tmp_path / "some.params"))
+    assert "No such file" in refusal(fresh, tmp_path / "nowhere")
+    assert "is empty" in refusal(fresh, tmp_path / "empty")
+    assert "damaged" in refusal(fresh, tmp_path / "text")
+    assert "not a regular file" in refusal(fresh, tmp_path)
+    assert "not a regular file" in refusal(fresh, tmp_path / "fifo")
+    refusal(fresh, tmp_path / "some.params")
+
+
+class Attack:
+    """Pickles as a call of `function`."""
+
+    def __init__(self, function, *arguments):
+        self.call = (function, arguments)
+
+    def __reduce__(self):
+        return self.call
+
+
+class Odd:
+    """Pickles as a call of an admitted class with arguments that states do not have."""
+
+    def __init__(self, *call):
+        self.call = call
+
+    def __reduce__(self):
+        return self.call
+
+
+def attacks(target):
+    """Pickles that make the file `target`, or that would do other harm; and what is said of them."""
+    code = f"open({target!r}, 'w').close()"
+    shell = f"touch {target}"
+    calls = {
+        "posix.system": Attack(os.system, shell),
+        "builtins.eval": Attack(eval, code),
+        "builtins.exec": Attack(exec, code),
+        "builtins.getattr": Attack(getattr, "text", "upper"),
+        "open": Attack(open, target, "w"),
+        "pathlib": Attack(pathlib.PurePosixPath, "a"),
+        "bytearray made from": Odd(bytearray, (10**12,)),
+        "NDArray made from": Odd(mx.nd.NDArray, (5,)),
+        "NAG made from": Odd(mx.optimizer.NAG, (1, 2)),
+    }
+    for what, call in calls.items():
+        for protocol in (3, 4, 5):
+            yield what, pickle.dumps(({0: call}, None), protocol)
+            yield what, pickle.dumps(call, protocol)
+    shell = shell.encode()
+    yield "os.system", b"cos\nsystem\n(V" + shell + b"\ntR."
+    yield "INST", b"(V" + shell + b"\nios\nsystem\n."  # UNICODE is refused before INST
+    yield "OBJ", b"(cmxnet.optimizer.optimizer\nNAG\no."
+    yield (
+        "mxnet.optimizer.optimizer.pickle.loads",
+        b"\x80\x04\x8c\x19mxnet.optimizer.optimizer\x8c\x0cpickle.loads\x93.",
+    )
+    yield "mxnet.ndarray.ndarray.os", b"cmxnet.ndarray.ndarray\nos\n."
+    yield "mxnet.ndarray.ndarray.NDArray.__init__", b"cmxnet.ndarray.ndarray\nNDArray.__init__\n."
+    yield "PERSID", b"Pname\n."
+    yield "EXT1", b"\x82\x01."
+    yield "NEWOBJ_EX", b"\x80\x04cmxnet.optimizer.optimizer\nNAG\n)}\x92."
+    yield "a call of what is no class", b"\x80\x04})R."
+    yield "a state for what has none", b"\x80\x04cmxnet.optimizer.optimizer\nNAG\n}b."
+    yield "a state for what has none", b"\x80\x04]}b."
+
+
+def test_attacks_are_refused_before_anything_runs(tmp_path):
+    fresh = trainer_of(network())
+    path = tmp_path / "a.states"
+    for what, attack in attacks(str(tmp_path / "touched")):
+        path.write_bytes(attack)
+        message = refusal(fresh, path)
+        assert "nothing was run" in message
+        assert what in message or "instruction UNICODE" in message
+        assert not (tmp_path / "touched").exists()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x80\x04" + b"\x85" * 2,  # TUPLE1 of nothing
+        b"\x80\x04N" + b"\x85" * 10**6 + b".",  # a million tuples in each other
+        b"\x80\x04}N" + b"\x85" * 10**6 + b"Ns.",  # such as a key, whose hash would overflow the stack
+        b"\x80\x04" + b"}" * 10**5 + b".",
+        b"\x80\x04" + b"(" * 10**6 + b"N.",
+        b"\x80\x04Nr\xff\xff\xff\xff.",  # a memo number for which CPython makes room
+        b"\x80\x04\x8e" + struct.pack("<Q", 2**40) + b"abc.",
+        b"\x80\x04\x96" + struct.pack("<Q", 2**62) + b"abc.",
+        b"\x80\x04\x8b" + struct.pack("<i", 2**31 - 1) + b"abc.",
+        b"\x80\x04\x95" + struct.pack("<Q", 2**63) + b"N.",
+        b"\x80\x09N.",
+        b"\x80\x04}]Ns.",
+        b"\x80\x04]q\x00h\x00a.",  # a list that holds itself
+        b"\x80\x04}}\x86.",
+        b"\x80\x04}" + b"h\x07.",
+        b"\x80\x04K\x01K\x02\x93.",
+        b"\x80\x04NN.",
+        b"\x80\x04N.N",
+        b"\x80\x04a.",
+    ],
+)
+def test_nonsense_is_refused_without_crash_or_wait(content, tmp_path):
+    (tmp_path / "a.states").write_bytes(content)
+    refusal(trainer_of(network()), tmp_path / "a.states")
+
+
+def test_one_array_under_many_numbers_is_not_copied(tmp_path):
+    """As much memory as the file has: 40 GB otherwise."""
+    net = network()
+    trainer = trainer_of(net)
+    train(net, trainer, 0, 1)
+    array = mx.nd.zeros((10**6,))
+    content = (dict.fromkeys(range(10**4), array), trainer.optimizer)
+    (tmp_path / "a.states").write_bytes(pickle.dumps(content))
+    assert "states of 10000 parameters, this network trains 3" in refusal(trainer_of(network()), tmp_path / "a.states")
+
+
+def loads(trainer, path):
+    """Whether the file is loaded; a refusal has to be an InputError."""
+    try:
+        load_states(trainer, str(path))
+    except InputError:
+        return False
+    return True
+
+
+def test_damaged_files_are_refused_or_harmless(small):
+    """A crash of MXNet would end this process; what still loads fits the network, with other numbers."""
+    fresh, path, content = small
+    chance = random.Random(5)
+    loaded = 0
+    for variant in range(600):
+        damaged = bytearray(content)
+        if variant % 3 == 0:
+            del damaged[chance.randrange(len(damaged)) :]
+        elif variant % 3 == 1:
+            damaged[chance.randrange(len(damaged))] ^= 1 << chance.randrange(8)
+        else:
+            start = chance.randrange(len(damaged))
+            damaged[start : start + 4] = bytes(chance.randrange(256) for _ in range(4))
+        path.write_bytes(damaged)
+        loaded += loads(fresh, path)
+    assert loaded < 200  # bits of the momentum's values, and of the optimizer's unused attributes
+
+
+RECORD = struct.pack("<Iii2q2ii", 0xF993FAC9, 0, 2, 2, 3, 1, 0, 0) + bytes(24)
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        (RECORD[:-1], "more bytes are due"),
+        (RECORD + b"x", "1 bytes too many"),
+        (struct.pack("<I", 5) + RECORD[4:], "does not start as an array"),
+        (b"abc", "does not start as an array"),
+        (RECORD[:8] + struct.pack("<i", 2**31 - 1) + RECORD[12:], "2147483647 dimensions"),
+        (RECORD[:12] + struct.pack("<2q", 2**40, 2**40) + RECORD[28:], "shape is too large"),
+        (RECORD[:12] + struct.pack("<2q", -3, 2) + RECORD[28:], "a dimension of -3"),
+        (RECORD[:36] + struct.pack("<i", 99) + RECORD[40:], "no data type 99"),
+        (RECORD[:28] + struct.pack("<i", 77) + RECORD[32:], "no device type 77"),
+        (None, "has no record"),
+        (RECORD, "float32 2x3, this network needs float32 5x4"),
+    ],
+)
+def test_damaged_arrays_name_what_is_wrong(record, message, small):
+    """Through the file, each array's record being replaced by one of another make."""
+    fresh, path, _ = small
+    net = network()
+    trainer = trainer_of(net)
+    train(net, trainer, 0, 1)
+    record = None if record is None else bytearray(record)
+    states = {index: Odd(mx.nd.NDArray, (None,), {"handle": record}) for index in trainer._updaters[0].states}
+    path.write_bytes(pickle.dumps((states, trainer.optimizer)))
+    assert message in refusal(fresh, path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda optimizer: setattr(optimizer, "num_update", -1), "no count of updates"),
+        (lambda optimizer: setattr(optimizer, "num_update", 2**40), "no count of updates"),
+        (lambda optimizer: setattr(optimizer, "num_update", 5.0), "no count of updates"),
+        (lambda optimizer: setattr(optimizer, "num_update", 7), "7 updates, of which the parameters had 6"),
+        (lambda optimizer: setattr(optimizer, "_all_index_update_counts", []), "no count of updates"),
+        (lambda optimizer: optimizer._index_update_count.update({99: 6}), "not those of the states"),
+        (lambda optimizer: optimizer._index_update_count.update({0: "x"}), "not those of the states"),
+        (lambda optimizer: vars(optimizer).pop("num_update"), "no count of updates"),
+    ],
+)
+def test_counts_that_do_not_fit(change, message, tmp_path):
+    _, trainer, _ = begun(tmp_path / "a.states")
+    change(trainer.optimizer)
+    trainer.save_states(str(tmp_path / "a.states"))
+    assert message in refusal(trainer_of(network()), tmp_path / "a.states")
+
+
+def test_counts_from_before_mxnet_counted_by_device(tmp_path):
+    _, trainer, _ = begun(tmp_path / "a.states")
+    del trainer.optimizer._all_index_update_counts
+    trainer.save_states(str(tmp_path / "a.states"))
+    assert load_states(trainer_of(network()), str(tmp_path / "a.states")) == STEPS
+
+
+def test_states_without_their_optimizer(tmp_path):
+    _, trainer, _ = begun(tmp_path / "a.states")
+    (tmp_path / "a.states").write_bytes(trainer._updaters[0].get_states(dump_optimizer=False))
+    assert "does not hold states and their optimizer" in refusal(trainer_of(network()), tmp_path / "a.states")
