@@ -1,7 +1,7 @@
 """`make demo`, `make demo-imagenet`: the original's command lines on small data, then evaluate, compare, report.
 
 Digits: a narrow AFF-ResNet (ResNet-8, 16 channels) and scikit-learn's handwritten digits in CIFAR-10's binary layout.
-Pictures: the AFF-ResNet-50 and 400 pictures of 8 kinds in ImageNet's folders, made into record files, at 32 x 32 pixels.
+Pictures: the AFF-ResNet-50 and 400 pictures of 8 kinds in ImageNet's folders, made into records, at 32 x 32 pixels.
 Two CPU cores are enough for either.
 """
 
@@ -22,12 +22,12 @@ UNUSABLE = 2  # exit code of `compare` where nothing published fits
 
 @dataclass(frozen=True)
 class Demo:
-    """Commands of a demo, what to evaluate on, and the least top-1 accuracy that shows it worked."""
+    """Commands of a demo, how to evaluate, and the least top-1 accuracy that shows it worked."""
 
     folder: str
     prepare: Tuple[str, ...]
     train: str
-    data: str
+    evaluate: str
     least_accuracy: float
 
 
@@ -35,11 +35,11 @@ DEMOS: Dict[str, Demo] = {
     "digits": Demo(
         "demo",
         ("gluon-aff make-data digits demo/digits",),
-        "python train_cifar.py --model resnet --askc-type ASKCFuse --auto_aug --mixup --label-smoothing --cosine --no-wd "
-        "--blocks 1 --channel-times 1 --dataset cifar10 --data-dir demo/digits --num-epochs 32 --warmup-epochs 2 "
+        "python train_cifar.py --model resnet --askc-type ASKCFuse --auto_aug --mixup --label-smoothing --cosine "
+        "--no-wd --blocks 1 --channel-times 1 --dataset cifar10 --data-dir demo/digits --num-epochs 32 --warmup-epochs 2 "
         "--mixup-off-epoch 27 --batch-size 32 --lr 0.1 --seed 0 "
         "--save-dir demo/params --logging-dir demo/logs --save-plot-dir demo",
-        "demo/digits",
+        "--data-dir demo/digits",
         0.97,
     ),
     "pictures": Demo(
@@ -54,7 +54,7 @@ DEMOS: Dict[str, Demo] = {
         "--rec-val demo/imagenet/rec/val.rec --rec-val-idx demo/imagenet/rec/val.idx --classes 8 --num-epochs 10 "
         "--warmup-epochs 1 --input-size 32 --batch-size 16 --log-interval 10 --seed 0 "
         "--save-dir demo/imagenet/params --logging-file demo/imagenet/train.log",
-        "demo/imagenet/rec",
+        "--data-dir demo/imagenet/rec --input-size 32",
         0.5,
     ),
 }
@@ -72,7 +72,7 @@ def main() -> int:
     paths = {what: os.path.normpath(path.strip()) for what, path in files}
     accuracy = float(trained) if score == "best_val_score" else 1 - float(trained)
     table = f"{demo.folder}/evaluations.csv"
-    run(f"gluon-aff evaluate --params {paths['weights']} --data-dir {demo.data} --csv {table}")
+    run(f"gluon-aff evaluate --params {paths['weights']} {demo.evaluate} --csv {table}")
     run(f"gluon-aff compare {paths['log']}", expected=UNUSABLE)
     run(f"gluon-aff report {demo.folder} -o {demo.folder}/report.html")
     loaded = last_accuracy(table)

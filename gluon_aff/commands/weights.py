@@ -83,13 +83,16 @@ def _add_weights_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--dtype", choices=("float32", "float16"), default="float32", help="float16 needs a GPU")
     parser.add_argument("--batch-size", type=positive, default=128, help="images at a time (default: 128)")
+    parser.add_argument(
+        "--input-size", type=positive, metavar="PIXELS", help="side of ImageNet's images (default: 224, as published)"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _request(options: argparse.Namespace) -> WeightsRequest:
     from gluon_aff.evaluation.weights_file import WeightsRequest
 
-    names = ("params", "model", "labels", "root", "open_aff", "gpus", "dtype")
+    names = ("params", "model", "labels", "root", "open_aff", "gpus", "dtype", "input_size")
     return WeightsRequest(**{name: getattr(options, name) for name in names})
 
 
@@ -211,7 +214,12 @@ def _predict(options: argparse.Namespace) -> int:
             file=sys.stderr,
         )
     predictions = predict(
-        loaded.net, options.images, preprocessing(loaded.input_size), options.top_k, options.batch_size, loaded.contexts
+        loaded.net,
+        options.images,
+        preprocessing(loaded.for_cifar, loaded.input_size),
+        options.top_k,
+        options.batch_size,
+        loaded.contexts,
     )
     unreadable = 0
     results = []

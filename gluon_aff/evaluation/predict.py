@@ -15,12 +15,11 @@ from mxnet.gluon import HybridBlock
 from PIL import Image, ImageFile, ImageOps
 
 from gluon_aff.data.augmentation import normalise as normalise_cifar
+from gluon_aff.data.cifar import CIFAR_SIZE
 from gluon_aff.data.imagenet import FOLDER_MEAN, FOLDER_STD, normalise, resize_and_crop
 from gluon_aff.errors import GluonAFFError, InputError, last_line
 from gluon_aff.evaluation.evaluate import forward, network_dtype
 from gluon_aff.iteration import one_behind
-
-CIFAR_SIZE = 32
 
 Preprocess = Callable[[Image.Image], np.ndarray]
 
@@ -69,12 +68,11 @@ def predict(
     return _predictions(net, paths, preprocess, top_k, batch_size, contexts)
 
 
-def preprocessing(input_size: int) -> Preprocess:
-    """What turns an RGB image into the input, float32 (3, H, W), of the networks whose images have this side in pixels.
+def preprocessing(for_cifar: bool, input_size: int) -> Preprocess:
+    """What turns an RGB image into the input, float32 (3, H, W), of CIFAR's networks or ImageNet's.
 
-    32 is for CIFAR's networks: the centre square, scaled by Pillow's bicubic filter, normalised as in training. Images
-    of 32 x 32 pixels stay as they are. Other sizes are for ImageNet's: resized, cropped and normalised as in
-    validation.
+    CIFAR's: the centre square, scaled by Pillow's bicubic filter, normalised as in training. Images of 32 x 32 pixels
+    stay as they are. ImageNet's: resized, cropped and normalised as in validation.
     """
 
     def cifar(image: Image.Image) -> np.ndarray:
@@ -85,7 +83,7 @@ def preprocessing(input_size: int) -> Preprocess:
         square = resize_and_crop(np.asarray(image), input_size)
         return normalise(square[np.newaxis], FOLDER_MEAN, FOLDER_STD)[0]
 
-    return cifar if input_size == CIFAR_SIZE else imagenet
+    return cifar if for_cifar else imagenet
 
 
 def read_image(path: str) -> Image.Image:

@@ -9,7 +9,7 @@ from typing import Iterable, List, Optional
 import mxnet as mx
 from mxnet.gluon import HybridBlock
 
-from gluon_aff.data.cifar import load_cifar
+from gluon_aff.data.cifar import CIFAR_SIZE, load_cifar
 from gluon_aff.data.class_names import class_names
 from gluon_aff.data.imagenet import ValidationData, validation_data
 from gluon_aff.data.loading import validation_batches
@@ -42,6 +42,7 @@ class WeightsRequest:
         open_aff: clone of the original repository.
         gpus: ids, comma-separated; the CPU if there is none.
         dtype: float32 or float16.
+        input_size: side of ImageNet's images in pixels; the published networks' 224 if None.
     """
 
     params: str
@@ -51,6 +52,7 @@ class WeightsRequest:
     open_aff: Optional[str] = None
     gpus: str = "0"
     dtype: str = "float32"
+    input_size: Optional[int] = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ class LoadedWeights:
     Attributes:
         net: the network, hybridized, on `contexts`.
         network: its name.
+        for_cifar: whether it is one of CIFAR's networks.
         input_size: side of its square input in pixels.
         outputs: size of its head.
         path: the file.
@@ -72,6 +75,7 @@ class LoadedWeights:
 
     net: HybridBlock
     network: str
+    for_cifar: bool
     input_size: int
     outputs: int
     path: str
@@ -127,13 +131,16 @@ def load_weights(request: WeightsRequest) -> LoadedWeights:
     else:
         found = network_of(file)
         net, network, input_size = found.build(), found.name, found.input_size
+    if request.input_size and input_size == CIFAR_SIZE:
+        raise InputError(f"--input-size {request.input_size}: CIFAR's images are 32 x 32; leave it out")
     net.cast(request.dtype)
     load_parameters(net, path, contexts)
     net.hybridize(static_alloc=True)
     return LoadedWeights(
         net=net,
         network=network,
-        input_size=input_size,
+        for_cifar=input_size == CIFAR_SIZE,
+        input_size=request.input_size or input_size,
         outputs=int(outputs or 0),
         path=path,
         git_blob_sha1=digest,

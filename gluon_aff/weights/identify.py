@@ -9,12 +9,12 @@ from typing import Any, Dict, List, Optional
 
 from mxnet.gluon import HybridBlock
 
+from gluon_aff.data.cifar import CIFAR_SIZE
 from gluon_aff.errors import GluonAFFError, ParamsFileError
 from gluon_aff.networks.zoo import HOSTS, MODELS
 from gluon_aff.weights.params import fits, head_names
 from gluon_aff.weights.params_format import ParamsFile
 
-CIFAR_SIZE = 32
 # `train_cifar.py`'s: {dataset}-{fusion}-{host}-{depth}[-{cardinality}x4]-c-{width}-s-{first stage}; older files repeat
 # the data set or leave out the cardinality
 IMAGENET_RUN = "imagenet-ImageNet-"  # train_imagenet.py's names have it

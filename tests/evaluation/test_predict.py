@@ -45,7 +45,7 @@ def expected_scores(net, paths):
 @pytest.mark.parametrize("contexts", [CPU, [mx.cpu(0), mx.cpu(1)]], ids=["one device", "two devices"])
 def test_scores_are_softmax_the_likeliest_first_in_the_files_order(tmp_path, batch_size, contexts):
     net, paths = network(contexts=contexts), saved(tmp_path, 10)
-    found = list(predict(net, paths, preprocessing(32), 3, batch_size, contexts))
+    found = list(predict(net, paths, preprocessing(True, 32), 3, batch_size, contexts))
     assert [prediction.path for prediction in found] == paths
     for prediction, scores in zip(found, expected_scores(network(), paths)):
         order = np.argsort(-scores)[:3]
@@ -55,7 +55,7 @@ def test_scores_are_softmax_the_likeliest_first_in_the_files_order(tmp_path, bat
 
 
 def test_top_k_beyond_the_classes_gives_all(tmp_path):
-    (found,) = predict(network(4), saved(tmp_path, 1), preprocessing(32), 10, 8, CPU)
+    (found,) = predict(network(4), saved(tmp_path, 1), preprocessing(True, 32), 10, 8, CPU)
     assert sorted(label for label, _ in found.classes) == [0, 1, 2, 3]
     assert sum(score for _, score in found.classes) == pytest.approx(1)
 
@@ -64,7 +64,7 @@ def test_of_equal_scores_the_lowest_label_comes_first(tmp_path):
     net = network(5)
     for parameter in net.collect_params().values():
         parameter.set_data(mx.nd.zeros(parameter.shape))
-    (found,) = predict(net, saved(tmp_path, 1), preprocessing(32), 5, 8, CPU)
+    (found,) = predict(net, saved(tmp_path, 1), preprocessing(True, 32), 5, 8, CPU)
     assert found.classes == [(label, pytest.approx(0.2)) for label in range(5)]
 
 
@@ -73,7 +73,7 @@ def test_logits_far_apart_keep_their_order_where_scores_vanish(tmp_path):
     weight, bias = net.collect_params().values()
     weight.set_data(mx.nd.zeros(weight.shape))
     bias.set_data(mx.nd.array([-3000, -2000, 0]))
-    (found,) = predict(net, saved(tmp_path, 1), preprocessing(32), 3, 8, CPU)
+    (found,) = predict(net, saved(tmp_path, 1), preprocessing(True, 32), 3, 8, CPU)
     assert found.classes == [(2, 1.0), (1, 0.0), (0, 0.0)]
 
 
@@ -92,9 +92,9 @@ class ColourMeans(mx.gluon.HybridBlock):
 def test_a_float16_network(tmp_path):
     net, paths = ColourMeans(), saved(tmp_path, 4)
     net.initialize()
-    single = list(predict(net, paths, preprocessing(32), 3, 3, CPU))
+    single = list(predict(net, paths, preprocessing(True, 32), 3, 3, CPU))
     net.cast("float16")
-    half = list(predict(net, paths, preprocessing(32), 3, 3, CPU))
+    half = list(predict(net, paths, preprocessing(True, 32), 3, 3, CPU))
     assert half != single
     for one, other in zip(single, half):
         assert dict(other.classes) == pytest.approx(dict(one.classes), rel=2e-2)
@@ -116,7 +116,7 @@ def test_files_that_are_no_images_have_an_error_and_the_rest_goes_on(tmp_path, m
     (tmp_path / "folder").mkdir()
     broken = [str(tmp_path / name) for name in (*bad, "folder")]
     paths = [broken[0], good[0], *broken[1:4], good[1], good[2], broken[4], good[0]]
-    found = list(predict(network(), paths, preprocessing(32), 2, batch_size, CPU))
+    found = list(predict(network(), paths, preprocessing(True, 32), 2, batch_size, CPU))
     assert [prediction.path for prediction in found] == paths
     for prediction in found:
         if prediction.path in broken:
@@ -130,27 +130,27 @@ def test_files_that_are_no_images_have_an_error_and_the_rest_goes_on(tmp_path, m
 
 
 def test_only_files_that_are_no_images(tmp_path):
-    (found,) = predict(network(), [str(tmp_path / "none")], preprocessing(32), 2, 4, CPU)
+    (found,) = predict(network(), [str(tmp_path / "none")], preprocessing(True, 32), 2, 4, CPU)
     assert "no such file" in found.error
 
 
 def test_no_files():
-    assert list(predict(network(), [], preprocessing(32), 2, 4, CPU)) == []
+    assert list(predict(network(), [], preprocessing(True, 32), 2, 4, CPU)) == []
 
 
 @pytest.mark.parametrize("limit", [100, 800])  # an error above twice the limit, a warning above it
 def test_a_decompression_bomb_has_an_error(tmp_path, monkeypatch, limit):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
-    (found,) = predict(network(), saved(tmp_path, 1), preprocessing(32), 2, 4, CPU)
+    (found,) = predict(network(), saved(tmp_path, 1), preprocessing(True, 32), 2, 4, CPU)
     assert "decompression bomb" in found.error
 
 
 def test_a_strip_has_an_error_where_resizing_would_fill_the_memory(tmp_path):
     path = tmp_path / "strip.png"
     Image.new("RGB", (60_000, 1), RED).save(path)
-    (found,) = predict(network(side=224), [str(path)], preprocessing(224), 2, 4, CPU)
+    (found,) = predict(network(side=224), [str(path)], preprocessing(False, 224), 2, 4, CPU)
     assert found.error == f"{path} cannot be used (60000 x 1 pixels are too long a strip)"
-    (found,) = predict(network(), [str(path)], preprocessing(32), 2, 4, CPU)
+    (found,) = predict(network(), [str(path)], preprocessing(True, 32), 2, 4, CPU)
     assert len(found.classes) == 2
 
 
@@ -158,13 +158,13 @@ def test_outputs_that_are_not_finite_name_the_file(tmp_path):
     net = network()
     net[1].bias.set_data(mx.nd.array([np.nan] * 7))
     with pytest.raises(GluonAFFError, match=r"outputs for .*0\.png are not finite"):
-        list(predict(net, saved(tmp_path, 2), preprocessing(32), 2, 4, CPU))
+        list(predict(net, saved(tmp_path, 2), preprocessing(True, 32), 2, 4, CPU))
 
 
 @pytest.mark.parametrize(("top_k", "batch_size"), [(0, 4), (1, 0)])
 def test_numbers_that_make_no_sense_are_refused_at_once(top_k, batch_size):
     with pytest.raises(InputError, match="have to be 1 or more"):
-        predict(network(), [], preprocessing(32), top_k, batch_size, CPU)
+        predict(network(), [], preprocessing(True, 32), top_k, batch_size, CPU)
 
 
 def animation(path):
@@ -256,7 +256,7 @@ def test_a_damaged_exif_block_does_not_matter(tmp_path):
 
 def test_cifars_networks_see_a_32_pixel_image_as_in_validation():
     image = picture(0)
-    np.testing.assert_array_equal(preprocessing(32)(image), normalise(np.asarray(image)[np.newaxis])[0])
+    np.testing.assert_array_equal(preprocessing(True, 32)(image), normalise(np.asarray(image)[np.newaxis])[0])
 
 
 def test_cifars_networks_see_the_centre_square_of_other_images():
@@ -264,10 +264,10 @@ def test_cifars_networks_see_the_centre_square_of_other_images():
     wide.paste(RED, (100, 0, 200, 100))
     inner = (slice(None), slice(2, -2), slice(2, -2))
     expected = normalise(np.full((1, 32, 32, 3), RED, np.uint8))[0]
-    np.testing.assert_array_equal(preprocessing(32)(wide)[inner], expected[inner])
+    np.testing.assert_array_equal(preprocessing(True, 32)(wide)[inner], expected[inner])
     checks = Image.fromarray((np.indices((256, 256)).sum(axis=0) % 2 * 255).astype(np.uint8)).convert("RGB")
     grey = normalise(np.full((1, 32, 32, 3), 127, np.uint8))[0]
-    np.testing.assert_allclose(preprocessing(32)(checks)[inner], grey[inner], atol=0.05)  # antialiased
+    np.testing.assert_allclose(preprocessing(True, 32)(checks)[inner], grey[inner], atol=0.05)  # antialiased
 
 
 def test_imagenets_networks_see_what_validation_shows_them(tmp_path):
@@ -275,12 +275,12 @@ def test_imagenets_networks_see_what_validation_shows_them(tmp_path):
     for number, size in enumerate([(300, 400), (500, 260), (90, 70)]):
         picture(number, *size).save(tmp_path / "a" / f"{number}.{'png' if number else 'jpg'}")
     ((images, _),) = validation_data(str(tmp_path), 224, 8, 0).batches
-    found = [preprocessing(224)(read_image(str(path))) for path in sorted((tmp_path / "a").iterdir())]
+    found = [preprocessing(False, 224)(read_image(str(path))) for path in sorted((tmp_path / "a").iterdir())]
     np.testing.assert_allclose(np.stack(found), images.asnumpy(), atol=1e-6)
 
 
 def test_every_model_has_its_preprocessing():
     for name in list_models():
         size = model_record(name).input_size
-        made = preprocessing(size)(picture(0, 50, 60))
+        made = preprocessing(size == 32, size)(picture(0, 50, 60))
         assert (made.shape, made.dtype) == ((3, size, size), np.float32)

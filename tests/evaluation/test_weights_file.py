@@ -189,6 +189,11 @@ def test_label_flags_are_for_cifar100(trained, digits):
         evaluate_weights(load_weights(WeightsRequest(trained[1], labels="fine")), None, digits, 32, 0)
 
 
+def test_the_input_size_is_imagenets_only(narrow_cifar100):
+    with pytest.raises(InputError, match="--input-size 64: CIFAR's images are 32 x 32"):
+        load_weights(WeightsRequest(narrow_cifar100[0], input_size=64))
+
+
 def test_some_of_imagenets_class_folders_are_refused(narrow_cifar100, tmp_path):
     """Labels are the folders' order: three of a thousand would be 0, 1, 2."""
     for name in ("n1", "n2", "n3"):
