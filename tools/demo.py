@@ -36,8 +36,8 @@ DEMOS: Dict[str, Demo] = {
         "demo",
         ("gluon-aff make-data digits demo/digits",),
         "python train_cifar.py --model resnet --askc-type ASKCFuse --auto_aug --mixup --label-smoothing --cosine "
-        "--no-wd --blocks 1 --channel-times 1 --dataset cifar10 --data-dir demo/digits --num-epochs 32 --warmup-epochs 2 "
-        "--mixup-off-epoch 27 --batch-size 32 --lr 0.1 --seed 0 "
+        "--no-wd --blocks 1 --channel-times 1 --dataset cifar10 --data-dir demo/digits --num-epochs 32 "
+        "--warmup-epochs 2 --mixup-off-epoch 27 --batch-size 32 --lr 0.1 --seed 0 "
         "--save-dir demo/params --logging-dir demo/logs --save-plot-dir demo",
         "--data-dir demo/digits",
         0.97,
