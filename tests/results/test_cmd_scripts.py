@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+from documented_commands import DOCUMENTED, DOCUMENTED_IMAGENET
 from results.written_logs import log_lines
 
 from gluon_aff.published import published_runs
@@ -14,7 +15,8 @@ from gluon_aff.results.logs import read_log
 from gluon_aff.training.cifar_options import add_options, resolve, settings_from
 from gluon_aff.training.logbook import settings_line
 
-PART_3 = (Path(__file__).parents[2] / "cmd_scripts.txt").read_text().split("\n# 3. ")[1].splitlines()
+SCRIPTS = (Path(__file__).parents[2] / "cmd_scripts.txt").read_text()
+PART_3 = SCRIPTS.split("\n# 3. ")[1].splitlines()
 TRAINING = [line for line in PART_3 if line.startswith("python train_cifar.py")]
 COMPARING = [line.split() for line in PART_3 if line.startswith("gluon-aff compare")]
 RUNS = [
@@ -49,3 +51,13 @@ def test_command_fits_its_published_run(command, name, tmp_path):
 def test_every_training_command_is_followed_by_its_comparison():
     assert len(TRAINING) == len(RUNS)
     assert [arguments[-1] for arguments in COMPARING] == RUNS
+
+
+@pytest.mark.parametrize(
+    ("script", "documented"),
+    [("train_cifar.py", DOCUMENTED), ("train_imagenet.py", DOCUMENTED_IMAGENET)],
+)
+def test_the_original_commands_are_there_unchanged(script, documented):
+    lines = {" ".join(line.split()) for line in SCRIPTS.splitlines()}
+    for arguments, *_ in documented.values():
+        assert f"python {script} {arguments}" in lines

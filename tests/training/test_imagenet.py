@@ -9,7 +9,7 @@ from pathlib import Path
 import mxnet as mx
 import numpy as np
 import pytest
-from imagenet_commands import DOCUMENTED
+from documented_commands import DOCUMENTED_IMAGENET
 
 from gluon_aff.cli import main
 from gluon_aff.data.records import write_records
@@ -204,7 +204,7 @@ def short(pictures):
 
 
 def assert_trained(which, result, folder):
-    arguments, name = DOCUMENTED[which]
+    arguments, (name, *_) = DOCUMENTED_IMAGENET[which]
     assert result.returncode == 0, result.stderr
     log = arguments.split("--logging-file ")[1].split()[0]
     (logged,) = read_log(str(folder / log))
@@ -215,15 +215,15 @@ def assert_trained(which, result, folder):
 
 def test_a_documented_command_trains(pictures, tmp_path):
     which = "AFF-ResNeXt-50"
-    result = run_command([*DOCUMENTED[which][0].split(), *short(pictures)], tmp_path)
+    result = run_command([*DOCUMENTED_IMAGENET[which][0].split(), *short(pictures)], tmp_path)
     assert_trained(which, result, tmp_path)
     assert "AutoAugment" in result.stderr or "--auto_aug" in result.stderr
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("which", DOCUMENTED)
+@pytest.mark.parametrize("which", DOCUMENTED_IMAGENET)
 def test_all_documented_commands_train(which, pictures, tmp_path):
-    assert_trained(which, run_command([*DOCUMENTED[which][0].split(), *short(pictures)], tmp_path), tmp_path)
+    assert_trained(which, run_command([*DOCUMENTED_IMAGENET[which][0].split(), *short(pictures)], tmp_path), tmp_path)
 
 
 def test_bfloat16(pictures, tmp_path):

@@ -7,6 +7,7 @@ import sys
 from dataclasses import asdict, replace
 
 import pytest
+from documented_commands import DOCUMENTED_IMAGENET, HEAD, IAFF, RECORDS
 
 from gluon_aff.cli import OneLineParser, fill_parser
 from gluon_aff.commands import Command
@@ -23,69 +24,6 @@ from gluon_aff.training.imagenet_options import (
     used_dtype,
 )
 from gluon_aff.training.logbook import settings_line
-
-RECORDS = "/xdisk/kobus/yimian/imagenet/rec"
-HEAD = (
-    "--model {model} --askc-type {fusion} --label-smoothing --mixup --auto_aug --last-gamma --no-wd --use-rec "
-    f"--save-dir {{overridden}} --logging-file {{log}} --rec-train {RECORDS}/train.rec --rec-train-idx "
-    f"{RECORDS}/train.idx --rec-val {RECORDS}/val.rec --rec-val-idx {RECORDS}/val.idx --save-frequency 1 "
-    "--save-dir /xdisk/kobus/yimian/{folder}"
-)
-FIRST_RELEASE = (
-    "{start} --mode hybrid --lr 0.075 --lr-mode cosine --num-epochs {epochs} --batch-size 128 --num-gpus 2 -j 48 "
-    "--warmup-epochs 5 --dtype float16 --use-rec --last-gamma --no-wd --label-smoothing --save-dir params_{name} "
-    "--logging-file {name}.log"
-)
-IAFF = "ResGlobLocaforGlobLocaCha"
-
-# training.md: "Commands to run unchanged"; what each trains, where its weights go, its epochs
-COMMANDS = {
-    "iAFF-ResNeXt-50": (
-        HEAD.format(
-            model="resnext",
-            fusion=IAFF,
-            overridden="params_iaff_resnext50_aff",
-            log="iaff_resnext50_aff.log",
-            folder="iaff_resnext50_params",
-        ),
-        (f"ImageNet-{IAFF}-resnext--50-s-3", "/xdisk/kobus/yimian/iaff_resnext50_params", 240),
-    ),
-    "iAFF-ResNet-50": (
-        HEAD.format(
-            model="resnet",
-            fusion=IAFF,
-            overridden="params_iaff_resnet50",
-            log="iaff_resnet50.log",
-            folder="iaff_resnet50_params",
-        ),
-        (f"ImageNet-{IAFF}-resnet--50-s-3", "/xdisk/kobus/yimian/iaff_resnet50_params", 240),
-    ),
-    "AFF-ResNeXt-50": (
-        HEAD.format(
-            model="resnext",
-            fusion="ASKCFuse",
-            overridden="params_aff_resnext50_aff",
-            log="aff_resnext50.log",
-            folder="aff_resnext50_params",
-        ),
-        ("ImageNet-ASKCFuse-resnext--50-s-3", "/xdisk/kobus/yimian/aff_resnext50_params", 240),
-    ),
-    "first release, AFF-ResNet-50": (
-        FIRST_RELEASE.format(start="--askc-type ASKCFuse --mixup", epochs=180, name="resnet50_v1b_best_AFF"),
-        ("ImageNet-ASKCFuse-resnet--50-s-3", "params_resnet50_v1b_best_AFF", 180),
-    ),
-    "first release, iAFF-ResNet-50": (
-        FIRST_RELEASE.format(start=f"--askc-type {IAFF} --mixup", epochs=180, name="resnet50_v1b_best_iAFF"),
-        (f"ImageNet-{IAFF}-resnet--50-s-3", "params_resnet50_v1b_best_iAFF", 180),
-    ),
-    "first release, AFF-ResNeXt-50": (
-        "--askc-type ASKCFuse --model resnext50_32x4d_askc --mode hybrid --lr 0.075 --lr-mode cosine --num-epochs 240 "
-        "--batch-size 128 --num-gpus 2 -j 48 --use-rec --dtype float16 --warmup-epochs 5 --last-gamma --no-wd "
-        "--label-smoothing --mixup --save-dir params_resnext50_32x4d_askc_best --logging-file "
-        "resnext50_32x4d_askc_best.log",
-        ("ImageNet-ASKCFuse-resnext--50-s-3", "params_resnext50_32x4d_askc_best", 240),
-    ),
-}
 
 # training.md: "Flags and defaults", as the settings line of a log names them
 ORIGINAL_DEFAULTS = {
@@ -175,9 +113,9 @@ def said(command, **arguments):
     return notes(settings, 4 * settings.batch_size, **arguments)
 
 
-@pytest.mark.parametrize("which", COMMANDS)
+@pytest.mark.parametrize("which", DOCUMENTED_IMAGENET)
 def test_published_commands_parse_and_name_their_files(which):
-    command, expected = COMMANDS[which]
+    command, expected = DOCUMENTED_IMAGENET[which]
     settings = resolve(parse(command))
     assert (run_name(settings), settings.save_dir, settings.num_epochs) == expected
     assert settings.use_rec
