@@ -209,10 +209,8 @@ def _predict(options: argparse.Namespace) -> int:
     loaded = load_weights(_request(options))
     names = output_names(loaded, options.names)
     if not (options.names or loaded.published):
-        print(
-            f"class names: {loaded.dataset or 'none known'}'s, as the file's name says (--names for others)",
-            file=sys.stderr,
-        )
+        of = "none are known" if names[0].startswith("output ") else f"{loaded.dataset}'s, as the file's name says"
+        print(f"class names: {of} (--names for others)", file=sys.stderr)
     predictions = predict(
         loaded.net,
         options.images,

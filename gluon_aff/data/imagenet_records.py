@@ -38,7 +38,7 @@ def open_record_file(record: str) -> Any:
             return b"" if empty else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except OSError as error:
         raise DataError(
-            f"{record}: {error.strerror}; copy it to its .idx file or make it with MXNet's tools/im2rec.py"
+            f"{record}: {error.strerror}; copy it to its .idx file or make both anew with gluon-aff make-records"
         ) from None
 
 
@@ -53,11 +53,11 @@ def index_offsets(index: str) -> List[int]:
             return [int(line.split()[1]) for line in file if line.strip()]
     except OSError as error:
         raise DataError(
-            f"{index}: {error.strerror}; copy it to its .rec file or make it with MXNet's tools/rec2idx.py"
+            f"{index}: {error.strerror}; copy it to its .rec file or make both anew with gluon-aff make-records"
         ) from None
     except (ValueError, IndexError):
         raise DataError(
-            f"{index} is not an index of a .rec file: copy it again or make it with MXNet's tools/rec2idx.py"
+            f"{index} is not an index of a .rec file: copy it again or make both anew with gluon-aff make-records"
         ) from None
 
 
@@ -124,8 +124,8 @@ def record_label(content: Any, pieces: Pieces, number: int, record: str, classes
     several, label = RECORD_HEADER.unpack(header)[:2] if len(header) == RECORD_HEADER.size else (1, -1.0)
     if several or label < 0 or not float(label).is_integer():
         raise DataError(
-            f"{record_name(number, record)} has no class as its label: make the file with MXNet's "
-            "tools/im2rec.py and one whole number, 0 or more, for each image"
+            f"{record_name(number, record)} has no class as its label: make the file with "
+            "gluon-aff make-records, which gives one whole number, 0 or more, for each image"
         )
     if classes is not None and label >= classes:
         raise DataError(
@@ -151,7 +151,7 @@ def matched_records(content: Any, record: str, index: str) -> List[Pieces]:
     if sorted(offsets) != [pieces[0][0] - 8 for pieces in found]:
         raise DataError(
             f"{index} has {len(offsets):,} records and {record} {len(found):,}, or other ones: "
-            "copy both again, or make the index anew with MXNet's tools/rec2idx.py"
+            "copy both again, or make both anew with gluon-aff make-records"
         )
     if not found:
         raise _no_images(record)
@@ -224,11 +224,11 @@ def _damaged(record: str, where: int) -> DataError:
 
 
 def _no_images(record: str) -> DataError:
-    return DataError(f"{record} has no images: make it with MXNet's tools/im2rec.py")
+    return DataError(f"{record} has no images: make both anew with gluon-aff make-records")
 
 
 def _mismatched(record: str, index: str, where: int = 0) -> DataError:
     return DataError(
         f"{record} has no record at byte {where:,} as {index} says, or a longer or shorter one: copy both again, or "
-        "make the index anew with MXNet's tools/rec2idx.py"
+        "make both anew with gluon-aff make-records"
     )

@@ -51,10 +51,12 @@ class ImageNetBatches:
         batch_size: images per batch; the images left over at the end of an epoch are discarded.
         seed: the run's seed, 0 or more.
         num_workers: worker processes; 0 does the work in this process, when a batch is asked for.
+        folders: names of the class folders in label order; none for a record file.
 
     Attributes:
         images: as given.
         classes: as given.
+        folders: as given.
 
     Raises:
         InputError: the batch size is not above 0.
@@ -70,6 +72,7 @@ class ImageNetBatches:
         batch_size: int,
         seed: int,
         num_workers: int,
+        folders: Sequence[str] = (),
     ) -> None:
         if images < batch_size:
             raise DataError(
@@ -78,6 +81,7 @@ class ImageNetBatches:
             )
         self.images = images
         self.classes = classes
+        self.folders = tuple(folders)
         self._recipe = recipe
         self._places = places
         self._batch_size = batch_size
@@ -201,7 +205,7 @@ def folder_batches(
     def places(numbers: List[int]) -> Sequence[tuple]:
         return [samples[number] for number in numbers]
 
-    return ImageNetBatches(recipe, len(samples), places, len(folders), batch_size, seed, num_workers)
+    return ImageNetBatches(recipe, len(samples), places, len(folders), batch_size, seed, num_workers, folders)
 
 
 def _check_numbers(batch_size: int, input_size: int) -> None:

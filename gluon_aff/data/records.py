@@ -13,7 +13,7 @@ from typing import BinaryIO, Iterator, List, Optional, Tuple
 from tqdm import tqdm
 
 from gluon_aff.data.augmentation import epoch_order
-from gluon_aff.data.imagenet_images import class_folders, decode, naming, opencv, resize_shorter
+from gluon_aff.data.imagenet_images import LONGEST_SIDE, class_folders, decode, naming, opencv, resize_shorter
 from gluon_aff.data.imagenet_records import RECORD_HEADER, all_records, framed, joined, open_record_file
 from gluon_aff.errors import DataError, InputError, last_line
 from gluon_aff.files import replacing
@@ -91,12 +91,15 @@ def write_records(
         InputError: a number that makes no sense, or OpenCV's Python module is not usable.
         DataError: no pictures, one that cannot be read, `{out}.rec` exists, or the files cannot be written.
     """
-    if not 1 <= quality <= 100 or (shorter_side is not None and shorter_side < 1):
-        raise InputError(f"quality {quality} has to be in 1..100, and the shorter side {shorter_side} 1 or more")
+    if not 1 <= quality <= 100:
+        raise InputError(f"--quality {quality}: must be from 1 to 100")
+    if shorter_side is not None and not 1 <= shorter_side <= LONGEST_SIDE:
+        raise InputError(f"--shorter-side {shorter_side}: must be from 1 to {LONGEST_SIDE}")
     opencv()
     folder, out = os.path.expanduser(folder), os.path.expanduser(out)
-    if os.path.exists(f"{out}.rec"):
-        raise DataError(f"{out}.rec exists: remove it or choose another name")
+    for suffix in ("rec",) if os.path.exists(f"{out}.job.partial") else ("rec", "idx", "lst"):
+        if os.path.exists(f"{out}.{suffix}"):
+            raise DataError(f"{out}.{suffix} exists: remove it or choose another name")
     samples, folders = class_folders(folder, "CLASS/IMAGE")
     order = epoch_order(seed, 0, len(samples)).tolist() if shuffle else range(len(samples))
     pictures = [(os.path.relpath(samples[number][0], folder), samples[number][1]) for number in order]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import logging
 import os
@@ -18,7 +19,7 @@ from mxnet.gluon import HybridBlock
 from gluon_aff.data.imagenet import ValidationData, folder_validation, record_validation
 from gluon_aff.data.imagenet_training import ImageNetBatches, folder_batches, record_batches
 from gluon_aff.data.loading import usable_workers
-from gluon_aff.errors import InputError, TrainingError
+from gluon_aff.errors import InputError, TrainingError, last_line
 from gluon_aff.evaluation.evaluate import evaluate
 from gluon_aff.inspection.summary import count_layers, format_counts
 from gluon_aff.networks.zoo import HOSTS, MODELS, get_model
@@ -94,13 +95,14 @@ def train_imagenet(settings: ImageNetSettings) -> ImageNetRun:
         validation = _validation_data(settings, global_batch)
         _check_labels(settings, batches, validation)
         print("\n".join([device_note, *notes(settings, global_batch, on_gpu)]), file=sys.stderr)
+        logged = replace(settings, dtype=dtype)
         settings = replace(settings, dtype=_network_dtype(dtype))
         if settings.dtype == "float16":
             os.environ.setdefault("MXNET_SAFE_ACCUMULATION", "1")  # sums in float32, as the original advises
-        net, trainer = _start(settings, contexts, len(batches))
         teacher = _teacher(settings, contexts)
+        net, trainer = _start(settings, contexts, len(batches))
         with open_log(settings.logging_file, "%(message)s") as log:
-            log.info(settings_line(asdict(settings)))
+            log.info(settings_line(asdict(logged)))
             official = batches.images == IMAGENET_TRAINING_IMAGES
             log.info(versions_line(contexts, global_batch, official, batches.classes, settings.classes))
             return _run_epochs(net, trainer, teacher, settings, contexts, batches, validation, log)
@@ -142,6 +144,12 @@ def _validation_data(settings: ImageNetSettings, batch_size: int) -> ValidationD
 
 
 def _check_labels(settings: ImageNetSettings, batches: ImageNetBatches, validation: ValidationData) -> None:
+    if validation.folders and batches.folders != validation.folders:
+        different = sorted(set(batches.folders) ^ set(validation.folders))
+        raise InputError(
+            f"{settings.data_dir}: train and val have different class folders ({', '.join(different[:5])}), so their "
+            "labels would not be the same: add what is missing"
+        )
     classes = max(batches.classes, validation.classes)
     if classes > settings.classes:
         raise InputError(f"the data has {classes} classes, and the network {settings.classes} outputs: raise --classes")
@@ -155,6 +163,7 @@ def _start(settings: ImageNetSettings, contexts: List[mx.Context], steps: int) -
     net.initialize(mx.init.MSRAPrelu(), ctx=contexts)
     if settings.resume_params:
         load_parameters(net, settings.resume_params, contexts)
+    _infer_shapes(net, settings, contexts)
     net.hybridize(settings.hybrid, static_alloc=True, static_shape=True)
     if settings.no_wd:
         exempt_from_decay(net)
@@ -168,20 +177,30 @@ def _start(settings: ImageNetSettings, contexts: List[mx.Context], steps: int) -
     trainer = gluon.Trainer(net.collect_params(), "nag", options)
     if settings.resume_states:
         load_states(trainer, settings.resume_states)
-    elif settings.resume_epoch:
-        set_updates(trainer, settings.resume_epoch * steps)  # the original began the schedule anew
+    set_updates(trainer, settings.resume_epoch * steps)  # the schedule goes with the epochs, whatever the states say
     return net, trainer
+
+
+def _infer_shapes(net: HybridBlock, settings: ImageNetSettings, contexts: List[mx.Context]) -> None:
+    """Give all parameters their arrays, without a forward pass, which an image may be too small for."""
+    side = settings.input_size
+    try:
+        net.infer_shape(mx.nd.zeros((settings.batch_size, 3, side, side), ctx=contexts[0], dtype=settings.dtype))
+        for parameter in net.collect_params().values():
+            parameter._finish_deferred_init()
+    except (ValueError, mx.MXNetError):
+        raise InputError(f"--input-size {side} is too small for this network: take 32 or more") from None
 
 
 def _teacher(settings: ImageNetSettings, contexts: List[mx.Context]) -> Optional[Teacher]:
     if not settings.teacher:
         return None
+    if not settings.teacher_params:
+        raise InputError(f"--teacher {settings.teacher}: name its weights with --teacher-params")
     if settings.teacher.lower() in MODELS:
         net = get_model(settings.teacher, settings.classes)
     else:
         net = _gluoncv_network(settings.teacher, settings.classes)
-    if not settings.teacher_params:
-        raise InputError(f"--teacher {settings.teacher}: name its weights with --teacher-params")
     net.cast(settings.dtype)
     load_parameters(net, settings.teacher_params, contexts)
     net.hybridize(static_alloc=True)
@@ -195,6 +214,9 @@ def _gluoncv_network(name: str, classes: int) -> HybridBlock:
         return gluoncv_model(name, classes=classes, pretrained=False)
     except ValueError:
         raise InputError(f"--teacher {name}: neither GluonCV nor this package has a network of that name") from None
+    # GluonCV's detectors and the like ask for other arguments, or for a backbone from the network
+    except Exception as error:
+        raise InputError(f"--teacher {name}: GluonCV cannot build it ({last_line(error)}); name a classifier") from None
 
 
 def _run_epochs(
@@ -212,7 +234,10 @@ def _run_epochs(
     metric_name = "rmse" if settings.mixup else "accuracy"
     global_batch = settings.batch_size * len(contexts)
     validated = network_to_validate(lambda: build_network(settings), contexts, settings.dtype, settings.hybrid)
-    best, params = best_error(settings) if settings.resume_epoch else (1.0, None)
+    best, params = best_error(settings)
+    if params:
+        print(f"best so far: {best} in {params}", file=sys.stderr)
+    own_best: Optional[str] = None
     for epoch in range(settings.resume_epoch, settings.num_epochs):
         start = time.monotonic()
         weights = mixup_weights(settings, epoch, len(batches))
@@ -222,21 +247,21 @@ def _run_epochs(
         except TrainingError as stop:
             raise TrainingError(f"{stop}. Kept: {params or 'no weights yet'}, {settings.logging_file}") from None
         trained = time.monotonic()
+        log.info(training_line(epoch, metric_name, metric))
+        last = epoch == settings.num_epochs - 1
+        if last or (settings.save_frequency and (epoch + 1) % settings.save_frequency == 0):
+            _save(net, trainer, settings, periodic_stem(settings, epoch))
         copy_parameters(net, validated)
         figures = evaluate(validated, validation.batches, contexts, settings.classes, validation.images)
         error = 1 - figures.top1
-        log.info(training_line(epoch, metric_name, metric))
         speed = global_batch * len(batches) / (trained - start)
         log.info(speed_line(epoch, speed, time.monotonic() - start))
         log.info(validation_line(epoch, error, 1 - figures.top5))
         if error < best:
-            previous, best = params, error
-            params = _save(net, trainer, settings, best_stem(settings, error, epoch))
+            previous, best = own_best, error
+            params = own_best = _save(net, trainer, settings, best_stem(settings, error, epoch))
             if settings.keep_one_best and previous not in (None, params):
                 _remove(str(previous))
-        last = epoch == settings.num_epochs - 1
-        if settings.save_frequency and (last or (epoch + 1) % settings.save_frequency == 0):
-            _save(net, trainer, settings, periodic_stem(settings, epoch))
     return ImageNetRun(best, params, settings.logging_file)
 
 
@@ -255,23 +280,24 @@ def _speed_lines(log: logging.Logger, interval: int, global_batch: int, epoch: i
 
 
 def best_error(settings: ImageNetSettings) -> Tuple[float, Optional[str]]:
-    """Lowest error, and its file, among the best weights that earlier epochs of this run left; 1 and None if none."""
-    pattern = os.path.join(
-        glob.escape(settings.save_dir), f"*-imagenet-{glob.escape(run_name(settings))}-*-best.params"
-    )
-    named = [(re.match(r"(0\.\d{4})-", os.path.basename(path)), path) for path in glob.glob(pattern)]
-    return min(((float(found[1]), path) for found, path in named if found), default=(1.0, None))
+    """Lowest error, and its file, among the best weights of epochs before `resume_epoch`; 1 and None if none."""
+    name = re.compile(rf"([01]\.\d{{4}})-imagenet-{re.escape(run_name(settings))}-(\d+)-best\.params")
+    paths = glob.glob(os.path.join(glob.escape(settings.save_dir), "*-best.params"))
+    named = ((name.fullmatch(os.path.basename(path)), path) for path in paths)
+    earlier = ((float(found[1]), path) for found, path in named if found and int(found[2]) < settings.resume_epoch)
+    return min(earlier, default=(1.0, None))
 
 
 def _save(net: HybridBlock, trainer: gluon.Trainer, settings: ImageNetSettings, stem: str) -> Optional[str]:
     """Write `{stem}.params` and `.states`; return the first's path, None if the settings want none."""
     if not (settings.save_dir and settings.save_frequency):
         return None
+    save_states(trainer, f"{stem}.states")  # first: weights without states would count as the best so far
     save_parameters(net, f"{stem}.params")
-    save_states(trainer, f"{stem}.states")
     return f"{stem}.params"
 
 
 def _remove(params: str) -> None:
     for path in (params, f"{params[: -len('.params')]}.states"):
-        os.remove(path)
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(path)

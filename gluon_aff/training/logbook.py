@@ -10,7 +10,7 @@ import sys
 import tempfile
 from typing import Any, Iterator, List, Mapping, Sequence
 
-from gluon_aff.errors import GluonAFFError, InputError
+from gluon_aff.errors import GluonAFFError, InputError, last_line
 from gluon_aff.files import replacing
 
 
@@ -31,6 +31,14 @@ def check_directory(path: str, flag: str) -> None:
         raise InputError(f"{flag} {path}: {reason}; choose another directory") from None
 
 
+class _LogFile(logging.FileHandler):
+    """Log file that stops the run where it cannot be written, instead of a traceback a line."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        reason = last_line(sys.exc_info()[1] or OSError("unknown reason"))
+        raise GluonAFFError(f"{self.baseFilename} cannot be written ({reason}): check free space and rights") from None
+
+
 @contextlib.contextmanager
 def open_log(path: str, line_format: str = logging.BASIC_FORMAT) -> Iterator[logging.Logger]:
     """Logger that appends lines to `path` and shows them on stderr.
@@ -40,7 +48,7 @@ def open_log(path: str, line_format: str = logging.BASIC_FORMAT) -> Iterator[log
     log = logging.Logger("root", logging.INFO)
     try:
         os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-        handlers: List[logging.Handler] = [logging.FileHandler(path), logging.StreamHandler(sys.stderr)]
+        handlers: List[logging.Handler] = [_LogFile(path), logging.StreamHandler(sys.stderr)]
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}; choose another place for the log") from None
     for handler in handlers:
@@ -50,7 +58,8 @@ def open_log(path: str, line_format: str = logging.BASIC_FORMAT) -> Iterator[log
         yield log
     finally:
         for handler in handlers:
-            handler.close()
+            with contextlib.suppress(OSError):  # what cannot be flushed has been said
+                handler.close()
 
 
 def settings_line(settings: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ import mmap
 import os
 import pickle
 import pickletools
+import struct
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Callable, Dict, List, Mapping, Tuple
 
@@ -22,7 +23,7 @@ from mxnet import gluon
 
 from gluon_aff.errors import InputError
 from gluon_aff.files import replacing
-from gluon_aff.weights.params_format import RECORD_MAGICS, RecordReader, read_record, read_version
+from gluon_aff.weights.params_format import LIST_MAGIC, RECORD_MAGICS, RecordReader, read_record, read_version
 
 ARRAY = "mxnet.ndarray.ndarray NDArray"
 BYTES = "builtins bytearray"
@@ -209,6 +210,8 @@ def _count(trainer: gluon.Trainer, updates: int, counts: Mapping[int, int]) -> N
 def _read(path: str) -> _Saved:
     """What the file at `path` says, checked."""
     with _mapped(path) as data:
+        if data[:8] == struct.pack("<Q", LIST_MAGIC):
+            raise InputError(f"{path} is a .params file: name the .states file beside it with --resume-states")
         try:
             content = _Pickle(path, data).content()
         except InputError:

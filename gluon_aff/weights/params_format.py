@@ -67,7 +67,7 @@ OTHER_KINDS = {
     rb"\x1f\x8b": "a gzip archive: unpack it",
     rb"(?s)PK\x03\x04.{26}[^\x00]*data\.pkl": "a file of PyTorch: get the one for MXNet",
     rb"PK\x03\x04": "a zip archive: unpack it",
-    rb"\x80[\x02-\x05]": "a pickle, as older PyTorch writes: get the one for MXNet",
+    rb"\x80[\x02-\x05]": "a pickle, such as the .states of a run or an old file of PyTorch: name the .params file",
 }
 START_BYTES = 512
 START_BYTES_IN_MESSAGE = 8

@@ -210,8 +210,8 @@ def with_label_array(folder):
 
 
 RECORD_TROUBLES = {
-    "no index": (lambda f: (f / "val.idx").unlink(), r"val\.idx: No such file.*rec2idx"),
-    "no records": (lambda f: (f / "val.rec").unlink(), r"val\.rec: No such file.*im2rec"),
+    "no index": (lambda f: (f / "val.idx").unlink(), r"val\.idx: No such file.*make-records"),
+    "no records": (lambda f: (f / "val.rec").unlink(), r"val\.rec: No such file.*make-records"),
     "index of fewer": (lambda f: drop_lines(f / "val.idx", slice(0, 4)), r"val\.idx has 4 records and .*val\.rec 5"),
     "index of others": (lambda f: (f / "val.idx").write_text("".join(f"{n}\t{n}\n" for n in range(5))), "or other"),
     "index is text": (lambda f: (f / "val.idx").write_text("hello\n"), r"val\.idx is not an index"),

@@ -452,8 +452,8 @@ def replace_bytes(path, start, new):
 
 
 RECORD_TROUBLES = {
-    "no records": (lambda f: (f / "train.rec").unlink(), r"train\.rec: No such file.*im2rec"),
-    "no index": (lambda f: (f / "train.idx").unlink(), r"train\.idx: No such file.*rec2idx"),
+    "no records": (lambda f: (f / "train.rec").unlink(), r"train\.rec: No such file.*make-records"),
+    "no index": (lambda f: (f / "train.idx").unlink(), r"train\.idx: No such file.*make-records"),
     "index is text": (lambda f: (f / "train.idx").write_text("hello"), r"train\.idx is not an index"),
     "index of none": (lambda f: (f / "train.idx").write_text(""), r"no record at byte 0 as .*train\.idx says"),
     "index of fewer": (lambda f: (f / "train.idx").write_text("0\t0\n"), r"no record at byte 0 as .*train\.idx says"),

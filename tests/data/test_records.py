@@ -257,7 +257,10 @@ def test_what_a_call_with_skipping_left_is_no_start_for_one_without(tmp_path, pi
     out = str(tmp_path / "out")
     write_records(str(folder), out, shuffle=False, skip_unreadable=True)
     record = Path(f"{out}.rec").read_bytes()
-    Path(f"{out}.rec").unlink()
+    for ending in ("rec", "idx", "lst"):
+        with pytest.raises(DataError, match=r"out\.(rec|idx|lst) exists"):
+            write_records(str(folder), out, shuffle=False)
+        Path(f"{out}.{ending}").unlink()
     with pytest.raises(DataError, match="chequers/0000"):
         write_records(str(folder), out, shuffle=False)
     Path(f"{out}.rec.partial").write_bytes(record)

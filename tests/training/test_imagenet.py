@@ -1,6 +1,7 @@
 """ImageNet runs on a small set of pictures: files, log, resuming, distillation, devices."""
 
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,10 +15,11 @@ from documented_commands import DOCUMENTED_IMAGENET
 from gluon_aff.cli import main
 from gluon_aff.data.records import write_records
 from gluon_aff.data.sample_pictures import write_pictures
-from gluon_aff.errors import DataError, InputError
+from gluon_aff.errors import DataError, GluonAFFError, InputError
+from gluon_aff.evaluation.evaluate import Evaluation
 from gluon_aff.results.compare import nearest_runs
 from gluon_aff.results.logs import read_log
-from gluon_aff.training import imagenet_options
+from gluon_aff.training import imagenet, imagenet_options
 from gluon_aff.training.imagenet import build_network, train_imagenet
 from gluon_aff.training.imagenet_options import ImageNetSettings, resolve
 from gluon_aff.weights.params_format import read_params_file
@@ -122,12 +124,71 @@ def test_resuming_gives_the_run_that_would_have_been(settings, tmp_path):
     np.testing.assert_array_equal(logged.epochs["lr"], rates[1:])  # the original began the warm-up again
 
 
-def test_a_resumed_run_remembers_the_best_error(settings, tmp_path):
+def best_files(folder):
+    return sorted(path.name for path in folder.glob("*-best.params"))
+
+
+def test_a_resumed_run_remembers_the_best_of_its_earlier_epochs(settings, tmp_path, capsys):
     (tmp_path / "params").mkdir()
-    (tmp_path / "params" / f"0.0001-imagenet-{NAME}-0-best.params").write_bytes(b"")
-    run = train_imagenet(replace(settings, resume_epoch=1))
-    assert run.best_error == 0.0001
-    assert len(list((tmp_path / "params").glob("*-best.params"))) == 1
+    of_earlier, of_later = (f"{error}-imagenet-{NAME}-{epoch}-best.params" for error, epoch in ((0.1, 0), (0.01, 40)))
+    earlier = of_earlier.replace("0.1-", "0.1000-")
+    later = of_later.replace("0.01-", "0.0100-")
+    for name in (earlier, later):
+        (tmp_path / "params" / name).write_bytes(b"")
+    run = train_imagenet(replace(settings, resume_epoch=1, keep_one_best=True))
+    assert run.best_error == 0.1
+    assert os.path.basename(run.params) == earlier
+    assert best_files(tmp_path / "params") == sorted([earlier, later])
+    assert "best so far: 0.1 in " in capsys.readouterr().err
+
+
+def test_keep_one_best_removes_its_own_only(settings, tmp_path, monkeypatch):
+    other = f"0.9990-imagenet-{NAME}-0-best.params"  # without states, as after a full disk
+    (tmp_path / "params").mkdir()
+    (tmp_path / "params" / other).write_bytes(b"")
+    errors = iter([0.5, 0.4, 0.3])
+    figures = Evaluation(16, 0.0, 1.0, 0.0, [], 1.0)
+    monkeypatch.setattr(imagenet, "evaluate", lambda *arguments: replace(figures, top1=1 - next(errors)))
+    train_imagenet(replace(settings, num_epochs=3, keep_one_best=True))
+    assert best_files(tmp_path / "params") == [f"0.3000-imagenet-{NAME}-2-best.params", other]
+
+
+def test_the_schedule_goes_with_the_epochs_whatever_the_states_say(settings):
+    """States of 6 updates; with another batch size, epoch 1 of 4 begins at update 3."""
+    train_imagenet(replace(settings, num_epochs=1))
+    stem = f"{settings.save_dir}/imagenet-{NAME}-0"
+    whole = replace(settings, batch_size=16, num_epochs=4, log_interval=1)
+    rates = read_log(train_imagenet(replace(whole, logging_file=f"{settings.save_dir}/whole.log")).log)[0].epochs["lr"]
+    for start in (0, 1):
+        log = f"{settings.save_dir}/{start}.log"
+        resumed = replace(whole, resume_epoch=start, resume_states=f"{stem}.states", logging_file=log)
+        np.testing.assert_array_equal(read_log(train_imagenet(resumed).log)[0].epochs["lr"], rates[start:])
+
+
+def test_a_damaged_validation_picture_costs_no_epoch(settings, pictures, tmp_path):
+    folder = tmp_path / "pictures"
+    shutil.copytree(pictures, folder)
+    next((folder / "val").rglob("*.jpg")).write_bytes(b"no picture")
+    with pytest.raises(DataError, match=r"\.jpg"):
+        train_imagenet(replace(settings, use_rec=False, data_dir=str(folder)))
+    assert (tmp_path / "params" / f"imagenet-{NAME}-0.states").is_file()
+    assert (tmp_path / "params" / f"imagenet-{NAME}-0.params").is_file()
+    assert "[Epoch 0] training:" in (tmp_path / "train.log").read_text()
+
+
+def test_train_and_val_of_different_classes_are_refused(settings, pictures, tmp_path):
+    """Labels are the folders' order: every class behind the missing one would be another."""
+    folder = tmp_path / "pictures"
+    shutil.copytree(pictures, folder)
+    shutil.rmtree(folder / "val" / "chequers")
+    with pytest.raises(InputError, match=r"different class folders \(chequers\)"):
+        train_imagenet(replace(settings, use_rec=False, data_dir=str(folder)))
+    assert not (tmp_path / "train.log").exists()
+
+
+def test_a_log_that_cannot_be_written_stops_the_run(settings):
+    with pytest.raises(GluonAFFError, match="/dev/full cannot be written"):
+        train_imagenet(replace(settings, logging_file="/dev/full"))
 
 
 def test_folders_and_autoaugment(settings, pictures):
@@ -172,6 +233,8 @@ def test_distillation_from_local_weights(settings, tmp_path):
         ({"strict_devices": True}, InputError, "--strict-devices"),
         ({"resume_params": "gone.params"}, InputError, "gone.params: No such file"),
         ({"resume_states": "gone.states"}, InputError, "gone.states"),
+        ({"input_size": 1}, InputError, "--input-size 1 is too small"),
+        ({"teacher": "yolo3_darknet53_voc", "teacher_params": "x.params"}, InputError, "--teacher yolo3_darknet53_voc"),
     ],
 )
 def test_what_cannot_run_leaves_nothing(changed, error, message, settings, tmp_path):
@@ -246,6 +309,7 @@ def test_bfloat16(pictures, tmp_path):
     assert result.returncode == 0, result.stderr
     (logged,) = read_log(str(tmp_path / "train_imagenet.log"))
     assert logged.finished == 1
+    assert logged.settings["dtype"] == "bfloat16"
     (weights,) = (tmp_path / "params").glob("*-best.params")
     assert {array.dtype for array in read_params_file(str(weights)).arrays.values()} == {np.dtype("float32")}
     assert os.path.exists(str(weights).replace(".params", ".states"))
