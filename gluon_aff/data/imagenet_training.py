@@ -13,10 +13,8 @@ from typing import Callable, Iterator, List, Optional, Sequence
 
 import mxnet as mx
 
-from gluon_aff.data.augmentation import epoch_order
 from gluon_aff.data.imagenet_augmentation import draw_numbers
 from gluon_aff.data.imagenet_batches import (
-    ImageBatch,
     ImageRecipe,
     ImageTask,
     batch_maker,
@@ -31,23 +29,18 @@ from gluon_aff.data.imagenet_images import (
     opencv,
 )
 from gluon_aff.data.imagenet_records import highest_label, indexed_spans, open_record_file
-from gluon_aff.data.loading import BATCHES_AHEAD_PER_WORKER, Batch
-from gluon_aff.data.workers import WorkerPool
+from gluon_aff.data.loading import Batch, ShuffledBatches
 from gluon_aff.errors import DataError, InputError
-from gluon_aff.iteration import in_order
 
 
-class ImageNetBatches:
+class ImageNetBatches(ShuffledBatches):
     """Shuffled, augmented training batches, from `record_batches` or `folder_batches`.
-
-    The bytes of a batch depend on the data, the batch size, the seed, the epoch and its place in the epoch, and on
-    nothing else. Close it, or use it in a `with` statement, to end its workers; they also end with their parent.
 
     Args:
         recipe: what is done with an image.
         images: how many there are.
         places: returns what a worker takes for images of these numbers.
-        classes: label values found.
+        classes: how many there are.
         batch_size: images per batch; the images left over at the end of an epoch are discarded.
         seed: the run's seed, 0 or more.
         num_workers: worker processes; 0 does the work in this process, when a batch is asked for.
@@ -74,36 +67,11 @@ class ImageNetBatches:
         num_workers: int,
         folders: Sequence[str] = (),
     ) -> None:
-        if images < batch_size:
-            raise DataError(
-                f"the training set has {images:,} images, fewer than one batch of {batch_size:,}: "
-                "lower --batch-size (it counts per device)"
-            )
-        self.images = images
+        super().__init__(images, batch_size, seed, num_workers, partial(batch_maker, recipe))
         self.classes = classes
         self.folders = tuple(folders)
         self._recipe = recipe
         self._places = places
-        self._batch_size = batch_size
-        self._seed = seed
-        self._ahead = BATCHES_AHEAD_PER_WORKER * num_workers
-        self._make = batch_maker(recipe)
-        self._pool = WorkerPool(num_workers, partial(batch_maker, recipe)) if num_workers > 0 else None
-
-    def __len__(self) -> int:
-        """Batches in an epoch."""
-        return self.images // self._batch_size
-
-    def __enter__(self) -> ImageNetBatches:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """End the workers and wait until they are gone."""
-        if self._pool is not None:
-            self._pool.close()
 
     def epoch(self, number: int) -> Iterator[Batch]:
         """The batches of an epoch: images float32, (B, 3, H, W), normalised, and labels float32, (B,), on the CPU.
@@ -113,19 +81,13 @@ class ImageNetBatches:
             TrainingError: a worker process died.
         """
         mean, std = (FOLDER_MEAN, FOLDER_STD) if self._recipe.record is None else (RECORD_MEAN, RECORD_STD)
-        for images, labels in self._made(self._tasks(number)):
+        for images, labels in self._done(self._tasks(number)):
             pixels = mx.nd.array(normalise(images, mean, std), ctx=mx.cpu())
             yield pixels, mx.nd.array(labels, ctx=mx.cpu(), dtype="float32")
 
     def _tasks(self, epoch: int) -> Iterator[ImageTask]:
-        order = epoch_order(self._seed, epoch, self.images)
-        for batch in order[: len(self) * self._batch_size].reshape(len(self), self._batch_size).tolist():
-            yield self._places(batch), draw_numbers(self._seed, epoch, batch)
-
-    def _made(self, tasks: Iterator[ImageTask]) -> Iterator[ImageBatch]:
-        if self._pool is None:
-            return (self._make(*task) for task in tasks)
-        return in_order(self._pool.submit, tasks, self._ahead)
+        for numbers in self._rows(epoch).tolist():
+            yield self._places(numbers), draw_numbers(self._seed, epoch, numbers)
 
 
 def record_batches(
