@@ -52,7 +52,7 @@ DEMOS: Dict[str, Demo] = {
         "python train_imagenet.py --model resnet --askc-type ASKCFuse --label-smoothing --mixup --last-gamma --no-wd "
         "--use-rec --rec-train demo/imagenet/rec/train.rec --rec-train-idx demo/imagenet/rec/train.idx "
         "--rec-val demo/imagenet/rec/val.rec --rec-val-idx demo/imagenet/rec/val.idx --classes 8 --num-epochs 10 "
-        "--warmup-epochs 1 --input-size 32 --batch-size 16 --log-interval 10 --keep-one-best --seed 0 "
+        "--warmup-epochs 1 --lr 0.02 --input-size 32 --batch-size 16 --log-interval 10 --keep-one-best --seed 0 "
         "--save-dir demo/imagenet/params --logging-file demo/imagenet/train.log",
         "--data-dir demo/imagenet/rec --input-size 32",
         0.5,
