@@ -9,6 +9,7 @@ from typing import Dict, List, Optional
 from gluon_aff.errors import unknown_name
 from gluon_aff.training.options import (
     FUSION_FLAGS,
+    add_fusion_option,
     add_regularisation_options,
     check_not_empty,
     check_ranges,
@@ -97,11 +98,7 @@ def add_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
 
 def _add_network_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--model", help="resnet, resnext, or a first release's name such as resnext38_32x4d")
-    group.add_argument(
-        "--askc-type",
-        metavar="FUSION",
-        help="DirectAdd, ASKCFuse (the paper's AFF; without the flag) or ResGlobLocaforGlobLocaCha (iAFF)",
-    )
+    add_fusion_option(group)
     group.add_argument(
         "--blocks", type=int, help="blocks per stage; depth is 6*blocks+2 (resnet) or 9*blocks+2 (resnext)"
     )

@@ -10,6 +10,7 @@ from typing import Dict, List, Mapping, Optional, Tuple
 from gluon_aff.errors import InputError, unknown_name
 from gluon_aff.training.options import (
     FUSION_FLAGS,
+    add_fusion_option,
     add_regularisation_options,
     check_not_empty,
     check_ranges,
@@ -135,11 +136,7 @@ def _add_network_options(group: argparse._ArgumentGroup) -> None:
         "--model", help="resnet or resnext, or the first release's resnext50_32x4d_askc (default: resnet)"
     )
     group.add_argument("--scenario", metavar="HOST", help="ResNet or ResNeXt, the first release's name of --model")
-    group.add_argument(
-        "--askc-type",
-        metavar="FUSION",
-        help="DirectAdd, ASKCFuse (the paper's AFF; without the flag) or ResGlobLocaforGlobLocaCha (iAFF)",
-    )
+    add_fusion_option(group)
     group.add_argument("--num-layer", type=int, choices=sorted(BLOCKS), help="depth; 152 is 140 in the original")
     group.add_argument(
         "--exact-layers",

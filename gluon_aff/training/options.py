@@ -33,6 +33,15 @@ def flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
+def add_fusion_option(group: argparse._ArgumentGroup) -> None:
+    """The fusion, by the original's flag."""
+    group.add_argument(
+        "--askc-type",
+        metavar="FUSION",
+        help="DirectAdd, ASKCFuse (the paper's AFF; without the flag) or ResGlobLocaforGlobLocaCha (iAFF)",
+    )
+
+
 def add_regularisation_options(group: argparse._ArgumentGroup, no_wd_condition: str = "") -> None:
     """Mixup, label smoothing and weight decay; `no_wd_condition` is said of --no-wd."""
     group.add_argument("--mixup", action="store_true", help="mix each batch with its reverse")

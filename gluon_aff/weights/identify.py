@@ -15,9 +15,9 @@ from gluon_aff.networks.zoo import HOSTS, MODELS
 from gluon_aff.weights.params import fits, head_names
 from gluon_aff.weights.params_format import ParamsFile
 
+IMAGENET_RUN = "imagenet-ImageNet-"  # train_imagenet.py's names have it
 # `train_cifar.py`'s: {dataset}-{fusion}-{host}-{depth}[-{cardinality}x4]-c-{width}-s-{first stage}; older files repeat
 # the data set or leave out the cardinality
-IMAGENET_RUN = "imagenet-ImageNet-"  # train_imagenet.py's names have it
 CIFAR_RUN = re.compile(
     r"(cifar10|cifar100)-(?:cifar100-)?(\w+)-(resnet|resneXt)-(\d{1,4})(?:-\d+x4)?-c-(\d{1,3})-s-(\d{1,4})"
 )
