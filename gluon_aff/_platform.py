@@ -4,51 +4,88 @@ from __future__ import annotations
 
 import re
 import sys
-from importlib import metadata, util
+from importlib import util
 from pathlib import Path
-from typing import Optional
+from typing import List, NamedTuple, Optional
 
+SKIP_CHECK = "GLUON_AFF_SKIP_CHECK"
 MXNET_BUILD = re.compile(r"(mxnet(?:[-_](?:cu\d+|mkl|native))*)-[^-]+\.dist-info")
 
 
-def platform_problem() -> Optional[str]:
-    """What keeps MXNet 1.9.1 from working here, in one line with the remedy; None if nothing does."""
-    if not (3, 8) <= sys.version_info[:2] < (3, 12):
-        return (
-            "gluon_aff needs Python 3.8, 3.9, 3.10 or 3.11, which MXNet 1.9.1 runs on, and this is "
-            f"Python {sys.version_info[0]}.{sys.version_info[1]}: make a virtual environment with one of those"
-        )
-    if _mxnet_folder() is None:
-        return "gluon_aff needs MXNet: pip install mxnet==1.9.1 (for NVIDIA GPUs: pip install mxnet-cu112==1.9.1)"
-    numpy = _numpy_version()
-    numbers = re.match(r"(\d+)\.(\d+)", numpy)
-    if numbers and (int(numbers[1]), int(numbers[2])) >= (1, 24):
-        return f"MXNet 1.9.1 needs np.bool, which NumPy {numpy} lacks: pip install 'numpy<1.24'"
-    return None
+class Problem(NamedTuple):
+    """What keeps MXNet from working, and what to do about it."""
+
+    what: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.remedy}"
 
 
-def several_mxnet_builds() -> Optional[str]:
-    """A warning, with the remedy, if several builds of MXNet are installed over each other in one folder."""
-    folder = _mxnet_folder()
-    if folder is None:
+def platform_problem() -> Optional[Problem]:
+    """What keeps MXNet 1.9.1 from working here; None if nothing does."""
+    return python_problem() or mxnet_problem() or numpy_problem()
+
+
+def python_problem() -> Optional[Problem]:
+    """That this Python is too old or too new."""
+    if (3, 8) <= sys.version_info[:2] < (3, 12):
         return None
-    found = (MXNET_BUILD.fullmatch(entry.name) for entry in folder.parent.glob("mxnet*.dist-info"))
-    builds = sorted({match[1].replace("_", "-") for match in found if match})
-    if len(builds) < 2:
-        return None
-    return (
-        f"{' and '.join(builds)} are installed over each other: pip uninstall -y {' '.join(builds)}, "
-        f"then pip install --no-deps the one to keep, such as {builds[-1]}==1.9.1"
+    return Problem(
+        "gluon_aff needs Python 3.8, 3.9, 3.10 or 3.11, which MXNet 1.9.1 runs on, and this is "
+        f"Python {sys.version_info[0]}.{sys.version_info[1]}",
+        "make a virtual environment with one of those",
     )
 
 
-def _mxnet_folder() -> Optional[Path]:
+def mxnet_problem() -> Optional[Problem]:
+    """That MXNet is not installed."""
+    if mxnet_folder() is not None:
+        return None
+    return Problem(
+        "gluon_aff needs MXNet", "pip install mxnet==1.9.1 (for NVIDIA GPUs: pip install mxnet-cu112==1.9.1)"
+    )
+
+
+def numpy_problem() -> Optional[Problem]:
+    """That the installed NumPy is too new."""
+    numpy = _numpy_version()
+    numbers = re.match(r"(\d+)\.(\d+)", numpy)
+    if numbers and (int(numbers[1]), int(numbers[2])) >= (1, 24):
+        return Problem(f"MXNet 1.9.1 needs np.bool, which NumPy {numpy} lacks", "pip install 'numpy<1.24'")
+    return None
+
+
+def several_mxnet_builds() -> Optional[Problem]:
+    """That several builds of MXNet are installed over each other in one folder."""
+    builds = mxnet_builds()
+    if len(builds) < 2:
+        return None
+    return Problem(
+        f"{' and '.join(builds)} are installed over each other",
+        f"pip uninstall -y {' '.join(builds)}, then pip install --no-deps the one to keep, such as {builds[-1]}==1.9.1",
+    )
+
+
+def mxnet_builds() -> List[str]:
+    """Names of the distributions that installed MXNet, such as mxnet-cu112; none if it was built here."""
+    folder = mxnet_folder()
+    if folder is None:
+        return []
+    found = (MXNET_BUILD.fullmatch(entry.name) for entry in folder.parent.glob("mxnet*.dist-info"))
+    return sorted({match[1].replace("_", "-") for match in found if match})
+
+
+def mxnet_folder() -> Optional[Path]:
+    """Folder of the mxnet that would be imported; None if there is none."""
     spec = util.find_spec("mxnet")
     # no origin: a folder that an uninstalled MXNet left behind, which Python takes for a namespace package
     return None if spec is None or spec.origin is None else Path(spec.origin).parent
 
 
 def _numpy_version() -> str:
+    from importlib import metadata  # which Python 3.7, told so before, lacks
+
     try:
         return metadata.version("numpy")
     except metadata.PackageNotFoundError:

@@ -13,14 +13,14 @@ import sys
 from typing import Dict, List, NoReturn, Optional
 
 from gluon_aff._version import __version__
-from gluon_aff.commands import Command, networks, results, training, weights
+from gluon_aff.commands import Command, doctor, networks, results, training, weights
 from gluon_aff.errors import GluonAFFError, InputError, last_line
 
 USAGE_ERROR = 2
 FAILURE = 1
 INTERRUPTED = 130
 MISSING_LIBRARY = "cannot open shared object file"  # the dynamic linker's words
-LIBRARIES = "Install it: mxnet needs libgomp1; mxnet-cu112 also CUDA 11.2 with NVRTC, cuDNN 8 and NCCL 2"
+LIBRARIES = "gluon-aff doctor names all that is missing and where it comes from"
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -31,7 +31,13 @@ class OneLineParser(argparse.ArgumentParser):
         self.exit(USAGE_ERROR, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
 
 
-COMMANDS: Dict[str, Command] = {**training.COMMANDS, **networks.COMMANDS, **weights.COMMANDS, **results.COMMANDS}
+COMMANDS: Dict[str, Command] = {
+    **training.COMMANDS,
+    **networks.COMMANDS,
+    **weights.COMMANDS,
+    **results.COMMANDS,
+    **doctor.COMMANDS,
+}
 
 
 def main(argv: Optional[List[str]] = None, script: Optional[str] = None, command: Optional[str] = None) -> int:

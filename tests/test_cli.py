@@ -150,7 +150,7 @@ def test_a_missing_system_library_is_named(tmp_path):
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
     command = [sys.executable, "-m", "gluon_aff", "models"]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280)
-    assert_one_line(result, 2, "libmissing.so.8: cannot open shared object file", "Install it")
+    assert_one_line(result, 2, "libmissing.so.8: cannot open shared object file", "gluon-aff doctor")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -55,6 +55,7 @@ def assert_one_line(result, *words: str):
     assert result.stdout == ""
     assert len(result.stderr.splitlines()) == 1
     assert result.stderr.startswith("gluon-aff: error: ")
+    assert result.stderr.endswith("; to have all else checked: python -m gluon_aff doctor\n")
     for word in words:
         assert word in result.stderr
 
@@ -110,7 +111,7 @@ def test_unknown_name_is_an_attribute_error():
 @pytest.mark.parametrize("version", [(2, 7, 18), (3, 7, 16), (3, 12, 0), (3, 14, 1), (4, 0, 0)])
 def test_python_out_of_range(monkeypatch, version):
     monkeypatch.setattr(sys, "version_info", version)
-    problem = _platform.platform_problem()
+    problem = str(_platform.platform_problem())
     assert f"this is Python {version[0]}.{version[1]}:" in problem
     assert "3.8, 3.9, 3.10 or 3.11" in problem
 
@@ -126,6 +127,13 @@ def test_command_on_a_newer_python(run_isolated):
     if python is None:
         pytest.skip("no Python >= 3.12 is installed")
     assert_one_line(run_isolated(*COMMAND, python=python), "Python 3.", "make a virtual environment")
+
+
+def test_command_on_an_older_python(run_isolated):
+    found = sorted(str(path) for path in Path.home().glob(".pyenv/versions/3.7*/bin/python"))
+    if not found:
+        pytest.skip("no Python 3.7 is installed")
+    assert_one_line(run_isolated(*COMMAND, python=found[0]), "Python 3.7: make a virtual environment")
 
 
 def test_command_without_mxnet(run_isolated):
@@ -155,6 +163,38 @@ def test_import_error_is_what_the_library_raises(run_isolated):
     result = run_isolated("import gluon_aff", path=())
     assert result.returncode == 1
     assert result.stderr.splitlines()[-1].startswith("ImportError: gluon_aff needs MXNet: pip install")
+
+
+def test_the_check_can_be_left_out(run_isolated, tmp_path):
+    """For those whose MXNet works all the same, and for the doctor."""
+    add_metadata(add_mxnet(tmp_path, "mxnet", "mxnet_cu112"), "numpy", "1.26.4")
+    skip = ("import os", "os.environ['GLUON_AFF_SKIP_CHECK'] = '1'")
+    result = run_isolated(*skip, "import gluon_aff", "print(gluon_aff.__version__)", path=(tmp_path,))
+    assert (result.returncode, result.stderr) == (0, "")
+    result = run_isolated(skip[0], skip[1].replace("1'", "'"), "import gluon_aff", path=(tmp_path,))
+    assert "NumPy 1.26.4" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["doctor", "--help"], 0, "usage: gluon-aff doctor"),
+        (["models"], 2, ""),
+        (["summary", "doctor"], 2, ""),
+        ([], 2, ""),
+    ],
+)
+def test_the_doctor_alone_does_without_mxnet(run_isolated, arguments, code, said):
+    result = run_isolated(f"sys.argv[1:] = {arguments!r}", *COMMAND, path=())
+    assert result.returncode == code
+    assert result.stdout.startswith(said)
+    assert code == 0 or result.stderr.startswith("gluon-aff: error: gluon_aff needs MXNet")
+
+
+def test_a_training_script_is_not_the_doctor(run_isolated):
+    main = "main('train_cifar.py', 'train-cifar')"
+    result = run_isolated("sys.argv[1:] = ['doctor']", "from gluon_aff_command import main", main, path=())
+    assert result.stderr.startswith("train_cifar.py: error: gluon_aff needs MXNet")
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from typing import List, Tuple
 import mxnet as mx
 
 from gluon_aff.errors import InputError
+from gluon_aff.machine.gpus import CU112, TO_CUDA, carried_code, find_driver, unusable
 
 
 def training_contexts(gpus: str, strict: bool = False) -> Tuple[List[mx.Context], str]:
@@ -15,8 +16,8 @@ def training_contexts(gpus: str, strict: bool = False) -> Tuple[List[mx.Context]
     The GPUs named that are there; the CPU if there is none.
 
     Raises:
-        InputError: for text that is no list of ids, if GPUs exist but none of those named, or, with `strict`, if one
-            of those named does not exist.
+        InputError: for text that is no list of ids, if GPUs exist but none of those named, if this MXNet carries no
+            code for one of those named, or, with `strict`, if one of those named does not exist.
     """
     try:
         wanted = sorted({int(gpu) for gpu in gpus.split(",") if gpu.strip()})
@@ -26,10 +27,11 @@ def training_contexts(gpus: str, strict: bool = False) -> Tuple[List[mx.Context]
     if strict and any(not 0 <= gpu < there for gpu in wanted):
         raise InputError(f"--strict-devices: GPUs {gpus} are asked for, and MXNet finds {there}")
     if not wanted or there == 0:
-        return [mx.cpu()], "device: CPU" + ("" if not wanted else " (MXNet finds no GPU)")
+        return [mx.cpu()], "device: CPU" + (f" ({_why_no_gpu()})" if wanted else "")
     usable = [gpu for gpu in wanted if 0 <= gpu < there]
     if not usable:
         raise InputError(f"--gpus {gpus}: this machine has GPUs 0 to {there - 1} only")
+    _check_capabilities(usable)
     missing = [str(gpu) for gpu in wanted if gpu not in usable]
     note = f" (not there: {','.join(missing)})" if missing else ""
     return [mx.gpu(gpu) for gpu in usable], f"devices: GPU {','.join(map(str, usable))}{note}"
@@ -40,3 +42,33 @@ def _gpu_count() -> int:
         return int(mx.context.num_gpus())
     except mx.MXNetError:  # a CUDA build without a driver
         return 0
+
+
+def _why_no_gpu() -> str:
+    if mx.runtime.Features().is_enabled("CUDA"):
+        return "MXNet finds no GPU"
+    gpus = find_driver().gpus
+    if not gpus:
+        return "MXNet finds no GPU"
+    useless = unusable(gpus, CU112)
+    if len(useless) == len(gpus):
+        return f"this MXNet has no CUDA, and mxnet-cu112 cannot run on {useless[0]}"
+    return f"this MXNet has no CUDA: {TO_CUDA}"
+
+
+def _check_capabilities(numbers: List[int]) -> None:
+    """Say now what would be a CUDA error at the first step.
+
+    Raises:
+        InputError: naming the GPU, what MXNet runs on, and what to do.
+    """
+    code = carried_code(mx.libinfo.find_lib_path()[0])
+    gpus = [gpu for gpu in find_driver().gpus if gpu.number in numbers]
+    useless = unusable(gpus, code)
+    if useless:
+        others = ",".join(str(gpu.number) for gpu in gpus if gpu not in useless)
+        beside = f"on GPU {others} (--gpus {others}; for --num-gpus, CUDA_VISIBLE_DEVICES hides the rest) or "
+        raise InputError(
+            f"this MXNet cannot run on {' and '.join(map(str, useless))}: it has {code}. "
+            f"Train {beside if others else ''}on the CPU (--gpus '', --num-gpus 0)"
+        )

@@ -1,10 +1,27 @@
-"""Devices named by --gpus against those that exist."""
+"""Devices named by --gpus against those that exist and those that MXNet can run on."""
 
 import mxnet as mx
 import pytest
 
 from gluon_aff.errors import InputError
+from gluon_aff.machine.gpus import CU112, GPU, Driver
 from gluon_aff.training import devices
+
+T4 = ("Tesla T4", (7, 5))
+H200 = ("NVIDIA H200", (9, 0))
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """Function that makes a machine: GPUs that MXNet counts, what the driver says of them, what MXNet carries."""
+
+    def set_up(there, gpus=(), code=None):
+        shown = tuple(GPU(number, name, capability, 2**34) for number, (name, capability) in enumerate(gpus))
+        monkeypatch.setattr(mx.context, "num_gpus", lambda: there)
+        monkeypatch.setattr(devices, "find_driver", lambda: Driver((12, 2), shown))
+        monkeypatch.setattr(devices, "carried_code", lambda library: code)
+
+    return set_up
 
 
 @pytest.mark.parametrize(
@@ -17,15 +34,21 @@ from gluon_aff.training import devices
         (2, "1,1", [mx.gpu(1)], "devices: GPU 1"),
     ],
 )
-def test_devices_that_exist_are_used(monkeypatch, there, gpus, contexts, note):
-    monkeypatch.setattr(mx.context, "num_gpus", lambda: there)
+def test_devices_that_exist_are_used(machine, there, gpus, contexts, note):
+    machine(there)
     assert devices.training_contexts(gpus) == (contexts, note)
 
 
-def test_none_of_those_named_exists(monkeypatch):
-    monkeypatch.setattr(mx.context, "num_gpus", lambda: 2)
+def test_none_of_those_named_exists(machine):
+    machine(2)
     with pytest.raises(InputError, match="--gpus 4,5: this machine has GPUs 0 to 1 only"):
         devices.training_contexts("4,5")
+
+
+def test_one_of_those_named_is_not_there_and_must_be(machine):
+    machine(2)
+    with pytest.raises(InputError, match="GPUs 1,2 are asked for, and MXNet finds 2"):
+        devices.training_contexts("1,2", strict=True)
 
 
 def test_text_that_is_no_list():
@@ -33,9 +56,58 @@ def test_text_that_is_no_list():
         devices.training_contexts("all")
 
 
-def test_a_cuda_build_without_a_driver_is_a_cpu(monkeypatch):
+def test_a_cuda_build_without_a_driver_is_a_cpu(machine, monkeypatch):
     def fail():
         raise mx.MXNetError("CUDA: Check failed: e == cudaSuccess: CUDA driver version is insufficient")
 
+    machine(0)
     monkeypatch.setattr(mx.context, "num_gpus", fail)
     assert devices.training_contexts("0")[0] == [mx.cpu()]
+
+
+def test_a_gpu_that_mxnet_cannot_run_on_is_said_before_training(machine):
+    machine(1, [H200], CU112)
+    with pytest.raises(InputError) as raised:
+        devices.training_contexts("0,1,2,3")
+    assert str(raised.value) == (
+        "this MXNet cannot run on GPU 0 (NVIDIA H200, compute capability 9.0): it has machine code for 5.0, 6.0, 7.0, "
+        "8.0, 8.6 and no PTX, which runs on 5.x, 6.x, 7.x, 8.x. Train on the CPU (--gpus '', --num-gpus 0)"
+    )
+    assert devices.training_contexts("") == ([mx.cpu()], "device: CPU")
+
+
+def test_others_are_named(machine):
+    machine(3, [T4, H200, T4], CU112)
+    with pytest.raises(InputError, match=r"GPU 1 \(NVIDIA H200, .* Train on GPU 0,2 \(--gpus 0,2; .* or on the CPU"):
+        devices.training_contexts("0,1,2")
+    assert devices.training_contexts("0,2") == ([mx.gpu(0), mx.gpu(2)], "devices: GPU 0,2")
+
+
+@pytest.mark.parametrize(
+    ("gpus", "code"),
+    [([T4], CU112), ([H200], None), ([], CU112)],  # fine; what MXNet carries is not known; nor what the GPU is
+)
+def test_gpus_of_which_nothing_bad_is_known(machine, gpus, code):
+    machine(1, gpus, code)
+    assert devices.training_contexts("0") == ([mx.gpu(0)], "devices: GPU 0")
+
+
+@pytest.mark.parametrize(
+    ("gpus", "cuda", "reason"),
+    [
+        ([T4, H200], False, "this MXNet has no CUDA: make gpu, or pip uninstall -y mxnet, then pip install "),
+        (
+            [H200],
+            False,
+            "this MXNet has no CUDA, and mxnet-cu112 cannot run on GPU 0 (NVIDIA H200, compute capability 9.0))",
+        ),
+        ([], False, "MXNet finds no GPU)"),
+        ([T4], True, "MXNet finds no GPU)"),
+    ],
+)
+def test_why_the_cpu(machine, monkeypatch, gpus, cuda, reason):
+    machine(0, gpus)
+    monkeypatch.setattr(mx.runtime.Features, "is_enabled", lambda self, name: cuda and name == "CUDA")
+    contexts, note = devices.training_contexts("0")
+    assert contexts == [mx.cpu()]
+    assert note.startswith(f"device: CPU ({reason}")

@@ -1,0 +1,69 @@
+"""The command that looks at the machine."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from dataclasses import asdict
+from typing import Dict, List
+
+from gluon_aff.commands import Command, json_text
+from gluon_aff.machine.doctor import examine
+from gluon_aff.machine.findings import MEND, NOTE, OK, Finding
+
+UNHEALTHY = 1
+STATE_WIDTH, CHECK_WIDTH = 6, 16
+COLOURS = {OK: "32", NOTE: "33", MEND: "31;1"}  # green, yellow, bold red
+
+
+def _add_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON: a list of {check, state, message, remedy}")
+    parser.add_argument(
+        "--data-dir", nargs="+", action="append", default=[], metavar="DIR",
+        help="also look for data sets here (may be repeated)",
+    )  # fmt: skip
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    coloured = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    findings = []
+    for finding in examine([place for places in options.data_dir for place in places]):
+        findings.append(finding)
+        if not options.json:
+            print(finding_text(finding, coloured), flush=True)
+    if options.json:
+        print(json_text([asdict(finding) for finding in findings]))
+    else:
+        print(f"\n{summary_text(findings)}")
+    return UNHEALTHY if any(finding.state == MEND for finding in findings) else 0
+
+
+def finding_text(finding: Finding, coloured: bool = False) -> str:
+    """State, check and message in columns; the remedy below."""
+    state = finding.state.ljust(STATE_WIDTH)
+    if coloured:
+        state = f"\033[{COLOURS[finding.state]}m{state}\033[0m"
+    line = f"{state}{finding.check.ljust(CHECK_WIDTH)}{finding.message}"
+    return line + (f"\n{' ' * (STATE_WIDTH + CHECK_WIDTH)}-> {finding.remedy}" if finding.remedy else "")
+
+
+def summary_text(findings: List[Finding]) -> str:
+    """What it comes to."""
+    to_mend = list(dict.fromkeys(finding.check for finding in findings if finding.state == MEND))
+    if to_mend:
+        missing = sum(finding.state == MEND and finding.message.startswith("not installed") for finding in findings)
+        hint = " All that is not installed comes with: make venv, or pip install ." if missing > 2 else ""
+        return f"To mend: {', '.join(to_mend)}.{hint}"
+    devices = [f.message.split(":")[0] for f in findings if f.check == "training step" and f.state == OK]
+    return f"Training works here: {', '.join(devices)}."
+
+
+COMMANDS: Dict[str, Command] = {
+    "doctor": Command(
+        "check this machine: Python, MXNet, GPUs, libraries, data, space; exit code 1 if something is to mend",
+        _add_options,
+        _doctor,
+        ("--data-dir cifar-100-binary.tar.gz imagenet", "--json"),
+    )
+}

@@ -1,0 +1,137 @@
+"""NVIDIA GPUs of this machine, and whether MXNet can run on them."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from typing import Iterable, List, Optional, Tuple
+
+from gluon_aff.machine import system_files
+from gluon_aff.machine.children import ask
+from gluon_aff.machine.findings import Finding, mend, note, ok
+from gluon_aff.machine.resources import gib
+from gluon_aff.machine.shared_library import Capability, GPUCode, capability_text, gpu_code
+from gluon_aff.machine.system_files import read_text
+
+# What mxnet-cu112 1.9.1 carries: the 990 entries of its libmxnet.so, as `gpu_code` reads them.
+CU112 = GPUCode(machine_code=((5, 0), (6, 0), (7, 0), (8, 0), (8, 6)))
+TO_CUDA = "make gpu, or pip uninstall -y mxnet, then pip install --no-deps mxnet-cu112==1.9.1"
+SECONDS = 30.0
+DRIVER_LIBRARY = "libcuda.so.1"
+NVIDIA = "0x10de"
+DISPLAY_CLASS = "0x03"
+
+
+@dataclass(frozen=True)
+class GPU:
+    """A GPU as CUDA sees it: `number` as CUDA_VISIBLE_DEVICES leaves it, `memory` in bytes."""
+
+    number: int
+    name: str
+    capability: Capability
+    memory: int
+
+    def __str__(self) -> str:
+        return f"GPU {self.number} ({self.name}, compute capability {capability_text(self.capability)})"
+
+
+@dataclass(frozen=True)
+class Driver:
+    """NVIDIA's driver.
+
+    Attributes:
+        cuda: newest CUDA version it supports; None if there is no driver.
+        gpus: what it shows to this process.
+        problem: why there are none.
+        version: its own; empty where it cannot be read.
+    """
+
+    cuda: Optional[Tuple[int, int]] = None
+    gpus: Tuple[GPU, ...] = ()
+    problem: str = ""
+    version: str = ""
+
+
+def find_driver() -> Driver:
+    """Ask the driver; in a child process, since a broken one may crash or never answer."""
+    answer = ask("driver", seconds=SECONDS)
+    if answer.problem:
+        return Driver(problem=answer.problem)
+    value = answer.value
+    gpus = tuple(
+        GPU(number, gpu["name"], (gpu["capability"][0], gpu["capability"][1]), gpu["memory"])
+        for number, gpu in enumerate(value["gpus"])
+    )
+    cuda = value["cuda"] // 1000, value["cuda"] % 1000 // 10
+    version = re.search(r"\d+(\.\d+)+", read_text("proc/driver/nvidia/version"))
+    return Driver(cuda, gpus, value["problem"], version[0] if version else "")
+
+
+def carried_code(library: str) -> Optional[GPUCode]:
+    """GPU code of the `libmxnet.so` at `library`; None if it has none or it cannot be told."""
+    try:
+        code = gpu_code(library)
+    except (OSError, ValueError):
+        return None
+    return code if code.machine_code or code.ptx else None
+
+
+def unusable(gpus: Iterable[GPU], code: Optional[GPUCode]) -> Tuple[GPU, ...]:
+    """Those of `gpus` that `code` cannot run on; none if it is not known."""
+    return tuple(gpu for gpu in gpus if code is not None and not code.runs_on(gpu.capability))
+
+
+def nvidia_card() -> bool:
+    """Whether there is an NVIDIA display device, with a driver or without."""
+    return any(
+        read_text(f"{device}/vendor") == NVIDIA and read_text(f"{device}/class").startswith(DISPLAY_CLASS)
+        for device in system_files.ROOT.glob("sys/bus/pci/devices/*")
+    )
+
+
+def check_gpus(driver: Driver, cuda: int, code: Optional[GPUCode]) -> List[Finding]:
+    """The driver, and a line for each GPU.
+
+    Args:
+        driver: what it shows.
+        cuda: major version of CUDA that MXNet was built for; 0 for a build without CUDA.
+        code: GPU code that MXNet carries; None if that is not known.
+    """
+    if driver.cuda is None:
+        return [_no_driver(driver, cuda)]
+    said = f"{driver.version or 'of unknown version'}, for CUDA up to {capability_text(driver.cuda)}"
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if not driver.gpus:
+        hidden = f" (CUDA_VISIBLE_DEVICES={visible!r})" if visible is not None else ""
+        return [ok("driver", said), note("GPU", f"the driver shows none: {driver.problem or 'no device'}{hidden}")]
+    gpus = [_gpu(gpu, driver, cuda, code) for gpu in driver.gpus]
+    if cuda > driver.cuda[0]:
+        return [mend("driver", f"{said}, and MXNet was built for CUDA {cuda}", "update NVIDIA's driver"), *gpus]
+    numbered = f"; GPUs are numbered as CUDA_VISIBLE_DEVICES={visible} leaves them" if visible is not None else ""
+    return [ok("driver", said + numbered), *gpus]
+
+
+def _no_driver(driver: Driver, cuda: int) -> Finding:
+    if DRIVER_LIBRARY not in driver.problem:
+        return note("GPU", f"NVIDIA's driver: {driver.problem}", "nvidia-smi may say more")
+    if nvidia_card():
+        return note("GPU", "there is an NVIDIA card, but no driver for it", "install NVIDIA's driver")
+    return note("GPU", "none: there is no NVIDIA driver" + ("" if cuda else ", so training uses the CPU"))
+
+
+def _gpu(gpu: GPU, driver: Driver, cuda: int, code: Optional[GPUCode]) -> Finding:
+    check = f"GPU {gpu.number}"
+    said = f"{gpu.name}, {gib(gpu.memory)}, compute capability {capability_text(gpu.capability)}"
+    if not cuda and not CU112.runs_on(gpu.capability):
+        return note(check, f"{said}: not used, and mxnet-cu112 cannot run on it either, having {CU112}")
+    if not cuda:
+        return note(check, f"{said}: not used, since this MXNet is for the CPU", TO_CUDA)
+    useless = unusable(driver.gpus, code)
+    if gpu not in useless:
+        return ok(check, said)
+    message = f"{said}: MXNet cannot run on it, having {code}"
+    others = ",".join(str(other.number) for other in driver.gpus if other not in useless)
+    if others:
+        return note(check, message, f"--gpus {others}")
+    return mend(check, message, "train on the CPU with --gpus '' (--num-gpus 0), or use another machine")

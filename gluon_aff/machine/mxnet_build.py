@@ -1,0 +1,132 @@
+"""Checks of MXNet: how it was installed, what it was built with, and whether it trains."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from typing import List, Optional, Tuple
+
+from gluon_aff._platform import mxnet_builds, mxnet_folder, mxnet_problem, several_mxnet_builds
+from gluon_aff.machine.children import Answer, ask
+from gluon_aff.machine.findings import Finding, mend, note, ok
+from gluon_aff.machine.gpus import Driver, carried_code, unusable
+from gluon_aff.machine.shared_library import GPUCode, needed_libraries
+
+FEATURES = ("CUDA", "CUDNN", "NCCL", "MKLDNN", "OPENCV", "DIST_KVSTORE")
+LOSS_AFTER_STEP = 0.6404  # of the probe `training_step`
+REINSTALL = "pip install --force-reinstall --no-deps the same build of MXNet"
+OTHER_PROCESSOR = "this processor lacks instructions that this MXNet is built with: use another machine"
+CUDA_RUNTIME = re.compile(r"libcudart\.so\.(\d+)")
+NOT_INSTALLED = Answer(problem="not installed")
+
+
+@dataclass(frozen=True)
+class InstalledMXNet:
+    """MXNet as it is on disk, and what came of importing it.
+
+    Attributes:
+        builds: distributions that installed it.
+        imported: version, features and library, of the probe `mxnet`.
+        library: its native library; empty if there is no MXNet.
+        needed: libraries that one is linked to; none if it cannot be read.
+        code: GPU code that it carries.
+    """
+
+    builds: Tuple[str, ...] = ()
+    imported: Answer = NOT_INSTALLED
+    library: str = ""
+    needed: Tuple[str, ...] = ()
+    code: Optional[GPUCode] = None
+
+    @property
+    def works(self) -> bool:
+        """Whether it can be imported."""
+        return not self.imported.problem
+
+    @property
+    def cuda(self) -> int:
+        """Major version of CUDA it was built for; 0 for a build without CUDA."""
+        found = [match for match in map(CUDA_RUNTIME.match, self.needed) if match]
+        return int(found[0][1]) if found else 0
+
+
+def find_mxnet() -> InstalledMXNet:
+    """Look at the MXNet that is installed."""
+    folder = mxnet_folder()
+    if folder is None:
+        return InstalledMXNet()
+    imported = ask("mxnet")
+    usual = os.environ.get("MXNET_LIBRARY_PATH", str(folder / "libmxnet.so"))
+    library = usual if imported.problem else imported.value["library"]
+    try:
+        needed = needed_libraries(library)
+    except (OSError, ValueError):
+        needed = ()
+    return InstalledMXNet(tuple(mxnet_builds()), imported, library, needed, carried_code(library))
+
+
+def check_build(mxnet: InstalledMXNet) -> Finding:
+    """Which distribution MXNet comes from, and that it is one."""
+    problem = mxnet_problem()
+    if problem:
+        return mend("MXNet build", "not installed", problem.remedy)
+    several = several_mxnet_builds()
+    if several:  # what was installed last may work
+        return (note if mxnet.works else mend)("MXNet build", *several)
+    build = mxnet.builds[0] if mxnet.builds else f"not from pip, {mxnet.library}"
+    return ok("MXNet build", f"{build}, {f'for CUDA {mxnet.cuda}' if mxnet.cuda else 'for the CPU'}")
+
+
+def check_import(mxnet: InstalledMXNet) -> List[Finding]:
+    """Whether MXNet, if it is installed, can be imported, and its features."""
+    if not mxnet.library:
+        return []
+    if not mxnet.works:
+        return [mend("MXNet", mxnet.imported.problem, _import_remedy(mxnet))]
+    there = mxnet.imported.value["features"]
+    have = [feature for feature in FEATURES if feature in there]
+    lacks = [feature for feature in FEATURES if feature not in there]
+    without = f"; without {', '.join(lacks)}" if lacks else ""
+    return [ok("MXNet", f"{mxnet.imported.value['version']} with {', '.join(have) or 'no feature'}{without}")]
+
+
+def check_training(mxnet: InstalledMXNet, driver: Driver) -> List[Finding]:
+    """One step of training on the CPU and on each GPU that MXNet can run on."""
+    if not mxnet.works:
+        return [note("training step", "not tried, since MXNet cannot be imported")]
+    useless = unusable(driver.gpus, mxnet.code)
+    gpus = [gpu for gpu in driver.gpus if gpu not in useless] if mxnet.cuda else []
+    return [_step("CPU", "cpu", 0, mxnet), *(_step(f"GPU {gpu.number}", "gpu", gpu.number, mxnet) for gpu in gpus)]
+
+
+def _step(name: str, device: str, number: int, mxnet: InstalledMXNet) -> Finding:
+    answer = ask("training_step", device, number)
+    if answer.problem:
+        return mend("training step", f"{name}: {answer.problem}", _step_remedy(mxnet, device, answer.problem))
+    before, after, seconds = (answer.value[key] for key in ("before", "after", "seconds"))
+    said = f"{name}: loss from {before:.4f} to {after:.4f} in {seconds:.2f} s"
+    if not abs(after - LOSS_AFTER_STEP) < 0.01:  # less than that is rounding, TF32's on newer GPUs included
+        return mend("training step", f"{said}, which should be {LOSS_AFTER_STEP}", REINSTALL)
+    return ok("training step", said)
+
+
+def _step_remedy(mxnet: InstalledMXNet, device: str, problem: str) -> str:
+    if "SIGILL" in problem:
+        return OTHER_PROCESSOR
+    if device == "gpu":
+        return "nvidia-smi shows whether the GPU is well; --gpus names others, and --gpus '' is the CPU"
+    if mxnet.cuda:  # which asks the driver whatever the device is
+        return "nvidia-smi shows whether the driver is well; CUDA_VISIBLE_DEVICES='' hides the GPUs from MXNet"
+    return REINSTALL
+
+
+def _import_remedy(mxnet: InstalledMXNet) -> str:
+    problem = mxnet.imported.problem
+    if "cannot open shared object file" in problem:
+        return "see libraries"
+    if "numpy" in problem or "np." in problem:
+        return "see NumPy"
+    if "SIGILL" in problem:
+        return OTHER_PROCESSOR
+    return f"pip install --force-reinstall --no-deps {mxnet.builds[0] if mxnet.builds else 'mxnet'}==1.9.1"

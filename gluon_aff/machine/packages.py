@@ -1,0 +1,123 @@
+"""Checks of the interpreter and of the Python packages beside MXNet."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from typing import List, Tuple
+
+from gluon_aff._platform import SKIP_CHECK, numpy_problem, python_problem
+from gluon_aff.machine.children import ask
+from gluon_aff.machine.findings import Finding, mend, note, ok
+
+NUMPY = "'numpy<1.24'"
+OPENCV_BUILDS = ("opencv-python-headless", "opencv-python", "opencv-contrib-python-headless", "opencv-contrib-python")
+OPENCV = "'opencv-python-headless<4.12'"  # newer ones need a newer NumPy
+ONE_OPENCV = f"pip uninstall -y opencv-python opencv-python-headless, then pip install {OPENCV}"
+GLUONCV = "pip install gluoncv==0.10.5.post0"
+
+# distribution, modules to import, what it is for
+REQUIRED = (
+    ("pillow", ("PIL.Image",), "augmentation and images"),
+    ("matplotlib", ("matplotlib.figure", "matplotlib.backends.backend_agg"), "curves"),
+    ("requests", ("requests",), "downloads"),
+    ("tqdm", ("tqdm",), "progress bars"),
+)
+OPTIONAL = (
+    ("onnx", ("onnx",), "export"),
+    ("onnxruntime", ("onnxruntime",), "export"),
+    ("horovod", ("horovod.mxnet",), "--kvstore horovod"),
+    ("autogluon", ("autogluon.utils.augment",), "AutoAugment"),
+)
+
+
+def check_python(mxnet_works: bool) -> Finding:
+    """The version of Python."""
+    here = f"{platform.python_version()} ({sys.executable}) on {platform.system()} {platform.machine()}"
+    problem = python_problem()
+    if problem is None:
+        return ok("Python", here)
+    if mxnet_works:
+        return note("Python", f"{here}: newer than MXNet 1.9.1 knows, but MXNet works", f"export {SKIP_CHECK}=1")
+    return mend("Python", f"{here}: MXNet 1.9.1 runs on 3.8, 3.9, 3.10 and 3.11", problem.remedy)
+
+
+def check_numpy(mxnet_works: bool) -> Finding:
+    """The version of NumPy, and whether it can be imported."""
+    version = _version("numpy")
+    if not version:
+        return mend("NumPy", "not installed", f"pip install {NUMPY}")
+    problem = numpy_problem()
+    if problem and mxnet_works:
+        return note("NumPy", f"{version}: newer than MXNet 1.9.1 knows, but MXNet works", f"export {SKIP_CHECK}=1")
+    if problem:
+        return mend("NumPy", f"{version}: MXNet 1.9.1 needs np.bool, which it lacks", problem.remedy)
+    broken = ask("imports", "numpy").problem
+    if broken:
+        return mend("NumPy", f"{version}: {broken}", f"pip install --force-reinstall {NUMPY}")
+    return ok("NumPy", version)
+
+
+def check_package(name: str, modules: Tuple[str, ...], purpose: str) -> Finding:
+    """A package that the tool needs."""
+    version = _version(name)
+    broken = ask("imports", *modules).problem
+    if not broken:
+        return ok(name, version or "of unknown version")
+    if not version:
+        return mend(name, f"not installed; it is for {purpose}", f"pip install {name}")
+    return mend(name, f"{version}: {broken}", f"pip install --force-reinstall {name} {NUMPY}")
+
+
+def check_opencv() -> Finding:
+    """Which builds of OpenCV are there, and whether the module can be imported."""
+    builds = [f"{build} {_version(build)}" for build in OPENCV_BUILDS if _version(build)]
+    named = " and ".join(builds) or "not from pip"
+    broken = ask("imports", "cv2").problem
+    if broken and not builds:
+        return mend("OpenCV", "not installed; GluonCV imports it", f"pip install {OPENCV}")
+    if "libGL" in broken:
+        return mend("OpenCV", f"{named}, a desktop build: {broken}", f"{ONE_OPENCV} (or apt install libgl1)")
+    if broken:
+        return mend("OpenCV", f"{named}: {broken}", f"pip install --force-reinstall {OPENCV} {NUMPY}")
+    if len(builds) > 1:
+        return note("OpenCV", f"{named}, which share one module", ONE_OPENCV)
+    return ok("OpenCV", named)
+
+
+def check_gluoncv(mxnet_works: bool) -> Finding:
+    """GluonCV, which learning-rate schedules and distillation use."""
+    version = _version("gluoncv")
+    if not version:
+        return mend("GluonCV", "not installed; schedules and distillation use it", GLUONCV)
+    if not mxnet_works:
+        return note("GluonCV", f"{version}, not tried, since it imports MXNet")
+    broken = ask("imports", "gluoncv.utils", "gluoncv.loss", "gluoncv.model_zoo").problem
+    if broken:
+        return mend("GluonCV", f"{version}: {broken}", f"mend the other packages, then {GLUONCV}")
+    return ok("GluonCV", version)
+
+
+def check_optional() -> List[Finding]:
+    """Packages that the tool can do without: a line for those that are missing and one for each that is there."""
+    missing = [f"{name} ({purpose})" for name, _, purpose in OPTIONAL if not _version(name)]
+    found = [_check_found(name, modules) for name, modules, _ in OPTIONAL if _version(name)]
+    return [*found, *([ok("optional", f"not installed: {', '.join(missing)}")] if missing else [])]
+
+
+def _check_found(name: str, modules: Tuple[str, ...]) -> Finding:
+    version = _version(name)
+    broken = ask("imports", *modules).problem
+    if broken:
+        return note(name, f"{version}, which is optional: {broken}", f"pip uninstall {name}, unless you need it")
+    return ok(name, version)
+
+
+def _version(distribution: str) -> str:
+    """Empty if it is not installed."""
+    from importlib import metadata  # which Python 3.7 lacks
+
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return ""

@@ -1,0 +1,162 @@
+"""What `children.ask` runs in processes of their own: whatever loads native libraries. Answers are JSON."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import json
+import os
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import Any, Dict, List
+
+from gluon_aff.errors import last_line
+
+# of CUDA's driver, cuda.h
+MAJOR_CAPABILITY, MINOR_CAPABILITY = 75, 76
+
+
+def main() -> None:
+    """Run the probe that the command line names with the arguments that it gives."""
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever else is printed is no part of the answer
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    probe, arguments = json.loads(sys.argv[1])
+    try:
+        answer = {"value": globals()[probe](*arguments), "problem": ""}
+    except Exception as error:  # whatever a broken library comes up with
+        answer = {"value": None, "problem": _described(error)}
+    with answers:
+        json.dump(answer, answers)
+
+
+def _described(error: Exception) -> str:
+    """Type and first line of an error; what it comes down to where MXNet puts a trace of C++ calls before."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    kind = type(error).__name__
+    return f"{kind}: {last_line(error) if kind == 'MXNetError' else (lines or ['no message'])[0]}"
+
+
+def imports(*modules: str) -> None:
+    """Whether `modules` can be imported."""
+    for module in modules:
+        importlib.import_module(module)
+
+
+def libraries(names: List[str], folder: str) -> Dict[str, Dict[str, str]]:
+    """Load shared libraries as the loader does for a library in `folder` that looks there first.
+
+    Returns:
+        By name, `path` of the file, or `problem` in the loader's words.
+    """
+    found = {name: _load(name, folder) for name in names}
+    # those in the folder need each other, and are found there only once loaded
+    return {name: _load(name, folder) if "problem" in answer else answer for name, answer in found.items()}
+
+
+def _load(name: str, folder: str) -> Dict[str, str]:
+    beside = Path(folder, name)
+    try:
+        ctypes.CDLL(str(beside) if beside.is_file() else name)
+    except OSError as error:
+        return {"problem": str(error)}
+    return {"path": _loaded_file(name)}
+
+
+def _loaded_file(name: str) -> str:
+    """The file behind a loaded library, whose own name often has the whole version."""
+    stem = name.split(".so")[0]
+    mapped = {line.split(None, 5)[5] for line in Path("/proc/self/maps").read_text().splitlines() if "/" in line}
+    return next((path for path in sorted(mapped) if Path(path).name.startswith(f"{stem}.so")), name)
+
+
+def driver() -> Dict[str, Any]:
+    """The GPUs that CUDA's driver shows to this process, in its order.
+
+    Returns:
+        `cuda`, the newest CUDA version that the driver supports, as 1000 * major + 10 * minor; `problem`, where it
+        shows no GPU; `gpus`, with `name`, `capability` and `memory` in bytes.
+    """
+    cuda = ctypes.CDLL("libcuda.so.1")
+    version = ctypes.c_int()
+    cuda.cuDriverGetVersion(ctypes.byref(version))
+    code = cuda.cuInit(0)
+    if code:
+        return {"cuda": version.value, "problem": _error_name(cuda, code), "gpus": []}
+    count = ctypes.c_int()
+    cuda.cuDeviceGetCount(ctypes.byref(count))
+    return {"cuda": version.value, "problem": "", "gpus": [_gpu(cuda, number) for number in range(count.value)]}
+
+
+def _gpu(cuda: ctypes.CDLL, number: int) -> Dict[str, Any]:
+    device, major, minor, memory = ctypes.c_int(), ctypes.c_int(), ctypes.c_int(), ctypes.c_size_t()
+    name = ctypes.create_string_buffer(256)
+    for code in (
+        cuda.cuDeviceGet(ctypes.byref(device), number),
+        cuda.cuDeviceGetName(name, len(name), device),
+        cuda.cuDeviceGetAttribute(ctypes.byref(major), MAJOR_CAPABILITY, device),
+        cuda.cuDeviceGetAttribute(ctypes.byref(minor), MINOR_CAPABILITY, device),
+        cuda.cuDeviceTotalMem_v2(ctypes.byref(memory), device),
+    ):
+        if code:
+            raise OSError(f"GPU {number}: {_error_name(cuda, code)}")
+    capability = [major.value, minor.value]
+    return {"name": name.value.decode(errors="replace"), "capability": capability, "memory": memory.value}
+
+
+def _error_name(cuda: ctypes.CDLL, code: int) -> str:
+    name = ctypes.c_char_p()
+    cuda.cuGetErrorName(code, ctypes.byref(name))
+    return (name.value or b"CUDA error %d" % code).decode()
+
+
+def mxnet() -> Dict[str, Any]:
+    """MXNet's version, the features it was built with, and the file of its native library."""
+    import mxnet as mx
+
+    features = [feature.name for feature in mx.runtime.Features().values() if feature.enabled]
+    return {"version": mx.__version__, "features": features, "library": mx.libinfo.find_lib_path()[0]}
+
+
+def training_step(device: str, number: int) -> Dict[str, float]:
+    """Train a convolution and a dense layer for one step on `device`, cpu or gpu.
+
+    Returns:
+        `before` and `after`: the loss; `seconds`: time of the step, with what the first one sets up.
+    """
+    import mxnet as mx
+
+    context = mx.Context(device, number)
+    start = time.perf_counter()
+    net = mx.gluon.nn.HybridSequential()
+    net.add(mx.gluon.nn.Conv2D(4, 3, activation="relu"), mx.gluon.nn.Dense(2))
+    net.initialize(mx.init.Constant(0.1), ctx=context)
+    trainer = mx.gluon.Trainer(net.collect_params(), "nag", {"learning_rate": 0.001, "momentum": 0.9})
+    images = mx.nd.arange(2 * 3 * 8 * 8, ctx=context).reshape((2, 3, 8, 8)) / 384
+    labels = mx.nd.array([0, 1], ctx=context)
+    loss = mx.gluon.loss.SoftmaxCrossEntropyLoss()
+    with mx.autograd.record():
+        before = loss(net(images), labels).mean()
+    before.backward()
+    trainer.step(1)
+    after = loss(net(images), labels).mean().asscalar()
+    return {"before": float(before.asscalar()), "after": float(after), "seconds": time.perf_counter() - start}
+
+
+def published_files(root: str, clone: str) -> Dict[str, List[int]]:
+    """How many published weight files are in `root`, or in `clone` of the original repository unless that is empty.
+
+    Returns:
+        By release, the files that are there, by their names alone, and all files.
+    """
+    from gluon_aff.published import published_weights
+
+    counts = {"head": [0, 0], "first": [0, 0]}
+    for weights in published_weights():
+        places = [Path(root, *weights.path.split("/")[1:]), Path(root, weights.file_name)]
+        places += [Path(clone, weights.path)] if clone else []
+        counts[weights.release][0] += any(place.is_file() for place in places)
+        counts[weights.release][1] += 1
+    return counts

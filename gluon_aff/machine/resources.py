@@ -1,0 +1,101 @@
+"""Checks of what the machine has to give: cores, memory, disk space; and of the environment's settings."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Iterator, Optional
+
+from gluon_aff.machine.findings import Finding, mend, note, ok
+from gluon_aff.machine.system_files import read_text
+
+GIB = 2**30
+MEMORY = 4 * GIB
+LITTLE_DISK, ENOUGH_DISK = GIB // 2, 5 * GIB
+
+
+def check_threads() -> Finding:
+    """Cores that this process may use, and how many of them MXNet will."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    total = os.cpu_count() or cores
+    said = f"{cores} core{'s' * (cores != 1)}" + (f" of {total}" if total != cores else "")
+    quota = cpu_quota()
+    if quota is not None and quota < cores:
+        said += f", of which the container gets the time of {quota:g}"
+    threads = os.environ.get("OMP_NUM_THREADS", "")
+    said += f"; OMP_NUM_THREADS={threads}" if threads else ""
+    usable = max(1, int(min(cores, quota or cores)))
+    wanted = int(threads) if threads.isdigit() else cores
+    if wanted > usable:
+        return note("threads", f"{said}: more threads than can run at once", f"export OMP_NUM_THREADS={usable}")
+    return ok("threads", said)
+
+
+def check_settings() -> Finding:
+    """Environment variables that MXNet reads."""
+    found = [f"{name}={value}" for name, value in sorted(os.environ.items()) if name.startswith("MXNET_")]
+    if os.environ.get("MXNET_ENGINE_TYPE") == "NaiveEngine":
+        return note("settings", f"{', '.join(found)}: the engine for debugging, slow", "unset MXNET_ENGINE_TYPE")
+    return ok("settings", ", ".join(found) or "no MXNET_* variable is set")
+
+
+def check_memory() -> Finding:
+    """Memory that is free for a run."""
+    lines = dict(line.split(":", 1) for line in read_text("proc/meminfo").splitlines())
+    total, available = (1024 * int(lines[name].split()[0]) for name in ("MemTotal", "MemAvailable"))
+    limit = memory_limit()
+    said = f"{gib(available)} of {gib(total)} are free"
+    if limit is not None and limit < total:
+        said += f", of which the container may use {gib(limit)}"
+        available = min(available, limit)
+    if available < MEMORY:
+        return note("memory", f"{said}; AFF-ResNet-32 at 128 images per step takes 3.6 GiB", "a smaller --batch-size")
+    return ok("memory", said)
+
+
+def check_disk() -> Finding:
+    """Space in the working directory, where runs write."""
+    folder = os.getcwd()
+    free = shutil.disk_usage(folder).free
+    said = f"{gib(free)} are free in {folder}"
+    if not os.access(folder, os.W_OK):
+        return mend("disk", f"{folder} cannot be written to", "change into a directory of your own")
+    if free < LITTLE_DISK:
+        return mend("disk", said, "make room, or change into a directory with more")
+    if free < ENOUGH_DISK:
+        return note(
+            "disk",
+            f"{said}; weights are written at each new best: 32 MB for CIFAR, 114 MB or more for ImageNet",
+            "--keep-one-best keeps the last alone",
+        )
+    return ok("disk", said)
+
+
+def cpu_quota() -> Optional[float]:
+    """Cores whose time the control groups of this process leave it; None if they do not limit it."""
+    pairs = [read_text(f"{folder}/cpu.max").split() for folder in _groups("")]
+    pairs += [[read_text(f"{folder}/cpu.cfs_{name}_us") for name in ("quota", "period")] for folder in _groups("cpu")]
+    limits = [pair for pair in pairs if len(pair) == 2 and all(number.isdigit() for number in pair)]
+    return min((int(quota) / int(period) for quota, period in limits), default=None)
+
+
+def memory_limit() -> Optional[int]:
+    """Bytes that the control groups of this process may use; None if they do not limit it."""
+    texts = [read_text(f"{folder}/memory.max") for folder in _groups("")]
+    texts += [read_text(f"{folder}/memory.limit_in_bytes") for folder in _groups("memory")]
+    return min((int(text) for text in texts if text.isdigit()), default=None)
+
+
+def gib(size: int) -> str:
+    """`size` in bytes as `1.5 GiB`."""
+    return f"{size / GIB:.1f} GiB"
+
+
+def _groups(controller: str) -> Iterator[str]:
+    """Folders of this process's control group and of those around it; the unified hierarchy's for no controller."""
+    for line in read_text("proc/self/cgroup").splitlines():
+        _, controllers, group = line.split(":", 2)
+        if controller in controllers.split(","):
+            for part in (group, *map(str, Path(group).parents)):
+                yield os.path.join("sys/fs/cgroup", controller, part.lstrip("/"))

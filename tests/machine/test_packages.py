@@ -1,0 +1,138 @@
+"""Packages that are there, missing, broken, too new."""
+
+import sys
+
+import pytest
+
+from gluon_aff.machine import packages
+from gluon_aff.machine.children import Answer
+from gluon_aff.machine.findings import MEND, NOTE, OK
+
+
+@pytest.fixture
+def environment(monkeypatch):
+    """Function that sets the versions of distributions, missing if not named, and the problem of every import."""
+
+    def set_up(versions, problem=""):
+        monkeypatch.setattr(packages, "_version", lambda name: versions.get(name, ""))
+        monkeypatch.setattr(packages, "ask", lambda *_: Answer(problem=problem))
+
+    return set_up
+
+
+def test_this_environment_is_fine():
+    assert packages.check_python(True).state == OK
+    assert packages.check_numpy(True).state == OK
+    assert packages.check_opencv().state == OK
+    assert packages.check_gluoncv(True).state == OK
+    assert [packages.check_package(*package).state for package in packages.REQUIRED] == [OK] * len(packages.REQUIRED)
+
+
+@pytest.mark.parametrize(("mxnet_works", "state"), [(False, MEND), (True, NOTE)])
+def test_newer_python(monkeypatch, mxnet_works, state):
+    """A patched MXNet may well run on it: only then is there nothing to mend."""
+    monkeypatch.setattr(sys, "version_info", (3, 12, 1))
+    finding = packages.check_python(mxnet_works)
+    assert finding.state == state
+    assert finding.remedy == (
+        "export GLUON_AFF_SKIP_CHECK=1" if mxnet_works else "make a virtual environment with one of those"
+    )
+
+
+@pytest.mark.parametrize(("mxnet_works", "state"), [(False, MEND), (True, NOTE)])
+def test_newer_numpy(environment, monkeypatch, mxnet_works, state):
+    environment({"numpy": "1.26.4"})
+    monkeypatch.setattr("gluon_aff._platform._numpy_version", lambda: "1.26.4")
+    finding = packages.check_numpy(mxnet_works)
+    assert finding.state == state
+    assert finding.message.startswith("1.26.4: ")
+    assert finding.remedy == ("export GLUON_AFF_SKIP_CHECK=1" if mxnet_works else "pip install 'numpy<1.24'")
+
+
+@pytest.mark.parametrize(
+    ("versions", "problem", "message"),
+    [
+        ({}, "ModuleNotFoundError", "not installed"),
+        ({"numpy": "1.23.5"}, "crashed with SIGILL", "1.23.5: crashed with SIGILL"),
+    ],
+)
+def test_numpy_missing_or_broken(environment, versions, problem, message):
+    environment(versions, problem)
+    finding = packages.check_numpy(False)
+    assert (finding.state, finding.message) == (MEND, message)
+    assert "'numpy<1.24'" in finding.remedy
+
+
+@pytest.mark.parametrize(
+    ("versions", "problem", "expected"),
+    [
+        ({"tqdm": "4.70"}, "", (OK, "4.70", "")),
+        ({}, "", (OK, "of unknown version", "")),
+        ({}, "ModuleNotFoundError", (MEND, "not installed; it is for progress bars", "pip install tqdm")),
+        (
+            {"tqdm": "4.70"},
+            "SyntaxError: x",
+            (MEND, "4.70: SyntaxError: x", "pip install --force-reinstall tqdm 'numpy<1.24'"),
+        ),
+    ],
+)
+def test_required_packages(environment, versions, problem, expected):
+    environment(versions, problem)
+    finding = packages.check_package("tqdm", ("tqdm",), "progress bars")
+    assert (finding.state, finding.message, finding.remedy) == expected
+
+
+LIBGL = "ImportError: libGL.so.1: cannot open shared object file: No such file or directory"
+
+
+@pytest.mark.parametrize(
+    ("versions", "problem", "state", "said"),
+    [
+        ({}, "ModuleNotFoundError", MEND, ["not installed"]),
+        ({"opencv-python-headless": "4.11"}, "", OK, ["opencv-python-headless 4.11"]),
+        ({"opencv-python": "4.11"}, "", OK, ["opencv-python 4.11"]),
+        ({}, "", OK, ["not from pip"]),
+        (
+            {"opencv-python": "4.11"},
+            LIBGL,
+            MEND,
+            ["libGL.so.1", "desktop build", "pip install 'opencv-python-headless", "libgl1"],
+        ),
+        (
+            {"opencv-python": "4.11", "opencv-python-headless": "4.11"},
+            "",
+            NOTE,
+            ["share one module", "pip uninstall -y"],
+        ),
+        ({"opencv-python": "4.12"}, "ImportError: numpy", MEND, ["4.12: ImportError: numpy", "<4.12"]),
+    ],
+)
+def test_opencv_builds(environment, versions, problem, state, said):
+    environment(versions, problem)
+    finding = packages.check_opencv()
+    assert finding.state == state
+    assert all(part in f"{finding.message} {finding.remedy}" for part in said)
+
+
+@pytest.mark.parametrize(
+    ("versions", "mxnet_works", "problem", "state"),
+    [
+        ({}, True, "ModuleNotFoundError", MEND),
+        ({"gluoncv": "0.10.5"}, False, "", NOTE),
+        ({"gluoncv": "0.10.5"}, True, LIBGL, MEND),
+        ({"gluoncv": "0.10.5"}, True, "", OK),
+    ],
+)
+def test_gluoncv(environment, versions, mxnet_works, problem, state):
+    environment(versions, problem)
+    assert packages.check_gluoncv(mxnet_works).state == state
+
+
+def test_optional_packages(environment):
+    environment({"onnx": "1.18.0"}, "")
+    assert [(finding.check, finding.state) for finding in packages.check_optional()] == [("onnx", OK), ("optional", OK)]
+    assert "horovod" in packages.check_optional()[1].message
+    environment({name: "1.0" for name, _, _ in packages.OPTIONAL}, "ImportError: x")
+    findings = packages.check_optional()
+    assert [finding.check for finding in findings] == ["onnx", "onnxruntime", "horovod", "autogluon"]
+    assert {finding.state for finding in findings} == {NOTE}
