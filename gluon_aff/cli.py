@@ -9,16 +9,17 @@ import argparse
 import errno
 import io
 import os
+import signal
 import sys
 from typing import Dict, List, NoReturn, Optional
 
 from gluon_aff._version import __version__
 from gluon_aff.commands import Command, doctor, networks, results, training, weights
-from gluon_aff.errors import GluonAFFError, InputError, last_line
+from gluon_aff.errors import GluonAFFError, InputError, Stopped, last_line
 
 USAGE_ERROR = 2
 FAILURE = 1
-INTERRUPTED = 130
+SIGNALLED = 128  # and the signal's number, as shells have it
 MISSING_LIBRARY = "cannot open shared object file"  # the dynamic linker's words
 LIBRARIES = "gluon-aff doctor names all that is missing and where it comes from"
 
@@ -41,7 +42,7 @@ COMMANDS: Dict[str, Command] = {
 
 
 def main(argv: Optional[List[str]] = None, script: Optional[str] = None, command: Optional[str] = None) -> int:
-    """Run a command line; return its exit code (0 done, 1 failed, 2 wrong input, 130 interrupted).
+    """Run a command line; return its exit code (0 done, 1 failed, 2 wrong input, 128 + a signal's number).
 
     Args:
         argv: arguments, those of the process if None.
@@ -63,6 +64,9 @@ def main(argv: Optional[List[str]] = None, script: Optional[str] = None, command
         code = COMMANDS[command or options.command].run(options)
         sys.stdout.flush()
         return code
+    except Stopped as stop:
+        print(f"{prog}: {stop}", file=sys.stderr)
+        return SIGNALLED + stop.signal
     except GluonAFFError as error:
         print(f"{prog}: error: {error}", file=sys.stderr)
         return USAGE_ERROR if isinstance(error, InputError) else FAILURE
@@ -85,7 +89,7 @@ def main(argv: Optional[List[str]] = None, script: Optional[str] = None, command
         return FAILURE
     except KeyboardInterrupt:
         print(f"{prog}: interrupted", file=sys.stderr)
-        return INTERRUPTED
+        return SIGNALLED + signal.SIGINT
 
 
 def _silence_stdout() -> None:

@@ -26,6 +26,14 @@ class TrainingError(GluonAFFError):
     """A run that cannot go on, such as a loss that is not finite (exit code 1 on the command line)."""
 
 
+class Stopped(GluonAFFError):
+    """A run that a signal ended, with what it kept (exit code 128 and the signal's number)."""
+
+    def __init__(self, message: str, signal: int) -> None:
+        super().__init__(message)
+        self.signal = signal
+
+
 def unknown_name(what: str, name: str, known: Iterable[str], listing: str = "") -> InputError:
     """Error for a `name` that is none of the `known` ones: with the nearest, and all or the command that lists them."""
     known = list(known)

@@ -21,6 +21,8 @@ def _train_cifar(options: argparse.Namespace) -> int:
         print(summarise_cifar(settings))
         return 0
     run = train_cifar(settings)
+    if run.rank:
+        return 0
     print(f"best_val_score:  {run.best_accuracy}")
     for what, path in (("weights", run.params or "none"), ("log", run.log), ("curve", run.curve)):
         print(f"{what + ':':<9}{path}")
@@ -51,6 +53,8 @@ def _train_imagenet(options: argparse.Namespace) -> int:
         print(summarise_imagenet(settings))
         return 0
     run = train_imagenet(settings)
+    if run.rank:
+        return 0
     print(f"best err-top1:   {run.best_error}")
     for what, path in (("weights", run.params or "none"), ("log", run.log)):
         print(f"{what + ':':<9}{path}")

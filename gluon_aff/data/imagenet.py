@@ -10,7 +10,7 @@ directly, in threads.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Callable, Iterable, List, Optional, Sequence, Tuple
 
@@ -42,8 +42,8 @@ from gluon_aff.data.imagenet_records import (
     record_label,
     record_name,
 )
-from gluon_aff.data.loading import Batch, usable_workers
-from gluon_aff.errors import InputError
+from gluon_aff.data.loading import WHOLE, Batch, Share, usable_workers
+from gluon_aff.errors import DataError, InputError
 
 LONGEST_WAIT = 3600  # seconds for a batch, of which Gluon allows 120: disks can be slow
 
@@ -53,7 +53,7 @@ class ValidationData:
     """A validation set.
 
     Attributes:
-        images: how many there are.
+        images: how many there are, in the share asked for.
         classes: number of label values: class folders, or the largest label in a record file and one.
         folders: the class folders' names in label order; empty for a record file.
         batches: images float32, (N, 3, H, W), normalised, and labels float32, (N,), both on the CPU, in order; the
@@ -105,7 +105,13 @@ def validation_data(
 
 
 def record_validation(
-    rec: str, idx: str, input_size: int, batch_size: int, num_workers: int, crop_ratio: float = CROP_RATIO
+    rec: str,
+    idx: str,
+    input_size: int,
+    batch_size: int,
+    num_workers: int,
+    crop_ratio: float = CROP_RATIO,
+    share: Share = WHOLE,
 ) -> ValidationData:
     """The validation images of a record file.
 
@@ -116,6 +122,7 @@ def record_validation(
         batch_size: images per batch.
         num_workers: threads that decode; at most one per core is used, and 0 decodes in this one.
         crop_ratio: crop's side over the image's shorter side, in 0..1.
+        share: which images; there have to be as many as shares.
 
     Raises:
         InputError: a number that makes no sense, or OpenCV's Python module is not usable.
@@ -135,11 +142,17 @@ def record_validation(
         std=RECORD_STD,
     )
     classes = 1 + max(label for _, label in source.samples)
+    source = _part(source, share)
     return ValidationData(len(source.samples), classes, (), _loader(source, batch_size, usable_workers(num_workers)))
 
 
 def folder_validation(
-    data_dir: str, input_size: int, batch_size: int, num_workers: int, crop_ratio: float = CROP_RATIO
+    data_dir: str,
+    input_size: int,
+    batch_size: int,
+    num_workers: int,
+    crop_ratio: float = CROP_RATIO,
+    share: Share = WHOLE,
 ) -> ValidationData:
     """The validation images in class folders, in `data_dir/val` or `data_dir`, labelled by the order of their names.
 
@@ -149,6 +162,7 @@ def folder_validation(
         batch_size: images per batch.
         num_workers: threads that decode; at most one per core is used, and 0 decodes in this one.
         crop_ratio: crop's side over the image's shorter side, in 0..1; without effect from input size 320 on.
+        share: which images; there have to be as many as shares.
 
     Raises:
         InputError: a number that makes no sense, or OpenCV's Python module is not usable.
@@ -167,8 +181,9 @@ def folder_validation(
         mean=FOLDER_MEAN,
         std=FOLDER_STD,
     )
+    source = _part(source, share)
     batches = _loader(source, batch_size, usable_workers(num_workers))
-    return ValidationData(len(samples), len(folders), tuple(folders), batches)
+    return ValidationData(len(source.samples), len(folders), tuple(folders), batches)
 
 
 def _check_numbers(input_size: int, batch_size: int, crop_ratio: float) -> None:
@@ -194,6 +209,12 @@ def _folder_crop(image: np.ndarray, input_size: int, crop_ratio: float) -> np.nd
         return resize_and_crop(image, input_size, crop_ratio)
     height, width = image.shape[:2]
     return resize_bicubic(cut(image, efficientnet_centre(height, width, input_size)), input_size)
+
+
+def _part(source: _Source, share: Share) -> _Source:
+    if len(source.samples) < share.size:
+        raise DataError(f"{len(source.samples)} validation images are too few for {share.size} workers: start fewer")
+    return replace(source, samples=source.samples[share.rank :: share.size])
 
 
 def _loader(source: _Source, batch_size: int, num_workers: int) -> gluon.data.DataLoader:

@@ -29,7 +29,7 @@ from gluon_aff.data.imagenet_images import (
     opencv,
 )
 from gluon_aff.data.imagenet_records import highest_label, indexed_spans, open_record_file
-from gluon_aff.data.loading import Batch, ShuffledBatches
+from gluon_aff.data.loading import WHOLE, Batch, Share, ShuffledBatches
 from gluon_aff.errors import DataError, InputError
 
 
@@ -41,10 +41,11 @@ class ImageNetBatches(ShuffledBatches):
         images: how many there are.
         places: returns what a worker takes for images of these numbers.
         classes: how many there are.
-        batch_size: images per batch; the images left over at the end of an epoch are discarded.
+        batch_size: images of this share of a batch; the images left over at the end of an epoch are discarded.
         seed: the run's seed, 0 or more.
         num_workers: worker processes; 0 does the work in this process, when a batch is asked for.
         folders: names of the class folders in label order; none for a record file.
+        share: the part of every batch that is made here.
 
     Attributes:
         images: as given.
@@ -66,27 +67,30 @@ class ImageNetBatches(ShuffledBatches):
         seed: int,
         num_workers: int,
         folders: Sequence[str] = (),
+        share: Share = WHOLE,
     ) -> None:
-        super().__init__(images, batch_size, seed, num_workers, partial(batch_maker, recipe))
+        super().__init__(images, batch_size, seed, num_workers, partial(batch_maker, recipe), share)
         self.classes = classes
         self.folders = tuple(folders)
         self._recipe = recipe
         self._places = places
 
-    def epoch(self, number: int) -> Iterator[Batch]:
-        """The batches of an epoch: images float32, (B, 3, H, W), normalised, and labels float32, (B,), on the CPU.
+    def epoch(self, number: int, first: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch from `first` on, on the CPU.
+
+        Images float32, (B, 3, H, W), normalised, and labels float32, (B,).
 
         Raises:
             DataError: an image cannot be read; the message names it.
             TrainingError: a worker process died.
         """
         mean, std = (FOLDER_MEAN, FOLDER_STD) if self._recipe.record is None else (RECORD_MEAN, RECORD_STD)
-        for images, labels in self._done(self._tasks(number)):
+        for images, labels in self._done(self._tasks(number, first)):
             pixels = mx.nd.array(normalise(images, mean, std), ctx=mx.cpu())
             yield pixels, mx.nd.array(labels, ctx=mx.cpu(), dtype="float32")
 
-    def _tasks(self, epoch: int) -> Iterator[ImageTask]:
-        for numbers in self._rows(epoch).tolist():
+    def _tasks(self, epoch: int, first: int) -> Iterator[ImageTask]:
+        for numbers in self._rows(epoch, first).tolist():
             yield self._places(numbers), draw_numbers(self._seed, epoch, numbers)
 
 
@@ -98,6 +102,7 @@ def record_batches(
     input_size: int,
     num_workers: int,
     classes: Optional[int] = None,
+    share: Share = WHOLE,
 ) -> ImageNetBatches:
     """Training batches from a record file, augmented as ImageRecordIter did for the original.
 
@@ -107,11 +112,12 @@ def record_batches(
     Args:
         rec: path of the record file.
         idx: path of its index.
-        batch_size: images per batch.
+        batch_size: images of this share of a batch.
         seed: the run's seed, 0 or more.
         input_size: side of the images in pixels.
         num_workers: worker processes; 0 does the work in this process.
         classes: how many there may be; None: any number.
+        share: the part of every batch that is made here.
 
     Raises:
         InputError: a number that makes no sense, or OpenCV's Python module is not usable.
@@ -127,7 +133,7 @@ def record_batches(
     def places(numbers: List[int]) -> Sequence[tuple]:
         return [(number, *spans[number].tolist()) for number in numbers]
 
-    return ImageNetBatches(recipe, len(spans), places, highest + 1, batch_size, seed, num_workers)
+    return ImageNetBatches(recipe, len(spans), places, highest + 1, batch_size, seed, num_workers, (), share)
 
 
 def folder_batches(
@@ -138,17 +144,19 @@ def folder_batches(
     auto_augment: bool,
     num_workers: int,
     classes: Optional[int] = None,
+    share: Share = WHOLE,
 ) -> ImageNetBatches:
     """Training batches from class folders, augmented as by the original's transforms.
 
     Args:
         data_dir: folder that has `train/CLASS/IMAGE`; labels follow the order of the class folders' names.
-        batch_size: images per batch.
+        batch_size: images of this share of a batch.
         seed: the run's seed, 0 or more.
         input_size: side of the images in pixels.
         auto_augment: run AutoAugment with ImageNet's policies, on the whole image, before anything else.
         num_workers: worker processes; 0 does the work in this process.
         classes: how many there may be; None: any number.
+        share: the part of every batch that is made here.
 
     Raises:
         InputError: a number that makes no sense, or OpenCV's Python module is not usable.
@@ -167,7 +175,7 @@ def folder_batches(
     def places(numbers: List[int]) -> Sequence[tuple]:
         return [samples[number] for number in numbers]
 
-    return ImageNetBatches(recipe, len(samples), places, len(folders), batch_size, seed, num_workers, folders)
+    return ImageNetBatches(recipe, len(samples), places, len(folders), batch_size, seed, num_workers, folders, share)
 
 
 def _check_numbers(batch_size: int, input_size: int) -> None:

@@ -6,7 +6,9 @@ the choices before and the normalisation after, is done here.
 
 from __future__ import annotations
 
+import math
 import os
+from dataclasses import dataclass
 from typing import Any, Iterator, Tuple, TypeVar
 
 import mxnet as mx
@@ -24,41 +26,56 @@ Batches = TypeVar("Batches", bound="ShuffledBatches")
 BATCHES_AHEAD_PER_WORKER = 2
 
 
-def usable_workers(requested: int) -> int:
-    """How many of the requested workers can run at once on the cores this process may use; at least 0."""
+def usable_workers(requested: int, processes: int = 1) -> int:
+    """How many of the requested workers each of the training processes here can have at once on its cores, from 0."""
     # Only Linux tells which cores a process may use.
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(0, min(requested, cores))
+    return max(0, min(requested, max(1, cores // processes)))
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which part of every batch a process takes: the one of that `rank`, from 0, of `size` equal ones."""
+
+    rank: int = 0
+    size: int = 1
+
+
+WHOLE = Share()
 
 
 class ShuffledBatches:
     """Training batches in another order every epoch; subclasses say what is done for each.
 
-    The bytes of a batch depend on the data, the batch size, the seed, the epoch and its place in the epoch, and on
-    nothing else. Close it, or use it in a `with` statement, to end its workers; they also end with their parent.
+    The bytes of a batch depend on the data, the batch size, the share, the seed, the epoch and its place in the epoch,
+    and on nothing else. Close it, or use it in a `with` statement, to end its workers; they also end with their parent.
 
     Args:
         images: how many there are.
-        batch_size: images per batch; the images left over at the end of an epoch are discarded.
+        batch_size: images of this share of a batch; the images left over at the end of an epoch are discarded.
         seed: the run's seed, 0 or more.
         num_workers: worker processes; 0 does the work in this process, when a batch is asked for.
         make_work: returns what is done for a batch; it can be pickled.
+        share: the part of every batch that is made here.
 
     Raises:
         InputError: the batch size is not above 0.
         DataError: there are fewer images than one batch takes.
     """
 
-    def __init__(self, images: int, batch_size: int, seed: int, num_workers: int, make_work: MakeWork) -> None:
+    def __init__(
+        self, images: int, batch_size: int, seed: int, num_workers: int, make_work: MakeWork, share: Share = WHOLE
+    ) -> None:
         if batch_size < 1:
             raise InputError(f"the batch size is {batch_size}, but it has to be 1 or more: change --batch-size")
-        if images < batch_size:
+        if images < batch_size * share.size:
             raise DataError(
-                f"the training set has {images:,} images, fewer than one batch of {batch_size:,}: "
+                f"the training set has {images:,} images, fewer than one batch of {batch_size * share.size:,}: "
                 "lower --batch-size (it counts per device)"
             )
         self.images = images
-        self._batch_size = batch_size
+        self._shape = images // (batch_size * share.size), share.size, batch_size
+        self._rank = share.rank
         self._seed = seed
         self._ahead = BATCHES_AHEAD_PER_WORKER * num_workers
         self._work = make_work()
@@ -66,7 +83,7 @@ class ShuffledBatches:
 
     def __len__(self) -> int:
         """Batches in an epoch."""
-        return self.images // self._batch_size
+        return self._shape[0]
 
     def __enter__(self: Batches) -> Batches:
         return self
@@ -79,10 +96,10 @@ class ShuffledBatches:
         if self._pool is not None:
             self._pool.close()
 
-    def _rows(self, epoch: int) -> np.ndarray:
-        """Numbers of the images in each batch of an epoch, (batches, batch size)."""
+    def _rows(self, epoch: int, first: int) -> np.ndarray:
+        """Numbers of this share's images in each batch of an epoch from `first` on, (batches, batch size)."""
         order = epoch_order(self._seed, epoch, self.images)
-        return order[: len(self) * self._batch_size].reshape(len(self), self._batch_size)
+        return order[: math.prod(self._shape)].reshape(self._shape)[first:, self._rank]
 
     def _done(self, tasks: Iterator[Tuple[Any, ...]]) -> Iterator[Any]:
         """What the work makes of each task, in order."""
@@ -96,37 +113,49 @@ class TrainBatches(ShuffledBatches):
 
     Args:
         data: the training set.
-        batch_size: images per batch; the images left over at the end of an epoch are discarded.
+        batch_size: images of this share of a batch; the images left over at the end of an epoch are discarded.
         seed: the run's seed, 0 or more.
         auto_augment: run AutoAugment before crop and flip.
         num_workers: worker processes; 0 does the work in this process, when a batch is asked for.
+        share: the part of every batch that is made here.
 
     Raises:
         InputError: the batch size is not above 0.
         DataError: there are fewer images than one batch takes.
     """
 
-    def __init__(self, data: LabelledImages, batch_size: int, seed: int, auto_augment: bool, num_workers: int) -> None:
-        super().__init__(len(data), batch_size, seed, num_workers, batch_augmenter)
+    def __init__(
+        self,
+        data: LabelledImages,
+        batch_size: int,
+        seed: int,
+        auto_augment: bool,
+        num_workers: int,
+        share: Share = WHOLE,
+    ) -> None:
+        super().__init__(len(data), batch_size, seed, num_workers, batch_augmenter, share)
         self._data = data
         self._auto_augment = auto_augment
 
-    def epoch(self, number: int) -> Iterator[Batch]:
-        """The batches of an epoch: images float32, B x 3 x 32 x 32, and labels float32, B, both on the CPU.
+    def epoch(self, number: int, first: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch from `first` on: images float32, B x 3 x 32 x 32, labels float32, B, on the CPU.
 
         Raises:
             TrainingError: a worker process died.
         """
-        batches = self._rows(number)
+        batches = self._rows(number, first)
         draws = draw_epoch(self._seed, number, self.images)
         tasks = ((self._data.images[rows], draws.take(rows), self._auto_augment) for rows in batches)
         for rows, images in zip(batches, self._done(tasks)):
             yield _to_batch(images, self._data.labels[rows])
 
 
-def validation_batches(data: LabelledImages, batch_size: int) -> Iterator[Batch]:
-    """All images in order, normalised only; the last batch may be short. Shapes and types as in training."""
-    for start in range(0, len(data), batch_size):
+def validation_batches(data: LabelledImages, batch_size: int, share: Share = WHOLE) -> Iterator[Batch]:
+    """Images in order, normalised only: every batch or, of a share, every `size`-th one; the last one may be short.
+
+    Shapes and types are as in training.
+    """
+    for start in range(share.rank * batch_size, len(data), share.size * batch_size):
         stop = start + batch_size
         yield _to_batch(data.images[start:stop], data.labels[start:stop])
 

@@ -8,8 +8,11 @@ from typing import Dict, List, Optional
 
 from gluon_aff.errors import unknown_name
 from gluon_aff.training.options import (
+    COMMON_MAY_DIFFER,
     FUSION_FLAGS,
+    add_checkpoint_options,
     add_fusion_option,
+    add_kvstore_option,
     add_regularisation_options,
     check_not_empty,
     check_ranges,
@@ -23,6 +26,7 @@ FIRST_RELEASE_MODELS = {"resnext29_32x4d": 3, "resnext38_32x4d": 4, "resnext47_3
 # The first release always mixed up, stopped 20 epochs before the end, and did not shift its decay epochs
 FIRST_RELEASE_DEFAULTS: Dict[str, object] = {"mixup": True, "mixup_off_epoch": 20, "warmup_epochs": 0}
 LIMITS = {"blocks": (1, 1000), "channel_times": (1, 1000)}
+MAY_DIFFER = (*COMMON_MAY_DIFFER, "gpus", "logging_dir", "save_plot_dir", "save_period")
 HEAD_CLASSES = {"cifar10": 10, "cifar100": 100}
 
 
@@ -71,6 +75,9 @@ class CIFARSettings:
     data_dir: Optional[str] = None
     seed: Optional[int] = None
     keep_one_best: bool = False
+    checkpoint_every: int = 1
+    resume: Optional[str] = None
+    kvstore: str = "device"
 
     @property
     def depth(self) -> int:
@@ -92,6 +99,7 @@ def add_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
     add_regularisation_options(parser.add_argument_group("regularisation"), "; only with --cosine")
     _add_run_options(parser.add_argument_group("run"))
     _add_file_options(parser.add_argument_group("files"))
+    add_checkpoint_options(parser.add_argument_group("checkpoints"))
     _add_idle_options(parser.add_argument_group("accepted without effect, as in the original"))
     set_defaults(parser, CIFARSettings, _release_defaults(argv))
 
@@ -156,6 +164,7 @@ def _add_schedule_options(group: argparse._ArgumentGroup) -> None:
 
 def _add_run_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--gpus", metavar="IDS", help="GPUs to train on, those that exist; the CPU if there is none")
+    add_kvstore_option(group)
     group.add_argument("--mode", choices=("hybrid", "imperative"), help="hybrid compiles the network")
     group.add_argument(
         "--seed", type=int, help="same seed, same run, bit for bit on the CPU (default: drawn and logged)"
@@ -211,7 +220,7 @@ def resolve(settings: CIFARSettings) -> CIFARSettings:
     if settings.model not in ("resnet", "resnext"):
         raise unknown_name("--model", settings.model, ["resnet", "resnext", *FIRST_RELEASE_MODELS])
     check_ranges(settings, LIMITS)
-    check_not_empty(settings, ("data_dir", "resume_from"))
+    check_not_empty(settings, ("data_dir", "resume_from", "resume"))
     decay_epochs(settings.lr_decay_epoch, settings.lr_decay_period, settings.num_epochs, settings.warmup_epochs)
     return replace(
         settings, askc_type=FUSION_FLAGS.get(settings.askc_type, settings.askc_type), seed=seed_or_drawn(settings.seed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from typing import Callable, List, Union
+from typing import Callable, List, Tuple, Union
 
 import mxnet as mx
 import numpy as np
@@ -11,6 +11,7 @@ from mxnet.gluon import HybridBlock
 
 from gluon_aff._version import __version__
 from gluon_aff.data.mixup import draw_mixup_weights
+from gluon_aff.data.randomness import Purpose, stream
 from gluon_aff.training.cifar_options import CIFARSettings
 from gluon_aff.training.imagenet_options import ImageNetSettings
 
@@ -25,6 +26,25 @@ def mixup_weights(settings: Settings, epoch: int, steps: int) -> np.ndarray:
     if not settings.mixup or epoch >= settings.num_epochs - settings.mixup_off_epoch:
         return np.ones(steps)
     return draw_mixup_weights(settings.mixup_alpha, int(settings.seed or 0), epoch, steps)
+
+
+def reseed(seed: int, epoch: int) -> None:
+    """Let MXNet's random numbers, whose state cannot be kept, depend on the epoch and not on what came before."""
+    mx.random.seed(int(stream(seed, epoch, Purpose.MXNET).integers(2**31)))
+
+
+def infer_shapes(net: HybridBlock, shape: Tuple[int, ...], context: mx.Context, dtype: str = "float32") -> None:
+    """Give all parameters their arrays, without a forward pass, which an image may be too small for.
+
+    Args:
+        net: initialised network.
+        shape: (N, 3, H, W) of a batch.
+        context: where an array of it is made.
+        dtype: of the batch.
+    """
+    net.infer_shape(mx.nd.zeros(shape, ctx=context, dtype=dtype))
+    for parameter in net.collect_params().values():
+        parameter._finish_deferred_init()
 
 
 def exempt_from_decay(net: HybridBlock) -> None:
@@ -48,10 +68,13 @@ def network_to_validate(
     return net
 
 
-def versions_line(contexts: List[mx.Context], global_batch: int, official: bool, label_values: int, head: int) -> str:
+def versions_line(
+    contexts: List[mx.Context], workers: int, global_batch: int, official: bool, label_values: int, head: int
+) -> str:
     """The line after the settings in a log, which `results.logs` reads."""
+    devices = ",".join(map(str, contexts * workers))
     return (
         f"gluon_aff {__version__}, MXNet {mx.__version__}, NumPy {np.__version__}, "
-        f"Python {platform.python_version()}, devices {','.join(map(str, contexts))}, {global_batch} images per step, "
+        f"Python {platform.python_version()}, devices {devices}, {global_batch} images per step, "
         f"{'official' if official else 'other'} data, {label_values} label values under a {head}-way head"
     )

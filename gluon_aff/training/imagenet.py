@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import glob
-import logging
 import os
 import re
 import sys
@@ -18,14 +17,25 @@ from mxnet.gluon import HybridBlock
 
 from gluon_aff.data.imagenet import ValidationData, folder_validation, record_validation
 from gluon_aff.data.imagenet_training import ImageNetBatches, folder_batches, record_batches
-from gluon_aff.data.loading import usable_workers
+from gluon_aff.data.loading import Share, usable_workers
+from gluon_aff.distributed.cluster import Cluster, make_trainer
 from gluon_aff.errors import InputError, TrainingError, last_line
-from gluon_aff.evaluation.evaluate import evaluate
+from gluon_aff.evaluation.evaluate import Evaluation, evaluate
 from gluon_aff.inspection.summary import count_layers, format_counts
 from gluon_aff.networks.zoo import HOSTS, MODELS, get_model
-from gluon_aff.training.common import SMOOTHING, exempt_from_decay, mixup_weights, network_to_validate, versions_line
+from gluon_aff.training.checkpoint import Checkpoint, RunState, checkpoint_folder, restore, same_run
+from gluon_aff.training.common import (
+    SMOOTHING,
+    exempt_from_decay,
+    infer_shapes,
+    mixup_weights,
+    network_to_validate,
+    reseed,
+    versions_line,
+)
 from gluon_aff.training.devices import training_contexts
 from gluon_aff.training.imagenet_options import (
+    MAY_DIFFER,
     ImageNetSettings,
     best_stem,
     notes,
@@ -37,15 +47,24 @@ from gluon_aff.training.imagenet_options import (
 from gluon_aff.training.logbook import (
     batch_line,
     check_directory,
-    open_log,
-    settings_line,
     speed_line,
     training_line,
     validation_line,
 )
-from gluon_aff.training.loop import StepObserver, Targets, Teacher, copy_parameters, train_epoch
-from gluon_aff.training.optimizer_states import load_states, save_states, set_updates
+from gluon_aff.training.loop import (
+    NOT_BEGUN,
+    StepObserver,
+    Targets,
+    Teacher,
+    Training,
+    copy_parameters,
+    train_epoch,
+)
+from gluon_aff.training.optimizer_states import load_states, save_states
 from gluon_aff.training.schedule import decay_epochs, warmup_schedule
+from gluon_aff.training.session import Session, begin, chosen_checkpoint, keep, meet, open_session
+from gluon_aff.training.stopping import StopRequestedError, unless_stopped
+from gluon_aff.training.trainer_states import set_updates
 from gluon_aff.weights import load_parameters, save_parameters
 
 IMAGENET_TRAINING_IMAGES = 1_281_167
@@ -53,11 +72,15 @@ IMAGENET_TRAINING_IMAGES = 1_281_167
 
 @dataclass(frozen=True)
 class ImageNetRun:
-    """What a run left: lowest top-1 error (0..1), paths of its weights (None if not saved) and of the log."""
+    """What a run left: lowest top-1 error (0..1), paths of its weights (None if not saved) and of the log.
+
+    Of several workers, 0 has written them; `rank` is this one's.
+    """
 
     best_error: float
     params: Optional[str]
     log: str
+    rank: int = 0
 
 
 def build_network(settings: ImageNetSettings) -> HybridBlock:
@@ -82,30 +105,46 @@ def train_imagenet(settings: ImageNetSettings) -> ImageNetRun:
     Raises:
         InputError: before anything is written, if the settings, the data, the weights or a directory are unusable.
         TrainingError: if the loss is not finite.
+        Stopped: if a signal ended it; what it did is in a checkpoint.
     """
+    seed_given = settings.seed is not None
     settings = resolve(settings)
     gpus = ",".join(map(str, range(settings.num_gpus)))
     contexts, device_note = training_contexts(gpus, settings.strict_devices)
+    cluster, settings, contexts = meet(settings, contexts)
+    devices = len(contexts) * cluster.size
     on_gpu = contexts[0].device_type == "gpu"
     dtype = used_dtype(settings, on_gpu)
-    global_batch = settings.batch_size * len(contexts)
+    global_batch = settings.batch_size * devices
     for path, flag in ((settings.save_dir, "--save-dir"), (os.path.dirname(settings.logging_file), "--logging-file")):
         check_directory(path, flag)
-    with _training_data(settings, global_batch) as batches:
-        validation = _validation_data(settings, global_batch)
+    keeps = _saves(settings) and settings.checkpoint_every
+    folder = checkpoint_folder(settings.save_dir, f"imagenet-{run_name(settings)}") if keeps else None
+    checkpoint = chosen_checkpoint(settings.resume, folder, cluster)
+    logged = replace(settings, dtype=dtype)
+    if checkpoint:
+        logged = same_run(checkpoint, logged, devices, seed_given, MAY_DIFFER)
+        settings = replace(settings, seed=logged.seed)
+    batch_size = settings.batch_size * len(contexts)
+    with _training_data(settings, batch_size, cluster) as batches:
+        validation = _validation_data(settings, batch_size, cluster)
         _check_labels(settings, batches, validation)
-        print("\n".join([device_note, *notes(settings, global_batch, on_gpu)]), file=sys.stderr)
-        logged = replace(settings, dtype=dtype)
+        if not cluster.rank:
+            print("\n".join([device_note, *notes(settings, global_batch, on_gpu)]), file=sys.stderr)
         settings = replace(settings, dtype=_network_dtype(dtype))
         if settings.dtype == "float16":
             os.environ.setdefault("MXNET_SAFE_ACCUMULATION", "1")  # sums in float32, as the original advises
         teacher = _teacher(settings, contexts)
-        net, trainer = _start(settings, contexts, len(batches))
-        with open_log(settings.logging_file, "%(message)s") as log:
-            log.info(settings_line(asdict(logged)))
-            official = batches.images == IMAGENET_TRAINING_IMAGES
-            log.info(versions_line(contexts, global_batch, official, batches.classes, settings.classes))
-            return _run_epochs(net, trainer, teacher, settings, contexts, batches, validation, log)
+        net, trainer = _start(settings, contexts, len(batches), checkpoint, cluster)
+        official = batches.images == IMAGENET_TRAINING_IMAGES
+        versions = versions_line(contexts, cluster.size, global_batch, official, batches.classes, settings.classes)
+        with open_session(
+            folder, checkpoint, asdict(logged), devices, versions, settings.logging_file, "%(message)s", cluster
+        ) as session:
+            if checkpoint:
+                restore(checkpoint, net, trainer, contexts)
+            training = Training(net, trainer, _targets(settings, teacher), contexts, session.stop, cluster)
+            return _run_epochs(training, settings, batches, validation, session, checkpoint)
 
 
 def _network_dtype(dtype: str) -> str:
@@ -118,26 +157,29 @@ def _network_dtype(dtype: str) -> str:
     return "float32"
 
 
-def _training_data(settings: ImageNetSettings, global_batch: int) -> ImageNetBatches:
-    workers = usable_workers(settings.num_workers)
+def _training_data(settings: ImageNetSettings, batch_size: int, cluster: Cluster) -> ImageNetBatches:
+    workers = usable_workers(settings.num_workers, cluster.local_size)
+    share = Share(cluster.rank, cluster.size)
     seed = int(settings.seed or 0)
     if settings.use_rec:
         return record_batches(
             settings.rec_train,
             settings.rec_train_idx,
-            global_batch,
+            batch_size,
             seed,
             settings.input_size,
             workers,
             settings.classes,
+            share,
         )
     return folder_batches(
-        settings.data_dir, global_batch, seed, settings.input_size, settings.auto_aug, workers, settings.classes
+        settings.data_dir, batch_size, seed, settings.input_size, settings.auto_aug, workers, settings.classes, share
     )
 
 
-def _validation_data(settings: ImageNetSettings, batch_size: int) -> ValidationData:
-    shape = (settings.input_size, batch_size, settings.num_workers, settings.crop_ratio)
+def _validation_data(settings: ImageNetSettings, batch_size: int, cluster: Cluster) -> ValidationData:
+    share = Share(cluster.rank, cluster.size)
+    shape = (settings.input_size, batch_size, settings.num_workers, settings.crop_ratio, share)
     if settings.use_rec:
         return record_validation(settings.rec_val, settings.rec_val_idx, *shape)
     return folder_validation(settings.data_dir, *shape)
@@ -155,15 +197,25 @@ def _check_labels(settings: ImageNetSettings, batches: ImageNetBatches, validati
         raise InputError(f"the data has {classes} classes, and the network {settings.classes} outputs: raise --classes")
 
 
-def _start(settings: ImageNetSettings, contexts: List[mx.Context], steps: int) -> Tuple[HybridBlock, gluon.Trainer]:
-    """Network and trainer, fresh or where a run stopped."""
+def _start(
+    settings: ImageNetSettings,
+    contexts: List[mx.Context],
+    steps: int,
+    checkpoint: Optional[Checkpoint],
+    cluster: Cluster,
+) -> Tuple[HybridBlock, gluon.Trainer]:
+    """Network and trainer, fresh or as --resume-params and --resume-states have them, unless a checkpoint will."""
     net = build_network(settings)
     net.cast(settings.dtype)
     mx.random.seed(settings.seed)
     net.initialize(mx.init.MSRAPrelu(), ctx=contexts)
-    if settings.resume_params:
+    if settings.resume_params and not checkpoint:
         load_parameters(net, settings.resume_params, contexts)
-    _infer_shapes(net, settings, contexts)
+    side = settings.input_size
+    try:
+        infer_shapes(net, (settings.batch_size, 3, side, side), contexts[0], settings.dtype)
+    except (ValueError, mx.MXNetError):
+        raise InputError(f"--input-size {side} is too small for this network: take 32 or more") from None
     net.hybridize(settings.hybrid, static_alloc=True, static_shape=True)
     if settings.no_wd:
         exempt_from_decay(net)
@@ -174,22 +226,11 @@ def _start(settings: ImageNetSettings, contexts: List[mx.Context], steps: int) -
     options = {"lr_scheduler": schedule, "wd": settings.wd, "momentum": settings.momentum}
     if settings.dtype != "float32":
         options["multi_precision"] = True
-    trainer = gluon.Trainer(net.collect_params(), "nag", options)
-    if settings.resume_states:
+    trainer = make_trainer(net.collect_params(), "nag", options, cluster)
+    if settings.resume_states and not checkpoint:
         load_states(trainer, settings.resume_states)
     set_updates(trainer, settings.resume_epoch * steps)  # the schedule goes with the epochs, whatever the states say
     return net, trainer
-
-
-def _infer_shapes(net: HybridBlock, settings: ImageNetSettings, contexts: List[mx.Context]) -> None:
-    """Give all parameters their arrays, without a forward pass, which an image may be too small for."""
-    side = settings.input_size
-    try:
-        net.infer_shape(mx.nd.zeros((settings.batch_size, 3, side, side), ctx=contexts[0], dtype=settings.dtype))
-        for parameter in net.collect_params().values():
-            parameter._finish_deferred_init()
-    except (ValueError, mx.MXNetError):
-        raise InputError(f"--input-size {side} is too small for this network: take 32 or more") from None
 
 
 def _teacher(settings: ImageNetSettings, contexts: List[mx.Context]) -> Optional[Teacher]:
@@ -219,64 +260,101 @@ def _gluoncv_network(name: str, classes: int) -> HybridBlock:
         raise InputError(f"--teacher {name}: GluonCV cannot build it ({last_line(error)}); name a classifier") from None
 
 
+def _targets(settings: ImageNetSettings, teacher: Optional[Teacher]) -> Targets:
+    smoothing = SMOOTHING if settings.label_smoothing else 0.0
+    return Targets(settings.classes, smoothing, settings.mixup, settings.dtype, teacher)
+
+
 def _run_epochs(
-    net: HybridBlock,
-    trainer: gluon.Trainer,
-    teacher: Optional[Teacher],
+    training: Training,
     settings: ImageNetSettings,
-    contexts: List[mx.Context],
     batches: ImageNetBatches,
     validation: ValidationData,
-    log: logging.Logger,
+    session: Session,
+    checkpoint: Optional[Checkpoint],
 ) -> ImageNetRun:
-    smoothing = SMOOTHING if settings.label_smoothing else 0.0
-    targets = Targets(settings.classes, smoothing, settings.mixup, settings.dtype, teacher)
-    metric_name = "rmse" if settings.mixup else "accuracy"
-    global_batch = settings.batch_size * len(contexts)
+    net, contexts, cluster, log = training.net, training.contexts, training.cluster, session.log
+    global_batch = settings.batch_size * len(contexts) * cluster.size
     validated = network_to_validate(lambda: build_network(settings), contexts, settings.dtype, settings.hybrid)
-    best, params = best_error(settings)
-    if params:
-        print(f"best so far: {best} in {params}", file=sys.stderr)
-    own_best: Optional[str] = None
-    for epoch in range(settings.resume_epoch, settings.num_epochs):
-        start = time.monotonic()
+    best, earlier_params = best_error(settings)
+    state = checkpoint.state if checkpoint else RunState(settings.resume_epoch, best)
+    if not checkpoint:
+        if earlier_params and not cluster.rank:
+            print(f"best so far: {best} in {earlier_params}", file=sys.stderr)
+        begin(session, training, state)
+    for epoch in range(state.epoch, settings.num_epochs):
+        reseed(int(settings.seed or 0), epoch)
         weights = mixup_weights(settings, epoch, len(batches))
-        observer = _speed_lines(log, settings.log_interval, global_batch, epoch, metric_name)
+        observer = _speed_lines(session, settings, global_batch, epoch, state.begun.steps)
+        unseen = batches.epoch(epoch, state.begun.steps)
         try:
-            metric, _ = train_epoch(net, trainer, batches.epoch(epoch), targets, weights, contexts, epoch, observer)
+            begun = train_epoch(training, unseen, weights, epoch, state.begun, observer)
         except TrainingError as stop:
-            raise TrainingError(f"{stop}. Kept: {params or 'no weights yet'}, {settings.logging_file}") from None
-        trained = time.monotonic()
-        log.info(training_line(epoch, metric_name, metric))
-        last = epoch == settings.num_epochs - 1
-        if last or (settings.save_frequency and (epoch + 1) % settings.save_frequency == 0):
-            _save(net, trainer, settings, periodic_stem(settings, epoch))
+            kept = state.params or earlier_params or "no weights yet"
+            raise TrainingError(f"{stop}. Kept: {kept}, {settings.logging_file}") from None
+        if begun.steps < len(batches):
+            keep(session, training, replace(state, begun=begun))
+        start = time.monotonic()
+        if begun.steps > state.begun.steps:  # else it was said before the run stopped while it validated
+            log.info(training_line(epoch, _metric_name(settings), begun.metric))
+        state = replace(state, begun=begun)
+        if not cluster.rank and _periodic(settings, epoch):
+            _save(net, training.trainer, settings, periodic_stem(settings, epoch))
         copy_parameters(net, validated)
-        figures = evaluate(validated, validation.batches, contexts, settings.classes, validation.images)
-        error = 1 - figures.top1
-        speed = global_batch * len(batches) / (trained - start)
-        log.info(speed_line(epoch, speed, time.monotonic() - start))
-        log.info(validation_line(epoch, error, 1 - figures.top5))
-        if error < best:
-            previous, best = own_best, error
-            params = own_best = _save(net, trainer, settings, best_stem(settings, error, epoch))
-            if settings.keep_one_best and previous not in (None, params):
-                _remove(str(previous))
-    return ImageNetRun(best, params, settings.logging_file)
+        images = unless_stopped(validation.batches, session.stop)
+        try:
+            figures = evaluate(validated, images, contexts, settings.classes, validation.images)
+        except StopRequestedError:
+            keep(session, training, state)
+        top1, top5 = _over_workers(figures, cluster)
+        error = 1 - top1
+        speed = global_batch * len(batches) / begun.seconds
+        log.info(speed_line(epoch, speed, begun.seconds + time.monotonic() - start))
+        log.info(validation_line(epoch, error, 1 - top5))
+        if error < state.best:
+            stem = best_stem(settings, error, epoch)
+            params = None if cluster.rank else _save(net, training.trainer, settings, stem)
+            if settings.keep_one_best and state.params not in (None, params):
+                _remove(str(state.params))
+            state = replace(state, best=error, params=params)
+        state = replace(state, epoch=epoch + 1, begun=NOT_BEGUN)
+        keep(session, training, state)
+    return ImageNetRun(state.best, state.params or earlier_params, settings.logging_file, cluster.rank)
 
 
-def _speed_lines(log: logging.Logger, interval: int, global_batch: int, epoch: int, metric_name: str) -> StepObserver:
-    """Observer that logs a line every `interval` steps."""
-    last = time.monotonic()
+def _over_workers(figures: Evaluation, cluster: Cluster) -> Tuple[float, float]:
+    """Top-1 and top-5 accuracy on the images of all workers."""
+    counts = [round(figures.top1 * figures.images), round(figures.top5 * figures.images), figures.images]
+    top1, top5, images = cluster.total(mx.nd.array(counts)).asnumpy().tolist()
+    return top1 / images, top5 / images
+
+
+def _periodic(settings: ImageNetSettings, epoch: int) -> bool:
+    """Whether weights are written behind `epoch`, however good they are."""
+    every = settings.save_frequency
+    return epoch == settings.num_epochs - 1 or (every > 0 and (epoch + 1) % every == 0)
+
+
+def _speed_lines(
+    session: Session, settings: ImageNetSettings, global_batch: int, epoch: int, done: int
+) -> StepObserver:
+    """Observer that logs a line every `log_interval` steps, `done` of which came before."""
+    interval, metric_name = settings.log_interval, _metric_name(settings)
+    last, last_step = time.monotonic(), done - 1
 
     def observe(step: int, metric: float, rate: float) -> None:
-        nonlocal last
+        nonlocal last, last_step
         if interval and (step + 1) % interval == 0:
             now = time.monotonic()
-            log.info(batch_line(epoch, step, global_batch * interval / (now - last), metric_name, metric, rate))
-            last = now
+            speed = global_batch * (step - last_step) / (now - last)
+            session.log.info(batch_line(epoch, step, speed, metric_name, metric, rate))
+            last, last_step = now, step
 
     return observe
+
+
+def _metric_name(settings: ImageNetSettings) -> str:
+    return "rmse" if settings.mixup else "accuracy"
 
 
 def best_error(settings: ImageNetSettings) -> Tuple[float, Optional[str]]:
@@ -288,9 +366,13 @@ def best_error(settings: ImageNetSettings) -> Tuple[float, Optional[str]]:
     return min(earlier, default=(1.0, None))
 
 
+def _saves(settings: ImageNetSettings) -> bool:
+    return bool(settings.save_dir and settings.save_frequency)
+
+
 def _save(net: HybridBlock, trainer: gluon.Trainer, settings: ImageNetSettings, stem: str) -> Optional[str]:
     """Write `{stem}.params` and `.states`; return the first's path, None if the settings want none."""
-    if not (settings.save_dir and settings.save_frequency):
+    if not _saves(settings):
         return None
     save_states(trainer, f"{stem}.states")  # first: weights without states would count as the best so far
     save_parameters(net, f"{stem}.params")

@@ -9,8 +9,11 @@ from typing import Dict, List, Mapping, Optional, Tuple
 
 from gluon_aff.errors import InputError, unknown_name
 from gluon_aff.training.options import (
+    COMMON_MAY_DIFFER,
     FUSION_FLAGS,
+    add_checkpoint_options,
     add_fusion_option,
+    add_kvstore_option,
     add_regularisation_options,
     check_not_empty,
     check_ranges,
@@ -27,6 +30,16 @@ BLOCKS: Dict[int, Tuple[int, ...]] = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152:
 EXACT_BLOCKS: Dict[int, Tuple[int, ...]] = {**BLOCKS, 152: (3, 8, 36, 3)}  # as in the paper of the ResNet
 RECORD_FOLDER = "~/.mxnet/datasets/imagenet/rec"
 RECORD_FILES = ("rec_train", "rec_train_idx", "rec_val", "rec_val_idx")
+MAY_DIFFER = (
+    *COMMON_MAY_DIFFER,
+    *RECORD_FILES,
+    "num_gpus",
+    "strict_devices",
+    "save_frequency",
+    "logging_file",
+    "log_interval",
+    "teacher_params",
+)
 MODES = ("hybrid", "symbolic", "imperative")
 LR_MODES = ("cosine", "step", "poly")
 DTYPES = ("float16", "float32", "bfloat16")
@@ -104,6 +117,9 @@ class ImageNetSettings:
     seed: Optional[int] = None
     strict_devices: bool = False
     keep_one_best: bool = False
+    checkpoint_every: int = 1
+    resume: Optional[str] = None
+    kvstore: str = "device"
 
     @property
     def blocks(self) -> Tuple[int, ...]:
@@ -126,7 +142,8 @@ def add_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
     _add_distillation_options(parser.add_argument_group("distillation"))
     _add_run_options(parser.add_argument_group("run"))
     _add_file_options(parser.add_argument_group("files"))
-    _add_resume_options(parser.add_argument_group("going on with a run"))
+    add_checkpoint_options(parser.add_argument_group("checkpoints"))
+    _add_resume_options(parser.add_argument_group("going on with a run, as the original does"))
     _add_idle_options(parser.add_argument_group("accepted without effect, as in the original"))
     set_defaults(parser, ImageNetSettings)
 
@@ -210,6 +227,7 @@ def _add_run_options(group: argparse._ArgumentGroup) -> None:
         help="number format: float16 keeps float32 weights beside and needs a GPU (a CPU takes float32); "
         "bfloat16 is mixed precision on a CPU",
     )
+    add_kvstore_option(group)
     group.add_argument("--mode", choices=MODES, help="hybrid compiles the network; symbolic is taken for hybrid")
     group.add_argument(
         "--seed", type=int, help="same seed, same run, bit for bit on the CPU (default: drawn and logged)"
@@ -262,7 +280,14 @@ def resolve(settings: ImageNetSettings) -> ImageNetSettings:
     model, scenario = _host(settings.model, settings.scenario)
     check_ranges(settings, LIMITS)
     _check_choices(settings)
-    files = ("data_dir", "logging_file", "teacher", "teacher_params", *(RECORD_FILES if settings.use_rec else ()))
+    files = (
+        "data_dir",
+        "logging_file",
+        "resume",
+        "teacher",
+        "teacher_params",
+        *(RECORD_FILES if settings.use_rec else ()),
+    )
     check_not_empty(settings, files)
     decay_epochs(settings.lr_decay_epoch, settings.lr_decay_period, settings.num_epochs, 0)
     if settings.resume_epoch >= settings.num_epochs:

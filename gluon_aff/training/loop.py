@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field, replace
 from typing import Callable, Iterable, Iterator, List, Optional, Tuple
 
 import mxnet as mx
@@ -13,9 +14,12 @@ from mxnet.gluon import HybridBlock
 from tqdm import tqdm
 
 from gluon_aff.data.mixup import dense_labels, mixup
+from gluon_aff.distributed.cluster import Cluster, average_running_statistics
 from gluon_aff.errors import TrainingError
 from gluon_aff.iteration import one_behind
+from gluon_aff.training.stopping import StopRequest
 
+ALONE = Cluster()
 Batch = Tuple[mx.nd.NDArray, mx.nd.NDArray]
 StepObserver = Callable[[int, float, float], None]
 LossFunction = Callable[[mx.nd.NDArray, mx.nd.NDArray, mx.nd.NDArray], mx.nd.NDArray]
@@ -60,26 +64,73 @@ class Targets:
         return self.mixup or self.smoothing > 0
 
 
-def train_epoch(
-    net: HybridBlock,
-    trainer: gluon.Trainer,
-    batches: Iterable[Batch],
-    targets: Targets,
-    mixup_weights: np.ndarray,
-    contexts: List[mx.Context],
-    epoch: int,
-    on_step: Optional[StepObserver] = None,
-) -> Tuple[float, float]:
-    """Train on `batches`; return the training metric and the mean loss per image.
+@dataclass(frozen=True)
+class Training:
+    """What every epoch of a run trains with.
 
-    Args:
+    Attributes:
         net: initialised network.
         trainer: its trainer.
-        batches: images (N, 3, H, W) and labels (N,), N a multiple of the devices.
         targets: what the loss compares with.
-        mixup_weights: (batches,), weight of each batch against its reverse, in 0..1.
-        contexts: devices; each takes an equal slice, mixed within itself, as in the original.
+        contexts: devices; each takes an equal slice of a batch, mixed within itself, as in the original.
+        stop: looked at after each step.
+        cluster: the workers, each with its share of every batch; metric and loss are means over them.
+    """
+
+    net: HybridBlock
+    trainer: gluon.Trainer
+    targets: Targets
+    contexts: List[mx.Context]
+    stop: StopRequest = field(default_factory=StopRequest)
+    cluster: Cluster = ALONE
+
+
+@dataclass(frozen=True)
+class EpochProgress:
+    """How far an epoch is.
+
+    Attributes:
+        steps: done so far.
+        metric_sum: of their metrics.
+        loss_sum: of their losses.
+        seconds: what they took.
+    """
+
+    steps: int = 0
+    metric_sum: float = 0.0
+    loss_sum: float = 0.0
+    seconds: float = 0.0
+
+    @property
+    def metric(self) -> float:
+        """Mean metric of a step."""
+        return self.metric_sum / self.steps
+
+    @property
+    def loss(self) -> float:
+        """Mean loss of an image."""
+        return self.loss_sum / self.steps
+
+
+NOT_BEGUN = EpochProgress()
+
+
+def train_epoch(
+    training: Training,
+    batches: Iterable[Batch],
+    mixup_weights: np.ndarray,
+    epoch: int,
+    begun: EpochProgress = NOT_BEGUN,
+    on_step: Optional[StepObserver] = None,
+) -> EpochProgress:
+    """Train on `batches`, to the end of the epoch or until the run is to stop.
+
+    Args:
+        training: network and what trains it.
+        batches: those not done yet: images (N, 3, H, W) and labels (N,), N a multiple of the devices.
+        mixup_weights: (steps of the epoch,), weight of each batch against its reverse, in 0..1.
         epoch: number shown and reported.
+        begun: what was done of the epoch before.
         on_step: told after each step its number, the mean metric so far and the learning rate.
 
     The metric is the original's: with mixup the RMSE between softmax and mixed labels, averaged over slices;
@@ -88,34 +139,46 @@ def train_epoch(
     Raises:
         TrainingError: if a loss or, at the end, a parameter is not finite.
     """
-    loss_function = _loss_function(targets)
-    progress = tqdm(batches, f"epoch {epoch}", len(mixup_weights), leave=False, disable=None, unit="batch")
-    steps = (
-        (_train_step(net, trainer, loss_function, batch, targets, weight, contexts), trainer.learning_rate)
-        for batch, weight in zip(progress, mixup_weights)
-    )
-    metric = loss = 0.0
-    for step, (figures, rate) in enumerate(one_behind(steps)):
-        step_metric, step_loss = figures.asnumpy().tolist()
-        if not math.isfinite(step_loss):
-            raise TrainingError(f"the loss is {step_loss} at epoch {epoch}, step {step}; a lower --lr may help")
-        metric += step_metric
-        loss += step_loss
-        progress.set_postfix(loss=f"{step_loss:.4f}", refresh=False)
-        if on_step:
-            on_step(step, metric / (step + 1), rate)
-    _check_finite(net, epoch, len(mixup_weights) - 1)
-    return metric / len(mixup_weights), loss / len(mixup_weights)
+    start, total = time.perf_counter(), len(mixup_weights)
+    done = begun
+    with tqdm(desc=f"epoch {epoch}", total=total, initial=done.steps, leave=False, disable=None, unit="batch") as bar:
+        for figures, rate in one_behind(_steps(training, batches, mixup_weights[done.steps :])):
+            metric, loss, asked_to_stop = (figures.asnumpy() / training.cluster.size).tolist()
+            if asked_to_stop:
+                training.stop.agree()
+            if not math.isfinite(loss):
+                raise TrainingError(f"the loss is {loss} at epoch {epoch}, step {done.steps}; a lower --lr may help")
+            sums = {"metric_sum": done.metric_sum + metric, "loss_sum": done.loss_sum + loss}
+            done = replace(done, steps=done.steps + 1, **sums)
+            bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
+            bar.update()
+            if on_step:
+                on_step(done.steps - 1, done.metric, rate)
+    _check_finite(training.net, epoch, done.steps - 1)
+    average_running_statistics(training.net, training.cluster)
+    return replace(done, seconds=begun.seconds + time.perf_counter() - start)
 
 
-def validate(net: HybridBlock, batches: Iterable[Batch], contexts: List[mx.Context]) -> float:
-    """Top-1 accuracy of `net` on `batches`, in 0..1, each image counted once."""
-    correct, total = [], 0
+def _steps(
+    training: Training, batches: Iterable[Batch], mixup_weights: Iterable[float]
+) -> Iterator[Tuple[mx.nd.NDArray, float]]:
+    """Figures, not waited for, and learning rate of each step, until the run is to stop."""
+    loss_function = _loss_function(training.targets)
+    for batch, weight in zip(batches, mixup_weights):
+        yield _train_step(training, loss_function, batch, weight), training.trainer.learning_rate
+        if training.stop():
+            return
+
+
+def validate(net: HybridBlock, batches: Iterable[Batch], contexts: List[mx.Context], cluster: Cluster = ALONE) -> float:
+    """Top-1 accuracy of `net` on the `batches` of all workers, in 0..1, each image counted once."""
+    counts = [mx.nd.zeros(2)]  # correct ones, and all
     for images, labels in batches:
-        total += len(images)
         for x, y in _slices(images, labels, contexts):
-            correct.append((net(x).argmax(axis=1) == y).sum().as_in_context(mx.cpu()))
-    return float(mx.nd.concat(*correct, dim=0).sum().asscalar()) / total
+            right = (net(x).argmax(axis=1) == y).sum().as_in_context(mx.cpu())
+            counts.append(mx.nd.concat(right, mx.nd.array([len(x)]), dim=0))
+    correct, total = cluster.total(mx.nd.add_n(*counts)).asnumpy().tolist()
+    return correct / total
 
 
 def _check_finite(net: HybridBlock, epoch: int, step: int) -> None:
@@ -137,33 +200,27 @@ def copy_parameters(source: HybridBlock, target: HybridBlock) -> None:
             parameter.data(context)[:] = originals[name].data(context)
 
 
-def _train_step(
-    net: HybridBlock,
-    trainer: gluon.Trainer,
-    loss_function: LossFunction,
-    batch: Batch,
-    targets: Targets,
-    weight: float,
-    contexts: List[mx.Context],
-) -> mx.nd.NDArray:
-    """Update once; return (metric, mean loss), not waited for."""
+def _train_step(training: Training, loss_function: LossFunction, batch: Batch, weight: float) -> mx.nd.NDArray:
+    """Update once; return (metric, mean loss, 1 if this worker is asked to stop) over the workers, not waited for."""
     images, labels = batch
+    targets = training.targets
     losses, figures = [], []
-    for x, y in _slices(images, labels, contexts):
+    for x, y in _slices(images, labels, training.contexts):
         target = dense_labels(y, targets.classes, targets.smoothing) if targets.dense else y
         if targets.mixup and weight < 1:
             x, target = mixup(x, weight), mixup(target, weight)
         x, target = x.astype(targets.dtype, copy=False), target.astype(targets.dtype, copy=False)
         with autograd.record():
-            output = net(x)
+            output = training.net(x)
             loss = loss_function(output, target, x)
         losses.append(loss)
         output, target, loss = (array.astype("float32", copy=False) for array in (output, target, loss))
         metric = _rmse(output, target) if targets.mixup else (output.argmax(axis=1) == y).mean()
         figures.append(mx.nd.concat(metric, loss.mean(), dim=0).as_in_context(mx.cpu()))
     autograd.backward(losses)
-    trainer.step(len(images))
-    return mx.nd.add_n(*figures) / len(figures)
+    training.trainer.step(len(images) * training.cluster.size)
+    mean = mx.nd.add_n(*figures) / len(figures)
+    return training.cluster.total(mx.nd.concat(mean, mx.nd.array([training.stop.signal != 0]), dim=0))
 
 
 def _loss_function(targets: Targets) -> LossFunction:

@@ -23,6 +23,7 @@ from mxnet import gluon
 
 from gluon_aff.errors import InputError
 from gluon_aff.files import replacing
+from gluon_aff.training.trainer_states import fresh_state, replace_states, set_up, set_updates, state_contexts
 from gluon_aff.weights.params_format import LIST_MAGIC, RECORD_MAGICS, RecordReader, read_record, read_version
 
 ARRAY = "mxnet.ndarray.ndarray NDArray"
@@ -119,7 +120,7 @@ def load_states(trainer: gluon.Trainer, path: str) -> int:
     optimizer = type(trainer.optimizer).__name__
     if saved.optimizer != optimizer:
         raise InputError(f"{path} has states of {saved.optimizer}, this run's optimizer is {optimizer}: {REMEDY}")
-    _set_up(trainer)
+    set_up(trainer)
     updating = {index: each for index, each in enumerate(trainer._params) if each.grad_req != "null"}
     begun = saved.updates > 0 or len(saved.states) > 0
     if begun and set(saved.states) != set(updating):
@@ -128,49 +129,15 @@ def load_states(trainer: gluon.Trainer, path: str) -> int:
         )
     loaded = [
         {
-            index: _filled(path, each.name, saved.states[index], _fresh_state(trainer, index, context))
+            index: _filled(path, each.name, saved.states[index], fresh_state(trainer, index, context))
             for index, each in updating.items()
             if begun
         }
-        for context in _state_contexts(trainer)
+        for context in state_contexts(trainer)
     ]
-    for updater, states in zip(_updaters(trainer), loaded):
-        updater.states = states
-        updater.states_synced = dict.fromkeys(states, False)
-    _count(trainer, saved.updates, saved.counts)
+    replace_states(trainer, loaded)
+    set_updates(trainer, saved.updates, saved.counts)
     return saved.updates
-
-
-def set_updates(trainer: gluon.Trainer, updates: int) -> None:
-    """Let the schedule of `trainer` go on behind `updates` steps, where there are no states to load.
-
-    Args:
-        trainer: before its first step.
-        updates: in 0..2**31 - 1.
-    """
-    _count(trainer, updates, {})
-
-
-def _set_up(trainer: gluon.Trainer) -> None:
-    """What `Trainer.load_states` does first: decide where updates happen, which needs the weights."""
-    if not trainer._kv_initialized:
-        trainer._init_kvstore()
-    if trainer._params_to_init:
-        trainer._init_params()
-
-
-def _updaters(trainer: gluon.Trainer) -> List[Any]:
-    return [trainer._kvstore._updater] if trainer._update_on_kvstore else trainer._updaters
-
-
-def _state_contexts(trainer: gluon.Trainer) -> List[mx.Context]:
-    """Where the states of each updater go; MXNet moves them to its weights at the first update."""
-    return trainer._contexts[: len(_updaters(trainer))]
-
-
-def _fresh_state(trainer: gluon.Trainer, index: int, context: mx.Context) -> Any:
-    weight = trainer._params[index].data(context)
-    return trainer.optimizer.create_state_multi_precision(index, weight)
 
 
 def _filled(path: str, name: str, saved: Any, fresh: Any) -> Any:
@@ -196,15 +163,6 @@ def _described(state: Any) -> str:
     if isinstance(state, tuple):
         return f"({', '.join(map(_described, state))})"
     return f"{np.dtype(state.dtype).name} {'x'.join(map(str, state.shape))}"
-
-
-def _count(trainer: gluon.Trainer, updates: int, counts: Mapping[int, int]) -> None:
-    """Set the optimizer's counts, on devices that it has not seen too."""
-    optimizer = trainer.optimizer
-    devices = {0, *(context.device_id for context in trainer._contexts)}
-    optimizer.begin_num_update = optimizer.num_update = updates
-    optimizer._all_index_update_counts = {device: dict(counts) for device in sorted(devices)}
-    optimizer._index_update_count = optimizer._all_index_update_counts[0]
 
 
 def _read(path: str) -> _Saved:

@@ -7,9 +7,21 @@ import os
 from dataclasses import fields
 from typing import Any, Dict, Iterable, Mapping, Optional, Tuple
 
+from gluon_aff.distributed import KVSTORES
 from gluon_aff.errors import InputError
 
 FUSION_FLAGS = {None: "ASKCFuse", "AFF": "ASKCFuse", "iAFF": "ResGlobLocaforGlobLocaCha"}  # file names have the flags
+# Settings that have no say in what a run comes to
+COMMON_MAY_DIFFER = (
+    "data_dir",
+    "num_workers",
+    "save_dir",
+    "keep_one_best",
+    "summary",
+    "checkpoint_every",
+    "resume",
+    "kvstore",
+)
 COMMON_LIMITS: Dict[str, Tuple[float, float]] = {
     "batch_size": (1, 10**6),
     "start_layer": (1, 10**6),
@@ -18,6 +30,7 @@ COMMON_LIMITS: Dict[str, Tuple[float, float]] = {
     "warmup_epochs": (0, 10**6),
     "mixup_off_epoch": (0, 10**6),
     "num_workers": (0, 10**6),
+    "checkpoint_every": (0, 10**6),
     "lr_decay_period": (0, 10**6),
     "seed": (0, 2**31 - 1),
     "lr": (0, 1e30),
@@ -51,6 +64,32 @@ def add_regularisation_options(group: argparse._ArgumentGroup, no_wd_condition: 
     group.add_argument("--wd", type=float, help="weight decay")
     group.add_argument(
         "--no-wd", action="store_true", help=f"no weight decay of biases, beta and gamma{no_wd_condition}"
+    )
+
+
+def add_checkpoint_options(group: argparse._ArgumentGroup) -> None:
+    """Checkpoints and going on from them."""
+    group.add_argument(
+        "--checkpoint-every",
+        type=int,
+        metavar="EPOCHS",
+        help="epochs between checkpoints in --save-dir, of which the newest is kept; 0 for none",
+    )
+    group.add_argument(
+        "--resume",
+        metavar="auto|DIR",
+        help="go on from a checkpoint as if the run had never stopped: the newest of this command line's run (auto; "
+        "a new run if there is none), or the one in DIR",
+    )
+
+
+def add_kvstore_option(group: argparse._ArgumentGroup) -> None:
+    """How several devices and workers sum their gradients."""
+    group.add_argument(
+        "--kvstore",
+        choices=KVSTORES,
+        help="where gradients are summed: local (CPU) or device (GPUs) for this process alone, dist_sync, "
+        "dist_device_sync or horovod for several, which `gluon-aff launch` starts",
     )
 
 

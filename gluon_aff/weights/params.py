@@ -24,7 +24,8 @@ def save_parameters(net: HybridBlock, path: str) -> None:
     with replacing(path) as partial:
         try:
             net.save_parameters(partial)
-        except mx.MXNetError as error:
+            read_params_file(partial)  # MXNet says nothing where the last bytes do not fit on the disk
+        except (mx.MXNetError, ParamsFileError) as error:
             raise OSError(last_line(error)) from None
 
 

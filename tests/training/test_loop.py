@@ -1,6 +1,7 @@
 """Training steps and validation against NumPy, and several devices against one."""
 
 import math
+import signal
 
 import mxnet as mx
 import numpy as np
@@ -9,7 +10,8 @@ import pytest
 from gluon_aff.errors import TrainingError
 from gluon_aff.iteration import one_behind
 from gluon_aff.networks.zoo import cifar_resnet
-from gluon_aff.training.loop import Targets, Teacher, train_epoch, validate
+from gluon_aff.training.loop import EpochProgress, Targets, Teacher, Training, train_epoch, validate
+from gluon_aff.training.stopping import StopRequest
 
 CLASSES = 10
 
@@ -29,6 +31,12 @@ def batch(n=8, seed=0):
 
 def trainer_of(net, lr=0.1):
     return mx.gluon.Trainer(net.collect_params(), "nag", {"learning_rate": lr, "momentum": 0.9, "wd": 1e-4})
+
+
+def train(net, trainer, batches, targets, weights, contexts, epoch, observer=None):
+    """Metric and loss of an epoch."""
+    progress = train_epoch(Training(net, trainer, targets, contexts), batches, weights, epoch, on_step=observer)
+    return progress.metric, progress.loss
 
 
 def nd(arrays):
@@ -51,7 +59,7 @@ def test_metric_and_loss_in_numpy(mixup, smoothing):
     target[np.arange(8), labels] += 1 - smoothing
     mixed, target = (share * a + (1 - share) * a[::-1] for a in (images, target))
     probability = softmax(mixed.reshape(8, -1) @ weight.T + bias)
-    metric, loss = train_epoch(
+    metric, loss = train(
         net, trainer_of(net), [nd((images, labels))], Targets(CLASSES, smoothing, mixup), [share], [mx.cpu()], 0
     )
     assert loss == pytest.approx(-(target * np.log(probability)).sum(axis=1).mean(), rel=1e-5)
@@ -65,8 +73,8 @@ def test_epoch_figures_are_means_over_batches():
     batches = [nd(batch(seed=seed)) for seed in range(3)]
     frozen = trainer_of(net, lr=0.0)
     targets = Targets(CLASSES, 0.1, True)
-    single = [train_epoch(net, frozen, [b], targets, [0.5], [mx.cpu()], 0) for b in batches]
-    together = train_epoch(net, frozen, batches, targets, [0.5] * 3, [mx.cpu()], 0)
+    single = [train(net, frozen, [b], targets, [0.5], [mx.cpu()], 0) for b in batches]
+    together = train(net, frozen, batches, targets, [0.5] * 3, [mx.cpu()], 0)
     assert together == pytest.approx(tuple(np.mean(single, axis=0)), rel=1e-6)
 
 
@@ -75,9 +83,7 @@ def test_two_devices_train_as_one_with_the_same_global_batch():
     results = []
     for contexts in ([mx.cpu(0)], [mx.cpu(0), mx.cpu(1)]):
         net = linear_network(contexts)
-        train_epoch(
-            net, trainer_of(net), [nd((images, labels))] * 3, Targets(CLASSES, 0.1, False), [1.0] * 3, contexts, 0
-        )
+        train(net, trainer_of(net), [nd((images, labels))] * 3, Targets(CLASSES, 0.1, False), [1.0] * 3, contexts, 0)
         results.append([p.data(contexts[0]).asnumpy() for p in net.collect_params().values()])
     for one, two in zip(*results):
         np.testing.assert_allclose(two, one, rtol=1e-5, atol=1e-6)
@@ -94,7 +100,7 @@ def test_two_devices_train_the_fused_network_as_one_where_their_slices_agree():
         net = cifar_resnet("ASKCFuse", 1, 1, classes=CLASSES)
         net.initialize(mx.init.Xavier(), ctx=contexts)
         net.hybridize()
-        figures = train_epoch(
+        figures = train(
             net, trainer_of(net, 0.05), [nd((images, labels))], Targets(CLASSES, 0.1, False), [1.0], contexts, 0
         )
         weights = [p.data(contexts[-1]).asnumpy() for p in net.collect_params().values() if p.grad_req != "null"]
@@ -110,7 +116,7 @@ def test_mixup_stays_within_a_devices_slice():
     images, labels = batch(8)
     net = linear_network(contexts)
     weight, bias = (p.data(contexts[0]).asnumpy() for p in net.collect_params().values())
-    _, loss = train_epoch(net, trainer_of(net), [nd((images, labels))], Targets(CLASSES, 0.0, True), [0.3], contexts, 0)
+    _, loss = train(net, trainer_of(net), [nd((images, labels))], Targets(CLASSES, 0.0, True), [0.3], contexts, 0)
     hot = np.eye(CLASSES)[labels]
     expected = []
     for part in (slice(0, 4), slice(4, 8)):
@@ -136,7 +142,7 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_step():
     good, bad = batch(), batch()
     bad[0][0, 0, 0, 0] = math.nan
     with pytest.raises(TrainingError, match="the loss is nan at epoch 7, step 1"):
-        train_epoch(
+        train(
             net,
             trainer_of(net),
             [nd(good), nd(bad), nd(good)],
@@ -168,7 +174,7 @@ def test_distillation_in_numpy():
     images, labels = batch()
     logits, taught = (n(mx.nd.array(images)).asnumpy() for n in (net, teacher))
     targets = Targets(CLASSES, 0.0, False, teacher=Teacher(teacher, 20.0, 0.3))
-    _, loss = train_epoch(net, trainer_of(net), [nd((images, labels))], targets, [1.0], [mx.cpu()], 0)
+    _, loss = train(net, trainer_of(net), [nd((images, labels))], targets, [1.0], [mx.cpu()], 0)
     soft = -(softmax(taught / 20) * np.log(softmax(logits / 20))).sum(axis=1)
     hard = -np.log(softmax(logits))[np.arange(8), labels]
     assert loss == pytest.approx((0.7 * 400 * soft + 0.3 * hard).mean(), rel=1e-4)
@@ -180,10 +186,42 @@ def test_the_observer_sees_each_step_with_its_learning_rate():
     schedule = mx.lr_scheduler.FactorScheduler(step=1, factor=0.5, base_lr=0.1)
     trainer = mx.gluon.Trainer(net.collect_params(), "nag", {"lr_scheduler": schedule})
     seen = []
-    metric, _ = train_epoch(
+    metric, _ = train(
         net, trainer, batches, Targets(CLASSES, 0.1, True), [0.5] * 4, [mx.cpu()], 0, lambda *step: seen.append(step)
     )
     assert [step for step, _, _ in seen] == [0, 1, 2, 3]
     assert seen[-1][1] == pytest.approx(metric)
     rates = [rate for _, _, rate in seen]
     assert rates == pytest.approx([0.1, 0.05, 0.025, 0.0125])
+
+
+def weights_of(net):
+    return [p.data().asnumpy() for p in net.collect_params().values()]
+
+
+def test_an_epoch_in_two_parts_is_the_epoch():
+    """Bit for bit: what is stopped goes on with its sums and the batches left."""
+    batches, shares, targets = [nd(batch(seed=seed)) for seed in range(6)], np.full(6, 0.3), Targets(CLASSES, 0.1, True)
+    whole = linear_network([mx.cpu()])
+    expected = train_epoch(Training(whole, trainer_of(whole), targets, [mx.cpu()]), batches, shares, 0)
+    net = linear_network([mx.cpu()])
+    trainer, stop = trainer_of(net), StopRequest()
+
+    def ask(step, metric, rate):
+        stop.signal = signal.SIGTERM if step == 1 else stop.signal
+
+    first = train_epoch(Training(net, trainer, targets, [mx.cpu()], stop), batches, shares, 0, on_step=ask)
+    assert first.steps == 3  # one was under way
+    rest = batches[first.steps :]
+    done = train_epoch(Training(net, trainer, targets, [mx.cpu()]), rest, shares, 0, first)
+    assert (done.steps, done.metric_sum, done.loss_sum) == (6, expected.metric_sum, expected.loss_sum)
+    assert done.seconds > first.seconds
+    for one, two in zip(weights_of(net), weights_of(whole)):
+        np.testing.assert_array_equal(one, two)
+    again = train_epoch(Training(net, trainer, targets, [mx.cpu()]), [], shares, 0, done)  # nothing left to do
+    assert again.steps == 6
+
+
+def test_progress_is_the_mean_of_what_was_done():
+    progress = EpochProgress(steps=4, metric_sum=1.0, loss_sum=8.0)
+    assert (progress.metric, progress.loss) == (0.25, 2.0)

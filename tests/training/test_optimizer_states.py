@@ -13,7 +13,8 @@ from gluoncv.utils import LRScheduler, LRSequential
 from mxnet import autograd, gluon
 
 from gluon_aff.errors import InputError
-from gluon_aff.training.optimizer_states import load_states, save_states, set_updates
+from gluon_aff.training.optimizer_states import load_states, save_states
+from gluon_aff.training.trainer_states import set_updates
 
 STEPS = 6  # half of a run
 ONE_CPU = (mx.cpu(),)

@@ -1,5 +1,6 @@
 """`.params` files: round trips with MXNet, misfits, damage."""
 
+import resource
 from pathlib import Path
 
 import mxnet as mx
@@ -141,3 +142,18 @@ def test_a_failed_save_keeps_the_old_file(tmp_path, monkeypatch):
         save_parameters(net, str(path))
     assert [p.name for p in tmp_path.iterdir()] == ["net.params"]
     assert path.read_bytes() == b"old"
+
+
+def test_a_disk_that_is_full_at_the_last_bytes(tmp_path):
+    """MXNet's own writer leaves a file cut short then, and says nothing."""
+    net, path = network(), str(tmp_path / "net.params")
+    save_parameters(net, path)
+    size = Path(path).stat().st_size
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size - 100, before[1]))
+        with pytest.raises(GluonAFFError, match=r"other.params cannot be written"):
+            save_parameters(net, str(tmp_path / "other.params"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [p.name for p in tmp_path.iterdir()] == ["net.params"]

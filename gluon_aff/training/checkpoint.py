@@ -1,0 +1,390 @@
+"""Checkpoints: all that a run needs to go on as if it had never stopped.
+
+A run's checkpoints are in `{save_dir}/{run name}.checkpoint/`, beside a lock that names the process at work there:
+
+    epoch-12/               the newest only; epoch-12-step-340 where a signal ended the run within an epoch
+        parameters.params   weights, averaged over the devices as in any .params file
+        devices.params      running statistics of each device, where there are several
+        optimizer.params    momentum and float32 weights, by the parameters' names
+        log.txt             the run's lines so far
+        checkpoint.json     the rest, and the SHA-256 of each file above
+
+A checkpoint is written under another name and renamed, and only then is the one before it removed. Nothing in it is a
+pickle.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+import socket
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Tuple, TypeVar
+
+import mxnet as mx
+import numpy as np
+from mxnet import gluon
+from mxnet.gluon import HybridBlock
+
+from gluon_aff.distributed.cluster import Cluster
+from gluon_aff.errors import GluonAFFError, InputError, last_line
+from gluon_aff.training.loop import NOT_BEGUN, EpochProgress
+from gluon_aff.training.options import flag
+from gluon_aff.training.trainer_states import set_state_arrays, set_updates, state_arrays
+from gluon_aff.weights import load_parameters, save_parameters
+from gluon_aff.weights.params_format import read_params_file, write_params_file
+
+FORMAT = 1
+FACTS = "checkpoint.json"
+PARAMETERS, DEVICES, OPTIMIZER, LOG = "parameters.params", "devices.params", "optimizer.params", "log.txt"
+LARGEST_FACTS = 64 << 20  # bytes
+NAME = re.compile(r"epoch-(\d{1,9})(?:-step-(\d{1,12}))?")
+LEAVE_OUT = "or leave --resume out for a new run"
+Settings = TypeVar("Settings")
+
+
+@dataclass(frozen=True)
+class RunState:
+    """Where a run is.
+
+    Attributes:
+        epoch: finished epochs.
+        best: best figure so far, as the recipe counts it.
+        params: weights that gave it.
+        begun: what is done of the next epoch.
+        errors: training and validation error of each finished epoch, where the recipe draws them.
+    """
+
+    epoch: int
+    best: float
+    params: Optional[str] = None
+    begun: EpochProgress = NOT_BEGUN
+    errors: Tuple[Tuple[float, float], ...] = ()
+
+    @property
+    def position(self) -> str:
+        """Name of this state's checkpoint."""
+        return f"epoch-{self.epoch}" + (f"-step-{self.begun.steps}" if self.begun.steps else "")
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What does not change while a process trains.
+
+    Attributes:
+        settings: of the run, by name.
+        devices: that it trains on, those of all machines.
+        log_start: offset of its first line in the log.
+        sessions: versions that each process of the run had, this one's last, and the checkpoint it started from.
+    """
+
+    settings: Mapping[str, Any]
+    devices: int
+    log_start: int = 0
+    sessions: Tuple[Mapping[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint found whole: its directory and what it says."""
+
+    path: str
+    state: RunState
+    facts: RunFacts
+    updates: int
+
+    @property
+    def finished(self) -> bool:
+        """Whether its run has no epoch left."""
+        return self.state.epoch >= int(self.facts.settings["num_epochs"])
+
+    def log(self) -> bytes:
+        """The run's log up to it."""
+        with _reading(self.path), open(os.path.join(self.path, LOG), "rb") as file:
+            return file.read()
+
+
+def checkpoint_folder(save_dir: str, run_name: str) -> str:
+    """Where the checkpoints of the run of that name are."""
+    return os.path.join(save_dir, f"{run_name}.checkpoint")
+
+
+@contextlib.contextmanager
+def locked(folder: str) -> Iterator[None]:
+    """Keep the checkpoints in `folder` to this process; the system lets go of the lock when the process ends.
+
+    Raises:
+        InputError: another process has them.
+        GluonAFFError: the folder cannot be made.
+    """
+    path = os.path.join(folder, "lock")
+    try:
+        os.makedirs(folder, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise GluonAFFError(f"{path} cannot be made ({error.strerror}): check free space and rights") from None
+    try:
+        _lock(descriptor, path)
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, path: str) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        owner = os.read(descriptor, 300).decode(errors="replace").strip() or "another process"
+        folder = os.path.dirname(path)
+        raise InputError(f"{folder} is in use by {owner}: stop it first, or give another --save-dir") from None
+    except OSError:  # a file system without locks
+        return
+
+
+def save_checkpoint(
+    folder: str,
+    state: RunState,
+    facts: RunFacts,
+    net: HybridBlock,
+    trainer: gluon.Trainer,
+    contexts: List[mx.Context],
+    log: bytes,
+) -> str:
+    """Write the checkpoint of `state` into `folder`, which exists, in place of those there; return its path.
+
+    Raises:
+        GluonAFFError: it cannot be written; the one before it stays.
+    """
+    path = os.path.join(folder, state.position)
+    if os.path.isdir(path):  # a run that went on from it and stopped before it did anything
+        return path
+    partial = f"{path}.partial"
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        os.mkdir(partial)
+        save_parameters(net, os.path.join(partial, PARAMETERS))
+        if len(contexts) > 1:
+            write_params_file(os.path.join(partial, DEVICES), _running_statistics(net, contexts))
+        write_params_file(os.path.join(partial, OPTIMIZER), state_arrays(trainer, net))
+        with open(os.path.join(partial, LOG), "wb") as file:
+            file.write(log)
+        content = {
+            "format": FORMAT,
+            "state": asdict(state),
+            "facts": asdict(facts),
+            "updates": int(trainer.optimizer.num_update),
+            "sha256": {name: _sha256(os.path.join(partial, name)) for name in sorted(os.listdir(partial))},
+        }
+        with open(os.path.join(partial, FACTS), "w") as text:
+            json.dump({**content, "own_sha256": _own_sha256(content)}, text, indent=1)
+        _flush(partial)
+        os.rename(partial, path)
+        _flush_directory(folder)
+    except (OSError, GluonAFFError) as error:
+        kept = newest_checkpoint(folder)
+        last = f"{kept} is whole, --resume auto goes on from it" if kept else "there is none from before"
+        raise GluonAFFError(f"checkpoint {path} cannot be written ({last_line(error)}): {last}") from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    for other in _names(folder):
+        if other != state.position:
+            shutil.rmtree(os.path.join(folder, other), ignore_errors=True)
+    return path
+
+
+def newest_checkpoint(folder: str) -> Optional[str]:
+    """Path of the one in `folder` that is furthest, None if there is none; clocks have no say in it."""
+    names = _names(folder)
+    return os.path.join(folder, max(names, key=_place)) if names else None
+
+
+def _names(folder: str) -> List[str]:
+    with contextlib.suppress(OSError):
+        return [name for name in os.listdir(folder) if NAME.fullmatch(name)]
+    return []
+
+
+def _place(name: str) -> Tuple[int, int]:
+    found = NAME.fullmatch(name)
+    assert found
+    return int(found[1]), int(found[2] or 0)
+
+
+def read_checkpoint(path: str) -> Checkpoint:
+    """The checkpoint at `path`, or the newest in it, if each of its files is what was written.
+
+    Raises:
+        InputError: there is none, or it is damaged.
+    """
+    if not os.path.isfile(os.path.join(path, FACTS)):
+        newest = newest_checkpoint(path)
+        if newest is None:
+            raise InputError(f"--resume {path}: there is no checkpoint: name a directory such as NAME.checkpoint")
+        path = newest
+    with _reading(path):
+        with open(os.path.join(path, FACTS), "rb") as file:
+            content = json.loads(file.read(LARGEST_FACTS))
+        if content["format"] != FORMAT:
+            raise InputError(f"{path} has format {content['format']}, this version reads {FORMAT}: update gluon_aff")
+        if content.pop("own_sha256") != _own_sha256(content):
+            raise ValueError(f"{FACTS} is not what was written")
+        for name, digest in content["sha256"].items():
+            if os.path.basename(name) != name or _sha256(os.path.join(path, name)) != digest:
+                raise ValueError(f"{name} is not what was written")
+        state, facts = content["state"], content["facts"]
+        return Checkpoint(
+            path,
+            RunState(
+                **{
+                    **state,
+                    "begun": EpochProgress(**state["begun"]),
+                    "errors": tuple((float(training), float(validation)) for training, validation in state["errors"]),
+                }
+            ),
+            RunFacts(**{**facts, "settings": dict(facts["settings"]), "sessions": tuple(facts["sessions"])}),
+            int(content["updates"]),
+        )
+
+
+@contextlib.contextmanager
+def _reading(path: str) -> Iterator[None]:
+    """Call what goes wrong a damaged checkpoint."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        reason = getattr(error, "strerror", None) or last_line(error)
+        raise InputError(f"checkpoint {path} is damaged ({reason}): get it again, {LEAVE_OUT}") from None
+
+
+def restore(checkpoint: Checkpoint, net: HybridBlock, trainer: gluon.Trainer, contexts: List[mx.Context]) -> None:
+    """Give the network and its trainer, before its first step, what they had at the checkpoint."""
+    load_parameters(net, os.path.join(checkpoint.path, PARAMETERS), contexts)
+    with _reading(checkpoint.path):
+        set_state_arrays(trainer, net, read_params_file(os.path.join(checkpoint.path, OPTIMIZER)).arrays)
+        # Behind that, since the trainer's first act is to give all devices the first one's parameters
+        if len(contexts) > 1 and os.path.exists(os.path.join(checkpoint.path, DEVICES)):
+            statistics = read_params_file(os.path.join(checkpoint.path, DEVICES)).arrays
+            parameters = net._collect_params_with_prefix()
+            for key, array in statistics.items():
+                device, name = key.split(":", 1)
+                parameters[name].data(contexts[int(device)])[:] = np.array(array)
+    set_updates(trainer, checkpoint.updates)
+
+
+def _running_statistics(net: HybridBlock, contexts: List[mx.Context]) -> Dict[str, np.ndarray]:
+    """What training changes on each device for itself, by device and name."""
+    return {
+        f"{device}:{name}": parameter.data(context).asnumpy()
+        for name, parameter in net._collect_params_with_prefix().items()
+        if parameter.grad_req == "null"
+        for device, context in enumerate(contexts)
+    }
+
+
+def check_seen_by_all(checkpoint: Optional[Checkpoint], cluster: Cluster) -> None:
+    """See that all workers go on from the same place.
+
+    Raises:
+        InputError: on a worker that does not.
+    """
+    place = np.array([-1, -1] if checkpoint is None else [checkpoint.state.epoch, checkpoint.state.begun.steps])
+    if (cluster.broadcast(place) != place).any():
+        found = checkpoint.path if checkpoint else "none"
+        raise InputError(
+            f"--resume: worker {cluster.rank} sees another checkpoint ({found}) than worker 0: put --save-dir on a "
+            "file system that all machines share"
+        )
+
+
+def same_run(
+    checkpoint: Checkpoint, settings: Settings, devices: int, seed_given: bool, may_differ: Iterable[str]
+) -> Settings:
+    """The `settings` with the checkpoint's seed, if the two are of the same run.
+
+    Args:
+        checkpoint: to go on from.
+        settings: a dataclass, resolved.
+        devices: that would go on, those of all machines.
+        seed_given: the settings' seed was not drawn.
+        may_differ: settings that have no say in what a run comes to, such as where its files are.
+
+    Raises:
+        InputError: if not; it names what differs.
+    """
+    saved = checkpoint.facts.settings
+    if not seed_given:
+        settings = replace(settings, seed=saved.get("seed"))  # type: ignore[type-var]
+    own = asdict(settings)  # type: ignore[call-overload]
+    differing = [
+        f"{flag(name)} is {value!r} and was {saved[name]!r}" if name in saved else f"{flag(name)} was not there"
+        for name, value in own.items()
+        if name not in may_differ and (name not in saved or saved[name] != value)
+    ]
+    if devices != checkpoint.facts.devices:
+        differing.append(f"there are {devices} devices and were {checkpoint.facts.devices}")
+    if differing:
+        raise InputError(f"{checkpoint.path} is of another run ({'; '.join(differing)}): give what it had, {LEAVE_OUT}")
+    return settings
+
+
+def clear(folder: str) -> Optional[str]:
+    """Make way in `folder` for a new run; return where the checkpoint of an unfinished one now is, if there was one.
+
+    Raises:
+        GluonAFFError: that cannot be done.
+    """
+    newest = newest_checkpoint(folder)
+    if newest is None:
+        return None
+    try:
+        finished = read_checkpoint(newest).finished
+    except InputError:
+        finished = False
+    try:
+        if not finished:
+            aside = next(path for path in map(f"{folder}.{{}}".format, range(1, 10**6)) if not os.path.exists(path))
+            os.mkdir(aside)
+            os.rename(newest, os.path.join(aside, os.path.basename(newest)))
+            return aside
+        for name in _names(folder):
+            shutil.rmtree(os.path.join(folder, name))
+    except OSError as error:
+        raise GluonAFFError(f"{newest} cannot be put aside ({error.strerror}): remove it") from None
+    return None
+
+
+def _sha256(path: str) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _own_sha256(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _flush(folder: str) -> None:
+    """Have the disk hold what was written to the files in `folder`."""
+    for name in os.listdir(folder):
+        with open(os.path.join(folder, name), "rb") as file:
+            os.fsync(file.fileno())
+    _flush_directory(folder)
+
+
+def _flush_directory(folder: str) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,485 @@
+"""Checkpoints: what is in them comes back to the bit, and what is wrong with one is said in a line."""
+
+import json
+import os
+import random
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import mxnet as mx
+import numpy as np
+import pytest
+
+from gluon_aff.data.records import write_records
+from gluon_aff.data.sample_pictures import write_pictures
+from gluon_aff.errors import GluonAFFError, InputError, Stopped
+from gluon_aff.results.logs import read_log
+from gluon_aff.training import cifar, imagenet, imagenet_options
+from gluon_aff.training import loop as training_loop
+from gluon_aff.training.checkpoint import (
+    RunFacts,
+    RunState,
+    clear,
+    locked,
+    newest_checkpoint,
+    read_checkpoint,
+    restore,
+    same_run,
+    save_checkpoint,
+)
+from gluon_aff.training.cifar import train_cifar
+from gluon_aff.training.cifar_options import MAY_DIFFER, CIFARSettings, resolve
+from gluon_aff.training.imagenet import train_imagenet
+from gluon_aff.training.imagenet_options import ImageNetSettings
+from gluon_aff.training.loop import EpochProgress
+from gluon_aff.weights.params_format import read_params_file
+
+ROOT = Path(__file__).parents[2]
+NAME = "cifar100-ASKCFuse-resnet-8-c-1-s-1"
+FOLDER = f"params/{NAME}.checkpoint"
+CPUS = {1: [mx.cpu(0)], 2: [mx.cpu(0), mx.cpu(1)]}
+
+
+@pytest.fixture
+def settings(few_shapes, tmp_path, monkeypatch):
+    """A run of seconds, five steps an epoch; its files go under the working directory, a fresh one."""
+    monkeypatch.chdir(tmp_path)
+    return CIFARSettings(
+        channel_times=1,
+        batch_size=20,
+        num_epochs=3,
+        num_workers=0,
+        lr=0.05,
+        mixup=True,
+        mixup_off_epoch=1,
+        label_smoothing=True,
+        cosine=True,
+        warmup_epochs=1,
+        data_dir=few_shapes,
+        seed=3,
+        resume="auto",
+    )
+
+
+def small_network(contexts, classes=4):
+    net = mx.gluon.nn.HybridSequential()
+    net.add(
+        mx.gluon.nn.Dense(5, in_units=3), mx.gluon.nn.BatchNorm(in_channels=5), mx.gluon.nn.Dense(classes, in_units=5)
+    )
+    net.initialize(mx.init.Normal(0.5), ctx=contexts)
+    return net
+
+
+def trainer_of(net):
+    return mx.gluon.Trainer(net.collect_params(), "nag", {"learning_rate": 0.1, "momentum": 0.9})
+
+
+def step(net, trainer, contexts, seed):
+    images = np.random.default_rng(seed).normal(size=(8 * len(contexts), 3))
+    with mx.autograd.record():
+        losses = [net(x).square().mean() for x in mx.gluon.utils.split_and_load(images, contexts)]
+    mx.autograd.backward(losses)
+    trainer.step(len(images))
+
+
+def everything(net, contexts):
+    return [p.data(c).asnumpy() for p in net.collect_params().values() for c in contexts]
+
+
+def saved(folder, contexts, state, net=None, trainer=None, log=b""):
+    net = net or small_network(contexts)
+    trainer = trainer or trainer_of(net)
+    os.makedirs(folder, exist_ok=True)
+    facts = RunFacts({"num_epochs": 9, "lr": 0.1}, len(contexts), 17, ({"from": "the start", "versions": "x"},))
+    return save_checkpoint(str(folder), state, facts, net, trainer, contexts, log)
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_what_was_saved_comes_back_and_goes_on_to_the_bit(devices, tmp_path):
+    contexts = CPUS[devices]
+    net = small_network(contexts)
+    trainer = trainer_of(net)
+    for seed in range(3):
+        step(net, trainer, contexts, seed)
+    state = RunState(2, 0.1, "best.params", EpochProgress(7, 0.1 + 0.2, 1 / 3, 4.5), ((0.1, 0.2), (0.3, 1 / 7)))
+    path = saved(tmp_path, contexts, state, net, trainer, b"Namespace(a=1)\n")
+    assert os.path.basename(path) == "epoch-2-step-7"
+    found = read_checkpoint(str(tmp_path))
+    assert (found.path, found.state, found.updates, found.log()) == (path, state, 3, b"Namespace(a=1)\n")
+    assert found.facts.settings == {"num_epochs": 9, "lr": 0.1}
+    assert found.facts.log_start == 17
+    other = small_network(contexts)
+    others = trainer_of(other)
+    restore(found, other, others, contexts)
+    for seed in range(3, 6):
+        step(net, trainer, contexts, seed)
+        step(other, others, contexts, seed)
+    for one, two in zip(everything(net, contexts), everything(other, contexts)):
+        np.testing.assert_array_equal(one, two)
+    assert others.optimizer.num_update == 6
+
+
+def test_only_the_newest_stays_and_the_place_decides_not_the_clock(tmp_path):
+    for epoch, steps in ((0, 0), (9, 5), (10, 0), (10, 2)):
+        path = saved(tmp_path, CPUS[1], RunState(epoch, 0.0, begun=EpochProgress(steps)))
+        assert newest_checkpoint(str(tmp_path)) == path
+        assert [p.name for p in tmp_path.iterdir()] == [os.path.basename(path)]
+    shutil.copytree(path, tmp_path / "epoch-2")  # newer by the clock
+    assert newest_checkpoint(str(tmp_path)) == path
+
+
+def test_nothing_in_it_is_a_pickle(tmp_path):
+    path = Path(saved(tmp_path, CPUS[2], RunState(1, 0.0)))
+    assert {p.name for p in path.iterdir()} == {
+        "parameters.params",
+        "devices.params",
+        "optimizer.params",
+        "log.txt",
+        "checkpoint.json",
+    }
+    for name in path.glob("*.params"):
+        read_params_file(str(name))
+    json.loads((path / "checkpoint.json").read_text())
+
+
+def test_no_damage_passes(tmp_path):
+    """Bytes flipped, cut off or appended anywhere, files missing, other types in the JSON: an InputError each."""
+    path = Path(saved(tmp_path, CPUS[2], RunState(1, 0.5), log=b"Namespace(a=1)\n[Epoch 0]\n"))
+    dice, refused = random.Random(0), 0
+    for file in sorted(path.iterdir()):
+        whole = file.read_bytes()
+        for _ in range(60):
+            place = dice.randrange(len(whole))
+            flipped = whole[:place] + bytes([whole[place] ^ 1 << dice.randrange(8)]) + whole[place + 1 :]
+            for damaged in (flipped, whole[:place], whole + b"x"):
+                if file.suffix == ".json" and same_json(damaged, whole):
+                    continue
+                file.write_bytes(damaged)
+                with pytest.raises(InputError, match="epoch-1"):
+                    read_checkpoint(str(tmp_path))
+                refused += 1
+        file.unlink()
+        with pytest.raises(InputError, match=r"epoch-1|no checkpoint"):
+            read_checkpoint(str(path))
+        file.write_bytes(whole)
+    read_checkpoint(str(tmp_path))
+    assert refused > 800
+
+
+def same_json(one, two):
+    try:
+        return json.loads(one) == json.loads(two)
+    except ValueError:
+        return False
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"format": 2}', '"x"', "[" * 100_000, '{"format": 1, "own_sha256": 3}'])
+def test_a_strange_json_is_refused(text, tmp_path):
+    path = saved(tmp_path, CPUS[1], RunState(1, 0.5))
+    Path(path, "checkpoint.json").write_text(text)
+    with pytest.raises(InputError, match="epoch-1"):
+        read_checkpoint(path)
+
+
+def test_a_checkpoint_that_is_not_there(settings):
+    with pytest.raises(InputError, match="--resume nowhere: there is no checkpoint"):
+        train_cifar(replace(settings, resume="nowhere"))
+    with pytest.raises(InputError, match="--resume auto: without --save-dir"):
+        train_cifar(replace(settings, save_dir=""))
+
+
+def stop_at(monkeypatch, count, number=signal.SIGTERM):
+    """Send the process a signal once so many training steps are under way."""
+    original, steps = training_loop._train_step, []
+
+    def counted(*arguments):
+        steps.append(1)
+        if len(steps) == count:
+            os.kill(os.getpid(), number)
+        return original(*arguments)
+
+    monkeypatch.setattr(training_loop, "_train_step", counted)
+
+
+def untimed(path):
+    return re.sub(r" time: .*|speed: .*|time cost: .*|Speed: \S+", "", Path(path).read_text())
+
+
+def last_arrays(folder):
+    path = newest_checkpoint(str(folder))
+    return {
+        key: a
+        for name in ("parameters", "optimizer")
+        for key, a in read_params_file(f"{path}/{name}.params").arrays.items()
+    }
+
+
+def assert_same_arrays(one, two):
+    assert one.keys() == two.keys()
+    for name, array in one.items():
+        np.testing.assert_array_equal(array, two[name], err_msg=name)
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+@pytest.mark.parametrize("steps", [1, 7])
+def test_a_run_stopped_within_an_epoch_ends_as_if_it_had_not_been(devices, steps, settings, tmp_path, monkeypatch):
+    settings = replace(settings, batch_size=20 // devices)
+    whole = train_cifar(replace(settings, save_dir="whole", logging_dir="whole"), CPUS[devices])
+    with monkeypatch.context() as patched:
+        stop_at(patched, steps)
+        with pytest.raises(Stopped, match=r"stopped by SIGTERM behind epoch-\d-step-\d.*--resume auto") as stop:
+            train_cifar(settings, CPUS[devices])
+    assert stop.value.signal == signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    run = train_cifar(settings, CPUS[devices])
+    assert run.best_accuracy == whole.best_accuracy
+    assert untimed(run.log) == untimed(whole.log).replace("'whole'", "'params'", 0).replace(
+        "logging_dir='whole'", "logging_dir='logs'"
+    ).replace("save_dir='whole'", "save_dir='params'")
+    assert_same_arrays(last_arrays(tmp_path / "whole" / f"{NAME}.checkpoint"), last_arrays(tmp_path / FOLDER))
+
+
+def test_a_run_stopped_while_it_validates_does_not_train_the_epoch_again(settings, tmp_path, monkeypatch):
+    def validation(*arguments):
+        os.kill(os.getpid(), signal.SIGINT)
+        return original(*arguments)
+
+    original = cifar.validation_batches
+    with monkeypatch.context() as patched:
+        patched.setattr(cifar, "validation_batches", validation)
+        with pytest.raises(Stopped, match="epoch-0-step-5"):
+            train_cifar(settings)
+    with monkeypatch.context() as patched:
+        stop_at(patched, 1)  # the first step from now on is epoch 1's
+        with pytest.raises(Stopped, match="epoch-1-step-1"):
+            train_cifar(settings)
+    (logged,) = read_log(str(tmp_path / f"logs/train_{NAME}.log"))
+    assert logged.epochs["epoch"].tolist() == [0]
+
+
+def test_settings_that_differ_are_named(settings, monkeypatch):
+    stop_at(monkeypatch, 2)
+    with pytest.raises(Stopped):
+        train_cifar(settings)
+    with pytest.raises(
+        InputError, match=r"of another run \(--lr is 0\.1 and was 0\.05; --cosine is False and was True\)"
+    ):
+        train_cifar(replace(settings, lr=0.1, cosine=False))
+    with pytest.raises(InputError, match="--seed is 4 and was 3"):
+        train_cifar(replace(settings, seed=4))
+    with pytest.raises(InputError, match="there are 2 devices and were 1"):
+        train_cifar(settings, CPUS[2])
+    train_cifar(replace(settings, seed=None, num_workers=1, logging_dir="other", resume=FOLDER))
+
+
+def test_settings_that_may_differ_exist():
+    assert set(MAY_DIFFER) <= set(asdict(CIFARSettings()))
+    assert set(imagenet_options.MAY_DIFFER) <= set(asdict(ImageNetSettings()))
+
+
+def test_a_drawn_seed_is_the_checkpoints(settings, tmp_path):
+    path = saved(tmp_path / "x", CPUS[1], RunState(1, 0.0))
+    checkpoint = read_checkpoint(path)
+    drawn = resolve(replace(settings, seed=None))
+    facts = replace(checkpoint.facts, settings={**asdict(drawn), "seed": 99}, devices=1)
+    assert same_run(replace(checkpoint, facts=facts), drawn, 1, False, MAY_DIFFER).seed == 99
+
+
+def test_a_new_run_keeps_an_unfinished_ones_checkpoint(settings, tmp_path, monkeypatch, capsys):
+    for _ in range(2):
+        with monkeypatch.context() as patched:
+            stop_at(patched, 7)
+            with pytest.raises(Stopped):
+                train_cifar(replace(settings, resume=None))
+    aside = f"{FOLDER}.1"
+    assert f"--resume {aside}" in capsys.readouterr().err
+    assert read_checkpoint(aside).state.epoch == 1
+    run = train_cifar(replace(settings, resume=aside))
+    assert run.best_accuracy > 0
+    assert read_checkpoint(FOLDER).finished
+    assert read_checkpoint(f"{FOLDER}.2").state.epoch == 1  # the one that was at work there before
+    assert clear(FOLDER) is None  # that of a finished run is not kept
+    assert newest_checkpoint(FOLDER) is None
+
+
+def test_the_log_comes_back_from_the_checkpoint(settings, tmp_path, monkeypatch):
+    log = Path(f"logs/train_{NAME}.log")
+    log.parent.mkdir()
+    log.write_bytes(b"an older run, cut in the mid")
+    whole = train_cifar(replace(settings, save_dir="whole", logging_dir="whole"))
+    with monkeypatch.context() as patched:
+        stop_at(patched, 11)
+        with pytest.raises(Stopped):
+            train_cifar(settings)
+    expected = untimed(log).splitlines()
+    for damage in (
+        lambda text: b"",
+        lambda text: text[:400],
+        lambda text: text + b"[Epoch 2] tra",
+        lambda text: text[5:],
+    ):
+        log.write_bytes(damage(log.read_bytes()))
+        with monkeypatch.context() as patched:
+            stop_at(patched, 1)
+            with pytest.raises(Stopped):
+                train_cifar(settings)
+        found = untimed(log).splitlines()
+        assert found[-4:] == expected[-4:]
+    train_cifar(settings)
+    last = read_log(str(log))[-1]
+    (complete,) = read_log(whole.log)
+    for column in ("epoch", "val_acc", "loss", "lr"):
+        np.testing.assert_array_equal(last.epochs[column], complete.epochs[column])
+
+
+@pytest.mark.parametrize("what", ["log", "checkpoints"])
+def test_what_vanishes_stops_the_run_in_one_line(what, settings, tmp_path, monkeypatch):
+    vanishing = tmp_path / ("logs" if what == "log" else FOLDER)
+    original, epochs = training_loop.train_epoch, []
+
+    def counted(*arguments, **named):
+        epochs.append(1)
+        if len(epochs) == 2:
+            shutil.rmtree(vanishing)
+        return original(*arguments, **named)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(cifar, "train_epoch", counted)
+        with pytest.raises(GluonAFFError, match="log has gone" if what == "log" else "cannot be written") as error:
+            train_cifar(settings)
+    assert "\n" not in str(error.value)
+    run = train_cifar(settings)
+    (logged,) = read_log(run.log) if what == "log" else read_log(run.log)[-1:]
+    assert logged.epochs["epoch"].tolist() == [0, 1, 2]
+
+
+def test_clocks_that_go_backwards_are_no_matter(settings, monkeypatch):
+    ticks = iter(range(10**9, 0, -1000))
+    monkeypatch.setattr(time, "time", lambda: float(next(ticks)))
+    (logged,) = read_log(train_cifar(settings).log)
+    assert logged.epochs["epoch"].tolist() == [0, 1, 2]
+    assert (logged.epochs["seconds"] >= 0).all()
+
+
+def test_a_lock_says_who_has_it_and_ends_with_its_process(tmp_path):
+    folder = str(tmp_path / "x.checkpoint")
+    code = (
+        "from gluon_aff.training.checkpoint import locked\n"
+        f"with locked({folder!r}):\n    print(1, flush=True)\n    input()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout
+        assert other.stdout.readline() == "1\n"
+        with pytest.raises(InputError, match=f"in use by process {other.pid} on .*--save-dir"), locked(folder):
+            pass
+        other.kill()
+    with locked(folder):
+        assert f"process {os.getpid()} on" in (tmp_path / "x.checkpoint" / "lock").read_text()
+
+
+def limited(bytes_per_file):
+    """Let files end at that size, as a full disk would; Python ignores the signal that comes with it."""
+    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_per_file, bytes_per_file))
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_whole(settings, tmp_path, monkeypatch):
+    with monkeypatch.context() as patched:
+        stop_at(patched, 7)
+        with pytest.raises(Stopped):
+            train_cifar(settings)
+    kept = newest_checkpoint(FOLDER)
+    before = {path.name: path.read_bytes() for path in Path(kept).iterdir()}
+    arguments = [
+        *("--channel-times", "1", "--batch-size", "20", "--num-epochs", "3", "-j", "0", "--lr", "0.05", "--mixup"),
+        *("--mixup-off-epoch", "1", "--label-smoothing", "--cosine", "--warmup-epochs", "1", "--seed", "3"),
+        *("--data-dir", settings.data_dir, "--resume", "auto"),
+    ]
+    command = [sys.executable, str(ROOT / "train_cifar.py"), *arguments]
+    size = os.path.getsize(f"{kept}/parameters.params")
+    for limit in (size - 100, size // 2, 20_000):
+        result = subprocess.run(command, capture_output=True, text=True, preexec_fn=limited(limit), timeout=100)
+        assert result.returncode == 1, result.stderr
+        last = result.stderr.strip().splitlines()[-1]
+        assert "cannot be written" in last
+        assert "Traceback" not in result.stderr
+        assert {path.name: path.read_bytes() for path in Path(kept).iterdir()} == before
+        assert not [path for path in tmp_path.rglob("*.partial")]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert result.returncode == 0, result.stderr
+    (logged,) = read_log(str(tmp_path / f"logs/train_{NAME}.log"))
+    assert logged.epochs["epoch"].tolist() == [0, 1, 2]
+
+
+@pytest.fixture
+def pictures(tmp_path_factory):
+    """Record files of 48 training and 16 validation pictures."""
+    folder = tmp_path_factory.mktemp("pictures")
+    write_pictures(str(folder), train_images=48, val_images=16)
+    for part in ("train", "val"):
+        write_records(str(folder / part), str(folder / part), num_workers=0)
+    return folder
+
+
+def test_an_imagenet_run_stopped_twice_ends_as_if_it_had_not_been(pictures, tmp_path, monkeypatch):
+    monkeypatch.setattr(imagenet_options, "BLOCKS", {50: (1, 1, 1, 1)})
+    settings = ImageNetSettings(
+        model="resnet",
+        use_rec=True,
+        **{f"rec_{part}": str(pictures / f"{part}.rec") for part in ("train", "val")},
+        **{f"rec_{part}_idx": str(pictures / f"{part}.idx") for part in ("train", "val")},
+        mixup=True,
+        label_smoothing=True,
+        no_wd=True,
+        batch_size=8,
+        num_workers=0,
+        num_epochs=3,
+        warmup_epochs=1,
+        input_size=32,
+        classes=8,
+        log_interval=2,
+        lr=0.05,
+        seed=1,
+        resume="auto",
+        keep_one_best=True,
+        save_dir=str(tmp_path / "params"),
+        logging_file=str(tmp_path / "train.log"),
+    )
+    folder = "imagenet-ImageNet-ASKCFuse-resnet--50-s-3.checkpoint"
+    whole = train_imagenet(
+        replace(settings, save_dir=str(tmp_path / "whole"), logging_file=str(tmp_path / "whole.log"))
+    )
+    for place, patch in (("epoch-0-step-3", (3, None)), ("epoch-1-step-6", (None, "validation"))):
+        with monkeypatch.context() as patched:
+            if patch[0]:
+                stop_at(patched, patch[0])
+            else:
+                patched.setattr(imagenet, "evaluate", stopping_evaluation(imagenet.evaluate, 2))
+            with pytest.raises(Stopped, match=place):
+                train_imagenet(settings)
+    run = train_imagenet(settings)
+    assert run.best_error == whole.best_error
+    assert untimed(run.log).splitlines()[1:] == untimed(whole.log).splitlines()[1:]
+    assert_same_arrays(last_arrays(tmp_path / "whole" / folder), last_arrays(tmp_path / "params" / folder))
+    names = [{path.name for path in (tmp_path / place).glob("*.params")} for place in ("whole", "params")]
+    assert names[0] == names[1]
+
+
+def stopping_evaluation(evaluate, count):
+    calls = []
+
+    def stopping(*arguments):
+        calls.append(1)
+        if len(calls) == count:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return evaluate(*arguments)
+
+    return stopping
