@@ -178,7 +178,8 @@ def keep(session: Session, training: Training, state: RunState) -> None:
     if session.stop() and not last:
         kept = f"{path}. To go on: the same command with --resume auto" if path else "no checkpoint, as asked for"
         name = signal.Signals(session.stop.signal).name
-        raise Stopped(f"stopped by {name} behind {state.position}. Kept: {kept}", session.stop.signal)
+        what = "worker 0 has the checkpoint" if training.cluster.rank else f"Kept: {kept}"
+        raise Stopped(f"stopped by {name} behind {state.position}. {what}", session.stop.signal)
 
 
 def _save(session: Session, training: Training, state: RunState, log: bytes) -> str:

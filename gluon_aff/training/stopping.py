@@ -60,9 +60,10 @@ def stop_on_signals() -> Iterator[StopRequest]:
             signal.signal(each, signal.SIG_DFL)
         request.signal = number
         name = signal.Signals(number).name
-        line = f"\n{name}: the step is finished and a checkpoint written; a second signal stops at once\n"
+        line = f"{name}: the step is finished and a checkpoint written; a second signal stops at once\n"
         with contextlib.suppress(OSError):  # the terminal may be gone
-            os.write(sys.stderr.fileno(), line.encode())
+            end_of_bar = "\n" if sys.stderr.isatty() else ""
+            os.write(sys.stderr.fileno(), f"{end_of_bar}{line}".encode())
 
     try:
         for number in caught:
