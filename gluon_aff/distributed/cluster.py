@@ -26,6 +26,7 @@ from gluon_aff.errors import InputError, unknown_name
 ENVIRONMENT = ("DMLC_ROLE", "DMLC_PS_ROOT_URI", "DMLC_PS_ROOT_PORT", "DMLC_NUM_WORKER", "DMLC_NUM_SERVER")
 # A trainer's keys are its parameters' numbers. MXNet multiplies keys by 9973 in 32 bits to choose a server.
 FIRST_KEY = 100_000
+SET_MULTI_PRECISION = 1  # MXNet's number of that command
 CHUNK = 2**18
 PATIENCE_SECONDS = 60
 
@@ -53,15 +54,16 @@ class Cluster:
     add: Optional[Sum] = None
 
     def total(self, figures: mx.nd.NDArray) -> mx.nd.NDArray:
-        """Sum of `figures`, of the same shape and floating-point type on all workers, over them; not waited for.
+        """Sum over the workers of `figures`, of one shape and type on all of them; not waited for.
 
         Raises:
-            TypeError: for whole numbers, at which MXNet's servers end.
+            TypeError: if they are neither float32 nor float16. MXNet's servers end at whole numbers, and turn float64
+                into float32.
         """
         if self.add is None:
             return figures
-        if not np.issubdtype(figures.dtype, np.floating):
-            raise TypeError(f"only floating-point numbers are summed over workers, not {np.dtype(figures.dtype).name}")
+        if figures.dtype not in (np.float32, np.float16):
+            raise TypeError(f"workers sum float32 and float16, not {np.dtype(figures.dtype).name}")
         return self.add(figures)
 
     def broadcast(self, array: Union[np.ndarray, mx.nd.NDArray, int, float]) -> np.ndarray:
@@ -71,7 +73,7 @@ class Cluster:
             return values
         as_numbers = values.dtype == np.float32
         sent = values.ravel() if as_numbers else np.frombuffer(values.tobytes(), np.uint8)
-        chunks = np.full((max(1, -(-len(sent) // CHUNK)), CHUNK), -0.0, np.float32)  # x + -0.0 is x, for every x
+        chunks = np.full((max(1, -(-len(sent) // CHUNK)), CHUNK), -0.0, np.float32)
         if self.rank == 0:
             chunks.ravel()[: len(sent)] = sent
         sums = [self.total(mx.nd.array(chunk)) for chunk in chunks]
@@ -137,10 +139,14 @@ def make_trainer(
     if isinstance(cluster.kvstore, str):
         return gluon.Trainer(params, optimizer, options, cluster.kvstore)
     trainer = gluon.Trainer(params, optimizer, options, cluster.kvstore, update_on_kvstore=False)
-    values = [parameter.list_data()[0].copy() for parameter in trainer._params]
     trainer._init_kvstore()
-    trainer._init_params()  # gives all of them the values of whichever worker the scheduler put first
-    for key, (parameter, value) in enumerate(zip(trainer._params, values)):
+    trainer._params_to_init = []  # done here, since the store would take them from whichever worker joined it first
+    for key, parameter in enumerate(trainer._params):
+        value = parameter.list_data()[0]
+        # New arrays: MXNet does not wait for those in oneDNN's layout, which a network that inferred has.
+        value = mx.nd.array(value.asnumpy(), value.context, value.dtype)
+        cluster.kvstore.init(key, value)
+        # x + -0.0 is x, for every x
         cluster.kvstore.pushpull(key, value if cluster.rank == 0 else -mx.nd.zeros_like(value), parameter.list_data())
     mx.nd.waitall()  # nothing keeps a later sum of a key behind this one
     return trainer
@@ -176,6 +182,8 @@ def _join_servers(name: str) -> Cluster:
         impatience.cancel()
     # A worker that fails must not wait at its end for the others, which wait for it.
     check_call(_LIB.MXKVStoreSetBarrierBeforeExit(kvstore.handle, ctypes.c_int(0)))
+    # Have float16 summed in float32. Whether it is otherwise is left to chance: the server's flag has no initial value.
+    kvstore._send_command_to_servers(SET_MULTI_PRECISION, "")
     cluster = Cluster(
         kvstore,
         int(os.environ.get("DMLC_WORKER_ID", kvstore.rank)),  # the store's own numbers change from start to start

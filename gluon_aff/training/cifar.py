@@ -8,7 +8,7 @@ import os
 import sys
 import time
 from dataclasses import asdict, dataclass, replace
-from typing import List, Optional, Tuple
+from typing import Any, List, Optional, Tuple
 
 import mxnet as mx
 from mxnet import gluon
@@ -18,6 +18,7 @@ from gluon_aff.data.autoaugment import cifar_augmenter
 from gluon_aff.data.cifar import CIFAR_SIZE, LabelledImages, load_cifar
 from gluon_aff.data.loading import Share, TrainBatches, usable_workers, validation_batches
 from gluon_aff.distributed.cluster import Cluster, make_trainer
+from gluon_aff.distributed.sync_bn import norm_arguments
 from gluon_aff.errors import InputError, TrainingError
 from gluon_aff.inspection.summary import count_layers, format_counts
 from gluon_aff.networks.zoo import HOSTS, cifar_cardinality
@@ -60,8 +61,8 @@ class CIFARRun:
     rank: int = 0
 
 
-def build_network(settings: CIFARSettings) -> HybridBlock:
-    """Network of resolved `settings`, not initialised."""
+def build_network(settings: CIFARSettings, **norm: Any) -> HybridBlock:
+    """Network of resolved `settings`, not initialised; `norm`: the hosts' norm_layer and norm_kwargs."""
     return HOSTS[f"cifar_{settings.model}"](
         settings.askc_type,
         settings.blocks,
@@ -69,6 +70,7 @@ def build_network(settings: CIFARSettings) -> HybridBlock:
         settings.start_layer,
         settings.head_classes,
         deep_stem=settings.deep_stem,
+        **norm,
     )
 
 
@@ -119,6 +121,8 @@ def train_cifar(settings: CIFARSettings, contexts: Optional[List[mx.Context]] = 
         lines.append(f"AutoAugment: {cifar_augmenter()[1]}'s")
     if not training.official:
         lines.append("data: not the official set (there is a SHA1SUMS file beside it)")
+    if settings.sync_bn and len(contexts) == 1:
+        lines.append("--sync-bn has no effect on one device")
     if not cluster.rank:
         print("\n".join(lines), file=sys.stderr)
     log_path = os.path.join(settings.logging_dir, f"train_{name}.log")
@@ -151,7 +155,7 @@ def _load_data(settings: CIFARSettings) -> Tuple[LabelledImages, LabelledImages]
 
 
 def _initialised(settings: CIFARSettings, contexts: List[mx.Context], checkpoint: Optional[Checkpoint]) -> HybridBlock:
-    net = build_network(settings)
+    net = build_network(settings, **(norm_arguments(contexts) if settings.sync_bn else {}))
     mx.random.seed(settings.seed)
     initializer = mx.init.Xavier() if settings.init == "xavier" else mx.init.MSRAPrelu()
     net.initialize(initializer, ctx=contexts)

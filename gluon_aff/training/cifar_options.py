@@ -11,8 +11,8 @@ from gluon_aff.training.options import (
     COMMON_MAY_DIFFER,
     FUSION_FLAGS,
     add_checkpoint_options,
+    add_device_options,
     add_fusion_option,
-    add_kvstore_option,
     add_regularisation_options,
     check_not_empty,
     check_ranges,
@@ -78,6 +78,7 @@ class CIFARSettings:
     checkpoint_every: int = 1
     resume: Optional[str] = None
     kvstore: str = "device"
+    sync_bn: bool = False
 
     @property
     def depth(self) -> int:
@@ -164,7 +165,7 @@ def _add_schedule_options(group: argparse._ArgumentGroup) -> None:
 
 def _add_run_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--gpus", metavar="IDS", help="GPUs to train on, those that exist; the CPU if there is none")
-    add_kvstore_option(group)
+    add_device_options(group)
     group.add_argument("--mode", choices=("hybrid", "imperative"), help="hybrid compiles the network")
     group.add_argument(
         "--seed", type=int, help="same seed, same run, bit for bit on the CPU (default: drawn and logged)"

@@ -9,7 +9,7 @@ import re
 import sys
 import time
 from dataclasses import asdict, dataclass, replace
-from typing import List, Optional, Tuple
+from typing import Any, List, Optional, Tuple
 
 import mxnet as mx
 from mxnet import gluon
@@ -19,6 +19,7 @@ from gluon_aff.data.imagenet import ValidationData, folder_validation, record_va
 from gluon_aff.data.imagenet_training import ImageNetBatches, folder_batches, record_batches
 from gluon_aff.data.loading import Share, usable_workers
 from gluon_aff.distributed.cluster import Cluster, make_trainer
+from gluon_aff.distributed.sync_bn import norm_arguments
 from gluon_aff.errors import InputError, TrainingError, last_line
 from gluon_aff.evaluation.evaluate import Evaluation, evaluate
 from gluon_aff.inspection.summary import count_layers, format_counts
@@ -83,11 +84,11 @@ class ImageNetRun:
     rank: int = 0
 
 
-def build_network(settings: ImageNetSettings) -> HybridBlock:
-    """Network of resolved `settings`, not initialised."""
+def build_network(settings: ImageNetSettings, **norm: Any) -> HybridBlock:
+    """Network of resolved `settings`, not initialised; `norm`: the hosts' norm_layer and norm_kwargs."""
     own = {"last_gamma": settings.last_gamma} if settings.model == "resnet" else {"use_se": settings.use_se}
     return HOSTS[f"imagenet_{settings.model}"](
-        settings.askc_type, settings.blocks, settings.start_layer, classes=settings.classes, r=settings.r, **own
+        settings.askc_type, settings.blocks, settings.start_layer, classes=settings.classes, r=settings.r, **own, **norm
     )
 
 
@@ -130,6 +131,8 @@ def train_imagenet(settings: ImageNetSettings) -> ImageNetRun:
         validation = _validation_data(settings, batch_size, cluster)
         _check_labels(settings, batches, validation)
         if not cluster.rank:
+            if settings.sync_bn and len(contexts) == 1:
+                device_note += "; --sync-bn has no effect on one device"
             print("\n".join([device_note, *notes(settings, global_batch, on_gpu)]), file=sys.stderr)
         settings = replace(settings, dtype=_network_dtype(dtype))
         if settings.dtype == "float16":
@@ -205,7 +208,7 @@ def _start(
     cluster: Cluster,
 ) -> Tuple[HybridBlock, gluon.Trainer]:
     """Network and trainer, fresh or as --resume-params and --resume-states have them, unless a checkpoint will."""
-    net = build_network(settings)
+    net = build_network(settings, **(norm_arguments(contexts, settings.dtype) if settings.sync_bn else {}))
     net.cast(settings.dtype)
     mx.random.seed(settings.seed)
     net.initialize(mx.init.MSRAPrelu(), ctx=contexts)

@@ -12,8 +12,8 @@ from gluon_aff.training.options import (
     COMMON_MAY_DIFFER,
     FUSION_FLAGS,
     add_checkpoint_options,
+    add_device_options,
     add_fusion_option,
-    add_kvstore_option,
     add_regularisation_options,
     check_not_empty,
     check_ranges,
@@ -120,6 +120,7 @@ class ImageNetSettings:
     checkpoint_every: int = 1
     resume: Optional[str] = None
     kvstore: str = "device"
+    sync_bn: bool = False
 
     @property
     def blocks(self) -> Tuple[int, ...]:
@@ -227,7 +228,7 @@ def _add_run_options(group: argparse._ArgumentGroup) -> None:
         help="number format: float16 keeps float32 weights beside and needs a GPU (a CPU takes float32); "
         "bfloat16 is mixed precision on a CPU",
     )
-    add_kvstore_option(group)
+    add_device_options(group)
     group.add_argument("--mode", choices=MODES, help="hybrid compiles the network; symbolic is taken for hybrid")
     group.add_argument(
         "--seed", type=int, help="same seed, same run, bit for bit on the CPU (default: drawn and logged)"

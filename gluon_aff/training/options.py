@@ -83,13 +83,18 @@ def add_checkpoint_options(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def add_kvstore_option(group: argparse._ArgumentGroup) -> None:
-    """How several devices and workers sum their gradients."""
+def add_device_options(group: argparse._ArgumentGroup) -> None:
+    """How several devices and workers go together."""
     group.add_argument(
         "--kvstore",
         choices=KVSTORES,
         help="where gradients are summed: local (CPU) or device (GPUs) for this process alone, dist_sync, "
         "dist_device_sync or horovod for several, which `gluon-aff launch` starts",
+    )
+    group.add_argument(
+        "--sync-bn",
+        action="store_true",
+        help="batch statistics over all GPUs of a process, instead of each GPU's own as in the original; float32 only",
     )
 
 

@@ -1,0 +1,80 @@
+"""Runs one process of a launch, on its machine, and sees that it ends: `guard.py GRACE WORKERS COMMAND...`.
+
+Standard input carries the launcher's orders, TERM and KILL, a line each. It ends when the launcher does, however that
+happens, and when the connection to another machine breaks; the process, and all that it started, then end too. Run as a
+file, without the package: needs nothing but Python 3.8.
+"""
+
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from typing import BinaryIO, List
+
+PR_SET_PDEATHSIG = 1
+NOT_EXECUTABLE = 126
+NOT_FOUND = 127
+
+
+def guard(grace: float, workers: int, command: List[str]) -> int:
+    """Run `command` until it ends or has to; return its exit code, 128 + n after signal n.
+
+    Args:
+        grace: seconds between SIGTERM and SIGKILL if the launcher is gone.
+        workers: how many share this machine's cores.
+        command: program and arguments; DMLC_ROLE in the environment says what it is.
+    """
+    is_worker = os.environ.get("DMLC_ROLE") == "worker"
+    if "OMP_NUM_THREADS" not in os.environ:
+        cores = len(os.sched_getaffinity(0))
+        os.environ["OMP_NUM_THREADS"] = str(max(1, cores // workers))
+        if is_worker:
+            _say(f"OMP_NUM_THREADS={os.environ['OMP_NUM_THREADS']} ({cores} cores, {workers} workers)")
+    libc = ctypes.CDLL(None)
+    signalled = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: signalled.set())
+    try:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            preexec_fn=lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL),  # should this process be killed
+        )
+    except OSError as error:
+        _say(f"{command[0]} cannot be started: {error.strerror}")
+        return NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
+    orders = open(sys.stdin.fileno(), "rb", buffering=0, closefd=False)  # noqa: SIM115
+    threading.Thread(target=_obey, args=(process.pid, orders, grace, is_worker, signalled), daemon=True).start()
+    code = process.wait()
+    _signal(process.pid, signal.SIGKILL)  # what it left behind
+    return 128 - code if code < 0 else code
+
+
+def _obey(group: int, orders: BinaryIO, grace: float, is_worker: bool, signalled: threading.Event) -> None:
+    for order in orders:
+        if order.strip() == b"KILL":
+            _signal(group, signal.SIGKILL)
+        elif not signalled.is_set():  # who signals this process, such as systemd or Slurm, signals all
+            _signal(group, signal.SIGTERM)
+    if is_worker and not signalled.is_set():  # servers are needed until the workers are done
+        _signal(group, signal.SIGTERM)
+    time.sleep(grace)
+    _signal(group, signal.SIGKILL)
+
+
+def _signal(group: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, number)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    os._exit(guard(float(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]))
