@@ -222,6 +222,33 @@ def test_a_killed_server_or_scheduler_ends_the_job(role, start, small_run, tmp_p
 
 
 @pytest.mark.long
+def test_parameters_of_a_network_that_inferred_reach_all_workers(start, tmp_path):
+    """MXNet's own initialization of the store fails on them at times: they are in oneDNN's layouts."""
+    script = tmp_path / "infer.py"
+    script.write_text(
+        "import mxnet as mx, numpy as np\n"
+        "from gluon_aff.distributed.cluster import join, make_trainer\n"
+        "from gluon_aff.networks.zoo import cifar_resnet\n"
+        "cluster = join('dist_sync')\n"
+        "net = cifar_resnet('AFF', 2, 4, classes=10, prefix='net_')\n"
+        "mx.random.seed(cluster.rank)\n"
+        "net.initialize(mx.init.Xavier())\n"
+        "net(mx.nd.zeros((1, 3, 32, 32))).wait_to_read()\n"
+        "before = {name: each.data().asnumpy() for name, each in net.collect_params().items()}\n"
+        "make_trainer(net.collect_params(), 'nag', {}, cluster)\n"
+        "after = {name: each.data().asnumpy() for name, each in net.collect_params().items()}\n"
+        "np.savez(f'before{cluster.rank}.npz', **before)\n"
+        "np.savez(f'after{cluster.rank}.npz', **after)\n"
+    )
+    launched = start("-n", 2, "--grace", 2, "--", sys.executable, script).end()
+    assert launched.code == 0, launched.err
+    first = arrays(tmp_path / "before0.npz")
+    assert any(value.tobytes() != first[name].tobytes() for name, value in arrays(tmp_path / "before1.npz").items())
+    for rank in (0, 1):
+        assert_same(arrays(tmp_path / f"after{rank}.npz"), first)
+
+
+@pytest.mark.long
 def test_servers_run_nothing_that_they_are_sent(start, tmp_path):
     """MXNet's own way of sending them an optimizer, pickled."""
     script = tmp_path / "send.py"

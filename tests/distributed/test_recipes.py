@@ -107,24 +107,15 @@ def test_a_killed_worker_ends_the_job_and_a_restart_completes_it(start, few_shap
     ]
     launched = start(*parts)
     launched.wait_until(lambda: (tmp_path / CHECKPOINTS / "epoch-1").is_dir())
-    os.kill(process_of_worker(1, launched), signal.SIGKILL)
+    (worker,) = (
+        number for number, words in launched.processes(DMLC_WORKER_ID="1").items() if "train_cifar.py" in words[1]
+    )
+    os.kill(worker, signal.SIGKILL)
     launched.end()
     assert launched.code == 0, launched.err
     assert "worker 1 ended with exit code 137 (SIGKILL)" in launched.err
     assert "going on from" in launched.err
     assert_the_same_run(tmp_path, of_one_process)
-
-
-def process_of_worker(number, launched):
-    marks = {f"GLUON_AFF_TEST_MARK={launched.mark}".encode(), f"DMLC_WORKER_ID={number}".encode()}
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            environment = set((entry / "environ").read_bytes().split(b"\0"))
-            if marks <= environment and (entry / "cmdline").read_text().split("\0")[1].endswith("train_cifar.py"):
-                return int(entry.name)
-        except (OSError, IndexError):  # it ended meanwhile
-            continue
-    raise AssertionError(f"no worker {number}")
 
 
 def test_sigterm_at_the_launcher_writes_one_checkpoint(start, few_shapes, of_one_process, tmp_path):
