@@ -176,7 +176,7 @@ def validate(net: HybridBlock, batches: Iterable[Batch], contexts: List[mx.Conte
     for images, labels in batches:
         for x, y in _slices(images, labels, contexts):
             right = (net(x).argmax(axis=1) == y).sum().as_in_context(mx.cpu())
-            counts.append(mx.nd.concat(right, mx.nd.array([len(x)]), dim=0))
+            counts.append(mx.nd.concat(right.astype("float32"), mx.nd.array([len(x)]), dim=0))
     correct, total = cluster.total(mx.nd.add_n(*counts)).asnumpy().tolist()
     return correct / total
 

@@ -88,8 +88,8 @@ def add_device_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--kvstore",
         choices=KVSTORES,
-        help="where gradients are summed: local (CPU) or device (GPUs) for this process alone, dist_sync, "
-        "dist_device_sync or horovod for several, which `gluon-aff launch` starts",
+        help="where gradients are summed: local (CPU) or device (GPUs) for this process alone; dist_sync, "
+        "dist_device_sync or horovod for the workers of a launch",
     )
     group.add_argument(
         "--sync-bn",

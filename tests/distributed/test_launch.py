@@ -352,7 +352,7 @@ def test_a_machine_that_cannot_be_reached_is_named(over_ssh):
 
 def test_what_runs_there_ends_with_the_connection(over_ssh, tmp_path):
     """One connection is killed: its worker ends over there, and the job ends here."""
-    script = f"touch up$DMLC_WORKER_ID; trap 'touch asked$DMLC_WORKER_ID; exit' TERM; {SLEEP}"
+    script = f"trap 'touch asked$DMLC_WORKER_ID; exit' TERM; touch up$DMLC_WORKER_ID; {SLEEP}"
     launched = over_ssh("-n", 2, *ALONE, *shell(script))
     launched.wait_until(lambda: len(list(over_ssh.folder.glob("up*"))) == 2)
     for number, words in launched.processes().items():

@@ -95,7 +95,10 @@ PUBLISHED_AFF_RESNET50 = {
     "save_frequency": 1,
     "use_rec": True,
 }
-OURS = {"scenario", "exact_layers", "classes", "teacher_params", "seed", "strict_devices", "keep_one_best"}
+OURS = {
+    *("scenario", "exact_layers", "classes", "teacher_params", "seed", "strict_devices", "keep_one_best"),
+    *("checkpoint_every", "resume", "kvstore", "sync_bn"),
+}
 
 
 def filled(argv):
