@@ -94,6 +94,7 @@ def test_two_workers_are_one_process_with_two_devices(start, few_shapes, of_one_
     assert launched.alive() == []
 
 
+@pytest.mark.long
 def test_a_killed_worker_ends_the_job_and_a_restart_completes_it(start, few_shapes, of_one_process, tmp_path):
     parts = [
         "-n",
@@ -118,6 +119,7 @@ def test_a_killed_worker_ends_the_job_and_a_restart_completes_it(start, few_shap
     assert_the_same_run(tmp_path, of_one_process)
 
 
+@pytest.mark.long
 def test_sigterm_at_the_launcher_writes_one_checkpoint(start, few_shapes, of_one_process, tmp_path):
     launched = start("-n", 2, "-s", 1, "--", *command(few_shapes, "--kvstore", "dist_sync"))
     launched.wait_until((tmp_path / LOG).exists)

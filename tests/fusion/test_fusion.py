@@ -7,6 +7,7 @@ import pytest
 from gluon_aff import fusion
 from gluon_aff.errors import InputError
 from gluon_aff.fusion import AFF, FUSIONS, MSCAM, DirectAdd, fusion_class, iAFF
+from gluon_aff.fusion.context import add_to_maps, global_mean
 
 CHANNELS, R = 8, 4
 
@@ -145,3 +146,45 @@ def test_one_image_in_training_silences_the_global_context():
     with mx.autograd.train_mode():
         context = net.global_att(x).asnumpy()[0, :, 0, 0]
     np.testing.assert_allclose(context, net.global_att[5].beta.data().asnumpy(), atol=1e-6)
+
+
+SIZES = pytest.mark.parametrize("size", [(1, 1), (1, 7), (5, 3), (32, 32)])
+
+
+@SIZES
+def test_global_mean(size):
+    maps = np.random.default_rng(0).normal(size=(3, 4, *size))
+    x = mx.nd.array(maps)
+    x.attach_grad()
+    with mx.autograd.record():
+        mean = global_mean(mx.nd, x)
+    np.testing.assert_allclose(mean.asnumpy(), maps.mean(axis=(2, 3), keepdims=True), rtol=1e-5, atol=1e-6)
+    weights = np.random.default_rng(1).normal(size=mean.shape)
+    mean.backward(mx.nd.array(weights))
+    expected = np.broadcast_to(weights / np.prod(size), maps.shape)
+    np.testing.assert_allclose(x.grad.asnumpy(), expected, rtol=1e-5, atol=1e-7)
+
+
+@SIZES
+def test_add_to_maps(size):
+    rng = np.random.default_rng(0)
+    maps, values, weights = (rng.normal(size=shape) for shape in ((3, 4, *size), (3, 4, 1, 1), (3, 4, *size)))
+    x, y = mx.nd.array(maps), mx.nd.array(values)
+    x.attach_grad()
+    y.attach_grad()
+    with mx.autograd.record():
+        total = add_to_maps(mx.nd, x, y)
+    np.testing.assert_allclose(total.asnumpy(), maps + values, rtol=1e-5, atol=1e-6)
+    total.backward(mx.nd.array(weights))
+    np.testing.assert_allclose(x.grad.asnumpy(), weights, rtol=1e-6)
+    np.testing.assert_allclose(y.grad.asnumpy(), weights.sum(axis=(2, 3), keepdims=True), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("block", [AFF, iAFF])
+def test_constants_take_the_type_of_the_input(block):
+    """float16 cannot run on CPUs, but MXNet says which types it would have: a float32 constant would not fit."""
+    net = block(CHANNELS, R)
+    net.cast("float16")
+    graph = net(mx.sym.var("x"), mx.sym.var("residual"))
+    _, outputs, _ = graph.infer_type(x=np.float16, residual=np.float16)
+    assert outputs == [np.float16]

@@ -227,8 +227,9 @@ def assert_same_arrays(one, two):
         np.testing.assert_array_equal(array, two[name], err_msg=name)
 
 
-@pytest.mark.parametrize("devices", [1, 2])
-@pytest.mark.parametrize("steps", [1, 7])
+@pytest.mark.parametrize(
+    ("devices", "steps"), [(1, 7), (2, 7), *(pytest.param(n, 1, marks=pytest.mark.long) for n in (1, 2))]
+)
 def test_a_run_stopped_within_an_epoch_ends_as_if_it_had_not_been(devices, steps, settings, tmp_path, monkeypatch):
     settings = replace(settings, batch_size=20 // devices)
     whole = train_cifar(replace(settings, save_dir="whole", logging_dir="whole"), CPUS[devices])
@@ -391,7 +392,8 @@ def limited(bytes_per_file):
     return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_per_file, bytes_per_file))
 
 
-def test_a_full_disk_leaves_the_last_checkpoint_whole(settings, tmp_path, monkeypatch):
+@pytest.mark.parametrize("shares", [(1,), pytest.param((2, 50), marks=pytest.mark.long)])
+def test_a_full_disk_leaves_the_last_checkpoint_whole(shares, settings, tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
         stop_at(patched, 7)
         with pytest.raises(Stopped):
@@ -405,7 +407,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(settings, tmp_path, monkey
     ]
     command = [sys.executable, str(ROOT / "train_cifar.py"), *arguments]
     size = os.path.getsize(f"{kept}/parameters.params")
-    for limit in (size - 100, size // 2, 20_000):
+    for limit in (size // share - 100 for share in shares):
         result = subprocess.run(command, capture_output=True, text=True, preexec_fn=limited(limit), timeout=100)
         assert result.returncode == 1, result.stderr
         last = result.stderr.strip().splitlines()[-1]
