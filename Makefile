@@ -1,4 +1,4 @@
-.PHONY: help venv demo demo-imagenet test test-long test-all lint format lock gpu clean
+.PHONY: help venv demo demo-imagenet test test-long test-all bench lint format lock gpu clean
 
 PYTHON_IN_VENV = .venv/bin/python
 
@@ -25,6 +25,9 @@ test-long: .venv/.ready  ## run the tests that train for minutes
 
 test-all: .venv/.ready  ## run the tests on every Python 3.8-3.11 that is installed
 	$(PYTHON_IN_VENV) -m nox
+
+bench: .venv/.ready  ## measure speed and memory against a literal formulation of the original
+	$(PYTHON_IN_VENV) -m benchmarks
 
 lint: .venv/.ready  ## check style and types
 	$(PYTHON_IN_VENV) -m ruff check .

@@ -6,17 +6,18 @@ from typing import Any
 
 from mxnet.gluon import HybridBlock, nn
 
-from gluon_aff.fusion.context import Norm, context_branch
+from gluon_aff.fusion.context import Norm, add_to_maps, context_branch
 
 
 def weighted_mean(x: Any, y: Any, weight: Any) -> Any:
     """Return weight * x + (1 - weight) * y, written with one product."""
-    return y + weight * (x - y)
+    return weight * (x - y) + y
 
 
 def attention_weight(F: Any, features: Any, local_context: Any, global_context: Any) -> Any:
     """Sigmoid of local plus global context, in (0, 1), same shape as `features` (M in the paper's Eq. 3)."""
-    return F.sigmoid(F.broadcast_add(local_context(features), global_context(features)))
+    context = add_to_maps(F, local_context(features), global_context(features))
+    return F.Activation(context, act_type="sigmoid")  # oneDNN has this one, and not F.sigmoid
 
 
 class _ContextAttention(HybridBlock):

@@ -19,14 +19,38 @@ def sequential(*layers: HybridBlock) -> nn.HybridSequential:
 
 
 class GlobalAveragePool(HybridBlock):
-    """Mean over height and width, (N, C, H, W) -> (N, C, 1, 1).
-
-    Same value as Gluon's GlobalAvgPool2D, whose backward pass takes a third of a training step on CPU.
-    """
+    """Mean over height and width, (N, C, H, W) -> (N, C, 1, 1): the value of Gluon's GlobalAvgPool2D."""
 
     def hybrid_forward(self, F: Any, x: Any) -> Any:
         """Return the mean of each channel."""
-        return F.mean(x, axis=(2, 3), keepdims=True)
+        return global_mean(F, x)
+
+
+# On CPUs, MXNet's backward passes of global pooling and of broadcasting take a third of a training step; those of
+# products with a constant row are products again (docs/performance.md).
+
+
+def global_mean(F: Any, maps: Any) -> Any:
+    """Mean over height and width, (N, C, H, W) -> (N, C, 1, 1), as a matrix product."""
+    flat = _flat(F, maps)
+    shares = F.softmax(F.zeros_like(_one_map(F, flat)))  # 1 / (H * W) each: shapes are not known here
+    return F.expand_dims(F.dot(flat, F.reshape(shares, shape=(-1, 1))), axis=3)
+
+
+def add_to_maps(F: Any, maps: Any, values: Any) -> Any:
+    """Add a value to each map: (N, C, H, W) and (N, C, 1, 1) -> (N, C, H, W)."""
+    spread = F.dot(_flat(F, values), F.ones_like(_one_map(F, _flat(F, maps))))
+    return maps + F.reshape_like(spread, maps)
+
+
+def _flat(F: Any, maps: Any) -> Any:
+    """(N, C, H, W) -> (N, C, H * W)."""
+    return F.reshape(maps, shape=(0, 0, -1))
+
+
+def _one_map(F: Any, flat: Any) -> Any:
+    """(N, C, H * W) -> (1, H * W): what a constant row takes its length, type and device from."""
+    return F.reshape(F.slice(flat, begin=(0, 0), end=(1, 1)), shape=(1, -1))
 
 
 def context_branch(channels: int, r: int, *, pooled: bool, norm: Norm = nn.BatchNorm) -> nn.HybridSequential:

@@ -7,7 +7,7 @@ from typing import Any, List, Optional
 from mxnet.gluon import HybridBlock, nn
 
 from gluon_aff.fusion import fusion_class
-from gluon_aff.fusion.context import GlobalAveragePool, Norm, sequential
+from gluon_aff.fusion.context import GlobalAveragePool, Norm, global_mean, sequential
 from gluon_aff.networks.layers import (
     Classifier,
     cifar_stem,
@@ -72,7 +72,7 @@ class ResNeXtBlock(HybridBlock):
         shortcut = x if self.downsample is None else self.downsample(x)
         out = self.body(x)
         if self.se is not None:
-            out = F.broadcast_mul(out, self.se(F.mean(out, axis=(2, 3), keepdims=True)))
+            out = F.broadcast_mul(out, self.se(global_mean(F, out)))
         return self.relu(self.attention(out, shortcut))
 
 

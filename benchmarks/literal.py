@@ -1,0 +1,100 @@
+"""The published formulation, to measure against: networks and input pipeline as the original has them.
+
+The networks are ours with other blocks in them, which write out what the original's do: global pooling operators,
+broadcast operators also where shapes agree, two products. The pipeline goes image by image through Gluon's transforms,
+Pillow and NumPy, with an NDArray in between. Both compute what ours do; tests hold that.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mxnet as mx
+import numpy as np
+from mxnet.gluon import HybridBlock
+from mxnet.gluon.data.vision import transforms
+from PIL import Image
+
+from gluon_aff.data.augmentation import PADDING, AugmentationDraws
+from gluon_aff.data.autoaugment import CIFAR10_POLICIES, apply_policy
+from gluon_aff.data.cifar import CIFAR_MEAN, CIFAR_STD
+from gluon_aff.fusion import AFF, iAFF
+from gluon_aff.fusion.context import GlobalAveragePool
+
+
+class LiteralPool(GlobalAveragePool):
+    """Global average pooling operator."""
+
+    def hybrid_forward(self, F: Any, x: Any) -> Any:
+        """Return the mean of each channel."""
+        return F.Pooling(x, kernel=(1, 1), pool_type="avg", global_pool=True)
+
+
+class LiteralAFF(AFF):
+    """AFF with broadcast operators and two products."""
+
+    def hybrid_forward(self, F: Any, x: Any, residual: Any) -> Any:
+        """Fuse."""
+        w = _weight(F, x + residual, self.local_att, self.global_att)
+        return self.scale * F.broadcast_mul(x, w) + self.scale * F.broadcast_mul(residual, 1 - w)
+
+
+class LiteralIAFF(iAFF):
+    """Iterative AFF likewise."""
+
+    def hybrid_forward(self, F: Any, x: Any, residual: Any) -> Any:
+        """Fuse twice."""
+        w = _weight(F, x + residual, self.local_att, self.global_att)
+        integrated = F.broadcast_mul(x, w) + F.broadcast_mul(residual, 1 - w)
+        w = _weight(F, integrated, self.local_att2, self.global_att2)
+        return F.broadcast_mul(x, w) + F.broadcast_mul(residual, 1 - w)
+
+
+LITERAL = {GlobalAveragePool: LiteralPool, AFF: LiteralAFF, iAFF: LiteralIAFF}
+
+
+def literal(net: HybridBlock) -> HybridBlock:
+    """Make `net`, which has computed nothing yet, compute in the published formulation; return it."""
+    net.apply(_make_literal)
+    return net
+
+
+def _make_literal(block: HybridBlock) -> None:
+    # The layers stay in place, so parameters have the same names, and blocks may change to subclasses of themselves.
+    block.__class__ = LITERAL.get(type(block), type(block))
+
+
+def _weight(F: Any, features: Any, local_context: Any, global_context: Any) -> Any:
+    return F.Activation(F.broadcast_add(local_context(features), global_context(features)), act_type="sigmoid")
+
+
+def literal_batch(images: mx.nd.NDArray, draws: AugmentationDraws, auto_augment: bool) -> mx.nd.NDArray:
+    """A training batch, made image by image.
+
+    Args:
+        images: uint8, (N, 32, 32, 3).
+        draws: the random choices for them.
+        auto_augment: run AutoAugment before crop and flip.
+
+    Returns:
+        float32, (N, 3, 32, 32).
+    """
+    to_input = transforms.Compose([transforms.ToTensor(), transforms.Normalize(CIFAR_MEAN, CIFAR_STD)])
+    return mx.nd.stack(*(to_input(_augmented(images[row], draws, row, auto_augment)) for row in range(len(images))))
+
+
+def _augmented(image: mx.nd.NDArray, draws: AugmentationDraws, row: int, auto_augment: bool) -> mx.nd.NDArray:
+    if auto_augment:
+        auto = draws.auto
+        picture = Image.fromarray(image.asnumpy())
+        picture = apply_policy(picture, CIFAR10_POLICIES[auto.policy[row]], auto.uniform[row], auto.sign[row])
+        image = _to_nd(np.asarray(picture))
+    _, width, _ = image.shape
+    padded = _to_nd(np.pad(image.asnumpy(), ((PADDING, PADDING), (PADDING, PADDING), (0, 0)), mode="constant"))
+    top, left = (int(number) for number in draws.offset[row])
+    image = mx.image.fixed_crop(padded, left, top, width, image.shape[0])
+    return mx.nd.image.flip_left_right(image) if draws.flip[row] else image
+
+
+def _to_nd(pixels: np.ndarray) -> mx.nd.NDArray:
+    return mx.nd.array(pixels, dtype="uint8")

@@ -1,0 +1,102 @@
+"""What is measured, with MXNet: steps, inference, input pipeline."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Callable, Dict
+
+import mxnet as mx
+import numpy as np
+from mxnet import autograd, gluon
+from mxnet.gluon import HybridBlock
+
+from benchmarks.literal import literal, literal_batch
+from benchmarks.measure import Measure
+from gluon_aff.data.augmentation import augment_batch, draw_epoch, normalise
+from gluon_aff.evaluation.inference import fused
+from gluon_aff.networks.zoo import get_model, model_record
+
+BATCH = 128  # images in a batch of the input pipeline, the original's default
+BATCHES = 4
+
+
+def seconds(work: Callable[[], Any]) -> float:
+    """Time that `work` takes, with all it leaves to MXNet's threads."""
+    start = time.perf_counter()
+    work()
+    mx.nd.waitall()
+    return time.perf_counter() - start
+
+
+def milliseconds(work: Callable[[], Any]) -> Measure:
+    """Measures `work` in ms."""
+    return lambda: 1000 * seconds(work)
+
+
+def network(model: str, formulation: str) -> HybridBlock:
+    """The network called `model`, initialised, in the 'literal' formulation or in 'ours'."""
+    net = get_model(model, ctx=mx.cpu())
+    return literal(net) if formulation == "literal" else net
+
+
+def random_images(batch: int, size: int) -> mx.nd.NDArray:
+    """Normalised ones, (batch, 3, size, size)."""
+    return mx.nd.array(np.random.default_rng(0).standard_normal((batch, 3, size, size), dtype=np.float32))
+
+
+def training_step(model: str, batch: int, formulation: str) -> Callable[[], None]:
+    """A step of `model`: forward, backward, update; hybridized as the training of its data set does."""
+    record = model_record(model)
+    net = network(model, formulation)
+    static: Dict[str, bool] = {} if record.input_size == 32 else {"static_alloc": True, "static_shape": True}
+    net.hybridize(**static)
+    return step(net, random_images(batch, record.input_size), mx.nd.arange(batch) % record.classes)
+
+
+def step(net: HybridBlock, images: mx.nd.NDArray, labels: mx.nd.NDArray) -> Callable[[], None]:
+    """A step of `net`, initialised, with the optimizer of the published runs, on images and labels."""
+    loss_function = gluon.loss.SoftmaxCrossEntropyLoss()
+    trainer = gluon.Trainer(net.collect_params(), "nag", {"learning_rate": 0.01, "momentum": 0.9, "wd": 1e-4})
+
+    def take() -> None:
+        with autograd.record():
+            loss = loss_function(net(images), labels)
+        loss.backward()
+        trainer.step(len(images))
+
+    return take
+
+
+def inference(model: str, batch: int, formulation: str) -> Callable[[], Any]:
+    """Logits of a batch: from the hybridized network if it is literal, else as `gluon-aff predict` computes them."""
+    images = random_images(batch, model_record(model).input_size)
+    net = network(model, formulation)
+    if formulation == "literal":
+        net.hybridize()
+    else:
+        net(images)  # defers no shape any longer
+        net = fused(net)
+    return lambda: net(images)
+
+
+def pipeline(auto_augment: bool, formulation: str) -> Measure:
+    """Images per second that one process turns into training batches of CIFAR."""
+    total = BATCH * BATCHES
+    # Pictures of 8 x 8 squares: AutoAugment does less on noise, whose contrast is at its most already.
+    squares = np.random.default_rng(0).integers(32, 224, (total, 8, 8, 3), dtype=np.uint8)
+    pictures = squares.repeat(4, axis=1).repeat(4, axis=2)
+    batches = np.arange(total).reshape(BATCHES, BATCH)
+    draws = draw_epoch(seed=0, epoch=0, samples=total)
+
+    def ours() -> None:
+        for rows in batches:
+            mx.nd.array(normalise(augment_batch(pictures[rows], draws.take(rows), auto_augment)))
+
+    in_mxnet = mx.nd.array(pictures, dtype="uint8")  # as Gluon's data sets hold them
+
+    def literally() -> None:
+        for rows in batches:
+            literal_batch(in_mxnet[rows[0] : rows[-1] + 1], draws.take(rows), auto_augment)
+
+    work = literally if formulation == "literal" else ours
+    return lambda: total / seconds(work)
