@@ -42,7 +42,17 @@ setup(
     extras_require={
         "cu112": ["mxnet-cu112==1.9.1"],
         "demo": ["scikit-learn"],
-        "test": ["hypothesis", "pytest", "pytest-cov", "pytest-timeout", "scikit-learn"],
+        "onnx": ["onnx>=1.13,<1.19", "onnxruntime"],  # MXNet's exporter reads onnx.mapping, which onnx 1.19 removed
+        "test": [
+            "hypothesis",
+            "onnx>=1.13,<1.19",
+            "onnxruntime",
+            "pytest",
+            "pytest-cov",
+            "pytest-timeout",
+            "pytest-xdist",
+            "scikit-learn",
+        ],
         "dev": ["mypy", "nox", "ruff"],
     },
     classifiers=[

@@ -6,7 +6,7 @@ import argparse
 import platform
 import shlex
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Dict, List
 
@@ -14,9 +14,10 @@ from gluon_aff._version import __version__
 from gluon_aff.commands import Command, json_text, positive
 
 if TYPE_CHECKING:
-    from gluon_aff.evaluation.weights_file import EvaluatedWeights, LoadedWeights, WeightsRequest
+    from gluon_aff.evaluation.weights_file import EvaluatedWeights, WeightsRequest
 
 UNREADABLE = 1
+MANY = 25  # images over which a network made faster makes up for the time that takes
 
 
 def _add_params_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
@@ -63,7 +64,8 @@ def _type_name(array: Any) -> str:
     return array.dtype.names[0] if array.dtype.names else array.dtype.name  # bfloat16 is a structure
 
 
-def _add_weights_options(parser: argparse.ArgumentParser) -> None:
+def add_file_options(parser: argparse.ArgumentParser) -> None:
+    """Options that say which weights; `request_of` reads them."""
     parser.add_argument("--model", metavar="NAME", help="a name that `gluon-aff models` lists (default: by the file)")
     parser.add_argument(
         "--params", metavar="FILE", default="published", help="a .params file, or published (the default): the file in "
@@ -79,25 +81,34 @@ def _add_weights_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--open-aff", metavar="DIR", help="clone of open-aff (default: $GLUON_AFF_OPEN_AFF)")
     parser.add_argument("--root", default="params", metavar="DIR", help="folder of published weights (default: params)")
     parser.add_argument(
+        "--input-size", type=positive, metavar="PIXELS", help="side of ImageNet's images (default: 224, as published)"
+    )
+
+
+def _add_engine_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--engine", choices=("mxnet", "onnxruntime"), help="what computes (default: mxnet, or onnxruntime, on the CPU, "
+        "for an .onnx file of gluon-aff export, which --params takes too)"
+    )  # fmt: skip
+    parser.add_argument(
         "--gpus", default="0", metavar="IDS", help="GPUs, such as 0,1 (default: 0; the CPU without one)"
     )
     parser.add_argument("--dtype", choices=("float32", "float16"), default="float32", help="float16 needs a GPU")
     parser.add_argument("--batch-size", type=positive, default=128, help="images at a time (default: 128)")
-    parser.add_argument(
-        "--input-size", type=positive, metavar="PIXELS", help="side of ImageNet's images (default: 224, as published)"
-    )
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
-def _request(options: argparse.Namespace) -> WeightsRequest:
+def request_of(options: argparse.Namespace) -> WeightsRequest:
+    """The weights that a command line asks for."""
     from gluon_aff.evaluation.weights_file import WeightsRequest
 
-    names = ("params", "model", "labels", "root", "open_aff", "gpus", "dtype", "input_size")
-    return WeightsRequest(**{name: getattr(options, name) for name in names})
+    names = {field.name for field in fields(WeightsRequest)}
+    return WeightsRequest(**{name: value for name, value in vars(options).items() if name in names})
 
 
 def _add_evaluate_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
-    _add_weights_options(parser)
+    add_file_options(parser)
+    _add_engine_options(parser)
     parser.add_argument("--dataset", choices=("cifar10", "cifar100", "imagenet"), help="default: that of the weights")
     parser.add_argument(
         "--data-dir", metavar="DIR", help="CIFAR: the archive or its folder (default: Gluon's own); ImageNet: the "
@@ -119,7 +130,7 @@ def _evaluate(options: argparse.Namespace) -> int:
 
     if options.csv:
         check_table(options.csv)
-    loaded = load_weights(_request(options))
+    loaded = load_weights(request_of(options), many_images=True)
     evaluated = evaluate_weights(loaded, options.dataset, options.data_dir, options.batch_size, options.num_workers)
     row = _evaluation_row(evaluated, options.batch_size)
     if options.csv:
@@ -139,9 +150,9 @@ def _evaluation_row(evaluated: EvaluatedWeights, batch_size: int) -> Dict[str, A
     loaded, figures = evaluated.loaded, evaluated.evaluation
     return {
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "network": loaded.network,
+        "network": loaded.card.network,
         "weights": loaded.path,
-        "git_blob_sha1": loaded.git_blob_sha1,
+        "git_blob_sha1": loaded.card.git_blob_sha1,
         "dataset": evaluated.dataset,
         "labels": evaluated.labels,
         "official_data": evaluated.official,
@@ -152,7 +163,7 @@ def _evaluation_row(evaluated: EvaluatedWeights, batch_size: int) -> Dict[str, A
         "published_error_percent": loaded.published.error if loaded.published else None,
         "images_per_second": round(figures.images_per_second, 1),
         "batch_size": batch_size,
-        "devices": _devices(loaded),
+        "devices": loaded.engine,
         "versions": f"gluon_aff {__version__}, MXNet {mx.__version__}, NumPy {np.__version__}, "
         f"Python {platform.python_version()}",
         "command": shlex.join(["gluon-aff", *sys.argv[1:]]),
@@ -164,15 +175,15 @@ def _evaluation_text(evaluated: EvaluatedWeights, batch_size: int, per_class: bo
     labels = "" if evaluated.labels == evaluated.dataset else f", {evaluated.labels} labels"
     other = "" if evaluated.official else " (not the official images)"
     lines = [
-        f"network         {loaded.network}",
+        f"network         {loaded.card.network}",
         f"weights         {loaded.path}",
-        f"git blob SHA-1  {loaded.git_blob_sha1}",
+        f"git blob SHA-1  {loaded.card.git_blob_sha1}",
         f"data            {evaluated.dataset}{other}{labels}, {figures.images:,} images, "
-        f"{len(evaluated.names)} classes under {loaded.outputs} outputs",
+        f"{len(evaluated.names)} classes under {loaded.card.outputs} outputs",
         f"top-1 accuracy  {figures.top1:.6f} (error {100 * (1 - figures.top1):.2f} %)",
         f"top-5 accuracy  {figures.top5:.6f} (error {100 * (1 - figures.top5):.2f} %)",
         f"loss            {figures.loss:.6f}",
-        f"speed           {figures.images_per_second:.0f} images/s on {_devices(loaded)}, {batch_size} at a time",
+        f"speed           {figures.images_per_second:.0f} images/s on {loaded.engine}, {batch_size} at a time",
     ]
     if loaded.published:
         difference = 100 * (1 - figures.top1) - loaded.published.error
@@ -191,12 +202,9 @@ def _evaluation_text(evaluated: EvaluatedWeights, batch_size: int, per_class: bo
     return "\n".join(lines)
 
 
-def _devices(loaded: LoadedWeights) -> str:
-    return ",".join(map(str, loaded.contexts))
-
-
 def _add_predict_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
-    _add_weights_options(parser)
+    add_file_options(parser)
+    _add_engine_options(parser)
     parser.add_argument("--top-k", type=positive, default=5, metavar="K", help="classes to show (default: 5)")
     parser.add_argument("--names", metavar="FILE", help="class names, one a line (default: those of the data set)")
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files of any common format")
@@ -204,20 +212,19 @@ def _add_predict_options(parser: argparse.ArgumentParser, argv: List[str]) -> No
 
 def _predict(options: argparse.Namespace) -> int:
     from gluon_aff.evaluation.predict import predict, preprocessing
-    from gluon_aff.evaluation.weights_file import load_weights, output_names
+    from gluon_aff.evaluation.weights_file import load_weights, names_known, output_names
 
-    loaded = load_weights(_request(options))
-    names = output_names(loaded, options.names)
-    if not (options.names or loaded.published):
-        of = "none are known" if names[0].startswith("output ") else f"{loaded.dataset}'s, as the file's name says"
+    loaded = load_weights(request_of(options), many_images=len(options.images) >= MANY)
+    names = output_names(loaded.card, options.names)
+    if not (options.names or loaded.card.names or loaded.published):
+        of = f"{loaded.card.dataset}'s, as the file's name says" if names_known(loaded.card) else "none are known"
         print(f"class names: {of} (--names for others)", file=sys.stderr)
     predictions = predict(
-        loaded.net,
+        loaded.infer,
         options.images,
-        preprocessing(loaded.for_cifar, loaded.input_size),
+        preprocessing(loaded.card.for_cifar, loaded.card.input_size),
         options.top_k,
         options.batch_size,
-        loaded.contexts,
     )
     unreadable = 0
     results = []
@@ -257,6 +264,10 @@ COMMANDS: Dict[str, Command] = {
         "name what is in images",
         _add_predict_options,
         _predict,
-        ("--model iaff_resnext50_32x4d cat.jpg dog.png", "--params my.params --names classes.txt *.png"),
+        (
+            "--model iaff_resnext50_32x4d cat.jpg dog.png",
+            "--params my.params --names classes.txt *.png",
+            "--params my.onnx cat.jpg",
+        ),
     ),
 }

@@ -9,15 +9,13 @@ from typing import Iterable, Iterator, List, Optional, Tuple
 
 import mxnet as mx
 import numpy as np
-from mxnet import gluon
 from mxnet.gluon import HybridBlock
 from tqdm import tqdm
 
 from gluon_aff.errors import DataError, GluonAFFError
+from gluon_aff.evaluation.inference import Infer, in_mxnet
 from gluon_aff.iteration import one_behind
 from gluon_aff.training.loop import Batch
-
-Outputs = List[mx.nd.NDArray]
 
 
 @dataclass(frozen=True)
@@ -81,10 +79,17 @@ def evaluate(
         DataError: there are no images, or a label is no class or has no output.
         GluonAFFError: an output is not finite.
     """
+    return evaluate_logits(in_mxnet(net, contexts), batches, classes, total)
+
+
+def evaluate_logits(
+    infer: Infer, batches: Iterable[Batch], classes: Optional[int] = None, total: Optional[int] = None
+) -> Evaluation:
+    """`evaluate` with whatever computes the logits."""
     parts: List[_Scores] = []
     times = [time.monotonic()]
     with tqdm(desc="evaluation", total=total, leave=False, disable=None, unit="image") as progress:
-        for labels, logits in _logits(net, batches, contexts):
+        for labels, logits in _logits(infer, batches):
             rows = logits.shape[1] if classes is None else classes
             parts.append(_score(labels, logits, rows, len(parts)))
             times.append(time.monotonic())
@@ -94,33 +99,14 @@ def evaluate(
     return _evaluation(parts, times, rows)
 
 
-def network_dtype(net: HybridBlock) -> np.dtype:
-    """The floating-point type of the network's images: the narrowest of its parameters', float32 if it has none.
-
-    In a float16 network BatchNorm's parameters stay float32.
-    """
-    types = [np.dtype(parameter.dtype) for parameter in net.collect_params().values()]
-    return min((t for t in types if t.kind == "f"), key=lambda t: t.itemsize, default=np.dtype(np.float32))
-
-
-def forward(net: HybridBlock, images: mx.nd.NDArray, contexts: List[mx.Context], dtype: np.dtype) -> Outputs:
-    """Outputs of `net` for slices of `images`, one on each device, copied to the CPU but not waited for."""
-    slices = gluon.utils.split_and_load(images, contexts[: len(images)], even_split=False)
-    outputs = [net(part.astype(dtype, copy=False)) for part in slices]
-    return [output.astype("float32", copy=False).as_in_context(mx.cpu()) for output in outputs]
-
-
-def _logits(
-    net: HybridBlock, batches: Iterable[Batch], contexts: List[mx.Context]
-) -> Iterator[Tuple[np.ndarray, np.ndarray]]:
+def _logits(infer: Infer, batches: Iterable[Batch]) -> Iterator[Tuple[np.ndarray, np.ndarray]]:
     """Labels and logits, (N,) and (N, outputs), of each batch, awaited while the next batch is computed.
 
     The first batch is awaited by itself, so that it ends before the second starts.
     """
-    dtype = network_dtype(net)
-    steps = ((labels, forward(net, images, contexts, dtype)) for images, labels in batches)
-    for labels, outputs in itertools.chain(itertools.islice(steps, 1), one_behind(steps)):
-        yield labels.asnumpy(), np.concatenate([part.asnumpy() for part in outputs])
+    steps = ((labels, infer(images)) for images, labels in batches)
+    for labels, logits in itertools.chain(itertools.islice(steps, 1), one_behind(steps)):
+        yield labels.asnumpy(), logits()
 
 
 def _score(labels: np.ndarray, logits: np.ndarray, classes: int, batch: int) -> _Scores:

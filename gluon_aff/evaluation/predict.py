@@ -11,14 +11,13 @@ from typing import Callable, Iterable, Iterator, List, Sequence, Tuple, Union
 
 import mxnet as mx
 import numpy as np
-from mxnet.gluon import HybridBlock
 from PIL import Image, ImageFile, ImageOps
 
 from gluon_aff.data.augmentation import normalise as normalise_cifar
 from gluon_aff.data.cifar import CIFAR_SIZE
 from gluon_aff.data.imagenet import FOLDER_MEAN, FOLDER_STD, normalise, resize_and_crop
 from gluon_aff.errors import GluonAFFError, InputError, last_line
-from gluon_aff.evaluation.evaluate import forward, network_dtype
+from gluon_aff.evaluation.inference import Infer
 from gluon_aff.iteration import one_behind
 
 Preprocess = Callable[[Image.Image], np.ndarray]
@@ -40,24 +39,18 @@ class Prediction:
 
 
 def predict(
-    net: HybridBlock,
-    paths: Iterable[str],
-    preprocess: Preprocess,
-    top_k: int,
-    batch_size: int,
-    contexts: List[mx.Context],
+    infer: Infer, paths: Iterable[str], preprocess: Preprocess, top_k: int, batch_size: int
 ) -> Iterator[Prediction]:
     """Predict the class of each file's image, in the order of `paths`.
 
     A batch's predictions come once the next batch has been read.
 
     Args:
-        net: initialised network, (N, 3, H, W) -> (N, K).
+        infer: computes the logits of K classes.
         paths: image files; one that cannot be read gives a prediction with an error.
         preprocess: what `preprocessing` returns.
         top_k: predictions for each image; K if that is fewer.
         batch_size: files read at a time.
-        contexts: devices.
 
     Raises:
         InputError: `top_k` or `batch_size` is not above 0.
@@ -65,7 +58,7 @@ def predict(
     """
     if top_k < 1 or batch_size < 1:
         raise InputError(f"top-k {top_k} and batch size {batch_size}: both have to be 1 or more")
-    return _predictions(net, paths, preprocess, top_k, batch_size, contexts)
+    return _predictions(infer, paths, preprocess, top_k, batch_size)
 
 
 def preprocessing(for_cifar: bool, input_size: int) -> Preprocess:
@@ -138,18 +131,12 @@ _Input = Union[np.ndarray, str]
 
 
 def _predictions(
-    net: HybridBlock,
-    paths: Iterable[str],
-    preprocess: Preprocess,
-    top_k: int,
-    batch_size: int,
-    contexts: List[mx.Context],
+    infer: Infer, paths: Iterable[str], preprocess: Preprocess, top_k: int, batch_size: int
 ) -> Iterator[Prediction]:
-    dtype = network_dtype(net)
     batches = ((chunk, [_input(path, preprocess) for path in chunk]) for chunk in _chunks(paths, batch_size))
-    steps = ((chunk, inputs, _outputs(net, inputs, contexts, dtype)) for chunk, inputs in batches)
+    steps = ((chunk, inputs, _start(infer, inputs)) for chunk, inputs in batches)
     for chunk, inputs, outputs in one_behind(steps):
-        logits = itertools.chain.from_iterable(part.asnumpy() for part in outputs)
+        logits = iter(outputs())
         for path, given in zip(chunk, inputs):
             if isinstance(given, str):
                 yield Prediction(path, [], given)
@@ -173,12 +160,10 @@ def _input(path: str, preprocess: Preprocess) -> _Input:
         return f"{path} cannot be used ({error})"
 
 
-def _outputs(
-    net: HybridBlock, inputs: Sequence[_Input], contexts: List[mx.Context], dtype: np.dtype
-) -> List[mx.nd.NDArray]:
-    """Logits, (N, K) over the devices, of those inputs that are images; not waited for."""
+def _start(infer: Infer, inputs: Sequence[_Input]) -> Callable[[], Iterable[np.ndarray]]:
+    """Start on those inputs that are images; what is returned waits for their logits, (K,) each."""
     images = [image for image in inputs if not isinstance(image, str)]
-    return forward(net, mx.nd.array(np.stack(images), ctx=mx.cpu()), contexts, dtype) if images else []
+    return infer(mx.nd.array(np.stack(images), ctx=mx.cpu())) if images else list
 
 
 def _likeliest(logits: np.ndarray, top_k: int, path: str) -> List[Tuple[int, float]]:

@@ -1,8 +1,8 @@
-"""Evaluating a weight file: which network it is of, on which labels, what was published of it."""
+"""Weight files at work: which network a file is of, on which labels, what was published of it, how it scores."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Iterable, List, Optional
 
@@ -14,7 +14,10 @@ from gluon_aff.data.class_names import class_names
 from gluon_aff.data.imagenet import ValidationData, validation_data
 from gluon_aff.data.loading import validation_batches
 from gluon_aff.errors import InputError, last_line
-from gluon_aff.evaluation.evaluate import Evaluation, evaluate
+from gluon_aff.evaluation.evaluate import Evaluation, evaluate_logits
+from gluon_aff.evaluation.inference import Infer, fused, in_mxnet, in_thread
+from gluon_aff.export.agreement import Logits
+from gluon_aff.export.card import Card
 from gluon_aff.networks.zoo import MODELS, get_model, model_record
 from gluon_aff.published import PublishedWeights, weights_with_hash
 from gluon_aff.training.devices import training_contexts
@@ -25,6 +28,8 @@ from gluon_aff.weights.params_format import git_blob_sha1, read_params_file
 from gluon_aff.weights.store import published_file
 
 PUBLISHED = "published"
+ONNX_SUFFIX = ".onnx"
+ONNX_RUNTIME = "onnxruntime"  # --engine
 IMAGENET_VALIDATION_IMAGES = 50_000
 IMAGENET_CLASSES = 1000
 LABELS = {"fine": "--fine-label", "superclass": "--superclass"}
@@ -35,7 +40,7 @@ class WeightsRequest:
     """Which weights to load, and how.
 
     Attributes:
-        params: path of a `.params` file, or `published`.
+        params: path of a `.params` file or of an `.onnx` file of `gluon-aff export`, or `published`.
         model: name of the model; what the file is of if None.
         labels: fine or superclass, for CIFAR-100; what the published file is of if None.
         root: folder where published weights are looked for and downloaded to.
@@ -43,6 +48,7 @@ class WeightsRequest:
         gpus: ids, comma-separated; the CPU if there is none.
         dtype: float32 or float16.
         input_size: side of ImageNet's images in pixels; the published networks' 224 if None.
+        engine: mxnet or onnxruntime; the latter for an `.onnx` file and MXNet for others if None.
     """
 
     params: str
@@ -53,37 +59,46 @@ class WeightsRequest:
     gpus: str = "0"
     dtype: str = "float32"
     input_size: Optional[int] = None
+    engine: Optional[str] = None
 
 
 @dataclass(frozen=True)
-class LoadedWeights:
+class LoadedNetwork:
     """A network with the parameters of a file.
 
     Attributes:
         net: the network, hybridized, on `contexts`.
-        network: its name.
-        for_cifar: whether it is one of CIFAR's networks.
-        input_size: side of its square input in pixels.
-        outputs: size of its head.
+        card: what it is.
         path: the file.
-        git_blob_sha1: its hash.
-        published: what was published of it, None if it is no published file.
-        labels: label set it was trained on, None if that is not known.
-        dataset: data set it was trained on, None if that is not known.
         contexts: devices.
     """
 
     net: HybridBlock
-    network: str
-    for_cifar: bool
-    input_size: int
-    outputs: int
+    card: Card
     path: str
-    git_blob_sha1: str
-    published: Optional[PublishedWeights]
-    labels: Optional[str]
-    dataset: Optional[str]
     contexts: List[mx.Context]
+
+
+@dataclass(frozen=True)
+class LoadedWeights:
+    """Weights ready to compute with.
+
+    Attributes:
+        infer: computes logits.
+        card: what they are.
+        path: the file.
+        engine: what computes, and where.
+    """
+
+    infer: Infer
+    card: Card
+    path: str
+    engine: str
+
+    @property
+    def published(self) -> Optional[PublishedWeights]:
+        """What was published of the weights, None if they were not."""
+        return weights_with_hash(self.card.git_blob_sha1)
 
 
 @dataclass(frozen=True)
@@ -108,16 +123,41 @@ class EvaluatedWeights:
     evaluation: Evaluation
 
 
-def load_weights(request: WeightsRequest) -> LoadedWeights:
-    """Find the file, check it, build its network, load it.
+def load_weights(request: WeightsRequest, *, many_images: bool = False) -> LoadedWeights:
+    """Find the file, check it, and get it to work.
+
+    Args:
+        request: which file, and what computes.
+        many_images: spend a fraction of a second more here to be faster on the CPU afterwards.
+
+    Raises:
+        InputError: if the file, the model, the label set and the engine do not go together.
+        GluonAFFError: if published weights cannot be had, or ONNX Runtime computes something else than MXNet.
+    """
+    if request.params.lower().endswith(ONNX_SUFFIX):
+        return _load_onnx(request)
+    if request.engine != ONNX_RUNTIME:
+        loaded = load_network(request)
+        net = fused(loaded.net) if many_images and loaded.contexts == [mx.cpu()] else loaded.net
+        devices = ",".join(map(str, loaded.contexts))
+        return LoadedWeights(in_mxnet(net, loaded.contexts), loaded.card, loaded.path, devices)
+    _refuse_float16(request)
+    from gluon_aff.export.onnx_file import onnx_model
+
+    loaded = load_network(replace(request, gpus=""))
+    return _in_onnxruntime(onnx_model(loaded.net, loaded.card).infer, loaded.card, loaded.path)
+
+
+def load_network(request: WeightsRequest) -> LoadedNetwork:
+    """Find the `.params` file, check it, build its network, load it.
 
     Raises:
         InputError: if the file, the model and the label set do not go together, or MXNet cannot compute so.
         GluonAFFError: if published weights cannot be had.
     """
     contexts, _ = training_contexts(request.gpus)
-    if request.dtype == "float16" and contexts[0].device_type == "cpu":
-        raise InputError("--dtype float16: MXNet computes with float16 on GPUs only; leave it out here")
+    if contexts[0].device_type == "cpu":
+        _refuse_float16(request)
     path = _file(request)
     file = read_params_file(path)
     digest = git_blob_sha1(path)
@@ -131,24 +171,54 @@ def load_weights(request: WeightsRequest) -> LoadedWeights:
     else:
         found = network_of(file)
         net, network, input_size = found.build(), found.name, found.input_size
-    if request.input_size and input_size == CIFAR_SIZE:
-        raise InputError(f"--input-size {request.input_size}: CIFAR's images are 32 x 32; leave it out")
+    card = Card(
+        network=network,
+        for_cifar=input_size == CIFAR_SIZE,
+        input_size=input_size,
+        outputs=int(outputs or 0),
+        git_blob_sha1=digest,
+        labels=_labels(request.labels, published),
+        dataset=_dataset(published, path, outputs),
+    )
+    card = _at_input_size(card, request.input_size)
     net.cast(request.dtype)
     load_parameters(net, path, contexts)
     net.hybridize(static_alloc=True)
-    return LoadedWeights(
-        net=net,
-        network=network,
-        for_cifar=input_size == CIFAR_SIZE,
-        input_size=request.input_size or input_size,
-        outputs=int(outputs or 0),
-        path=path,
-        git_blob_sha1=digest,
-        published=published,
-        labels=_labels(request.labels, published),
-        dataset=_dataset(published, path, outputs),
-        contexts=contexts,
-    )
+    return LoadedNetwork(net, card, path, contexts)
+
+
+def _load_onnx(request: WeightsRequest) -> LoadedWeights:
+    from gluon_aff.export.onnx_runtime import open_onnx
+
+    path = request.params
+    if request.engine not in (None, ONNX_RUNTIME):
+        raise InputError(f"--engine {request.engine}: {path} is for onnxruntime; name the .params file it was made of")
+    _refuse_float16(request)
+    logits, card = open_onnx(path)
+    if request.model and model_record(request.model).name != card.network:
+        raise InputError(f"--model {request.model}: {path} is of {card.network}; leave the flag out")
+    published = weights_with_hash(card.git_blob_sha1)
+    if not published and card.labels and request.labels not in (None, card.labels):
+        raise InputError(f"{LABELS[str(request.labels)]}: {path} was exported for {card.labels} labels; leave it out")
+    card = replace(card, labels=_labels(request.labels or card.labels, published))
+    return _in_onnxruntime(logits, _at_input_size(card, request.input_size), path)
+
+
+def _in_onnxruntime(logits: Logits, card: Card, path: str) -> LoadedWeights:
+    from gluon_aff.export.onnx_runtime import import_extra
+
+    return LoadedWeights(in_thread(logits), card, path, f"ONNX Runtime {import_extra('onnxruntime').__version__}, cpu")
+
+
+def _refuse_float16(request: WeightsRequest) -> None:
+    if request.dtype == "float16":
+        raise InputError("--dtype float16: MXNet computes with float16 on GPUs only; leave it out here")
+
+
+def _at_input_size(card: Card, input_size: Optional[int]) -> Card:
+    if input_size and card.for_cifar:
+        raise InputError(f"--input-size {input_size}: CIFAR's images are 32 x 32; leave it out")
+    return replace(card, input_size=input_size or card.input_size)
 
 
 def evaluate_weights(
@@ -160,23 +230,24 @@ def evaluate_weights(
         InputError: if the data set is not known, not that of the weights, or cannot be read.
         GluonAFFError: if an output is not finite.
     """
-    dataset = dataset or loaded.dataset
+    card = loaded.card
+    dataset = dataset or card.dataset
     if dataset is None:
         raise InputError(f"{loaded.path} does not say which data set it is for: add --dataset")
-    if loaded.dataset not in (None, dataset):
-        raise InputError(f"--dataset {dataset}: {loaded.path} was trained on {loaded.dataset}; leave --dataset out")
-    if dataset != "cifar100" and loaded.labels in LABELS:
-        raise InputError(f"{LABELS[str(loaded.labels)]}: {dataset} has one label set only; leave the flag out")
-    labels = loaded.labels if dataset == "cifar100" else dataset
+    if card.dataset not in (None, dataset):
+        raise InputError(f"--dataset {dataset}: {loaded.path} was trained on {card.dataset}; leave --dataset out")
+    if dataset != "cifar100" and card.labels in LABELS:
+        raise InputError(f"{LABELS[str(card.labels)]}: {dataset} has one label set only; leave the flag out")
+    labels = card.labels if dataset == "cifar100" else dataset
     if labels is None:
         raise InputError(
             f"{loaded.path} is no published file and does not say which labels it was trained on: add --fine-label or "
             "--superclass (train_cifar.py's default)"
         )
-    data = _data(loaded, dataset, labels, data_dir, batch_size, num_workers)
-    if len(data.names) > loaded.outputs:
-        raise InputError(f"{dataset} has {len(data.names)} classes there, and {loaded.path} is of {loaded.outputs}")
-    evaluation = evaluate(loaded.net, data.batches, loaded.contexts, len(data.names), data.images)
+    data = _data(card, dataset, labels, data_dir, batch_size, num_workers)
+    if len(data.names) > card.outputs:
+        raise InputError(f"{dataset} has {len(data.names)} classes there, and {loaded.path} is of {card.outputs}")
+    evaluation = evaluate_logits(loaded.infer, data.batches, len(data.names), data.images)
     return EvaluatedWeights(loaded, dataset, labels, data.names, data.official, evaluation)
 
 
@@ -208,13 +279,11 @@ def _dataset(published: Optional[PublishedWeights], path: str, outputs: Optional
     return dataset_of_run(path) or ("imagenet" if outputs == 1000 else None)
 
 
-def _data(
-    loaded: LoadedWeights, dataset: str, labels: str, data_dir: Optional[str], batch_size: int, num_workers: int
-) -> _Data:
+def _data(card: Card, dataset: str, labels: str, data_dir: Optional[str], batch_size: int, num_workers: int) -> _Data:
     if dataset == "imagenet":
         if data_dir is None:
             raise InputError("--data-dir: name the folder with ImageNet's val folder, or with val.rec and val.idx")
-        return _imagenet(validation_data(data_dir, loaded.input_size, batch_size, num_workers), loaded.outputs)
+        return _imagenet(validation_data(data_dir, card.input_size, batch_size, num_workers), card.outputs)
     images = load_cifar(dataset, False, labels == "fine", data_dir)
     names = class_names(dataset, labels == "fine") if images.official else list(map(str, range(images.classes)))
     return _Data(validation_batches(images, batch_size), len(images), names, images.official)
@@ -232,7 +301,7 @@ def _imagenet(data: ValidationData, outputs: int) -> _Data:
     return _Data(data.batches, data.images, names, official)
 
 
-def output_names(loaded: LoadedWeights, path: Optional[str] = None) -> List[str]:
+def output_names(card: Card, path: Optional[str] = None) -> List[str]:
     """A name for every output of the network: those in the file `path`, a line each, or those of its data set.
 
     Outputs without a class, such as 20 to 99 of a superclass network, are named by their number.
@@ -245,14 +314,19 @@ def output_names(loaded: LoadedWeights, path: Optional[str] = None) -> List[str]
             names = Path(path).read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"--names {path}: {last_line(error)}; name a text file") from None
-        if len(names) != loaded.outputs:
-            raise InputError(f"--names {path} has {len(names)} lines, and the network {loaded.outputs} outputs")
+        if len(names) != card.outputs:
+            raise InputError(f"--names {path} has {len(names)} lines, and the network {card.outputs} outputs")
         return names
-    known = class_names(loaded.dataset, loaded.labels == "fine") if loaded.dataset and _names_known(loaded) else []
-    return [*known[: loaded.outputs], *(f"output {i}" for i in range(len(known), loaded.outputs))]
+    if card.names:
+        return list(card.names)
+    known = class_names(str(card.dataset), card.labels == "fine") if names_known(card) else []
+    return [*known[: card.outputs], *(f"output {i}" for i in range(len(known), card.outputs))]
 
 
-def _names_known(loaded: LoadedWeights) -> bool:
-    if loaded.dataset == "imagenet":
-        return loaded.outputs == IMAGENET_CLASSES
-    return loaded.dataset == "cifar10" or loaded.labels is not None
+def names_known(card: Card) -> bool:
+    """Whether the outputs of the network are the classes of a data set, so that they have names."""
+    if card.dataset is None:
+        return False
+    if card.dataset == "imagenet":
+        return card.outputs == IMAGENET_CLASSES
+    return card.dataset == "cifar10" or card.labels is not None

@@ -13,7 +13,8 @@ from gluon_aff.data.imagenet import FOLDER_MEAN, FOLDER_STD, validation_data
 from gluon_aff.data.loading import validation_batches
 from gluon_aff.errors import DataError, GluonAFFError
 from gluon_aff.evaluation import evaluate as module
-from gluon_aff.evaluation.evaluate import ClassCount, evaluate, network_dtype
+from gluon_aff.evaluation.evaluate import ClassCount, evaluate
+from gluon_aff.evaluation.inference import network_dtype
 from gluon_aff.networks.zoo import cifar_resnet
 from gluon_aff.training.loop import validate
 

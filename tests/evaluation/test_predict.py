@@ -8,6 +8,7 @@ from PIL import Image, ImageFile
 from gluon_aff.data.augmentation import normalise
 from gluon_aff.data.imagenet import validation_data
 from gluon_aff.errors import GluonAFFError, InputError
+from gluon_aff.evaluation.inference import in_mxnet
 from gluon_aff.evaluation.predict import predict, preprocessing, read_image
 from gluon_aff.networks.zoo import list_models, model_record
 
@@ -45,7 +46,7 @@ def expected_scores(net, paths):
 @pytest.mark.parametrize("contexts", [CPU, [mx.cpu(0), mx.cpu(1)]], ids=["one device", "two devices"])
 def test_scores_are_softmax_the_likeliest_first_in_the_files_order(tmp_path, batch_size, contexts):
     net, paths = network(contexts=contexts), saved(tmp_path, 10)
-    found = list(predict(net, paths, preprocessing(True, 32), 3, batch_size, contexts))
+    found = list(predict(in_mxnet(net, contexts), paths, preprocessing(True, 32), 3, batch_size))
     assert [prediction.path for prediction in found] == paths
     for prediction, scores in zip(found, expected_scores(network(), paths)):
         order = np.argsort(-scores)[:3]
@@ -55,7 +56,7 @@ def test_scores_are_softmax_the_likeliest_first_in_the_files_order(tmp_path, bat
 
 
 def test_top_k_beyond_the_classes_gives_all(tmp_path):
-    (found,) = predict(network(4), saved(tmp_path, 1), preprocessing(True, 32), 10, 8, CPU)
+    (found,) = predict(in_mxnet(network(4), CPU), saved(tmp_path, 1), preprocessing(True, 32), 10, 8)
     assert sorted(label for label, _ in found.classes) == [0, 1, 2, 3]
     assert sum(score for _, score in found.classes) == pytest.approx(1)
 
@@ -64,7 +65,7 @@ def test_of_equal_scores_the_lowest_label_comes_first(tmp_path):
     net = network(5)
     for parameter in net.collect_params().values():
         parameter.set_data(mx.nd.zeros(parameter.shape))
-    (found,) = predict(net, saved(tmp_path, 1), preprocessing(True, 32), 5, 8, CPU)
+    (found,) = predict(in_mxnet(net, CPU), saved(tmp_path, 1), preprocessing(True, 32), 5, 8)
     assert found.classes == [(label, pytest.approx(0.2)) for label in range(5)]
 
 
@@ -73,7 +74,7 @@ def test_logits_far_apart_keep_their_order_where_scores_vanish(tmp_path):
     weight, bias = net.collect_params().values()
     weight.set_data(mx.nd.zeros(weight.shape))
     bias.set_data(mx.nd.array([-3000, -2000, 0]))
-    (found,) = predict(net, saved(tmp_path, 1), preprocessing(True, 32), 3, 8, CPU)
+    (found,) = predict(in_mxnet(net, CPU), saved(tmp_path, 1), preprocessing(True, 32), 3, 8)
     assert found.classes == [(2, 1.0), (1, 0.0), (0, 0.0)]
 
 
@@ -92,9 +93,9 @@ class ColourMeans(mx.gluon.HybridBlock):
 def test_a_float16_network(tmp_path):
     net, paths = ColourMeans(), saved(tmp_path, 4)
     net.initialize()
-    single = list(predict(net, paths, preprocessing(True, 32), 3, 3, CPU))
+    single = list(predict(in_mxnet(net, CPU), paths, preprocessing(True, 32), 3, 3))
     net.cast("float16")
-    half = list(predict(net, paths, preprocessing(True, 32), 3, 3, CPU))
+    half = list(predict(in_mxnet(net, CPU), paths, preprocessing(True, 32), 3, 3))
     assert half != single
     for one, other in zip(single, half):
         assert dict(other.classes) == pytest.approx(dict(one.classes), rel=2e-2)
@@ -116,7 +117,7 @@ def test_files_that_are_no_images_have_an_error_and_the_rest_goes_on(tmp_path, m
     (tmp_path / "folder").mkdir()
     broken = [str(tmp_path / name) for name in (*bad, "folder")]
     paths = [broken[0], good[0], *broken[1:4], good[1], good[2], broken[4], good[0]]
-    found = list(predict(network(), paths, preprocessing(True, 32), 2, batch_size, CPU))
+    found = list(predict(in_mxnet(network(), CPU), paths, preprocessing(True, 32), 2, batch_size))
     assert [prediction.path for prediction in found] == paths
     for prediction in found:
         if prediction.path in broken:
@@ -130,27 +131,27 @@ def test_files_that_are_no_images_have_an_error_and_the_rest_goes_on(tmp_path, m
 
 
 def test_only_files_that_are_no_images(tmp_path):
-    (found,) = predict(network(), [str(tmp_path / "none")], preprocessing(True, 32), 2, 4, CPU)
+    (found,) = predict(in_mxnet(network(), CPU), [str(tmp_path / "none")], preprocessing(True, 32), 2, 4)
     assert "no such file" in found.error
 
 
 def test_no_files():
-    assert list(predict(network(), [], preprocessing(True, 32), 2, 4, CPU)) == []
+    assert list(predict(in_mxnet(network(), CPU), [], preprocessing(True, 32), 2, 4)) == []
 
 
 @pytest.mark.parametrize("limit", [100, 800])  # an error above twice the limit, a warning above it
 def test_a_decompression_bomb_has_an_error(tmp_path, monkeypatch, limit):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
-    (found,) = predict(network(), saved(tmp_path, 1), preprocessing(True, 32), 2, 4, CPU)
+    (found,) = predict(in_mxnet(network(), CPU), saved(tmp_path, 1), preprocessing(True, 32), 2, 4)
     assert "decompression bomb" in found.error
 
 
 def test_a_strip_has_an_error_where_resizing_would_fill_the_memory(tmp_path):
     path = tmp_path / "strip.png"
     Image.new("RGB", (60_000, 1), RED).save(path)
-    (found,) = predict(network(side=224), [str(path)], preprocessing(False, 224), 2, 4, CPU)
+    (found,) = predict(in_mxnet(network(side=224), CPU), [str(path)], preprocessing(False, 224), 2, 4)
     assert found.error == f"{path} cannot be used (60000 x 1 pixels are too long a strip)"
-    (found,) = predict(network(), [str(path)], preprocessing(True, 32), 2, 4, CPU)
+    (found,) = predict(in_mxnet(network(), CPU), [str(path)], preprocessing(True, 32), 2, 4)
     assert len(found.classes) == 2
 
 
@@ -158,13 +159,13 @@ def test_outputs_that_are_not_finite_name_the_file(tmp_path):
     net = network()
     net[1].bias.set_data(mx.nd.array([np.nan] * 7))
     with pytest.raises(GluonAFFError, match=r"outputs for .*0\.png are not finite"):
-        list(predict(net, saved(tmp_path, 2), preprocessing(True, 32), 2, 4, CPU))
+        list(predict(in_mxnet(net, CPU), saved(tmp_path, 2), preprocessing(True, 32), 2, 4))
 
 
 @pytest.mark.parametrize(("top_k", "batch_size"), [(0, 4), (1, 0)])
 def test_numbers_that_make_no_sense_are_refused_at_once(top_k, batch_size):
     with pytest.raises(InputError, match="have to be 1 or more"):
-        predict(network(), [], preprocessing(True, 32), top_k, batch_size, CPU)
+        predict(in_mxnet(network(), CPU), [], preprocessing(True, 32), top_k, batch_size)
 
 
 def animation(path):

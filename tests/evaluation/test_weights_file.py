@@ -16,7 +16,7 @@ from gluon_aff.data.class_names import class_names
 from gluon_aff.data.sample import write_digits
 from gluon_aff.errors import GluonAFFError, InputError
 from gluon_aff.evaluation import weights_file
-from gluon_aff.evaluation.weights_file import WeightsRequest, evaluate_weights, load_weights, output_names
+from gluon_aff.evaluation.weights_file import WeightsRequest, evaluate_weights, load_network, load_weights, output_names
 from gluon_aff.networks.zoo import cifar_resnet
 from gluon_aff.published import published_weights
 from gluon_aff.results.evaluations import COLUMNS, append_row, check_table
@@ -71,7 +71,7 @@ def test_figures_against_numpy(trained, digits):
     images = load_cifar("cifar10", False, data_dir=digits)
     mean, std = np.array([0.4914, 0.4822, 0.4465]), np.array([0.2023, 0.1994, 0.2010])  # training.md
     x = ((images.images / 255 - mean) / std).transpose(0, 3, 1, 2).astype("float32")
-    logits = loaded.net(mx.nd.array(x)).asnumpy().astype("float64")
+    logits = load_network(WeightsRequest(trained[1])).net(mx.nd.array(x)).asnumpy().astype("float64")
     order = np.argsort(-logits, axis=1, kind="stable")
     assert figures.top1 == pytest.approx((order[:, 0] == images.labels).mean())
     assert figures.top5 == pytest.approx((order[:, :5] == images.labels[:, None]).any(axis=1).mean())
@@ -108,7 +108,7 @@ def test_published_weights_bring_their_label_set(narrow_cifar100, few_shapes, mo
         load_weights(WeightsRequest(path, labels="fine"))
     with pytest.raises(InputError, match=r"--dataset cifar10: .* was trained on cifar100"):
         evaluate_weights(loaded, "cifar10", few_shapes, 32, 0)
-    names = output_names(loaded)
+    names = output_names(loaded.card)
     assert names[:20] == class_names("cifar100")
     assert names[20] == "output 20"
 
@@ -199,10 +199,11 @@ def test_some_of_imagenets_class_folders_are_refused(narrow_cifar100, tmp_path):
     for name in ("n1", "n2", "n3"):
         (tmp_path / "val" / name).mkdir(parents=True)
         Image.new("RGB", (40, 40)).save(tmp_path / "val" / name / "1.png")
-    loaded = replace(load_weights(WeightsRequest(narrow_cifar100[0])), dataset="imagenet")
+    loaded = load_weights(WeightsRequest(narrow_cifar100[0]))
+    loaded = replace(loaded, card=replace(loaded.card, dataset="imagenet"))
     with pytest.raises(InputError, match="there are 3 class folders for 100 outputs"):
         evaluate_weights(loaded, None, str(tmp_path), 8, 0)
-    evaluated = evaluate_weights(replace(loaded, outputs=3), None, str(tmp_path), 8, 0)
+    evaluated = evaluate_weights(replace(loaded, card=replace(loaded.card, outputs=3)), None, str(tmp_path), 8, 0)
     assert (evaluated.names, evaluated.official) == (["n1", "n2", "n3"], False)
 
 
@@ -224,7 +225,7 @@ def test_predict(trained, digits, tmp_path, capsys):
     assert "class names: cifar10's, as the file's name says" in capsys.readouterr().err
     assert main([*options, "--json", paths[0]]) == 0
     (printed,) = json.loads(capsys.readouterr().out)
-    net = load_weights(WeightsRequest(trained[1])).net
+    net = load_network(WeightsRequest(trained[1])).net
     expected = net(mx.nd.array(_input(data.images[:1]))).softmax().asnumpy()[0]
     assert [row["label"] for row in printed["classes"]] == np.argsort(-expected)[:2].tolist()
     assert printed["classes"][0]["score"] == pytest.approx(expected.max(), rel=1e-4)

@@ -1,0 +1,64 @@
+"""The command that writes networks for other programs."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from typing import Dict, List
+
+from gluon_aff.commands import Command, check_suffix
+from gluon_aff.commands.weights import add_file_options, request_of
+from gluon_aff.errors import InputError
+
+ONNX, SYMBOL = FORMATS = ("onnx", "symbol")
+
+
+def _add_export_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
+    add_file_options(parser)
+    parser.add_argument(
+        "--format", choices=FORMATS, default=ONNX, help="onnx (the default), or symbol: what HybridBlock.export writes"
+    )
+    parser.add_argument("--names", metavar="FILE", help="class names, one a line (default: those of the data set)")
+    parser.add_argument(
+        "-o", "--output", required=True, metavar="OUT", help="the .onnx file; for symbol, what comes before "
+        "-symbol.json and -0000.params"
+    )  # fmt: skip
+
+
+def _export(options: argparse.Namespace) -> int:
+    if options.format == ONNX:
+        check_suffix(options.output, "-o", ".onnx")
+    elif options.output.lower().endswith(("/", ".onnx", ".json", ".params")):
+        raise InputError(f"-o {options.output}: give the two files' names up to -symbol.json and -0000.params")
+    if options.params.lower().endswith(".onnx"):
+        raise InputError(f"--params {options.params}: this is an export already; name the .params file")
+
+    from gluon_aff.evaluation.weights_file import load_network, names_known, output_names
+
+    loaded = load_network(replace(request_of(options), gpus=""))
+    named = options.names or names_known(loaded.card)
+    card = replace(loaded.card, names=tuple(output_names(loaded.card, options.names)) if named else ())
+    if options.format == ONNX:
+        from gluon_aff.export.onnx_file import write_onnx
+
+        paths, agreement = [options.output], write_onnx(loaded.net, options.output, card).agreement
+    else:
+        from gluon_aff.export.symbol_files import write_symbol
+
+        paths, agreement = write_symbol(loaded.net, options.output, card.input_size)
+    print(f"{' and '.join(paths)}: {card.network}, (batch, 3, height, width) -> (batch, {card.outputs})")
+    shapes = " and ".join("x".join(map(str, shape)) for shape in agreement.shapes)
+    print(
+        f"equal to MXNet on random {shapes}: to {agreement.difference:.1e} in logits of up to {agreement.largest:.2g}"
+    )
+    return 0
+
+
+COMMANDS: Dict[str, Command] = {
+    "export": Command(
+        "write a network for other programs: ONNX, or MXNet's symbol",
+        _add_export_options,
+        _export,
+        ("--model iaff_resnext50_32x4d -o iaff.onnx", "--params my.params --format symbol -o my"),
+    ),
+}

@@ -1,0 +1,92 @@
+"""What a network is and what it is for, as text that a file can carry."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from typing import Dict, Mapping, Optional, Tuple
+
+from gluon_aff._version import __version__
+from gluon_aff.data.cifar import CIFAR_MEAN, CIFAR_STD
+from gluon_aff.data.imagenet import CROP_RATIO, FOLDER_MEAN, FOLDER_STD
+
+WRITER = "gluon_aff"  # the key that says who wrote a file, and the version of it
+
+
+@dataclass(frozen=True)
+class Card:
+    """What is known of a network with weights.
+
+    Attributes:
+        network: its name.
+        for_cifar: whether it is one of CIFAR's networks.
+        input_size: side of its square input in pixels.
+        outputs: size of its head.
+        git_blob_sha1: hash of the `.params` file that its weights are from.
+        labels: label set it was trained on, None if that is not known.
+        dataset: data set it was trained on, None if that is not known.
+        names: of its outputs, none if they are not known.
+    """
+
+    network: str
+    for_cifar: bool
+    input_size: int
+    outputs: int
+    git_blob_sha1: str
+    labels: Optional[str]
+    dataset: Optional[str]
+    names: Tuple[str, ...] = ()
+
+
+def properties(card: Card) -> Dict[str, str]:
+    """What a file says of the network in it: `card`, and how images are made its input."""
+    return {
+        WRITER: __version__,
+        "network": card.network,
+        "outputs": str(card.outputs),
+        "labels": card.labels or "",
+        "dataset": card.dataset or "",
+        "weights_git_blob_sha1": card.git_blob_sha1,
+        "input_size": str(card.input_size),
+        **_preprocessing(card),
+        "class_names": json.dumps(card.names),
+    }
+
+
+def _preprocessing(card: Card) -> Dict[str, str]:
+    """How `gluon_aff.evaluation.predict.preprocessing` makes an image the input."""
+    size = card.input_size
+    if card.for_cifar:
+        name, crop = "cifar", f"centre square, resized to {size} x {size}, bicubic"
+        mean, std = list(CIFAR_MEAN), list(CIFAR_STD)
+    else:
+        shorter = math.ceil(size / CROP_RATIO)
+        name, crop = "imagenet", f"shorter side resized to {shorter}, bilinear; centre {size} x {size} cut out"
+        mean, std = ([round(value / 255, 6) for value in values] for values in (FOLDER_MEAN, FOLDER_STD))
+    return {
+        "preprocessing": name,
+        "crop": crop,
+        "pixels": "RGB / 255, minus mean, over std",
+        "mean": json.dumps(mean),
+        "std": json.dumps(std),
+    }
+
+
+def card_of(found: Mapping[str, str]) -> Card:
+    """The card in the `properties` of a file.
+
+    Raises:
+        KeyError: a property is missing.
+        ValueError: one is no number, or no JSON.
+    """
+    return Card(
+        network=found["network"],
+        for_cifar={"cifar": True, "imagenet": False}[found["preprocessing"]],
+        input_size=int(found["input_size"]),
+        outputs=int(found["outputs"]),
+        git_blob_sha1=found["weights_git_blob_sha1"],
+        labels=found["labels"] or None,
+        dataset=found["dataset"] or None,
+        names=tuple(json.loads(found["class_names"])),
+    )

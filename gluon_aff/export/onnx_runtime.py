@@ -1,0 +1,89 @@
+"""ONNX files at work, in ONNX Runtime on the CPU."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any, Tuple, Union
+
+import numpy as np
+
+from gluon_aff.data.loading import usable_workers
+from gluon_aff.errors import GluonAFFError, InputError, last_line
+from gluon_aff.export.agreement import Logits
+from gluon_aff.export.card import WRITER, Card, card_of
+
+MAX_THREADS = 64
+
+
+def open_onnx(path: str) -> Tuple[Logits, Card]:
+    """What a file of `gluon-aff export` computes, and what it says of its network.
+
+    Raises:
+        InputError: ONNX Runtime is missing, or the file cannot be read or is not ours.
+    """
+    try:
+        with open(path, "rb"):
+            pass
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}): name a file of gluon-aff export") from None
+    session = session_of(path, path)
+    written = session.get_modelmeta().custom_metadata_map
+    try:
+        if WRITER not in written:
+            raise KeyError(WRITER)
+        return logits_of_session(session), card_of(written)
+    except (KeyError, ValueError) as error:
+        raise InputError(
+            f"{path} does not say which network it is of ({last_line(error)} is missing or no value): export it with "
+            "gluon-aff export"
+        ) from None
+
+
+def session_of(model: Union[bytes, str], name: str) -> Any:
+    """An InferenceSession on the cores that this process may use.
+
+    Args:
+        model: a model's content, or the path of a file with it.
+        name: what to call it in a message.
+
+    Raises:
+        InputError: ONNX Runtime is missing, or cannot read the model.
+    """
+    onnxruntime = import_extra("onnxruntime")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = usable_workers(MAX_THREADS)
+    options.log_severity_level = 4  # what it says of errors comes as an exception too
+    try:
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's own kinds have no base class
+        raise InputError(f"{name} cannot be read as ONNX ({last_line(error)}): export it anew") from None
+
+
+def import_extra(name: str) -> Any:
+    """The module called `name`, onnx or onnxruntime.
+
+    Raises:
+        InputError: it is not installed, or does not work.
+    """
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise InputError(f"ONNX needs the package {name} ({last_line(error)}): pip install 'gluon_aff[onnx]'") from None
+
+
+def logits_of_session(session: Any) -> Logits:
+    """What computes logits, float32 (N, K), of images, float32 (N, 3, H, W).
+
+    That raises GluonAFFError if ONNX Runtime stops.
+    """
+    (image,) = session.get_inputs()
+
+    def infer(images: np.ndarray) -> np.ndarray:
+        try:
+            return session.run(None, {image.name: images})[0]
+        except Exception as error:
+            raise GluonAFFError(
+                f"ONNX Runtime stopped: {last_line(error)}. If that is memory, use less of it"
+            ) from None
+
+    return infer

@@ -1,0 +1,63 @@
+"""The graph of a network and its parameters, as MXNet's exporters and partitioners take them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Dict
+
+import mxnet as mx
+import numpy as np
+from mxnet.gluon import HybridBlock, SymbolBlock
+
+from gluon_aff.export.agreement import Logits
+
+INPUT = "data"  # what HybridBlock.export calls it
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A network as a graph.
+
+    Attributes:
+        symbol: the graph, of one input, `INPUT`.
+        arguments: trained parameters by their raw names, on the CPU; they share the network's memory if it is there.
+        auxiliary: running statistics, likewise.
+    """
+
+    symbol: mx.sym.Symbol
+    arguments: Dict[str, mx.nd.NDArray]
+    auxiliary: Dict[str, mx.nd.NDArray]
+
+
+def trace(net: HybridBlock) -> Traced:
+    """The graph of `net`, an initialised network of type float32, (N, 3, H, W) -> (N, K); `net` stays as it is."""
+    symbol = net(_input())
+    values = {p.name: p.data(p.list_ctx()[0]).as_in_context(mx.cpu()) for p in net.collect_params().values()}
+    return Traced(
+        symbol,
+        {name: values[name] for name in symbol.list_arguments() if name != INPUT},
+        {name: values[name] for name in symbol.list_auxiliary_states()},
+    )
+
+
+def block_of(traced: Traced) -> SymbolBlock:
+    """A block on the CPU that computes the graph, with parameters of its own."""
+    block = SymbolBlock(traced.symbol, [_input()])
+    parameters = block.collect_params()
+    for name, value in {**traced.arguments, **traced.auxiliary}.items():
+        parameters[name].initialize(mx.init.Constant(value), ctx=mx.cpu())
+    return block
+
+
+def logits_of(net: HybridBlock) -> Logits:
+    """What computes `net`'s logits, float32 (N, K), of images, float32 (N, 3, H, W), on its first device."""
+    device = next(iter(net.collect_params().values())).list_ctx()[0]
+
+    def infer(images: np.ndarray) -> np.ndarray:
+        return net(mx.nd.array(images, ctx=device)).asnumpy()
+
+    return infer
+
+
+def _input() -> mx.sym.Symbol:
+    return mx.sym.var(INPUT, dtype="float32")

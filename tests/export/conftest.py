@@ -1,0 +1,21 @@
+"""Exported networks."""
+
+import pytest
+from exported_networks import NETWORKS, network_and_card
+
+from gluon_aff.export.onnx_file import write_onnx
+
+
+@pytest.fixture(scope="module", params=sorted(NETWORKS))
+def exported(request, tmp_path_factory):
+    """A network, its card, and its ONNX file."""
+    net, card = network_and_card(request.param)
+    path = str(tmp_path_factory.mktemp("onnx") / "network.onnx")
+    write_onnx(net, path, card)
+    return net, card, path
+
+
+@pytest.fixture
+def small():
+    """The smallest of them, and its card."""
+    return network_and_card("AFF-ResNet, CIFAR")

@@ -1,0 +1,46 @@
+"""What a file says of its network, against what is done with an image."""
+
+import json
+
+import numpy as np
+import pytest
+from exported_networks import card_for
+from PIL import Image
+
+from gluon_aff.evaluation.predict import preprocessing
+from gluon_aff.export.card import card_of, properties
+
+
+@pytest.mark.parametrize(
+    "card",
+    [
+        card_for("a", 32, 10, dataset="cifar10", names=("Ä", "b, c", *"defghijk")),
+        card_for("b", 32, 100, labels="superclass", dataset="cifar100"),
+        card_for("c", 224, 1000, dataset="imagenet"),
+        card_for("d", 33),
+    ],
+    ids=lambda card: card.network,
+)
+def test_properties_are_text_and_give_the_card_back(card):
+    written = properties(card)
+    assert all(isinstance(value, str) for value in written.values())
+    assert card_of(written) == card
+
+
+@pytest.mark.parametrize("size", [32, 224])
+def test_mean_and_deviation_are_those_of_the_input(size):
+    """An image that needs neither resizing nor cropping, but for ImageNet's border."""
+    written = properties(card_for("a", size))
+    side = 32 if size == 32 else 256
+    pixels = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    made = preprocessing(size == 32, size)(Image.fromarray(pixels))
+    border = (side - size) // 2
+    inner = pixels[border : border + size, border : border + size] / 255
+    expected = (inner - json.loads(written["mean"])) / json.loads(written["std"])
+    np.testing.assert_allclose(made, expected.transpose(2, 0, 1), atol=1e-5)
+
+
+@pytest.mark.parametrize(("size", "shorter"), [(224, 256), (64, 74)])
+def test_imagenets_crop(size, shorter):
+    crop = properties(card_for("a", size))["crop"]
+    assert crop == f"shorter side resized to {shorter}, bilinear; centre {size} x {size} cut out"

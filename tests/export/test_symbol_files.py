@@ -1,0 +1,68 @@
+"""MXNet's pair of files, read back as its users read them."""
+
+import os
+import warnings
+
+import mxnet as mx
+import numpy as np
+import pytest
+from exported_networks import NETWORKS, network_and_card
+
+from gluon_aff.errors import GluonAFFError
+from gluon_aff.export.symbol_files import write_symbol
+
+
+def imported(prefix):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # MXNet asks for the type of the input before it is known
+        return mx.gluon.SymbolBlock.imports(f"{prefix}-symbol.json", ["data"], f"{prefix}-0000.params")
+
+
+@pytest.mark.parametrize("name", sorted(NETWORKS))
+def test_symbol_block_computes_the_same_at_any_batch_and_size(name, tmp_path):
+    net, card = network_and_card(name)
+    paths, agreement = write_symbol(net, str(tmp_path / "new" / "net"), card.input_size)
+    assert [os.path.basename(path) for path in paths] == ["net-symbol.json", "net-0000.params"]
+    assert sorted(os.listdir(tmp_path / "new")) == ["net-0000.params", "net-symbol.json"]
+    block = imported(tmp_path / "new" / "net")
+    for shape in [(1, 3, 64, 64), (4, 3, 40, 71)]:
+        images = mx.nd.random.normal(shape=shape)
+        expected = net(images).asnumpy()
+        np.testing.assert_allclose(block(images).asnumpy(), expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+    assert agreement.difference <= 1e-5 * agreement.largest
+
+
+def test_they_hold_what_hybrid_block_export_writes(small, tmp_path):
+    net, card = small
+    write_symbol(net, str(tmp_path / "ours"), card.input_size)
+    net.export(str(tmp_path / "mxnets"))
+    ours, mxnets = (mx.nd.load(str(tmp_path / f"{name}-0000.params")) for name in ("ours", "mxnets"))
+    assert {name: value.asnumpy().tolist() for name, value in ours.items()} == {
+        name: value.asnumpy().tolist() for name, value in mxnets.items()
+    }
+    ours, mxnets = (mx.sym.load(str(tmp_path / f"{name}-symbol.json")) for name in ("ours", "mxnets"))
+    assert ours.list_inputs() == mxnets.list_inputs()
+
+
+def test_a_network_need_not_be_hybridized(small, tmp_path):
+    net, card = small
+    net.hybridize(False)
+    write_symbol(net, str(tmp_path / "net"), card.input_size)
+
+
+def test_neither_is_kept_if_they_do_not_agree(small, tmp_path, monkeypatch):
+    net, card = small
+    monkeypatch.setattr(mx.nd, "save", lambda path, arrays, save=mx.nd.save: save(path, doubled(arrays)))
+    with pytest.raises(GluonAFFError, match=r"net differs from MXNet by .*, so it was not kept"):
+        write_symbol(net, str(tmp_path / "net"), card.input_size)
+    assert os.listdir(tmp_path) == []
+
+
+def doubled(arrays):
+    return {name: 2 * value if name.endswith("dense0_weight") else value for name, value in arrays.items()}
+
+
+def test_a_place_that_cannot_be_written(small, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(GluonAFFError, match="cannot be written"):
+        write_symbol(small[0], str(tmp_path / "file" / "net"), 32)

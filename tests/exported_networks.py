@@ -1,0 +1,41 @@
+"""Small networks of every host, with running statistics that no fresh network has."""
+
+import mxnet as mx
+import numpy as np
+
+from gluon_aff.export.card import Card
+from gluon_aff.networks.zoo import HOSTS
+
+NETWORKS = {
+    "AFF-ResNet, CIFAR": ("cifar_resnet", {"askc_type": "AFF", "blocks": 1, "channel_times": 1}, 32),
+    "iAFF-ResNeXt, CIFAR": ("cifar_resnext", {"askc_type": "iAFF", "blocks": 1, "channel_times": 1}, 32),
+    "AFF-ResNet, ImageNet": ("imagenet_resnet", {"askc_type": "AFF", "layers": (1, 1, 1, 2)}, 64),
+    "iAFF-ResNeXt, ImageNet": ("imagenet_resnext", {"askc_type": "iAFF", "layers": (1, 1, 2, 1)}, 64),
+}
+
+
+def network_and_card(name, outputs=7):
+    host, settings, size = NETWORKS[name]
+    return filled(HOSTS[host](**settings, classes=outputs), size), card_for(name, size, outputs)
+
+
+def filled(net, input_size):
+    """`net` with random parameters throughout, hybridized."""
+    net.initialize()
+    net(mx.nd.zeros((1, 3, input_size, input_size)))
+    rng = np.random.default_rng(0)
+    for name, parameter in net.collect_params().items():
+        if name.endswith(("gamma", "running_var")):
+            value = rng.uniform(0.5, 1.5, parameter.shape)
+        elif name.endswith("weight"):
+            value = rng.normal(0, np.sqrt(0.5 / np.prod(parameter.shape[1:])), parameter.shape)
+        else:
+            value = rng.normal(0, 0.1, parameter.shape)
+        parameter.set_data(mx.nd.array(value))
+    net.hybridize()
+    return net
+
+
+def card_for(network, input_size, outputs=7, **more):
+    facts = {"git_blob_sha1": "0" * 40, "labels": None, "dataset": None, **more}
+    return Card(network, input_size == 32, input_size, outputs, **facts)
