@@ -11,7 +11,7 @@ from gluon_aff.fusion.context import Norm, add_to_maps, context_branch
 
 def weighted_mean(x: Any, y: Any, weight: Any) -> Any:
     """Return weight * x + (1 - weight) * y, written with one product."""
-    return weight * (x - y) + y
+    return (x - y) * weight + y
 
 
 def attention_weight(F: Any, features: Any, local_context: Any, global_context: Any) -> Any:

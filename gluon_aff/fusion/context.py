@@ -50,7 +50,8 @@ def _flat(F: Any, maps: Any) -> Any:
 
 def _one_map(F: Any, flat: Any) -> Any:
     """(N, C, H * W) -> (1, H * W): what a constant row takes its length, type and device from."""
-    return F.reshape(F.slice(flat, begin=(0, 0), end=(1, 1)), shape=(1, -1))
+    first = F.slice_axis(F.slice_axis(flat, axis=0, begin=0, end=1), axis=1, begin=0, end=1)
+    return F.reshape(first, shape=(1, -1))
 
 
 def context_branch(channels: int, r: int, *, pooled: bool, norm: Norm = nn.BatchNorm) -> nn.HybridSequential:
