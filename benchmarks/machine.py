@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import platform
 from importlib.metadata import version
-from pathlib import Path
-from typing import Dict, Set
+from typing import Dict
+
+from gluon_aff.machine.resources import cpu_quota
+from gluon_aff.machine.system_files import read_text
 
 THREADS = "OMP_NUM_THREADS"
 
@@ -20,18 +22,16 @@ def use_all_cores() -> None:
 
 
 def usable_cores() -> int:
-    """Cores that this process may use; the hyperthreads of a core count once."""
-    # Only Linux tells which ones a process may use.
+    """Cores that this process may use at once: the hyperthreads of one count once, and a container's limit counts."""
+    # Only Linux tells which processors a process may use.
     processors = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
-    return len({_core(processor) for processor in processors})
+    cores = len({_core(processor) for processor in processors})
+    return max(1, int(min(cores, cpu_quota() or cores)))
 
 
 def _core(processor: int) -> str:
     """Name that the hyperthreads of a core share."""
-    try:
-        return Path(f"/sys/devices/system/cpu/cpu{processor}/topology/thread_siblings_list").read_text()
-    except OSError:
-        return str(processor)
+    return read_text(f"sys/devices/system/cpu/cpu{processor}/topology/thread_siblings_list") or str(processor)
 
 
 def description() -> Dict[str, str]:
@@ -48,9 +48,6 @@ def description() -> Dict[str, str]:
 
 
 def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    models: Set[str] = {line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")}
+    lines = read_text("proc/cpuinfo").splitlines()
+    models = {line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")}
     return ", ".join(sorted(models)) or platform.machine()

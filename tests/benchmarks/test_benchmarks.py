@@ -136,10 +136,14 @@ def test_peak_of_a_training_step(monkeypatch, capsys):
     assert float(capsys.readouterr().out) > 5
 
 
-def test_cores_are_counted_once_per_pair_of_hyperthreads(monkeypatch, tmp_path):
-    monkeypatch.setattr(machine.os, "sched_getaffinity", lambda process: {0, 1, 2, 3}, raising=False)
-    monkeypatch.setattr(machine, "_core", lambda processor: {0: "0,2", 2: "0,2", 1: "1,3", 3: "1,3"}[processor])
-    assert machine.usable_cores() == 2
+@pytest.mark.parametrize(("quota", "cores"), [(None, 2), (8.0, 2), (1.5, 1), (0.5, 1)])
+def test_cores(quota, cores, monkeypatch):
+    """Four processors, two of each core, and what the container leaves of them."""
+    siblings = {0: "0,2", 2: "0,2", 1: "1,3", 3: "1,3"}
+    monkeypatch.setattr(machine.os, "sched_getaffinity", lambda process: set(siblings), raising=False)
+    monkeypatch.setattr(machine, "read_text", lambda path: siblings[int(path.split("/cpu/cpu")[1][0])])
+    monkeypatch.setattr(machine, "cpu_quota", lambda: quota)
+    assert machine.usable_cores() == cores
 
 
 def test_threads_are_set_unless_the_user_did(monkeypatch):
