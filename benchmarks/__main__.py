@@ -6,11 +6,12 @@ import argparse
 import sys
 from typing import List, Optional
 
-from benchmarks.machine import description, use_all_cores
+from benchmarks.machine import description
 from benchmarks.measure import run, table, write_csv
 from benchmarks.rows import BENCHMARKS
 from gluon_aff.commands import positive
 from gluon_aff.errors import GluonAFFError
+from gluon_aff.machine.threads import use_all_cores
 
 DESCRIPTION = """\
 Measure speed and memory of the package against a literal formulation of the

@@ -63,7 +63,12 @@ def main(argv: Optional[List[str]] = None, script: Optional[str] = None, command
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # file names need not be text
     try:
-        code = COMMANDS[command or options.command].run(options)
+        chosen = COMMANDS[command or options.command]
+        if chosen.computes:
+            from gluon_aff.machine.threads import use_all_cores
+
+            use_all_cores()
+        code = chosen.run(options)
         sys.stdout.flush()
         return code
     except Stopped as stop:

@@ -13,12 +13,13 @@ from gluon_aff.errors import InputError
 
 @dataclass(frozen=True)
 class Command:
-    """A subcommand: one line of help, its options, what it does, commands to try."""
+    """A subcommand: one line of help, its options, what it does, commands to try, whether MXNet computes in it."""
 
     help: str
     add_options: Callable[[argparse.ArgumentParser, List[str]], None]
     run: Callable[[argparse.Namespace], int]
     examples: Sequence[str] = ()
+    computes: bool = False
 
 
 def positive(text: str) -> int:

@@ -60,5 +60,6 @@ COMMANDS: Dict[str, Command] = {
         _add_export_options,
         _export,
         ("--model iaff_resnext50_32x4d -o iaff.onnx", "--params my.params --format symbol -o my"),
+        computes=True,
     ),
 }

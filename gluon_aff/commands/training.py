@@ -101,6 +101,7 @@ COMMANDS: Dict[str, Command] = {
             "--fine-label --gpus 0,1 --model resnet --auto_aug --mixup --label-smoothing --no-wd --blocks 5",
             "--model resnext --blocks 4 --summary",
         ),
+        computes=True,
     ),
     "train-imagenet": Command(
         "train an ImageNet network with the original's options",
@@ -112,6 +113,7 @@ COMMANDS: Dict[str, Command] = {
             "--model resnext --askc-type iAFF --data-dir imagenet --auto_aug --label-smoothing --mixup --no-wd",
             "--model resnext --num-layer 101 --summary",
         ),
+        computes=True,
     ),
     "make-records": Command(
         "write class folders into MXNet's record files, as im2rec does",

@@ -259,6 +259,7 @@ COMMANDS: Dict[str, Command] = {
             "--model iaff_resnext50_32x4d --data-dir imagenet",
             "--params params/0.9831-cifar10-ASKCFuse-resnet-8-c-1-s-1-best.params --data-dir demo/digits --per-class",
         ),
+        computes=True,
     ),
     "predict": Command(
         "name what is in images",
@@ -269,5 +270,6 @@ COMMANDS: Dict[str, Command] = {
             "--params my.params --names classes.txt *.png",
             "--params my.onnx cat.jpg",
         ),
+        computes=True,
     ),
 }

@@ -15,6 +15,8 @@ import threading
 import time
 from typing import BinaryIO, List
 
+from gluon_aff.machine.threads import usable_cores
+
 PR_SET_PDEATHSIG = 1
 NOT_EXECUTABLE = 126
 NOT_FOUND = 127
@@ -30,7 +32,7 @@ def guard(grace: float, workers: int, command: List[str]) -> int:
     """
     is_worker = os.environ.get("DMLC_ROLE") == "worker"
     if "OMP_NUM_THREADS" not in os.environ:
-        cores = len(os.sched_getaffinity(0))
+        cores = usable_cores()
         os.environ["OMP_NUM_THREADS"] = str(max(1, cores // workers))
         if is_worker:
             _say(f"OMP_NUM_THREADS={os.environ['OMP_NUM_THREADS']} ({cores} cores, {workers} workers)")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable
+from typing import Any, Callable, Optional
 
 from mxnet.gluon import HybridBlock, nn
 
-from gluon_aff.errors import InputError
+from gluon_aff.errors import InputError, unknown_name
 
 Norm = Callable[..., Any]
+SCALES = ("local", "global")
+CONTEXTS = ("bottleneck", "conv")
 
 
 def sequential(*layers: HybridBlock) -> nn.HybridSequential:
@@ -54,26 +56,53 @@ def _one_map(F: Any, flat: Any) -> Any:
     return F.reshape(first, shape=(1, -1))
 
 
-def context_branch(channels: int, r: int, *, pooled: bool, norm: Norm = nn.BatchNorm) -> nn.HybridSequential:
-    """1x1 conv to C/r, BN, ReLU, 1x1 conv to C, BN; behind a global average pool if `pooled` (paper, Eq. 1, 2).
+class ContextBranch(nn.HybridSequential):
+    """Chain of layers that knows whether it starts with a global average pool (`pooled`)."""
+
+    def __init__(self, *layers: HybridBlock, pooled: bool) -> None:
+        super().__init__(prefix="")
+        self.pooled = pooled
+        self.add(*([GlobalAveragePool()] if pooled else []), *layers)
+
+
+def context_branch(
+    channels: int,
+    r: int,
+    *,
+    scale: str,
+    norm: Norm = nn.BatchNorm,
+    context: str = "bottleneck",
+    outputs: Optional[int] = None,
+) -> ContextBranch:
+    """Channel attention logits: 1x1 conv to C/r, BN, ReLU, 1x1 conv, BN (paper, Eq. 1, 2).
 
     Args:
-        channels: C, width of the (N, C, H, W) input and output.
+        channels: C, width of the (N, C, H, W) input.
         r: channel reduction ratio; the bottleneck has C // r channels.
-        pooled: global context, (N, C, 1, 1), instead of local context, (N, C, H, W).
+        scale: 'local', (N, outputs, H, W), or 'global': (N, outputs, 1, 1), behind a global average pool.
         norm: makes a normalisation layer from `in_channels`.
+        context: 'conv' is 1x1 conv to C, BN instead, without `r`, as in the first release's ablations.
+        outputs: C if None.
 
     Raises:
-        InputError: if `r` leaves no channel.
+        InputError: if `r` leaves no channel, or for an unknown scale or context.
     """
+    for what, name, known in (("context scale", scale, SCALES), ("context", context, CONTEXTS)):
+        if name not in known:
+            raise unknown_name(what, name, known)
+    outputs = outputs or channels
+    if context == "conv":
+        return ContextBranch(
+            nn.Conv2D(outputs, 1, in_channels=channels), norm(in_channels=outputs), pooled=scale == "global"
+        )
     width = int(channels // r)
     if width < 1:
         raise InputError(f"channel reduction ratio r={r} leaves no channel of {channels}: take r <= {channels}")
-    layers = [
+    return ContextBranch(
         nn.Conv2D(width, 1, in_channels=channels),
         norm(in_channels=width),
         nn.Activation("relu"),
-        nn.Conv2D(channels, 1, in_channels=width),
-        norm(in_channels=channels),
-    ]
-    return sequential(GlobalAveragePool(), *layers) if pooled else sequential(*layers)
+        nn.Conv2D(outputs, 1, in_channels=width),
+        norm(in_channels=outputs),
+        pooled=scale == "global",
+    )

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
-from typing import Any, Optional
+from typing import Any, List, Optional
 
+import mxnet as mx
 import numpy as np
-from mxnet import init
+from mxnet import autograd, init
 from mxnet.gluon import HybridBlock, nn
 
 from gluon_aff.errors import InputError
-from gluon_aff.fusion import fusion_class
+from gluon_aff.fusion import Fusing, fusion_operator
 from gluon_aff.fusion.context import Norm, sequential
 
 
@@ -69,10 +71,15 @@ def projection(channels: int, in_channels: int, stride: int, norm: Norm, avg_dow
     return sequential(conv1x1(channels, in_channels, stride), norm(in_channels=channels))
 
 
-def stage_fusion(askc_type: str, stage: int, start_layer: int) -> str:
-    """Name of the fusion in 1-based `stage`: plain addition before `start_layer`."""
-    fusion_class(askc_type)  # an unknown name is an error even where no stage uses it
-    return askc_type if stage >= start_layer else "DirectAdd"
+def stage_fusions(fusing: Fusing, stages: int, start_layer: int) -> List[Fusing]:
+    """How each stage fuses: by plain addition before the 1-based `start_layer`.
+
+    Raises:
+        InputError: for an unknown operator, even where no stage uses it.
+    """
+    fusion_operator(fusing.operator)
+    plain = replace(fusing, operator="Add")
+    return [fusing if stage >= start_layer else plain for stage in range(1, stages + 1)]
 
 
 def initial_gamma(zero: bool) -> str:
@@ -116,6 +123,46 @@ class Classifier(WithHead):
     features: nn.HybridSequential
     output: nn.Dense
 
+    def stages(self) -> List[List[HybridBlock]]:
+        """Layers up to the end of each stage, from the stage before on."""
+        stages: List[List[HybridBlock]] = [[]]
+        for layer in self.features:
+            stages[-1].append(layer)
+            if isinstance(layer, nn.HybridSequential):
+                stages.append([])
+        return stages[:-1]
+
     def hybrid_forward(self, F: Any, x: Any) -> Any:
         """Return the logits."""
         return self.output(self.features(x))
+
+
+class NormalisesInput(HybridBlock):
+    """Network whose first layer is a BatchNorm of its images, without scale and centre."""
+
+    def forward(self, x: Any, *args: Any) -> Any:
+        """Return the network's output."""
+        return super().forward(asking_for_gradient(x), *args)
+
+
+def asking_for_gradient(x: Any) -> Any:
+    """Return `x`, which gets a gradient where it would have none while training on the CPU.
+
+    MXNet's CPU BatchNorm updates its running statistics in the backward pass, which is left out where no input needs
+    a gradient (apache/mxnet#18673): those of the first BatchNorm, without scale and centre, would stay at 0 and 1.
+    """
+    if not (isinstance(x, mx.nd.NDArray) and autograd.is_recording() and autograd.is_training()):
+        return x
+    if x.context.device_type != "cpu" or _is_recorded(x):
+        return x
+    x = x.detach()
+    x.attach_grad()
+    return x
+
+
+def _is_recorded(x: mx.nd.NDArray) -> bool:
+    try:
+        autograd.get_symbol(x)
+    except mx.MXNetError:
+        return False
+    return True

@@ -1,13 +1,13 @@
-"""ImageNet ResNet of bottleneck blocks with attentional shortcuts (the original's `--model resnet`)."""
+"""ImageNet ResNet with attentional shortcuts (the original's `--model resnet`)."""
 
 from __future__ import annotations
 
-from typing import Any, List, Optional
+from typing import Any, List, Optional, Sequence, Type, Union
 
 from mxnet.gluon import HybridBlock, nn
 
-from gluon_aff.fusion import fusion_class
-from gluon_aff.fusion.context import GlobalAveragePool, Norm, sequential
+from gluon_aff.fusion import Fusing
+from gluon_aff.fusion.context import GlobalAveragePool, sequential
 from gluon_aff.networks.layers import (
     WithHead,
     conv1x1,
@@ -17,10 +17,10 @@ from gluon_aff.networks.layers import (
     norm_factory,
     projection,
     relu,
-    stage_fusion,
+    stage_fusions,
 )
 
-EXPANSION = 4
+WIDTHS = (64, 128, 256, 512)
 
 
 class Bottleneck(HybridBlock):
@@ -29,23 +29,23 @@ class Bottleneck(HybridBlock):
     (N, in_channels, H, W) -> (N, 4 * planes, H/stride, W/stride); the 3x3 convolution strides and dilates.
     """
 
+    expansion = 4
+
     def __init__(
         self,
-        fusion: str,
+        fusing: Fusing,
         planes: int,
         in_channels: int,
-        norm: Norm,
         *,
         stride: int = 1,
         dilation: int = 1,
         project: bool = False,
         avg_down: bool = True,
         last_gamma: bool = False,
-        r: int = 16,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        channels = planes * EXPANSION
+        channels, norm = planes * self.expansion, fusing.norm
         with self.name_scope():
             self.conv1 = conv1x1(planes, in_channels)
             self.bn1 = norm(in_channels=planes)
@@ -56,7 +56,7 @@ class Bottleneck(HybridBlock):
             self.conv3 = conv1x1(channels, planes)
             self.bn3 = norm(in_channels=channels, gamma_initializer=initial_gamma(last_gamma))
             self.downsample = projection(channels, in_channels, stride, norm, avg_down) if project else None
-            self.attention = fusion_class(fusion)(channels, r=r, norm=norm)
+            self.attention = fusing(channels)
             self.relu3 = relu()
 
     def hybrid_forward(self, F: Any, x: Any) -> Any:
@@ -68,8 +68,51 @@ class Bottleneck(HybridBlock):
         return self.relu3(self.attention(out, shortcut))
 
 
+class BasicBlock(HybridBlock):
+    """3x3, BN, ReLU, 3x3, BN, fused with the shortcut, ReLU: the block of ResNet-18 and -34.
+
+    (N, in_channels, H, W) -> (N, planes, H/stride, W/stride); the first convolution strides, both dilate.
+    """
+
+    expansion = 1
+
+    def __init__(
+        self,
+        fusing: Fusing,
+        planes: int,
+        in_channels: int,
+        *,
+        stride: int = 1,
+        dilation: int = 1,
+        project: bool = False,
+        avg_down: bool = True,
+        last_gamma: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        norm = fusing.norm
+        with self.name_scope():
+            self.conv1 = conv3x3(planes, in_channels, stride, dilation)
+            self.bn1 = norm(in_channels=planes)
+            self.relu1 = relu()
+            self.conv2 = conv3x3(planes, planes, 1, dilation)
+            self.bn2 = norm(in_channels=planes, gamma_initializer=initial_gamma(last_gamma))
+            self.downsample = projection(planes, in_channels, stride, norm, avg_down) if project else None
+            self.attention = fusing(planes)
+            self.relu2 = relu()
+
+    def hybrid_forward(self, F: Any, x: Any) -> Any:
+        """Run the block."""
+        shortcut = x if self.downsample is None else self.downsample(x)
+        out = self.bn2(self.conv2(self.relu1(self.bn1(self.conv1(x)))))
+        return self.relu2(self.attention(out, shortcut))
+
+
+BLOCKS = {"bottleneck": Bottleneck, "basic": BasicBlock}
+
+
 class AFFResNet(WithHead):
-    """Stem, four stages of bottlenecks, global average pool, dense.
+    """Stem, four stages of blocks, global average pool, dense.
 
     Shapes: (N, 3, H, W) -> (N, classes) logits.
 
@@ -89,6 +132,9 @@ class AFFResNet(WithHead):
         use_global_stats: normalise with running statistics in training too.
         name_prefix: prefix of raw parameter names.
         r: channel reduction ratio of the fusions (keyword only; the original has 16 fixed).
+        scale: factor on the output of AFF, iAFF and SKNet; the original's if None (keyword only).
+        context: 'bottleneck' or 'conv' branches, see `fusion.Fusing` (keyword only).
+        block: 'bottleneck', or 'basic' as in ResNet-18 and -34 (keyword only).
         **kwargs: `ctx` and `use_pretrained` are accepted and ignored, as in the original.
 
     Raises:
@@ -115,6 +161,9 @@ class AFFResNet(WithHead):
         name_prefix: str = "",
         *,
         r: int = 16,
+        scale: Optional[float] = None,
+        context: Optional[str] = None,
+        block: str = "bottleneck",
         **kwargs: Any,
     ) -> None:
         super().__init__(prefix=name_prefix)
@@ -124,22 +173,28 @@ class AFFResNet(WithHead):
         norm_kwargs = dict(norm_kwargs or {}, **({"use_global_stats": True} if use_global_stats else {}))
         norm = norm_factory(norm_layer, norm_kwargs)
         stem_channels = 2 * stem_width if deep_stem else 64
-        block = {"norm": norm, "avg_down": avg_down, "last_gamma": last_gamma, "r": r}
-        fusions = [stage_fusion(askc_type, stage, start_layer) for stage in (1, 2, 3, 4)]
+        fusings = stage_fusions(Fusing(askc_type, r, scale, context, norm=norm), 4, start_layer)
+        strides, dilations = ((1, 2, 1, 1), (1, 1, 2, 4)) if dilated else ((1, 2, 2, 2), (1, 1, 1, 1))
         with self.name_scope():
             stem = imagenet_stem(stem_width, stem_channels, deep_stem, norm)
             self.conv1 = sequential(*stem) if deep_stem else stem[0]
             self.bn1 = norm(in_channels=stem_channels)
             self.relu = relu()
             self.maxpool = nn.MaxPool2D(3, 2, 1)
-            self.layer1 = _stage(fusions[0], layers[0], 64, stem_channels, 1, 1, block)
-            self.layer2 = _stage(fusions[1], layers[1], 128, 64 * EXPANSION, 2, 1, block)
-            self.layer3 = _stage(fusions[2], layers[2], 256, 128 * EXPANSION, *((1, 2) if dilated else (2, 1)), block)
-            self.layer4 = _stage(fusions[3], layers[3], 512, 256 * EXPANSION, *((1, 4) if dilated else (2, 1)), block)
+            self.layer1, self.layer2, self.layer3, self.layer4 = resnet_stages(
+                BLOCKS[block],
+                fusings,
+                layers,
+                (stem_channels, *WIDTHS),
+                strides,
+                dilations,
+                avg_down=avg_down,
+                last_gamma=last_gamma,
+            )
             self.avgpool = GlobalAveragePool()
             self.flat = nn.Flatten()
             self.drop = nn.Dropout(final_drop) if final_drop > 0 else None
-            self.fc = nn.Dense(classes, in_units=512 * EXPANSION)
+            self.fc = nn.Dense(classes, in_units=WIDTHS[-1] * BLOCKS[block].expansion)
 
     def hybrid_forward(self, F: Any, x: Any) -> Any:
         """Return the logits."""
@@ -148,13 +203,39 @@ class AFFResNet(WithHead):
         x = self.flat(self.avgpool(x))
         return self.fc(x if self.drop is None else self.drop(x))
 
+    def stages(self) -> List[List[HybridBlock]]:
+        """Layers up to the end of each stage, from the stage before on."""
+        stem = [self.conv1, self.bn1, self.relu, self.maxpool]
+        return [[*stem, self.layer1], [self.layer2], [self.layer3], [self.layer4]]
 
-def _stage(
-    fusion: str, blocks: int, planes: int, in_channels: int, stride: int, dilation: int, block: dict
-) -> nn.HybridSequential:
-    """`blocks` bottlenecks; the first one strides, projects and dilates by half."""
-    first = Bottleneck(
-        fusion, planes, in_channels, stride=stride, dilation=max(dilation // 2, 1), project=True, **block
-    )
-    rest = (Bottleneck(fusion, planes, planes * EXPANSION, dilation=dilation, **block) for _ in range(blocks - 1))
-    return sequential(first, *rest)
+
+def resnet_stages(
+    block: Type[Union[Bottleneck, BasicBlock]],
+    fusings: Sequence[Fusing],
+    layers: Sequence[int],
+    widths: Sequence[int],
+    strides: Sequence[int],
+    dilations: Sequence[int],
+    **arguments: Any,
+) -> List[nn.HybridSequential]:
+    """Stages of so many blocks (`layers`).
+
+    widths[0] is the input's, the others those of the stages' 3x3 convolutions. A stage's first block strides, projects
+    where width or size changes, and dilates by half.
+    """
+    stages, in_channels = [], widths[0]
+    for fusing, blocks, width, stride, dilation in zip(fusings, layers, widths[1:], strides, dilations):
+        channels = width * block.expansion
+        first = block(
+            fusing,
+            width,
+            in_channels,
+            stride=stride,
+            dilation=max(dilation // 2, 1),
+            project=stride != 1 or in_channels != channels,
+            **arguments,
+        )
+        rest = (block(fusing, width, channels, dilation=dilation, **arguments) for _ in range(blocks - 1))
+        stages.append(sequential(first, *rest))
+        in_channels = channels
+    return stages

@@ -6,8 +6,8 @@ from typing import Any, List, Optional
 
 from mxnet.gluon import HybridBlock, nn
 
-from gluon_aff.fusion import fusion_class
-from gluon_aff.fusion.context import GlobalAveragePool, Norm, global_mean, sequential
+from gluon_aff.fusion import Fusing
+from gluon_aff.fusion.context import GlobalAveragePool, global_mean, sequential
 from gluon_aff.networks.layers import (
     Classifier,
     cifar_stem,
@@ -18,7 +18,7 @@ from gluon_aff.networks.layers import (
     norm_factory,
     projection,
     relu,
-    stage_fusion,
+    stage_fusions,
 )
 
 EXPANSION = 4
@@ -33,10 +33,9 @@ class ResNeXtBlock(HybridBlock):
 
     def __init__(
         self,
-        fusion: str,
+        fusing: Fusing,
         width: int,
         in_channels: int,
-        norm: Norm,
         *,
         cardinality: int,
         bottleneck_width: int,
@@ -45,12 +44,12 @@ class ResNeXtBlock(HybridBlock):
         avg_down: bool = True,
         zero_last_gamma: bool = True,
         use_se: bool = False,
-        r: int = FUSION_REDUCTION,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         channels = width * EXPANSION
         grouped = cardinality * (width * bottleneck_width // 64)
+        norm = fusing.norm
         with self.name_scope():
             self.body = sequential(
                 conv1x1(grouped, in_channels),
@@ -64,7 +63,7 @@ class ResNeXtBlock(HybridBlock):
             )
             self.se = _squeeze_excitation(width, channels) if use_se else None
             self.downsample = projection(channels, in_channels, stride, norm, avg_down) if project else None
-            self.attention = fusion_class(fusion)(channels, r=r, norm=norm)
+            self.attention = fusing(channels)
             self.relu = relu()
 
     def hybrid_forward(self, F: Any, x: Any) -> Any:
@@ -94,6 +93,8 @@ class CIFARAFFResNeXt(Classifier):
         norm_layer: normalisation layer, such as BatchNorm or SyncBatchNorm.
         norm_kwargs: its further arguments.
         r: channel reduction ratio of the fusions (keyword only; the original has 16 fixed).
+        scale: factor on the output of AFF, iAFF and SKNet; the original's if None (keyword only).
+        context: 'bottleneck' or 'conv' branches, see `fusion.Fusing` (keyword only).
         zero_last_gamma: start each block's last gamma at zero, as all published ResNeXts did (keyword only).
         **kwargs: `prefix` and `params` of a Gluon block.
 
@@ -116,26 +117,27 @@ class CIFARAFFResNeXt(Classifier):
         norm_kwargs: Optional[dict] = None,
         *,
         r: int = FUSION_REDUCTION,
+        scale: Optional[float] = None,
+        context: Optional[str] = None,
         zero_last_gamma: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         norm = norm_factory(norm_layer, norm_kwargs)
+        fusings = stage_fusions(Fusing(askc_type, r, scale, context, norm=norm), len(layers), start_layer)
         width = channels[0]
         block = {
-            "norm": norm,
             "cardinality": cardinality,
             "bottleneck_width": bottleneck_width,
             "zero_last_gamma": zero_last_gamma,
             "use_se": use_se,
-            "r": r,
         }
         with self.name_scope():
             self.features = sequential(
                 *cifar_stem(width, deep_stem, norm),
                 norm(in_channels=width),
                 relu(),
-                *_stages(askc_type, start_layer, layers, width, width, block),
+                *_stages(fusings, layers, width, width, block),
                 GlobalAveragePool(),
             )
             self.output = nn.Dense(classes, in_units=_out_channels(width, layers))
@@ -161,6 +163,8 @@ class AFFResNeXt(Classifier):
         norm_layer: normalisation layer, such as BatchNorm or SyncBatchNorm.
         norm_kwargs: its further arguments.
         r: channel reduction ratio of the fusions (keyword only; the original has 16 fixed).
+        scale: factor on the output of AFF, iAFF and SKNet; the original's if None (keyword only).
+        context: 'bottleneck' or 'conv' branches, see `fusion.Fusing` (keyword only).
         zero_last_gamma: overrules `last_gamma`, in the plain sense (keyword only).
         **kwargs: `prefix` and `params` of a Gluon block.
 
@@ -185,19 +189,20 @@ class AFFResNeXt(Classifier):
         norm_kwargs: Optional[dict] = None,
         *,
         r: int = FUSION_REDUCTION,
+        scale: Optional[float] = None,
+        context: Optional[str] = None,
         zero_last_gamma: Optional[bool] = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         norm = norm_factory(norm_layer, norm_kwargs)
+        fusings = stage_fusions(Fusing(askc_type, r, scale, context, norm=norm), len(layers), start_layer)
         stem_channels = 2 * stem_width if deep_stem else 64
         block = {
-            "norm": norm,
             "cardinality": cardinality,
             "bottleneck_width": bottleneck_width,
             "zero_last_gamma": not last_gamma if zero_last_gamma is None else zero_last_gamma,
             "use_se": use_se,
-            "r": r,
         }
         with self.name_scope():
             self.features = sequential(
@@ -205,7 +210,7 @@ class AFFResNeXt(Classifier):
                 norm(in_channels=stem_channels),
                 relu(),
                 nn.MaxPool2D(3, 2, 1),
-                *_stages(askc_type, start_layer, layers, 64, stem_channels, block, (False, avg_down)),
+                *_stages(fusings, layers, 64, stem_channels, block, (False, avg_down)),
                 GlobalAveragePool(),
             )
             self.output = nn.Dense(classes, in_units=_out_channels(64, layers))
@@ -226,8 +231,7 @@ def _out_channels(width: int, layers: List[int]) -> int:
 
 
 def _stages(
-    askc_type: str,
-    start_layer: int,
+    fusings: List[Fusing],
     layers: List[int],
     width: int,
     in_channels: int,
@@ -236,13 +240,12 @@ def _stages(
 ) -> List[nn.HybridSequential]:
     """Stages of doubling width; `avg_down` says for the first stage and for the others how shortcuts shrink."""
     stages = []
-    for stage, blocks in enumerate(layers, 1):
-        fusion = stage_fusion(askc_type, stage, start_layer)
+    for stage, (fusing, blocks) in enumerate(zip(fusings, layers), 1):
         stride = 1 if stage == 1 else 2
         shrink = avg_down[0] if stage == 1 else avg_down[1]
-        first = ResNeXtBlock(fusion, width, in_channels, stride=stride, project=True, avg_down=shrink, **block)
+        first = ResNeXtBlock(fusing, width, in_channels, stride=stride, project=True, avg_down=shrink, **block)
         in_channels = width * EXPANSION
-        rest = (ResNeXtBlock(fusion, width, in_channels, **block) for _ in range(blocks - 1))
+        rest = (ResNeXtBlock(fusing, width, in_channels, **block) for _ in range(blocks - 1))
         stages.append(sequential(first, *rest))
         width *= 2
     return stages

@@ -6,19 +6,24 @@ import fnmatch
 import os
 import warnings
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, List, Optional, Tuple, Union
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
 
 import mxnet as mx
 from mxnet.gluon import HybridBlock
 
 from gluon_aff.errors import unknown_name
 from gluon_aff.networks.cifar_resnet import CIFARAFFResNet
+from gluon_aff.networks.features import FeatureMaps
+from gluon_aff.networks.fpn import AFFFPN
+from gluon_aff.networks.inception import InceptionResNet
 from gluon_aff.networks.layers import check_classes
 from gluon_aff.networks.resnet import AFFResNet
 from gluon_aff.networks.resnext import AFFResNeXt, CIFARAFFResNeXt
 from gluon_aff.published import PublishedWeights, published_weights
 
 BOTTLENECK_WIDTH = 4
+CIFAR_WIDTHS = (16, 16, 32, 64)
+SEGMENTATION_SIZE = 480  # of the crops the paper's network was trained on, as far as known (open-acm)
 DTYPES = ("float32", "float16")
 
 
@@ -33,7 +38,7 @@ def cifar_resnet(
     """CIFAR ResNet of depth 6 * blocks + 2, widths channel_times * (16, 16, 32, 64)."""
     kwargs.setdefault("deep_stem", False)
     return CIFARAFFResNet(
-        askc_type, start_layer, [blocks] * 3, [channel_times * c for c in (16, 16, 32, 64)], classes, **kwargs
+        askc_type, start_layer, [blocks] * 3, [channel_times * c for c in CIFAR_WIDTHS], classes, **kwargs
     )
 
 
@@ -47,7 +52,7 @@ def cifar_resnext(
         askc_type,
         start_layer,
         [blocks] * 3,
-        [channel_times * c for c in (16, 16, 32, 64)],
+        [channel_times * c for c in CIFAR_WIDTHS],
         classes=classes,
         **kwargs,
     )
@@ -65,24 +70,38 @@ def imagenet_resnext(askc_type: str, layers: Tuple[int, ...], start_layer: int =
     return AFFResNeXt(askc_type, start_layer, list(layers), **kwargs)
 
 
+def cifar_inception(
+    askc_type: str, blocks: int, channel_times: int = 1, classes: int = 100, **kwargs: Any
+) -> InceptionResNet:
+    """Inception-ResNet for CIFAR, of depth 6 * blocks + 2, widths channel_times * (16, 16, 32, 64)."""
+    return InceptionResNet(askc_type, [blocks] * 3, [channel_times * c for c in CIFAR_WIDTHS], classes, **kwargs)
+
+
+def fpn(askc_type: str, blocks: int, channel_times: int = 1, classes: int = 1, **kwargs: Any) -> AFFFPN:
+    """Feature pyramid on a ResNet of depth 6 * blocks + 2, widths channel_times * (8, 16, 32, 64)."""
+    return AFFFPN(askc_type, [blocks] * 3, [channel_times * c for c in (8, 16, 32, 64)], classes, **kwargs)
+
+
 HOSTS: Dict[str, Callable[..., HybridBlock]] = {
     "cifar_resnet": cifar_resnet,
     "cifar_resnext": cifar_resnext,
     "imagenet_resnet": imagenet_resnet,
     "imagenet_resnext": imagenet_resnext,
+    "cifar_inception": cifar_inception,
+    "fpn": fpn,
 }
 
 
 @dataclass(frozen=True)
 class ModelRecord:
-    """A published configuration.
+    """A published configuration, or one that only the paper has, with the paper's AFF in place of its fusion.
 
     Attributes:
         name: what `get_model` takes.
         title: the paper's name.
         host: key of `HOSTS`.
         settings: the host's arguments.
-        classes: size of the published head.
+        classes: outputs, of each pixel where the network segments.
         input_size: side of the square input in pixels.
         trainable: trainable parameters.
     """
@@ -113,6 +132,22 @@ def _imagenet(name: str, title: str, host: str, askc_type: str, trainable: int) 
     return ModelRecord(name, title, host, settings, 1000, 224, trainable)
 
 
+def _paper(name: str, title: str, host: str, trainable: Sequence[int], **settings: Any) -> List[ModelRecord]:
+    """The family's members of 1 to 4 blocks in each stage."""
+    classes, side = (1, SEGMENTATION_SIZE) if host == "fpn" else (100, 32)
+    return [
+        ModelRecord(
+            name.format(b), title.format(b), host, {"askc_type": "AFF", "blocks": b, **settings}, classes, side, count
+        )
+        for b, count in enumerate(trainable, 1)
+    ]
+
+
+def _imagenet_basic(name: str, title: str, layers: Tuple[int, ...], trainable: int) -> ModelRecord:
+    settings = {"askc_type": "AFF", "layers": layers, "block": "basic", "last_gamma": True}
+    return ModelRecord(name, title, "imagenet_resnet", settings, 1000, 224, trainable)
+
+
 _IAFF = "ResGlobLocaforGlobLocaCha"
 _RECORDS = (
     _cifar("aff_resnet32_cifar100", "AFF-ResNet-32", "cifar_resnet", 5, 7_897_156),
@@ -122,13 +157,36 @@ _RECORDS = (
     _imagenet("iaff_resnet50", "iAFF-ResNet-50", "imagenet_resnet", _IAFF, 35_170_120),
     _imagenet("aff_resnext50_32x4d", "AFF-ResNeXt-50-32x4d", "imagenet_resnext", "ASKCFuse", 29_953_704),
     _imagenet("iaff_resnext50_32x4d", "iAFF-ResNeXt-50-32x4d", "imagenet_resnext", _IAFF, 34_750_632),
+    # Of the paper only (Tables 2-4): r = 4, and what the first release had where the head differs
+    *_paper(
+        "resnet20_b{}",
+        "ResNet-20-{}",
+        "cifar_resnet",
+        (89_916, 193_348, 296_780, 400_212),
+        channel_times=1,
+        avg_down=False,
+    ),
+    *_paper(
+        "inception_resnet20_b{}",
+        "Inception-ResNet-20-{}",
+        "cifar_inception",
+        (98_404, 209_420, 320_436, 431_452),
+        inner="legacy",
+    ),
+    *_paper("resnet20_fpn_b{}", "ResNet-20-{} + FPN", "fpn", (95_533, 192_749, 289_965, 387_181)),
+    _imagenet_basic("aff_resnet18", "AFF-ResNet-18", (2, 2, 2, 2), 11_882_376),
+    _imagenet_basic("aff_resnet34", "AFF-ResNet-34", (3, 4, 6, 3), 22_131_400),
 )
 MODELS: Dict[str, ModelRecord] = {record.name: record for record in _RECORDS}
 
 
-def list_models(pattern: Optional[str] = None) -> List[str]:
-    """Names `get_model` takes, sorted; `pattern` selects with shell wildcards, as in `list_models("*cifar*")`."""
-    return sorted(fnmatch.filter(MODELS, pattern or "*"))
+def list_models(pattern: Optional[str] = None, *, published: bool = False) -> List[str]:
+    """Names `get_model` takes, sorted; `pattern` selects with shell wildcards, as in `list_models("*cifar*")`.
+
+    Those of networks with published weights only, if `published`.
+    """
+    names = sorted(fnmatch.filter(MODELS, pattern or "*"))
+    return [name for name in names if MODELS[name].weights] if published else names
 
 
 def model_record(name: str) -> ModelRecord:
@@ -152,9 +210,10 @@ def get_model(
     root: str = "params",
     open_aff: Optional[str] = None,
     dtype: str = "float32",
+    features_only: bool = False,
     **kwargs: Any,
 ) -> HybridBlock:
-    """Build the published configuration called `name`.
+    """Build the configuration called `name`.
 
     Args:
         name: one of `list_models()`.
@@ -168,8 +227,9 @@ def get_model(
         open_aff: clone of the original repository to take them from ($GLUON_AFF_OPEN_AFF if None).
         dtype: float32 or float16 (BatchNorm stays float32; MXNet computes with float16 on GPUs only). Published
             ImageNet files are float16 and load into both.
-        **kwargs: arguments of the host's constructor, overruling the published ones (`askc_type`, `start_layer`,
-            `blocks`, `channel_times`, `layers`, `norm_layer`, `r`, ...).
+        features_only: return a `FeatureMaps`, whose outputs are those of the network's stages, instead.
+        **kwargs: arguments of the host's constructor, overruling the published ones (`fusion` or `askc_type`,
+            `start_layer`, `blocks`, `channel_times`, `layers`, `norm_layer`, `r`, `scale`, ...).
 
     Raises:
         InputError: for an unknown name, fusion or label set, or weights that do not fit.
@@ -180,6 +240,8 @@ def get_model(
     check_classes(classes)
     if dtype not in DTYPES:
         raise unknown_name("dtype", str(dtype), DTYPES)
+    if "fusion" in kwargs:
+        kwargs["askc_type"] = kwargs.pop("fusion")
     net = HOSTS[record.host](**{**record.settings, "classes": classes, **kwargs})
     net.cast(dtype)
     if pretrained is not False and pretrained is not None:
@@ -187,7 +249,7 @@ def get_model(
         _load_all_but_another_head(net, path, ctx or mx.cpu())
     elif ctx is not None:
         net.initialize(mx.init.Xavier(), ctx=ctx)
-    return net
+    return FeatureMaps(net) if features_only else net
 
 
 def _pretrained_file(record: ModelRecord, pretrained: Union[bool, str], root: str, open_aff: Optional[str]) -> str:

@@ -8,7 +8,7 @@ import os
 import sys
 import time
 from dataclasses import asdict, dataclass, replace
-from typing import Any, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 import mxnet as mx
 from mxnet import gluon
@@ -63,14 +63,16 @@ class CIFARRun:
 
 def build_network(settings: CIFARSettings, **norm: Any) -> HybridBlock:
     """Network of resolved `settings`, not initialised; `norm`: the hosts' norm_layer and norm_kwargs."""
+    arguments: Dict[str, Any] = {"r": settings.r, "scale": settings.scale, "context": settings.context}
+    if settings.model == "inception":
+        arguments["inner"] = settings.inner
+    else:
+        arguments.update(start_layer=settings.start_layer, deep_stem=settings.deep_stem)
+    if settings.model == "resnet":
+        arguments["avg_down"] = settings.shortcut == "pool"
+    given = {name: value for name, value in arguments.items() if value is not None}
     return HOSTS[f"cifar_{settings.model}"](
-        settings.askc_type,
-        settings.blocks,
-        settings.channel_times,
-        settings.start_layer,
-        settings.head_classes,
-        deep_stem=settings.deep_stem,
-        **norm,
+        settings.askc_type, settings.blocks, settings.channel_times, classes=settings.head_classes, **given, **norm
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass, fields, replace
-from typing import Dict, List, Optional
+from typing import Dict, List, Optional, Tuple
 
 from gluon_aff.errors import unknown_name
 from gluon_aff.training.options import (
@@ -12,7 +12,7 @@ from gluon_aff.training.options import (
     FUSION_FLAGS,
     add_checkpoint_options,
     add_device_options,
-    add_fusion_option,
+    add_fusion_options,
     add_regularisation_options,
     check_not_empty,
     check_ranges,
@@ -22,10 +22,11 @@ from gluon_aff.training.options import (
 from gluon_aff.training.schedule import decay_epochs
 
 STAGES = 3
+MODELS = ("resnet", "resnext", "inception")
 FIRST_RELEASE_MODELS = {"resnext29_32x4d": 3, "resnext38_32x4d": 4, "resnext47_32x4d": 5}  # name: blocks
 # The first release always mixed up, stopped 20 epochs before the end, and did not shift its decay epochs
 FIRST_RELEASE_DEFAULTS: Dict[str, object] = {"mixup": True, "mixup_off_epoch": 20, "warmup_epochs": 0}
-LIMITS = {"blocks": (1, 1000), "channel_times": (1, 1000)}
+LIMITS: Dict[str, Tuple[float, float]] = {"blocks": (1, 1000), "channel_times": (1, 1000), "r": (1, 10**6)}
 MAY_DIFFER = (*COMMON_MAY_DIFFER, "gpus", "logging_dir", "save_plot_dir", "save_period")
 HEAD_CLASSES = {"cifar10": 10, "cifar100": 100}
 
@@ -79,11 +80,16 @@ class CIFARSettings:
     resume: Optional[str] = None
     kvstore: str = "device"
     sync_bn: bool = False
+    r: Optional[int] = None
+    scale: Optional[float] = None
+    context: Optional[str] = None
+    shortcut: str = "pool"
+    inner: str = "legacy"
 
     @property
     def depth(self) -> int:
         """Layers by the original's count."""
-        return (6 if self.model == "resnet" else 9) * self.blocks + 2
+        return (9 if self.model == "resnext" else 6) * self.blocks + 2
 
     @property
     def head_classes(self) -> int:
@@ -106,14 +112,27 @@ def add_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
 
 
 def _add_network_options(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--model", help="resnet, resnext, or a first release's name such as resnext38_32x4d")
-    add_fusion_option(group)
     group.add_argument(
-        "--blocks", type=int, help="blocks per stage; depth is 6*blocks+2 (resnet) or 9*blocks+2 (resnext)"
+        "--model", help="resnet, resnext, inception (fusion within layers), or a first release's name: resnext38_32x4d"
+    )
+    add_fusion_options(group)
+    group.add_argument("--r", type=int, help="channel reduction ratio (default: 4; resnext: 16, as in the original)")
+    group.add_argument(
+        "--blocks", type=int, help="blocks per stage; depth is 6*blocks+2 (resnet, inception) or 9*blocks+2 (resnext)"
     )
     group.add_argument("--channel-times", type=int, help="width multiplier of 16, 16, 32, 64 channels")
     group.add_argument(
         "--start-layer", type=int, help="first stage with the fusion; earlier ones add, 4 means none fuses"
+    )
+    group.add_argument(
+        "--shortcut",
+        choices=("pool", "strided"),
+        help="of resnet blocks that shrink: average pool and 1x1 convolution, or a strided one, for the paper's ablation",
+    )
+    group.add_argument(
+        "--inner",
+        choices=("legacy", "full"),
+        help="width of inception's first convolution in a block: of the stage before as in the first release, or full",
     )
     group.add_argument("--deep-stem", action="store_true", help="three 3x3 convolutions as stem")
     group.add_argument(
@@ -218,8 +237,8 @@ def resolve(settings: CIFARSettings) -> CIFARSettings:
     """
     if settings.model in FIRST_RELEASE_MODELS:
         settings = replace(settings, model="resnext", blocks=FIRST_RELEASE_MODELS[settings.model])
-    if settings.model not in ("resnet", "resnext"):
-        raise unknown_name("--model", settings.model, ["resnet", "resnext", *FIRST_RELEASE_MODELS])
+    if settings.model not in MODELS:
+        raise unknown_name("--model", settings.model, [*MODELS, *FIRST_RELEASE_MODELS])
     check_ranges(settings, LIMITS)
     check_not_empty(settings, ("data_dir", "resume_from", "resume"))
     decay_epochs(settings.lr_decay_epoch, settings.lr_decay_period, settings.num_epochs, settings.warmup_epochs)
@@ -229,18 +248,25 @@ def resolve(settings: CIFARSettings) -> CIFARSettings:
 
 
 def run_name(settings: CIFARSettings, cardinality: int) -> str:
-    """Name in the original's files: `cifar100-ASKCFuse-resnet-32-c-4-s-1`."""
-    host = "resnet" if settings.model == "resnet" else "resneXt"
-    groups = "" if settings.model == "resnet" else f"-{cardinality}x4"
+    """Name in the original's files: `cifar100-ASKCFuse-resnet-32-c-4-s-1`, and what the original has not."""
+    host = "resneXt" if settings.model == "resnext" else settings.model
+    groups = f"-{cardinality}x4" if settings.model == "resnext" else ""
+    more = {
+        f"-r-{settings.r}": settings.r is not None,
+        f"-scale-{settings.scale}": settings.scale is not None,
+        f"-{settings.context}": settings.context is not None,
+        "-strided": settings.shortcut == "strided" and settings.model == "resnet",
+        "-full": settings.inner == "full" and settings.model == "inception",
+    }
     return (
         f"{settings.dataset}-{settings.askc_type}-{host}-{settings.depth}{groups}"
-        f"-c-{settings.channel_times}-s-{settings.start_layer}"
+        f"-c-{settings.channel_times}-s-{settings.start_layer}{''.join(text for text, said in more.items() if said)}"
     )
 
 
 def notes(settings: CIFARSettings, global_batch: int) -> List[str]:
     """What a user of these resolved settings should know at the start of a run, a line each."""
-    fuses = settings.start_layer <= STAGES
+    fuses = settings.start_layer <= STAGES or settings.model == "inception"
     fusion = f"{settings.askc_type} from stage {settings.start_layer} on" if fuses else "addition in all stages"
     head = f"under a {settings.head_classes}-way head"
     said_if = {
@@ -271,6 +297,9 @@ def notes(settings: CIFARSettings, global_batch: int) -> List[str]:
         "--warmup-lr has no effect, as in the original": settings.warmup_lr != 0,
         "no weights will be written (--save-dir is empty or --save-period 0)": (
             not (settings.save_dir and settings.save_period)
+        ),
+        "--start-layer has no effect on inception, which fuses in every layer": (
+            settings.model == "inception" and settings.start_layer != 1
         ),
         "with one image per device the global context is all zeros while training (BatchNorm over one value): "
         "take --batch-size 2 or more": settings.batch_size == 1 and fuses and settings.askc_type != "DirectAdd",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from typing import List, Tuple
 
 import mxnet as mx
 
 from gluon_aff.errors import InputError
 from gluon_aff.machine.gpus import CU112, TO_CUDA, carried_code, find_driver, unusable
+from gluon_aff.machine.threads import THREADS
 
 
 def training_contexts(gpus: str, strict: bool = False) -> Tuple[List[mx.Context], str]:
@@ -27,7 +29,7 @@ def training_contexts(gpus: str, strict: bool = False) -> Tuple[List[mx.Context]
     if strict and any(not 0 <= gpu < there for gpu in wanted):
         raise InputError(f"--strict-devices: GPUs {gpus} are asked for, and MXNet finds {there}")
     if not wanted or there == 0:
-        return [mx.cpu()], "device: CPU" + (f" ({_why_no_gpu()})" if wanted else "")
+        return [mx.cpu()], f"device: CPU{_threads()}" + (f" ({_why_no_gpu()})" if wanted else "")
     usable = [gpu for gpu in wanted if 0 <= gpu < there]
     if not usable:
         raise InputError(f"--gpus {gpus}: this machine has GPUs 0 to {there - 1} only")
@@ -72,3 +74,8 @@ def _check_capabilities(numbers: List[int]) -> None:
             f"this MXNet cannot run on {' and '.join(map(str, useless))}: it has {code}. "
             f"Train {beside if others else ''}on the CPU (--gpus '', --num-gpus 0)"
         )
+
+
+def _threads() -> str:
+    threads = os.environ.get(THREADS)
+    return f", {THREADS}={threads}" if threads else ""

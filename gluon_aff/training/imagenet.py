@@ -9,7 +9,7 @@ import re
 import sys
 import time
 from dataclasses import asdict, dataclass, replace
-from typing import Any, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 import mxnet as mx
 from mxnet import gluon
@@ -86,9 +86,19 @@ class ImageNetRun:
 
 def build_network(settings: ImageNetSettings, **norm: Any) -> HybridBlock:
     """Network of resolved `settings`, not initialised; `norm`: the hosts' norm_layer and norm_kwargs."""
-    own = {"last_gamma": settings.last_gamma} if settings.model == "resnet" else {"use_se": settings.use_se}
+    own: Dict[str, Any] = {"use_se": settings.use_se}
+    if settings.model == "resnet":
+        own = {"last_gamma": settings.last_gamma, "block": "basic" if settings.basic else "bottleneck"}
     return HOSTS[f"imagenet_{settings.model}"](
-        settings.askc_type, settings.blocks, settings.start_layer, classes=settings.classes, r=settings.r, **own, **norm
+        settings.askc_type,
+        settings.blocks,
+        settings.start_layer,
+        classes=settings.classes,
+        r=settings.r,
+        scale=settings.scale,
+        context=settings.context,
+        **own,
+        **norm,
     )
 
 

@@ -13,7 +13,7 @@ from gluon_aff.training.options import (
     FUSION_FLAGS,
     add_checkpoint_options,
     add_device_options,
-    add_fusion_option,
+    add_fusion_options,
     add_regularisation_options,
     check_not_empty,
     check_ranges,
@@ -26,7 +26,8 @@ from gluon_aff.training.schedule import decay_epochs
 STAGES = 4
 HOSTS = ("resnet", "resnext")
 FIRST_RELEASE_MODELS = {"resnext50_32x4d_askc": "resnext"}
-BLOCKS: Dict[int, Tuple[int, ...]] = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 4, 36, 3)}
+BASIC_BLOCKS: Dict[int, Tuple[int, ...]] = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
+BLOCKS: Dict[int, Tuple[int, ...]] = {**BASIC_BLOCKS, 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 4, 36, 3)}
 EXACT_BLOCKS: Dict[int, Tuple[int, ...]] = {**BLOCKS, 152: (3, 8, 36, 3)}  # as in the paper of the ResNet
 RECORD_FOLDER = "~/.mxnet/datasets/imagenet/rec"
 RECORD_FILES = ("rec_train", "rec_train_idx", "rec_val", "rec_val_idx")
@@ -121,6 +122,13 @@ class ImageNetSettings:
     resume: Optional[str] = None
     kvstore: str = "device"
     sync_bn: bool = False
+    scale: Optional[float] = None
+    context: Optional[str] = None
+
+    @property
+    def basic(self) -> bool:
+        """Whether the network has basic blocks, of two convolutions, instead of bottlenecks of three."""
+        return self.num_layer in BASIC_BLOCKS
 
     @property
     def blocks(self) -> Tuple[int, ...]:
@@ -154,8 +162,10 @@ def _add_network_options(group: argparse._ArgumentGroup) -> None:
         "--model", help="resnet or resnext, or the first release's resnext50_32x4d_askc (default: resnet)"
     )
     group.add_argument("--scenario", metavar="HOST", help="ResNet or ResNeXt, the first release's name of --model")
-    add_fusion_option(group)
-    group.add_argument("--num-layer", type=int, choices=sorted(BLOCKS), help="depth; 152 is 140 in the original")
+    add_fusion_options(group)
+    group.add_argument(
+        "--num-layer", type=int, choices=sorted(BLOCKS), help="depth; 152 is 140 in the original; 18, 34: resnet"
+    )
     group.add_argument(
         "--exact-layers",
         action="store_true",
@@ -281,6 +291,8 @@ def resolve(settings: ImageNetSettings) -> ImageNetSettings:
     model, scenario = _host(settings.model, settings.scenario)
     check_ranges(settings, LIMITS)
     _check_choices(settings)
+    if settings.basic and model != "resnet":
+        raise InputError(f"--num-layer {settings.num_layer} is a ResNet's: take --model resnet")
     files = (
         "data_dir",
         "logging_file",
@@ -382,7 +394,7 @@ def _network_notes(settings: ImageNetSettings) -> Dict[str, bool]:
     fuses = settings.start_layer <= STAGES
     fusion = f"{settings.askc_type} from stage {settings.start_layer} on" if fuses else "addition in all stages"
     resnext = settings.model == "resnext"
-    layers = 3 * sum(settings.blocks) + 2
+    layers = (2 if settings.basic else 3) * sum(settings.blocks) + 2
     blocks = ", ".join(map(str, settings.blocks))
     return {
         f"network: {settings.model} of {layers} layers, fusion {fusion}, {settings.classes} outputs": True,

@@ -10,7 +10,15 @@ from typing import Any, Dict, Iterable, Mapping, Optional, Tuple
 from gluon_aff.distributed import KVSTORES
 from gluon_aff.errors import InputError
 
-FUSION_FLAGS = {None: "ASKCFuse", "AFF": "ASKCFuse", "iAFF": "ResGlobLocaforGlobLocaCha"}  # file names have the flags
+# File names have the flags
+FUSION_FLAGS = {
+    None: "ASKCFuse",
+    "AFF": "ASKCFuse",
+    "iAFF": "ResGlobLocaforGlobLocaCha",
+    "Add": "DirectAdd",
+    "Concatenation": "Concat",
+}
+CONTEXTS = ("bottleneck", "conv")
 # Settings that have no say in what a run comes to
 COMMON_MAY_DIFFER = (
     "data_dir",
@@ -46,12 +54,21 @@ def flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def add_fusion_option(group: argparse._ArgumentGroup) -> None:
-    """The fusion, by the original's flag."""
+def add_fusion_options(group: argparse._ArgumentGroup) -> None:
+    """The fusion and its arguments."""
     group.add_argument(
         "--askc-type",
+        "--fusion",
+        dest="askc_type",
         metavar="FUSION",
-        help="DirectAdd, ASKCFuse (the paper's AFF; without the flag) or ResGlobLocaforGlobLocaCha (iAFF)",
+        help="Add, Concatenation, MS-GAU, MS-SENet, MS-SA, AFF, iAFF, SKNet, SENet, GAU, Global+Global or Local+Local, "
+        "or an original flag such as ASKCFuse, which is AFF (default: AFF)",
+    )
+    group.add_argument(
+        "--scale", type=float, help="factor on what AFF, iAFF and SKNet select (default: the original's; the paper: 1)"
+    )
+    group.add_argument(
+        "--context", choices=CONTEXTS, help="layers of a context branch (default: bottleneck; conv: one convolution)"
     )
 
 

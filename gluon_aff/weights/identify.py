@@ -10,16 +10,19 @@ from typing import Any, Dict, List, Optional
 from mxnet.gluon import HybridBlock
 
 from gluon_aff.data.cifar import CIFAR_SIZE
-from gluon_aff.errors import GluonAFFError, ParamsFileError
+from gluon_aff.errors import ParamsFileError
 from gluon_aff.networks.zoo import HOSTS, MODELS
 from gluon_aff.weights.params import fits, head_names
 from gluon_aff.weights.params_format import ParamsFile
 
 IMAGENET_RUN = "imagenet-ImageNet-"  # train_imagenet.py's names have it
 # `train_cifar.py`'s: {dataset}-{fusion}-{host}-{depth}[-{cardinality}x4]-c-{width}-s-{first stage}; older files repeat
-# the data set or leave out the cardinality
+# the data set or leave out the cardinality, ours may say more behind it
 CIFAR_RUN = re.compile(
-    r"(cifar10|cifar100)-(?:cifar100-)?(\w+)-(resnet|resneXt)-(\d{1,4})(?:-\d+x4)?-c-(\d{1,3})-s-(\d{1,4})"
+    r"(cifar10|cifar100)-(?:cifar100-)?([\w+-]+?)-(resnet|resneXt|inception)-(\d{1,4})(?:-\d+x4)?"
+    r"-c-(\d{1,3})-s-(\d{1,4})"
+    r"(?:-r-(?P<r>\d{1,4}))?(?:-scale-(?P<scale>\d+(?:\.\d+)?(?:e-?\d+)?))?(?:-(?P<context>conv|bottleneck))?"
+    r"(?P<strided>-strided)?(?P<full>-full)?"
 )
 
 
@@ -92,22 +95,27 @@ def _of_cifar_run(name: str, classes: int) -> List[Candidate]:
     found = CIFAR_RUN.search(name)
     if not found:
         return []
-    _, fusion, host, *numbers = found.groups()
+    _, fusion, host, *numbers = found.groups()[:6]
     depth, width, start_layer = map(int, numbers)
-    layers = 6 if host == "resnet" else 9  # of a block in each of the three stages
+    layers = 9 if host == "resneXt" else 6  # of a block in each of the three stages
     if depth < layers + 2 or (depth - 2) % layers or width < 1:
         return []
-    settings = {
+    settings: Dict[str, Any] = {
         "askc_type": fusion,
         "blocks": (depth - 2) // layers,
         "channel_times": width,
-        "start_layer": start_layer,
         "classes": classes,
+        "r": found["r"] and int(found["r"]),
+        "scale": found["scale"] and float(found["scale"]),
+        "context": found["context"],
     }
-    return [
-        Candidate(found[0], f"cifar_{host.lower()}", {**settings, "deep_stem": deep}, CIFAR_SIZE)
-        for deep in (False, True)
-    ]
+    settings = {name: value for name, value in settings.items() if value is not None}
+    if host == "inception":
+        variants = [{"inner": "full" if found["full"] else "legacy"}]
+    else:
+        shortcut = {"avg_down": False} if found["strided"] else {}
+        variants = [{"start_layer": start_layer, "deep_stem": deep, **shortcut} for deep in (False, True)]
+    return [Candidate(found[0], f"cifar_{host.lower()}", {**settings, **variant}, CIFAR_SIZE) for variant in variants]
 
 
 def _fits(candidate: Candidate, file: ParamsFile) -> bool:

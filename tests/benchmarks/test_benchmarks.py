@@ -134,23 +134,3 @@ def test_peak_of_a_training_step(monkeypatch, capsys):
     peak.main("aff_resnet50", "8", "literal")
     assert taken == [("aff_resnet50", 8, "literal")] * peak.STEPS
     assert float(capsys.readouterr().out) > 5
-
-
-@pytest.mark.parametrize(("quota", "cores"), [(None, 2), (8.0, 2), (1.5, 1), (0.5, 1)])
-def test_cores(quota, cores, monkeypatch):
-    """Four processors, two of each core, and what the container leaves of them."""
-    siblings = {0: "0,2", 2: "0,2", 1: "1,3", 3: "1,3"}
-    monkeypatch.setattr(machine.os, "sched_getaffinity", lambda process: set(siblings), raising=False)
-    monkeypatch.setattr(machine, "read_text", lambda path: siblings[int(path.split("/cpu/cpu")[1][0])])
-    monkeypatch.setattr(machine, "cpu_quota", lambda: quota)
-    assert machine.usable_cores() == cores
-
-
-def test_threads_are_set_unless_the_user_did(monkeypatch):
-    monkeypatch.setattr(machine, "usable_cores", lambda: 6)
-    monkeypatch.setenv(machine.THREADS, "3")
-    machine.use_all_cores()
-    assert machine.description()[machine.THREADS] == "3"
-    monkeypatch.delenv(machine.THREADS)
-    machine.use_all_cores()
-    assert machine.description()[machine.THREADS] == "6"

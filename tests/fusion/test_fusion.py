@@ -3,49 +3,18 @@
 import mxnet as mx
 import numpy as np
 import pytest
+from fusion.equations import random_parameters, weight
 
 from gluon_aff import fusion
 from gluon_aff.errors import InputError
-from gluon_aff.fusion import AFF, FUSIONS, MSCAM, DirectAdd, fusion_class, iAFF
+from gluon_aff.fusion import AFF, MSCAM, OPERATORS, DirectAdd, Fusing, fusion_operator, iAFF
 from gluon_aff.fusion.context import add_to_maps, global_mean
 
 CHANNELS, R = 8, 4
 
 
-def random_parameters(block, seed=0):
-    block.initialize()
-    rng = np.random.default_rng(seed)
-    for name, parameter in block._collect_params_with_prefix().items():
-        low = 0.5 if name.endswith(("gamma", "running_var")) else -1
-        parameter.set_data(mx.nd.array(rng.uniform(low, 1.5, parameter.shape)))
-    return {name: p.data().asnumpy() for name, p in block._collect_params_with_prefix().items()}
-
-
 def features(seed, size=5):
     return np.random.default_rng(seed).normal(size=(2, CHANNELS, size, size)).astype("float32")
-
-
-def convolution(p, prefix, z):
-    return np.einsum("oc,nchw->nohw", p[f"{prefix}.weight"][:, :, 0, 0], z) + p[f"{prefix}.bias"][:, None, None]
-
-
-def batch_norm(p, prefix, z):
-    column = {k: p[f"{prefix}.{k}"][:, None, None] for k in ("gamma", "beta", "running_mean", "running_var")}
-    normal = (z - column["running_mean"]) / np.sqrt(column["running_var"] + 1e-5)
-    return normal * column["gamma"] + column["beta"]
-
-
-def local_context(p, name, z, first=0):
-    """Eq. 2: BN(PWConv2(ReLU(BN(PWConv1(Z)))))."""
-    hidden = np.maximum(batch_norm(p, f"{name}.{first + 1}", convolution(p, f"{name}.{first}", z)), 0)
-    return batch_norm(p, f"{name}.{first + 4}", convolution(p, f"{name}.{first + 3}", hidden))
-
-
-def weight(p, z, suffix=""):
-    """Eq. 3: sigmoid(L(Z) + g(Z)), where g is Eq. 1: the same on the pooled map, with its own weights."""
-    pooled = z.mean(axis=(2, 3), keepdims=True)
-    context = local_context(p, "local_att" + suffix, z) + local_context(p, "global_att" + suffix, pooled, first=1)
-    return 1 / (1 + np.exp(-context))
 
 
 def expected_mscam(p, x):
@@ -123,14 +92,22 @@ def test_parameter_count(block):
 
 
 def test_names_of_paper_and_original():
-    assert fusion.ASKCFuse is FUSIONS["ASKCFuse"] is FUSIONS["AFF"] is AFF
-    assert fusion.ResGlobLocaforGlobLocaCha is FUSIONS["ResGlobLocaforGlobLocaCha"] is FUSIONS["iAFF"] is iAFF
-    assert FUSIONS["DirectAdd"] is DirectAdd
+    assert fusion.ASKCFuse is AFF
+    assert fusion.ResGlobLocaforGlobLocaCha is iAFF
+    for flag, name in {
+        "ASKCFuse": "AFF",
+        "ResGlobLocaforGlobLocaCha": "iAFF",
+        "DirectAdd": "Add",
+        "Global+Local": "AFF",
+        "ResLocalLocaCha": "Local+Local",  # so misspelt in one of the first release's networks
+        "ResLocaLocaCha": "Local+Local",
+    }.items():
+        assert fusion_operator(flag) is fusion_operator(name) is OPERATORS[name]
 
 
 def test_unknown_fusion_is_named_with_a_suggestion():
-    with pytest.raises(InputError, match=r"unknown fusion \(--askc-type\) 'ASKC': did you mean ASKCFuse"):
-        fusion_class("ASKC")
+    with pytest.raises(InputError, match=r"unknown fusion \(--fusion, --askc-type\) 'ASKCFus': did you mean ASKCFuse"):
+        Fusing("ASKCFus")(8)
 
 
 def test_reduction_that_leaves_no_channel():

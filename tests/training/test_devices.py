@@ -17,11 +17,18 @@ def machine(monkeypatch):
 
     def set_up(there, gpus=(), code=None):
         shown = tuple(GPU(number, name, capability, 2**34) for number, (name, capability) in enumerate(gpus))
+        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
         monkeypatch.setattr(mx.context, "num_gpus", lambda: there)
         monkeypatch.setattr(devices, "find_driver", lambda: Driver((12, 2), shown))
         monkeypatch.setattr(devices, "carried_code", lambda library: code)
 
     return set_up
+
+
+def test_the_cpus_threads_are_said(machine, monkeypatch):
+    machine(0)
+    monkeypatch.setenv("OMP_NUM_THREADS", "6")
+    assert devices.training_contexts("")[1] == "device: CPU, OMP_NUM_THREADS=6"
 
 
 @pytest.mark.parametrize(
