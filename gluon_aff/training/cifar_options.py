@@ -127,7 +127,7 @@ def _add_network_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--shortcut",
         choices=("pool", "strided"),
-        help="of resnet blocks that shrink: average pool and 1x1 convolution, or a strided one, for the paper's ablation",
+        help="of resnet blocks that shrink: average pool and 1x1, or strided 1x1 as in the paper's ablation",
     )
     group.add_argument(
         "--inner",

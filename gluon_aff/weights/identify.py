@@ -10,7 +10,7 @@ from typing import Any, Dict, List, Optional
 from mxnet.gluon import HybridBlock
 
 from gluon_aff.data.cifar import CIFAR_SIZE
-from gluon_aff.errors import ParamsFileError
+from gluon_aff.errors import GluonAFFError, ParamsFileError
 from gluon_aff.networks.zoo import HOSTS, MODELS
 from gluon_aff.weights.params import fits, head_names
 from gluon_aff.weights.params_format import ParamsFile
