@@ -33,7 +33,9 @@ def tests(session: nox.Session) -> None:
     session.install("--require-hashes", "--no-deps", "-r", "requirements.txt")
     shutil.rmtree("build", ignore_errors=True)  # setuptools would pack what an older build left there
     session.install("--no-deps", "--no-build-isolation", ".")
-    session.run("pytest", "-p", "no:cacheprovider", *session.posargs)
+    session.run(
+        "pytest", "-n", "auto", "--maxprocesses", "4", "--dist", "loadfile", "-p", "no:cacheprovider", *session.posargs
+    )
 
 
 PYTHONS = find_pythons()

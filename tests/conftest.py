@@ -1,5 +1,7 @@
 """Sample data that several rooms' tests train on."""
 
+import os
+
 import pytest
 
 from gluon_aff.data.sample import write_shapes
@@ -11,3 +13,12 @@ def few_shapes(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data") / "shapes"
     write_shapes(str(folder), train_images=100, test_images=100)
     return str(folder)
+
+
+@pytest.fixture(autouse=True)
+def environment():
+    """What a test or a command in it does to the environment (threads, above all) ends with it."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
