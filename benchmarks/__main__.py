@@ -64,6 +64,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     for benchmark in BENCHMARKS:
         if not options.only or benchmark.name in options.only:
             results.append(run(benchmark, options.repeats))
+            print(f"{benchmark.name}: {results[-1].ratio:.2f}", file=sys.stderr)
     print(f"\n{table(results)}")
     try:
         if options.csv:

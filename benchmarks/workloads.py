@@ -13,7 +13,10 @@ from mxnet.gluon import HybridBlock
 from benchmarks.literal import literal, literal_batch
 from benchmarks.measure import Measure
 from gluon_aff.data.augmentation import augment_batch, draw_epoch, normalise
+from gluon_aff.data.cifar import CIFAR_SIZE
 from gluon_aff.evaluation.inference import fused
+from gluon_aff.export.card import Card
+from gluon_aff.export.onnx_file import onnx_model
 from gluon_aff.networks.zoo import get_model, model_record
 
 BATCH = 128  # images in a batch of the input pipeline, the original's default
@@ -48,7 +51,7 @@ def training_step(model: str, batch: int, formulation: str) -> Callable[[], None
     """A step of `model`: forward, backward, update; hybridized as the training of its data set does."""
     record = model_record(model)
     net = network(model, formulation)
-    static: Dict[str, bool] = {} if record.input_size == 32 else {"static_alloc": True, "static_shape": True}
+    static: Dict[str, bool] = {} if record.input_size == CIFAR_SIZE else {"static_alloc": True, "static_shape": True}
     net.hybridize(**static)
     return step(net, random_images(batch, record.input_size), mx.nd.arange(batch) % record.classes)
 
@@ -68,15 +71,23 @@ def step(net: HybridBlock, images: mx.nd.NDArray, labels: mx.nd.NDArray) -> Call
 
 
 def inference(model: str, batch: int, formulation: str) -> Callable[[], Any]:
-    """Logits of a batch: from the hybridized network if it is literal, else as `gluon-aff predict` computes them."""
-    images = random_images(batch, model_record(model).input_size)
+    """Logits of a batch, from the hybridized network if it is 'literal'.
+
+    Otherwise as `gluon-aff predict` computes them: in MXNet if 'ours', in ONNX Runtime if 'exported'.
+    """
+    record = model_record(model)
+    images = random_images(batch, record.input_size)
     net = network(model, formulation)
     if formulation == "literal":
         net.hybridize()
-    else:
-        net(images)  # defers no shape any longer
-        net = fused(net)
-    return lambda: net(images)
+        return lambda: net(images)
+    net(images)  # defers no shape any longer
+    if formulation == "exported":
+        card = Card(model, record.input_size == CIFAR_SIZE, record.input_size, record.classes, "", None, None)
+        infer, pixels = onnx_model(net, card).infer, images.asnumpy()
+        return lambda: infer(pixels)
+    in_one_go = fused(net)
+    return lambda: in_one_go(images)
 
 
 def pipeline(auto_augment: bool, formulation: str) -> Measure:

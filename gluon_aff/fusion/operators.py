@@ -60,7 +60,6 @@ class Operator:
         strategy: what the paper calls it: addition, concatenation, modulation, refinement or selection.
         make: builds the block of so many channels.
         flags: its names in the original's `--askc-type`.
-        budget_r: channel reduction ratio at which the paper compares it with others (Tables 3, 4, Fig. 7).
     """
 
     name: str
@@ -70,7 +69,6 @@ class Operator:
     strategy: str
     make: Callable[[int, Fusing], HybridBlock]
     flags: Tuple[str, ...] = ()
-    budget_r: Optional[int] = None
 
 
 def _addition(channels: int, fusing: Fusing) -> HybridBlock:
@@ -111,7 +109,6 @@ _ROWS = (
         "modulation",
         partial(_gated_sum, reads="Y", gates="X"),
         ("AYforXplusY",),
-        2,
     ),
     Operator(
         "MS-SENet",
@@ -121,7 +118,6 @@ _ROWS = (
         "refinement",
         partial(_gated_sum, reads="Y", gates="Y"),
         ("XplusAYforY",),
-        2,
     ),
     Operator(
         "MS-SA",
@@ -131,9 +127,8 @@ _ROWS = (
         "modulation",
         partial(_gated_sum, reads="X+Y", gates="X"),
         ("AXYforXplusY",),
-        2,
     ),
-    Operator("AFF", _SELECTION, "X + Y", "full", "selection", _selection, ("ASKCFuse", "ResGlobLocaCha"), 2),
+    Operator("AFF", _SELECTION, "X + Y", "full", "selection", _selection, ("ASKCFuse", "ResGlobLocaCha")),
     Operator(
         "iAFF",
         _SELECTION,
@@ -142,7 +137,6 @@ _ROWS = (
         "selection",
         partial(_selection, block=iAFF, factor=1),
         ("ResGlobLocaforGlobLocaCha",),
-        4,
     ),
     Operator(
         "SKNet",
@@ -152,7 +146,6 @@ _ROWS = (
         "selection",
         partial(_selection, block=SelectiveKernel),
         ("SK",),
-        4,
     ),
     Operator(
         "SENet",
@@ -162,7 +155,6 @@ _ROWS = (
         "refinement",
         partial(_gated_sum, reads="Y", gates="Y", scales=("global",)),
         ("SEFuse",),
-        4,
     ),
     Operator(
         "GAU",
@@ -172,7 +164,6 @@ _ROWS = (
         "modulation",
         partial(_gated_sum, reads="Y", gates="X", scales=("global",)),
         ("GAUFuse",),
-        4,
     ),
     Operator(
         "Global+Global",
@@ -182,7 +173,6 @@ _ROWS = (
         "selection",
         partial(_selection, scales=("global", "global")),
         ("ResGlobGlobCha",),
-        2,
     ),
     Operator(
         "Local+Local",
@@ -192,7 +182,6 @@ _ROWS = (
         "selection",
         partial(_selection, scales=("local", "local")),
         ("ResLocaLocaCha", "ResLocalLocaCha"),
-        2,
     ),
 )
 OPERATORS: Dict[str, Operator] = {operator.name: operator for operator in _ROWS}

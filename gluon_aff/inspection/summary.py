@@ -9,6 +9,8 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon import HybridBlock, nn
 
+PROBE_SIZE = 64  # parameters are as many at any size
+
 
 @dataclass(frozen=True)
 class LayerCount:
@@ -40,6 +42,12 @@ def count_layers(net: HybridBlock, input_size: int) -> List[LayerCount]:
     for handle in handles:
         handle.detach()
     return counts
+
+
+def trainable_parameters(net: HybridBlock) -> int:
+    """Trainable parameters of `net`, which needs no initialisation."""
+    net.infer_shape(mx.nd.zeros((1, 3, PROBE_SIZE, PROBE_SIZE)))
+    return sum(int(np.prod(p.shape)) for p in net.collect_params().values() if p.grad_req != "null")
 
 
 def format_counts(counts: List[LayerCount], as_original: bool) -> str:

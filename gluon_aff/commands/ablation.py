@@ -1,0 +1,174 @@
+"""The command that repeats the paper's ablations."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import glob
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from types import FrameType
+from typing import Dict, Iterator, List, Optional
+
+from gluon_aff.commands import Command, positive
+from gluon_aff.errors import GluonAFFError, InputError, Stopped
+from gluon_aff.results.ablation import HOSTS, MOST_BLOCKS, TABLES, Row, RowResult
+
+HOW = """
+A row is a training run in a folder of its own, by the command that stands in its result.json and
+is printed as it starts; --flags are handed to it, such as --flags="--batch-size 32 --gpus 0".
+Rows that are done are not trained again, and one that was interrupted goes on from its
+checkpoint: the same command goes on.
+
+On CIFAR-100 and StopSign this is the paper's experiment: 400 or 300 epochs a row. With sample
+data and few --num-epochs it shows that everything works, and no more.
+"""
+
+SIGNALLED = 128
+
+
+def _add_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
+    parser.usage = "%(prog)s {table3,table4,fig7} --host HOST --data-dir DIR [options]"
+    parser.epilog = f"{HOW}\n{parser.epilog}"
+    parser.add_argument("table", choices=TABLES, help="context scale, fusion strategy, or the networks of Fig. 7")
+    parser.add_argument("--host", choices=HOSTS, required=True, help="same layer, short skip or long skip")
+    parser.add_argument(
+        "--blocks", type=positive, nargs="+", default=list(range(1, MOST_BLOCKS + 1)), metavar="B",
+        help="blocks in each stage (default: 1 2 3 4)",
+    )  # fmt: skip
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], metavar="SEED", help="runs of each (default: 0)")
+    parser.add_argument("--fusions", nargs="+", metavar="FUSION", help="rows to train (default: all of the table)")
+    parser.add_argument("--r", type=positive, help="channel reduction ratio (default: the paper's for each row)")
+    parser.add_argument("--num-epochs", type=positive, help="epochs (default: the paper's); decays are scaled with it")
+    parser.add_argument("--data-dir", metavar="DIR", help="CIFAR-100 (default: Gluon's folder), or COCO 2017 for fpn")
+    parser.add_argument("--out", metavar="DIR", help="folder of the rows (default: ablation/TABLE-HOST)")
+    parser.add_argument("--dry-run", action="store_true", help="print rows, parameters and commands, and train nothing")
+    parser.add_argument("--flags", default="", metavar="FLAGS", help="more flags of the training command, as one word")
+
+
+def _ablation(options: argparse.Namespace) -> int:
+    from gluon_aff.results.ablation import rows_of, training_flags
+
+    host = HOSTS[options.host]
+    rows = _chosen(rows_of(options.table, options.host, options.blocks, options.seeds, options.r), options.fusions)
+    more = [
+        *(["--data-dir", os.path.abspath(options.data_dir)] if options.data_dir else []),
+        *shlex.split(options.flags),
+    ]
+    commands = {row: training_flags(row, host, options.num_epochs, more) for row in rows}
+    out = options.out or os.path.join("ablation", f"{options.table}-{options.host}")
+    counts = _parameters(rows, options.host)
+    if options.dry_run:
+        _print_plan(rows, counts, commands)
+        return 0
+    results = [_trained(row, counts[row], os.path.join(out, row.folder), commands[row], options.host) for row in rows]
+    _report(results, rows, out, options.host)
+    return 0
+
+
+def _chosen(rows: List[Row], fusions: Optional[List[str]]) -> List[Row]:
+    there = {row.fusion: row.paper_name for row in rows}
+    unknown = set(fusions or ()) - set(there)
+    if unknown:
+        raise InputError(f"--fusions {' '.join(sorted(unknown))}: the table has {', '.join(there)}")
+    return [row for row in rows if not fusions or row.fusion in fusions]
+
+
+def _parameters(rows: List[Row], host: str) -> Dict[Row, int]:
+    from gluon_aff.inspection.summary import trainable_parameters
+    from gluon_aff.networks import get_model
+
+    counts = {}
+    for row in rows:
+        network = (row.fusion, row.r, row.blocks)
+        if network not in counts:
+            net = get_model(HOSTS[host].model.format(row.blocks), fusion=row.fusion, r=row.r)
+            counts[network] = trainable_parameters(net)
+    return {row: counts[row.fusion, row.r, row.blocks] for row in rows}
+
+
+def _print_plan(rows: List[Row], counts: Dict[Row, int], commands: Dict[Row, List[str]]) -> None:
+    from gluon_aff.results.text import columns_text
+
+    table = [("fusion", "b", "r", "seed", "parameters", "paper")]
+    table += [
+        (row.paper_name, str(row.blocks), str(row.r), str(row.seed), f"{counts[row]:,}", f"{row.paper or '-'}")
+        for row in rows
+    ]
+    print(columns_text(table, right=range(1, 6)))
+    for command in commands.values():
+        print(f"gluon-aff {shlex.join(command)}")
+
+
+def _trained(row: Row, parameters: int, folder: str, command: List[str], host: str) -> RowResult:
+    """Result of a row, which is trained if it is not there."""
+    from gluon_aff.results.ablation import finished_result, result_of, write_result
+
+    result = finished_result(folder, command)
+    if result:
+        print(f"{folder}: done, {result.score:.4f}", file=sys.stderr)
+        return result
+    os.makedirs(folder, exist_ok=True)
+    print(f"{folder}: gluon-aff {shlex.join(command)}", file=sys.stderr)
+    code = _run([sys.executable, "-m", "gluon_aff", *command], folder)
+    if code > SIGNALLED or code < 0:
+        number = code - SIGNALLED if code > 0 else -code
+        raise Stopped(f"stopped within {folder}. To go on: the same command", number)
+    if code:
+        raise GluonAFFError(f"{folder}: the training ended with exit code {code}; what it said stands above")
+    logs = glob.glob(os.path.join(glob.escape(folder), "train_*.log"))
+    result = result_of(row, parameters, max(logs, key=os.path.getmtime), HOSTS[host].score[0], command)
+    write_result(result, folder)
+    return result
+
+
+def _run(command: List[str], folder: str) -> int:
+    """Exit code of the command; signals that this process gets are handed to it, which saves and ends."""
+    with subprocess.Popen(command, cwd=folder, start_new_session=True) as process, _handing_on(process):
+        return process.wait()
+
+
+@contextlib.contextmanager
+def _handing_on(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    def hand_on(number: int, frame: Optional[FrameType]) -> None:
+        process.send_signal(number)
+
+    previous = {number: signal.signal(number, hand_on) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _report(results: List[RowResult], rows: List[Row], out: str, host: str) -> None:
+    from gluon_aff.results.ablation import draw_summaries, summaries, summary_text, write_csv
+    from gluon_aff.results.plots import save_png
+
+    names = {row.fusion: row.paper_name for row in rows}
+    score = HOSTS[host].score[1]
+    found = summaries(results)
+    print(summary_text(found, names, score))
+    if any(result.data != "official" for result in results):
+        print("Other images than the paper's: the scores have nothing to do with each other.")
+    paths = [os.path.join(out, name) for name in ("rows.csv", "rows.png")]
+    write_csv(results, paths[0])
+    save_png(draw_summaries(found, names, score), paths[1])
+    print(f"written: {', '.join(paths)}")
+
+
+COMMANDS: Dict[str, Command] = {
+    "ablation": Command(
+        "train the rows of the paper's ablations and set them beside the paper's",
+        _add_options,
+        _ablation,
+        (
+            "table4 --host resnet --data-dir cifar-100-binary.tar.gz --seeds 0 1 2",
+            "table3 --host fpn --data-dir coco --dry-run",
+            "fig7 --host inception --blocks 1 --num-epochs 2 --data-dir demo/shapes",
+        ),
+    ),
+}

@@ -1,0 +1,327 @@
+"""The paper's ablations (Tables 3 and 4, Fig. 7): their rows, how each is trained, results beside the paper's."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import statistics
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+
+import numpy as np
+
+from gluon_aff.errors import GluonAFFError, InputError
+from gluon_aff.files import replacing
+from gluon_aff.published import paper_tables
+from gluon_aff.results.logs import read_log
+from gluon_aff.results.text import columns_text
+
+RESULT = "result.json"
+MOST_BLOCKS = 4
+
+# Paper, Table 2. Decay epochs, inner widths and shortcuts are the first release's; mixup was most likely off.
+_CIFAR = (
+    "--dataset cifar100 --superclass --channel-times 1 --batch-size 128 --lr 0.2 --warmup-epochs 0 --init msraprelu"
+)
+_DECAY = (3 / 4, 7 / 8)  # of the epochs
+
+
+@dataclass(frozen=True)
+class Host:
+    """A network that the paper compares fusions in.
+
+    Attributes:
+        model: name of its members, for `get_model`.
+        column: what its columns in the paper's tables start with.
+        command: subcommand that trains it.
+        recipe: its flags.
+        epochs: of that recipe.
+        decays: shares of the epochs behind which the learning rate falls.
+        score: column of the log whose best value counts, and its name in print.
+        figure_7: fusions of its part of Fig. 7.
+    """
+
+    model: str
+    column: str
+    command: str
+    recipe: Tuple[str, ...]
+    epochs: int
+    decays: Tuple[float, ...]
+    score: Tuple[str, str]
+    figure_7: Tuple[str, ...]
+
+
+HOSTS: Dict[str, Host] = {
+    "inception": Host(
+        "inception_resnet20_b{}",
+        "inception_cifar100",
+        "train-cifar",
+        (*_CIFAR.split(), "--model", "inception", "--inner", "legacy"),
+        400,
+        _DECAY,
+        ("top1_accuracy", "accuracy"),
+        ("Concatenation", "SKNet", "AFF", "iAFF"),
+    ),
+    "resnet": Host(
+        "resnet20_b{}",
+        "resnet_cifar100",
+        "train-cifar",
+        (*_CIFAR.split(), "--model", "resnet", "--shortcut", "strided"),
+        400,
+        _DECAY,
+        ("top1_accuracy", "accuracy"),
+        ("Add", "SENet", "AFF", "iAFF"),
+    ),
+    "fpn": Host(
+        "resnet20_fpn_b{}",
+        "fpn_stopsign",
+        "train-segmentation",
+        ("--batch-size", "32", "--lr", "0.01"),
+        300,
+        (),
+        ("iou", "IoU"),
+        ("Add", "GAU", "AFF", "iAFF"),
+    ),
+}
+TABLE_3 = {"Global+Global": "Global + Global", "Local+Local": "Local + Local", "AFF": "Global + Local"}
+TABLE_4 = ("Add", "Concatenation", "MS-GAU", "MS-SENet", "MS-SA", "AFF", "iAFF")
+TABLES = ("table3", "table4", "fig7")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A network of a table, trained once.
+
+    Attributes:
+        fusion: operator.
+        paper_name: of the table's row.
+        r: channel reduction ratio.
+        blocks: in each stage.
+        seed: of the run.
+        paper: the paper's score (0..1), None where it prints none.
+    """
+
+    fusion: str
+    paper_name: str
+    r: int
+    blocks: int
+    seed: int
+    paper: Optional[float]
+
+    @property
+    def folder(self) -> str:
+        """Name of the folder of its run."""
+        return f"{self.fusion}-b{self.blocks}-seed{self.seed}"
+
+
+def rows_of(table: str, host: str, blocks: Sequence[int], seeds: Sequence[int], r: Optional[int] = None) -> List[Row]:
+    """Rows of a table in its order, those of a network's seeds together; `r` overrules the paper's."""
+    if table == "table3":
+        names, published = TABLE_3, "aff_table3_context_scale"
+    else:
+        names = {name: name for name in (TABLE_4 if table == "table4" else HOSTS[host].figure_7)}
+        published = "aff_table4_fusion_strategy"  # Fig. 7 prints no numbers; its baselines stand in Table 4
+    figures = paper_tables()[published]
+    rows = []
+    for fusion, paper_name in names.items():
+        for b in blocks:
+            comparable = table != "fig7" or fusion in ("Add", "Concatenation")
+            paper = _figure(figures, paper_name, f"{HOSTS[host].column} b{b}") if comparable else None
+            rows += [Row(fusion, paper_name, r or _paper_r(table, fusion), b, seed, paper) for seed in seeds]
+    return rows
+
+
+def _paper_r(table: str, fusion: str) -> int:
+    """Section 5.1.2: 2 for equal budgets, 4 for iAFF, which has twice the branches; Table 2: 4."""
+    return 4 if table == "fig7" or fusion == "iAFF" else 2
+
+
+def _figure(table: Any, row: str, column: str) -> Optional[float]:
+    return dict(zip(table.columns, table.rows[row])).get(column)
+
+
+def training_flags(row: Row, host: Host, epochs: Optional[int], more: Sequence[str]) -> List[str]:
+    """Arguments of `gluon-aff` that train `row` in the folder it is run in; `more` flags overrule the recipe's."""
+    epochs = epochs or host.epochs
+    cuts = ",".join(str(int(share * epochs)) for share in host.decays)
+    return [
+        host.command,
+        *("--fusion", row.fusion, "--r", str(row.r), "--blocks", str(row.blocks), "--seed", str(row.seed)),
+        *host.recipe,
+        *("--num-epochs", str(epochs)),
+        *(("--lr-decay-epoch", cuts) if cuts else ()),
+        *("--save-dir", ".", "--logging-dir", ".", "--save-plot-dir", ".", "--keep-one-best", "--resume", "auto"),
+        *more,
+    ]
+
+
+@dataclass(frozen=True)
+class RowResult:
+    """What came of a row.
+
+    Attributes:
+        fusion, r, blocks, seed, paper: the row's.
+        parameters: trainable ones.
+        score: best of the run, 0..1.
+        best_epoch: the first that has it.
+        epochs: finished.
+        data: 'official', or 'other' where the paper's score is of other images.
+        log: file of the run.
+        command: that trained it.
+    """
+
+    fusion: str
+    r: int
+    blocks: int
+    seed: int
+    parameters: int
+    score: float
+    paper: Optional[float]
+    best_epoch: int
+    epochs: int
+    data: str
+    log: str
+    command: List[str]
+
+
+def result_of(row: Row, parameters: int, log: str, score: str, command: Sequence[str]) -> RowResult:
+    """Result of a finished run from its log.
+
+    Raises:
+        GluonAFFError: if the log has no epoch with the score.
+    """
+    runs = [run for run in read_log(log) if score in run.epochs]
+    if not runs:
+        raise GluonAFFError(f"{log} has no epoch with a score: remove its folder and start again")
+    figures, numbers = runs[-1].epochs[score], runs[-1].epochs["epoch"]
+    best = int(np.nanargmax(figures))
+    return RowResult(
+        row.fusion,
+        row.r,
+        row.blocks,
+        row.seed,
+        parameters,
+        float(figures[best]),
+        row.paper,
+        int(numbers[best]),
+        len(figures),
+        runs[-1].header.get("data", "other"),
+        os.path.basename(log),
+        list(command),
+    )
+
+
+def write_result(result: RowResult, folder: str) -> None:
+    """Mark the row in `folder` as done."""
+    with replacing(os.path.join(folder, RESULT)) as partial, open(partial, "w", encoding="utf-8") as file:
+        json.dump(asdict(result), file, indent=1)
+
+
+def finished_result(folder: str, command: Sequence[str]) -> Optional[RowResult]:
+    """The row's result if it was trained before.
+
+    Raises:
+        InputError: if what is there cannot be read, or was trained by another command.
+    """
+    path = os.path.join(folder, RESULT)
+    try:
+        with open(path, encoding="utf-8") as file:
+            result = RowResult(**json.load(file))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"{path} is not a row's result ({error}): remove it to train the row again") from None
+    if result.command != list(command):
+        raise InputError(
+            f"{folder} was trained by another command ({' '.join(result.command)}): take another --out, or remove it"
+        )
+    return result
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Scores of a network over its seeds: mean, and sample standard deviation from two seeds on."""
+
+    fusion: str
+    r: int
+    blocks: int
+    parameters: int
+    seeds: int
+    mean: float
+    spread: Optional[float]
+    paper: Optional[float]
+
+
+def summaries(results: Sequence[RowResult]) -> List[Summary]:
+    """A summary for each network, in the order of the results."""
+    groups: Dict[Tuple[str, int], List[RowResult]] = {}
+    for result in results:
+        groups.setdefault((result.fusion, result.blocks), []).append(result)
+    return [_summary(group) for group in groups.values()]
+
+
+def _summary(group: Sequence[RowResult]) -> Summary:
+    scores, one = [result.score for result in group], group[0]
+    spread = statistics.stdev(scores) if len(scores) > 1 else None
+    return Summary(
+        one.fusion, one.r, one.blocks, one.parameters, len(scores), statistics.mean(scores), spread, one.paper
+    )
+
+
+def summary_text(found: Sequence[Summary], names: Mapping[str, str], score: str) -> str:
+    """A line for each network beside the paper's figure, the scores as fractions as the paper has them."""
+    rows: List[Sequence[Optional[str]]] = [
+        ("fusion", "b", "r", "parameters", score, "spread", "seeds", "paper", "ours - paper")
+    ]
+    for s in found:
+        rows.append(
+            (
+                names[s.fusion],
+                str(s.blocks),
+                str(s.r),
+                f"{s.parameters:,}",
+                f"{s.mean:.4f}",
+                None if s.spread is None else f"{s.spread:.4f}",
+                str(s.seeds),
+                None if s.paper is None else f"{s.paper:.3f}",
+                None if s.paper is None else f"{s.mean - s.paper:+.4f}",
+            )
+        )
+    return columns_text(rows, right=range(1, len(rows[0])))
+
+
+def write_csv(results: Sequence[RowResult], path: str) -> None:
+    """Write a line for each trained row."""
+    with replacing(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow([each.name for each in fields(RowResult)])
+        writer.writerows([*list(asdict(r).values())[:-1], " ".join(r.command)] for r in results)
+
+
+def draw_summaries(found: Sequence[Summary], names: Mapping[str, str], score: str) -> Any:
+    """Matplotlib figure of scores over parameters: ours with their spread, the paper's beside them, dashed."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    for fusion in dict.fromkeys(s.fusion for s in found):
+        of_it = [s for s in found if s.fusion == fusion]
+        sizes = [s.parameters / 1000 for s in of_it]
+        line = axes.errorbar(
+            sizes,
+            [s.mean for s in of_it],
+            [s.spread or 0 for s in of_it],
+            label=names[fusion],
+            marker="o",
+            lw=1.2,
+            ms=4,
+        )
+        papers = [np.nan if s.paper is None else s.paper for s in of_it]
+        axes.plot(sizes, papers, "--x", color=line[0].get_color(), lw=0.8, ms=5)
+    axes.set(xlabel="trainable parameters in thousands (dashed: the paper's scores)", ylabel=score)
+    axes.grid(alpha=0.25)
+    axes.legend(framealpha=0, fontsize="small")
+    return figure

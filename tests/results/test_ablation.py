@@ -1,0 +1,175 @@
+"""The paper's ablations: rows, commands, what is made of results."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from gluon_aff.cli import main
+from gluon_aff.errors import InputError
+from gluon_aff.results import ablation
+from gluon_aff.results.ablation import (
+    HOSTS,
+    RowResult,
+    finished_result,
+    rows_of,
+    summaries,
+    summary_text,
+    training_flags,
+)
+
+
+def test_rows_of_table_4_have_the_papers_numbers():
+    rows = rows_of("table4", "resnet", [1, 4], [0, 1])
+    assert len(rows) == 7 * 2 * 2
+    figures = {(row.fusion, row.blocks): (row.r, row.paper) for row in rows}
+    assert figures["Add", 1] == (2, 0.740)
+    assert figures["MS-GAU", 4] == (2, 0.819)
+    assert figures["iAFF", 1] == (4, 0.772)
+    assert figures["iAFF", 4] == (4, None)  # a slash in the paper
+    assert {row.seed for row in rows} == {0, 1}
+
+
+def test_rows_of_the_other_tables():
+    table3 = rows_of("table3", "fpn", [2], [0])
+    assert [(row.fusion, row.paper_name, row.paper) for row in table3] == [
+        ("Global+Global", "Global + Global", 0.923),
+        ("Local+Local", "Local + Local", 0.919),
+        ("AFF", "Global + Local", 0.935),
+    ]
+    figure = rows_of("fig7", "inception", [3], [0])
+    assert [(row.fusion, row.r, row.paper) for row in figure] == [
+        ("Concatenation", 4, 0.772),
+        ("SKNet", 4, None),
+        ("AFF", 4, None),
+        ("iAFF", 4, None),
+    ]
+    assert {row.r for row in rows_of("table4", "resnet", [1], [0], r=8)} == {8}
+
+
+def test_decays_go_with_the_epochs():
+    """300 and 350 of 400 (paper_spec 4.1)."""
+    (row,) = rows_of("table3", "resnet", [1], [0])[:1]
+    flags = training_flags(row, HOSTS["resnet"], None, [])
+    assert flags[flags.index("--num-epochs") + 1] == "400"
+    assert flags[flags.index("--lr-decay-epoch") + 1] == "300,350"
+    flags = training_flags(row, HOSTS["resnet"], 40, ["--batch-size", "16"])
+    assert flags[flags.index("--lr-decay-epoch") + 1] == "30,35"
+    assert flags[-2:] == ["--batch-size", "16"]
+
+
+def result(fusion="AFF", blocks=1, seed=0, score=0.75, paper=0.763):
+    return RowResult(fusion, 2, blocks, seed, 95_460, score, paper, 3, 4, "official", "train.log", ["train-cifar"])
+
+
+def test_mean_and_spread_over_seeds():
+    one, other = summaries([result(seed=0, score=0.75), result("iAFF"), result(seed=1, score=0.77)])
+    assert (one.fusion, one.seeds, one.mean) == ("AFF", 2, pytest.approx(0.76))
+    assert one.spread == pytest.approx(0.02 / 2**0.5)  # with n - 1
+    assert (other.fusion, other.seeds, other.spread) == ("iAFF", 1, None)
+    lines = summary_text([one, other], {"AFF": "Global + Local", "iAFF": "iAFF"}, "accuracy").splitlines()
+    assert lines[1].split()[-8:] == ["1", "2", "95,460", "0.7600", "0.0141", "2", "0.763", "-0.0030"]
+    assert lines[2].split()[-4:] == ["-", "1", "0.763", "-0.0130"]
+
+
+def test_what_another_command_left_is_not_taken(tmp_path):
+    assert finished_result(str(tmp_path), ["train-cifar"]) is None
+    ablation.write_result(result(), str(tmp_path))
+    assert finished_result(str(tmp_path), ["train-cifar"]) == result()
+    with pytest.raises(InputError, match=r"was trained by another command \(train-cifar\): take another --out"):
+        finished_result(str(tmp_path), ["train-cifar", "--r", "4"])
+    (tmp_path / "result.json").write_text("{}")
+    with pytest.raises(InputError, match=r"result\.json is not a row's result"):
+        finished_result(str(tmp_path), ["train-cifar"])
+
+
+PLAN = ["ablation", "table4", "--host", "inception", "--blocks", "2"]
+
+
+def test_dry_run(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert (
+        main(
+            [
+                "ablation",
+                "table4",
+                "--host",
+                "inception",
+                "--blocks",
+                "2",
+                "--fusions",
+                "AFF",
+                "Concatenation",
+                "--dry-run",
+            ]
+        )
+        == 0
+    )
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].split() == ["Concatenation", "2", "2", "0", "221,108", "0.749"]  # paper_spec 2.2
+    assert lines[2].split() == ["AFF", "2", "2", "0", "224,052", "0.784"]
+    assert lines[3].startswith("gluon-aff train-cifar --fusion Concatenation --r 2 --blocks 2 --seed 0")
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("ablation table4 --host resnet --fusions AFFF", "--fusions AFFF: the table has Add, Concatenation, MS-GAU"),
+        ("ablation table3 --host resnet --blocks 0", "argument --blocks: invalid positive value: '0'"),
+        ("ablation table5 --host resnet", "invalid choice: 'table5'"),
+    ],
+)
+def test_what_cannot_be(arguments, message, capsys):
+    try:
+        code = main(arguments.split())
+    except SystemExit as exit:
+        code = exit.code
+    assert code == 2
+    assert message in capsys.readouterr().err
+
+
+SMALL = ["--blocks", "1", "--num-epochs", "2", "--fusions", "Add", "AFF"]
+FEW = "--flags=--batch-size 20 --gpus ''"
+
+
+@pytest.fixture(scope="module")
+def trained(few_shapes, tmp_path_factory):
+    """Folder in which two rows were trained, interrupted behind the first; outputs of both starts."""
+    folder = tmp_path_factory.mktemp("rows")
+    command = [sys.executable, "-m", "gluon_aff", "ablation", "table4", "--host", "resnet", "--data-dir", few_shapes]
+    command += [*SMALL, FEW, "--out", "out"]
+    with subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True) as process:
+        said = []
+        for line in process.stderr:
+            said.append(line)
+            if "AFF-b1-seed0: gluon-aff" in line:
+                process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=120) in (130, 128 + 15), said
+    again = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True, timeout=200)
+    return folder / "out", "".join(said), again
+
+
+def test_rows_are_trained_and_an_interrupted_one_goes_on(trained):
+    out, said, again = trained
+    assert "AFF-b1-seed0. To go on: the same command" in said
+    assert "Add-b1-seed0: done" in again.stderr
+    rows = again.stdout.splitlines()
+    assert rows[1].split()[:4] == ["Add", "1", "2", "83,700"]
+    assert rows[2].split()[:4] == ["AFF", "1", "2", "95,460"]
+    assert "Other images than the paper's" in again.stdout
+    assert (out / "rows.png").read_bytes().startswith(b"\x89PNG")
+    with (out / "rows.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    assert [(row["fusion"], row["epochs"], row["data"]) for row in table] == [
+        ("Add", "2", "other"),
+        ("AFF", "2", "other"),
+    ]
+    saved = json.loads((out / "AFF-b1-seed0" / "result.json").read_text())
+    assert float(table[1]["score"]) == saved["score"]
+    best = [name for name in os.listdir(out / "AFF-b1-seed0") if name.endswith("-best.params")]
+    assert best == [f"{saved['score']:.4f}-cifar100-ASKCFuse-resnet-8-c-1-s-1-r-2-strided-best.params"]
