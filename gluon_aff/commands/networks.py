@@ -27,14 +27,17 @@ def _models(options: argparse.Namespace) -> int:
         return 0
     for record in records:
         errors = ", ".join(f"{w.error:.2f} % ({labels})" for labels, w in record.weights.items())
-        print(f"{record.name:<30} {record.title:<22} {record.trainable:>12,} parameters  top-1 error {errors}")
+        published = f"top-1 error {errors}" if errors else "no published weights"
+        print(f"{record.name:<30} {record.title:<22} {record.trainable:>12,} parameters  {published}")
     return 0
 
 
 def _add_summary_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
     parser.add_argument("model", metavar="NAME", help="a name that `gluon-aff models` lists")
     parser.add_argument("--classes", type=positive, help="outputs (default: the published head's)")
-    parser.add_argument("--input-size", type=positive, metavar="PIXELS", help="side of the image (default: 32 or 224)")
+    parser.add_argument("--fusion", metavar="FUSION", help="operator in place of the network's own")
+    parser.add_argument("--r", type=positive, help="channel reduction ratio (default: the network's)")
+    parser.add_argument("--input-size", type=positive, metavar="PIXELS", help="side of the image (default: its own)")
     parser.add_argument("--as-original", action="store_true", help="show the FLOPs the original's summary prints")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
@@ -46,7 +49,8 @@ def _summary(options: argparse.Namespace) -> int:
     from gluon_aff.networks import get_model, model_record
 
     record = model_record(options.model)
-    net = get_model(record.name, classes=options.classes, ctx=mx.cpu())
+    given = {name: value for name, value in (("fusion", options.fusion), ("r", options.r)) if value}
+    net = get_model(record.name, classes=options.classes, ctx=mx.cpu(), **given)
     counts = count_layers(net, options.input_size or record.input_size)
     print(
         json_text([asdict(count) for count in counts]) if options.json else format_counts(counts, options.as_original)
@@ -55,11 +59,11 @@ def _summary(options: argparse.Namespace) -> int:
 
 
 COMMANDS: Dict[str, Command] = {
-    "models": Command("list the published networks", _add_models_options, _models, ("", "'*cifar*'")),
+    "models": Command("list the networks", _add_models_options, _models, ("", "'*cifar*'")),
     "summary": Command(
         "show layers, parameters and multiply-adds of a network",
         _add_summary_options,
         _summary,
-        ("aff_resnet50", "aff_resnext50_32x4d --as-original"),
+        ("aff_resnet50", "aff_resnext50_32x4d --as-original", "resnet20_b1 --fusion MS-SA --r 2"),
     ),
 }

@@ -18,7 +18,7 @@ from gluon_aff.evaluation.evaluate import Evaluation, evaluate_logits
 from gluon_aff.evaluation.inference import Infer, fused, in_mxnet, in_thread
 from gluon_aff.export.agreement import Logits
 from gluon_aff.export.card import Card
-from gluon_aff.networks.zoo import MODELS, get_model, model_record
+from gluon_aff.networks.zoo import MODELS, SEGMENTATION_HOST, get_model, model_record
 from gluon_aff.published import PublishedWeights, weights_with_hash
 from gluon_aff.training.devices import training_contexts
 from gluon_aff.training.loop import Batch
@@ -167,10 +167,14 @@ def load_network(request: WeightsRequest) -> LoadedNetwork:
     outputs = head_classes(file)
     if request.model:
         record = model_record(request.model)
-        net, network, input_size = get_model(record.name, outputs), record.name, record.input_size
+        host, network, input_size = record.host, record.name, record.input_size
+        net = get_model(record.name, outputs)
     else:
         found = network_of(file)
-        net, network, input_size = found.build(), found.name, found.input_size
+        host, network, input_size = found.host, found.name, found.input_size
+        net = found.build()
+    if host == SEGMENTATION_HOST:
+        raise InputError(f"{network} says of each pixel what it is: this command takes networks that classify images")
     card = Card(
         network=network,
         for_cifar=input_size == CIFAR_SIZE,

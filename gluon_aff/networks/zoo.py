@@ -23,6 +23,7 @@ from gluon_aff.published import PublishedWeights, published_weights
 
 BOTTLENECK_WIDTH = 4
 CIFAR_WIDTHS = (16, 16, 32, 64)
+SEGMENTATION_HOST = "fpn"
 SEGMENTATION_SIZE = 480  # of the crops the paper's network was trained on, as far as known (open-acm)
 DTYPES = ("float32", "float16")
 
@@ -88,7 +89,7 @@ HOSTS: Dict[str, Callable[..., HybridBlock]] = {
     "imagenet_resnet": imagenet_resnet,
     "imagenet_resnext": imagenet_resnext,
     "cifar_inception": cifar_inception,
-    "fpn": fpn,
+    SEGMENTATION_HOST: fpn,
 }
 
 
@@ -134,7 +135,7 @@ def _imagenet(name: str, title: str, host: str, askc_type: str, trainable: int) 
 
 def _paper(name: str, title: str, host: str, trainable: Sequence[int], **settings: Any) -> List[ModelRecord]:
     """The family's members of 1 to 4 blocks in each stage."""
-    classes, side = (1, SEGMENTATION_SIZE) if host == "fpn" else (100, 32)
+    classes, side = (1, SEGMENTATION_SIZE) if host == SEGMENTATION_HOST else (100, 32)
     return [
         ModelRecord(
             name.format(b), title.format(b), host, {"askc_type": "AFF", "blocks": b, **settings}, classes, side, count

@@ -70,8 +70,8 @@ def load_parameters(
 
 
 def head_names(names: Iterable[str]) -> List[str]:
-    """Parameter names of the last dense layer: `output` in CIFAR and ResNeXt hosts, `fc` in the ImageNet ResNet."""
-    return [name for name in names if name.split(".")[0] in ("output", "fc")]
+    """Parameter names of the last layer: `output`, `fc` in the ImageNet ResNet, `head.4` in the feature pyramid."""
+    return [name for name in names if name.startswith(("output.", "fc.", "head.4."))]
 
 
 def fits(parameter: Parameter, array: np.ndarray) -> bool:

@@ -13,7 +13,8 @@ from gluon_aff.weights.params_format import git_blob_sha1
 
 
 def test_list_models_with_and_without_a_pattern():
-    assert len(gluon_aff.list_models()) == 7
+    assert len(gluon_aff.list_models(published=True)) == 7
+    assert len(gluon_aff.list_models()) == 7 + 3 * 4 + 2
     assert gluon_aff.list_models("iaff*") == ["iaff_resnet50", "iaff_resnext50_32x4d"]
 
 
@@ -127,15 +128,17 @@ def test_other_types_than_float32_and_float16(dtype):
         narrow(dtype=dtype)
 
 
-@pytest.mark.parametrize("name", gluon_aff.list_models())
+CLASSIFIERS = [name for name, record in MODELS.items() if record.host != zoo.SEGMENTATION_HOST]
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
 def test_reset_classifier_on_every_network(name):
-    net = gluon_aff.get_model(
-        name, **({"blocks": 1, "channel_times": 1} if "cifar" in name else {"layers": (1, 1, 1, 1)})
-    )
+    for_cifar = MODELS[name].input_size == 32
+    net = gluon_aff.get_model(name, **({"blocks": 1, "channel_times": 1} if for_cifar else {"layers": (1, 1, 1, 1)}))
     net.reset_classifier(5)
     net.initialize()
     net.hybridize()
-    side = 32 if "cifar" in name else 64
+    side = 32 if for_cifar else 64
     names = list(net._collect_params_with_prefix())
     assert net(mx.nd.zeros((2, 3, side, side))).shape == (2, 5)
     net.reset_classifier(3)

@@ -5,7 +5,7 @@ import pytest
 
 import gluon_aff
 from gluon_aff.errors import ParamsFileError
-from gluon_aff.networks.zoo import cifar_resnet, cifar_resnext
+from gluon_aff.networks.zoo import cifar_inception, cifar_resnet, cifar_resnext
 from gluon_aff.weights.identify import dataset_of_run, fitting_networks, head_classes, network_of
 from gluon_aff.weights.params_format import read_params_file
 
@@ -20,7 +20,7 @@ def saved(net, path, side=32):
 
 @pytest.mark.parametrize("name", gluon_aff.list_models())
 def test_every_model_is_recognised_whatever_its_head(name, tmp_path):
-    file = saved(gluon_aff.get_model(name, classes=7), tmp_path / "net.params", 32 if "cifar" in name else 64)
+    file = saved(gluon_aff.get_model(name, classes=7), tmp_path / "net.params", 64)
     assert head_classes(file) == 7
     assert [network.name for network in fitting_networks(file)] == [name]
 
@@ -39,6 +39,14 @@ def test_every_model_is_recognised_whatever_its_head(name, tmp_path):
         (
             "0.9123-cifar100-ASKCFuse-resneXt-11-c-4-s-1-best.params",  # without 32x4, as in older files
             lambda: cifar_resnext("AFF", 1, 4),
+        ),
+        (
+            "0.7-cifar100-Global+Global-resnet-8-c-1-s-1-r-2-scale-1.0-strided-best.params",
+            lambda: cifar_resnet("Global+Global", 1, 1, r=2, avg_down=False),
+        ),
+        (
+            "0.7-cifar100-MS-SA-inception-8-c-1-s-1-r-2-conv-full-best.params",
+            lambda: cifar_inception("MS-SA", 1, 1, context="conv", inner="full"),
         ),
     ],
 )
