@@ -7,7 +7,7 @@ import os
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple
 
 from gluon_aff.commands import Command, check_suffix, json_text
 from gluon_aff.commands.weights import add_file_options, request_of
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Column:
-    """A network, its title, names of its outputs, the layer, labels to draw (None: as predicted) and to expect."""
+    """A network, its title and outputs' names, the layer, the label to draw (None: as predicted), images' labels."""
 
     loaded: LoadedNetwork
     title: str
@@ -44,8 +44,8 @@ class _Result:
 def _add_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
     add_file_options(parser)
     parser.add_argument(
-        "--compare", action="append", default=[], metavar="[MODEL=]PARAMS", help="another network, of the same size of "
-        "image, for another column: a .params file, or MODEL=published (may be repeated)"
+        "--compare", action="append", default=[], metavar="PARAMS", help="another network, of the same size of image, "
+        "for another column: a .params file, or MODEL=PARAMS, such as aff_resnet50=published (may be repeated)"
     )  # fmt: skip
     parser.add_argument("--class", dest="shown", metavar="CLASS", help="label or name (default: the predicted class)")
     parser.add_argument(
@@ -90,10 +90,10 @@ def _gradcam(options: argparse.Namespace) -> int:
     pixels = [image_input(path, fit) for path in options.images]
     rows: List[List[_Result]] = []
     with tqdm(desc="Grad-CAM", total=len(pixels) * len(columns), leave=False, disable=None, unit="map") as progress:
-        for row in range(len(pixels)):
+        for row, (path, image) in enumerate(zip(options.images, pixels)):
             rows.append([])
             for column in columns:
-                rows[-1].append(_result(column, options.images[row], pixels[row], row, options.tutorial))
+                rows[-1].append(_result(column, path, image, row, options.tutorial))
                 progress.update()
     _write(options, columns, pixels, rows)
     return 0
@@ -124,7 +124,7 @@ def _columns(options: argparse.Namespace) -> List[_Column]:
     return columns
 
 
-def _split(text: str) -> Sequence[Any]:
+def _split(text: str) -> Tuple[Optional[str], str]:
     """MODEL, None if it is left out, and PARAMS; model names hold no slash, paths may hold an equals sign."""
     model, equals, params = text.partition("=")
     return (model, params) if equals and "/" not in model else (None, text)

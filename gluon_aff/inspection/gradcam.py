@@ -62,7 +62,7 @@ def class_activation(net: HybridBlock, image: np.ndarray, layer: str, label: Opt
         label: the class, 0..K-1; that of the largest logit if None.
 
     Raises:
-        InputError: for an unknown layer, one without maps, or a network without logits.
+        InputError: for an unknown layer or label, a layer whose output shows no places, or a network without logits.
     """
     layers = dict(named_layers(net))
     if layer not in layers:
@@ -83,14 +83,15 @@ def class_activation(net: HybridBlock, image: np.ndarray, layer: str, label: Opt
         hook.detach()
     if not isinstance(logits, mx.nd.NDArray) or logits.ndim != 2:
         raise InputError("the network has no logits of one class for an image: Grad-CAM is for classifiers")
-    if not outputs or not isinstance(outputs[-1], mx.nd.NDArray) or outputs[-1].ndim != 4:
-        raise InputError(f"--layer {layer}: its output is no maps, (N, C, H, W); name a convolution or a stage")
+    maps = _checked_maps(outputs, layer)
     mx.nd.waitall()
     values = logits.asnumpy()[0]
     label = int(values.argmax()) if label is None else label
+    if label not in range(len(values)):
+        raise InputError(f"label {label} is none of the network's, 0 to {len(values) - 1}")
     chosen = mx.nd.one_hot(mx.nd.array([label], ctx=device), len(values))
-    (gradient,) = autograd.grad([logits], [outputs[-1]], [chosen], train_mode=False)
-    return ClassActivation(values, label, outputs[-1].asnumpy()[0], gradient.asnumpy()[0])
+    (gradient,) = autograd.grad([logits], [maps], [chosen], train_mode=False)
+    return ClassActivation(values, label, maps.asnumpy()[0], gradient.asnumpy()[0])
 
 
 def heat_map(activation: ClassActivation, tutorial: bool = False) -> np.ndarray:
@@ -129,6 +130,21 @@ def overlay(pixels: np.ndarray, heat: np.ndarray, tutorial: bool = False) -> np.
     colours = cv2.applyColorMap(levels, cv2.COLORMAP_COOL if tutorial else cv2.COLORMAP_JET)[..., ::-1]
     both = colours.astype(np.float32) + pixels
     return (both / both.max() * 255).astype(np.uint8) if tutorial else np.rint(both / 2).astype(np.uint8)
+
+
+def _checked_maps(outputs: List[Any], layer: str) -> mx.nd.NDArray:
+    """The last of a layer's outputs.
+
+    Raises:
+        InputError: there is none, or it has no places.
+    """
+    if not outputs or not isinstance(outputs[-1], mx.nd.NDArray) or outputs[-1].ndim != 4:
+        raise InputError(f"--layer {layer}: its output is no maps, (N, C, H, W); name a convolution or a stage")
+    if outputs[-1].shape[2:] == (1, 1):
+        raise InputError(
+            f"--layer {layer}: its maps are 1 x 1 and show no place; name an earlier one or enlarge images"
+        )
+    return outputs[-1]
 
 
 @contextlib.contextmanager

@@ -47,7 +47,7 @@ def draw_grid(titles: Sequence[str], rows: Sequence[Sequence[Cell]]) -> Any:
             left = MARGIN + column * (SIDE + GAP)
             axes = figure.add_axes((left / width, bottom / height, SIDE / width, SIDE / height))
             if number == 0:
-                axes.set_title(_wrapped(titles[column]), fontsize=TEXT_SIZE, pad=3)
+                axes.set_title(_wrapped(titles[column]), fontsize=TEXT_SIZE, pad=3, parse_math=False)
             _draw(axes, cell)
     return figure
 
@@ -59,7 +59,8 @@ def _draw(axes: Any, cell: Cell) -> None:
     axes.set(xticks=[], yticks=[])
     for spine in axes.spines.values():
         spine.set_visible(False)
-    axes.set_xlabel(_wrapped(cell.text), fontsize=TEXT_SIZE, labelpad=3, color=CROSS if cell.crossed else "black")
+    colour = CROSS if cell.crossed else "black"
+    axes.set_xlabel(_wrapped(cell.text), fontsize=TEXT_SIZE, labelpad=3, color=colour, parse_math=False)
     if cell.crossed:
         outline = [withStroke(linewidth=3, foreground="white")]
         axes.text(

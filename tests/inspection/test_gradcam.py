@@ -197,6 +197,11 @@ def test_an_unknown_layer_names_the_nearest():
     assert len(message) < 300
 
 
+def test_a_label_that_the_network_does_not_have():
+    with pytest.raises(InputError, match="label 100 is none of the network's, 0 to 99"):
+        class_activation(get_model("resnet20_b1", ctx=mx.cpu()), picture(32), "features.6", 100)
+
+
 def test_networks_that_classify_no_images():
     net = fpn("AFF", 1)
     with pytest.raises(InputError, match="no global average pool"):

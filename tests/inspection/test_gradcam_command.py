@@ -113,6 +113,7 @@ def test_an_imagenet_network_and_another_layer(run):
     [
         (["--params", FIRST, "--layer", "features.66", "a.png"], "unknown layer (--layer) 'features.66': did you mean"),
         (["--params", FIRST, "--layer", "output", "a.png"], "--layer output: its output is no maps"),
+        (["--params", "resnet18.params", "--input-size", "32", "a.png"], "--layer layer4: its maps are 1 x 1"),
         (["--params", FIRST, "none.png"], "none.png cannot be read as an image"),
         (["--params", FIRST, "--class", "dogg", "a.png"], "unknown class (--class) 'dogg': did you mean dog?"),
         (["--params", FIRST, "--class", "10", "a.png"], "unknown class (--class) '10'"),
@@ -143,7 +144,7 @@ def test_a_cross_is_drawn_where_it_is_asked_for():
     grey = np.full((8, 8, 3), 128, np.uint8)
 
     def drawn(crossed):
-        figure = draw_grid(["input", "a network"], [[Cell(grey), Cell(grey, "cat 0.50", crossed)]])
+        figure = draw_grid(["input", "a network"], [[Cell(grey), Cell(grey, r"no $\formula$", crossed)]])
         figure.canvas.draw()
         return np.asarray(figure.canvas.buffer_rgba())[..., :3].astype(int)
 
