@@ -15,7 +15,7 @@ from PIL import Image, ImageFile, ImageOps
 
 from gluon_aff.data.augmentation import normalise as normalise_cifar
 from gluon_aff.data.cifar import CIFAR_SIZE
-from gluon_aff.data.imagenet import FOLDER_MEAN, FOLDER_STD, normalise, resize_and_crop
+from gluon_aff.data.imagenet import FOLDER_MEAN, FOLDER_STD, normalise, opencv, resize_and_crop
 from gluon_aff.errors import GluonAFFError, InputError, last_line
 from gluon_aff.evaluation.inference import Infer
 from gluon_aff.iteration import one_behind
@@ -64,19 +64,50 @@ def predict(
 def preprocessing(for_cifar: bool, input_size: int) -> Preprocess:
     """What turns an RGB image into the input, float32 (3, H, W), of CIFAR's networks or ImageNet's.
 
-    CIFAR's: the centre square, scaled by Pillow's bicubic filter, normalised as in training. Images of 32 x 32 pixels
-    stay as they are. ImageNet's: resized, cropped and normalised as in validation.
+    It is `fitting` and `normalised`.
+    """
+    fit = fitting(for_cifar, input_size)
+    return lambda image: normalised(fit(image), for_cifar)
+
+
+def fitting(for_cifar: bool, input_size: int, squash: bool = False) -> Preprocess:
+    """What turns an RGB image into the pixels, uint8 (H, W, 3), that CIFAR's networks or ImageNet's see.
+
+    CIFAR's: the centre square, scaled by Pillow's bicubic filter. Images of 32 x 32 pixels stay as they are.
+    ImageNet's: resized and cropped as in validation. With `squash` the whole image, resized to a square likewise.
     """
 
     def cifar(image: Image.Image) -> np.ndarray:
-        square = ImageOps.fit(image, (CIFAR_SIZE, CIFAR_SIZE), Image.Resampling.BICUBIC)
-        return normalise_cifar(np.asarray(square)[np.newaxis])[0]
+        size = (CIFAR_SIZE, CIFAR_SIZE)
+        if squash:
+            return np.asarray(image.resize(size, Image.Resampling.BICUBIC))
+        return np.asarray(ImageOps.fit(image, size, Image.Resampling.BICUBIC))
 
     def imagenet(image: Image.Image) -> np.ndarray:
-        square = resize_and_crop(np.asarray(image), input_size)
-        return normalise(square[np.newaxis], FOLDER_MEAN, FOLDER_STD)[0]
+        if squash:
+            return opencv().resize(np.asarray(image), (input_size, input_size))
+        return resize_and_crop(np.asarray(image), input_size)
 
     return cifar if for_cifar else imagenet
+
+
+def normalised(pixels: np.ndarray, for_cifar: bool) -> np.ndarray:
+    """`fitting`'s pixels as the network's input, float32 (3, H, W), normalised as in training or validation."""
+    batch = pixels[np.newaxis]
+    return (normalise_cifar(batch) if for_cifar else normalise(batch, FOLDER_MEAN, FOLDER_STD))[0]
+
+
+def image_input(path: str, preprocess: Preprocess) -> np.ndarray:
+    """What `preprocess` makes of the image in a file.
+
+    Raises:
+        InputError: `read_image`'s, or the image cannot be preprocessed.
+    """
+    image = read_image(path)
+    try:
+        return preprocess(image)
+    except InputError as error:
+        raise InputError(f"{path} cannot be used ({error})") from None
 
 
 def read_image(path: str) -> Image.Image:
@@ -97,6 +128,23 @@ def read_image(path: str) -> Image.Image:
     # Pillow's readers raise all kinds of errors on damaged files, from SyntaxError to struct.error.
     except Exception as error:
         raise InputError(f"{path} cannot be read as an image ({last_line(error)})") from None
+
+
+def likeliest(logits: np.ndarray, top_k: int, path: str) -> List[Tuple[int, float]]:
+    """Label and softmax score of the `top_k` largest of the logits (K,), the lower label first where they are equal.
+
+    Raises:
+        GluonAFFError: a logit of the image in `path` is not finite.
+    """
+    if not np.isfinite(logits).all():
+        raise GluonAFFError(
+            f"the network's outputs for {path} are not finite: look for damaged weights, or use float32 if the "
+            "network is of type float16"
+        )
+    exact = logits.astype(np.float64)
+    scores = np.exp(exact - exact.max())
+    labels = np.argsort(-exact, kind="stable")[:top_k]
+    return list(zip(labels.tolist(), (scores[labels] / scores.sum()).tolist()))
 
 
 @contextlib.contextmanager
@@ -141,7 +189,7 @@ def _predictions(
             if isinstance(given, str):
                 yield Prediction(path, [], given)
             else:
-                yield Prediction(path, _likeliest(next(logits), top_k, path))
+                yield Prediction(path, likeliest(next(logits), top_k, path))
 
 
 def _chunks(paths: Iterable[str], size: int) -> Iterator[List[str]]:
@@ -151,29 +199,12 @@ def _chunks(paths: Iterable[str], size: int) -> Iterator[List[str]]:
 
 def _input(path: str, preprocess: Preprocess) -> _Input:
     try:
-        image = read_image(path)
+        return image_input(path, preprocess)
     except InputError as error:
         return str(error)
-    try:
-        return preprocess(image)
-    except InputError as error:
-        return f"{path} cannot be used ({error})"
 
 
 def _start(infer: Infer, inputs: Sequence[_Input]) -> Callable[[], Iterable[np.ndarray]]:
     """Start on those inputs that are images; what is returned waits for their logits, (K,) each."""
     images = [image for image in inputs if not isinstance(image, str)]
     return infer(mx.nd.array(np.stack(images), ctx=mx.cpu())) if images else list
-
-
-def _likeliest(logits: np.ndarray, top_k: int, path: str) -> List[Tuple[int, float]]:
-    """Label and softmax score of the `top_k` largest of the logits (K,), the lower label first where they are equal."""
-    if not np.isfinite(logits).all():
-        raise GluonAFFError(
-            f"the network's outputs for {path} are not finite: look for damaged weights, or use float32 if the "
-            "network is of type float16"
-        )
-    exact = logits.astype(np.float64)
-    scores = np.exp(exact - exact.max())
-    labels = np.argsort(-exact, kind="stable")[:top_k]
-    return list(zip(labels.tolist(), (scores[labels] / scores.sum()).tolist()))

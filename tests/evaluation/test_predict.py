@@ -9,7 +9,7 @@ from gluon_aff.data.augmentation import normalise
 from gluon_aff.data.imagenet import validation_data
 from gluon_aff.errors import GluonAFFError, InputError
 from gluon_aff.evaluation.inference import in_mxnet
-from gluon_aff.evaluation.predict import predict, preprocessing, read_image
+from gluon_aff.evaluation.predict import fitting, normalised, predict, preprocessing, read_image
 from gluon_aff.networks.zoo import list_models, model_record
 
 CPU = [mx.cpu()]
@@ -133,6 +133,22 @@ def test_files_that_are_no_images_have_an_error_and_the_rest_goes_on(tmp_path, m
 def test_only_files_that_are_no_images(tmp_path):
     (found,) = predict(in_mxnet(network(), CPU), [str(tmp_path / "none")], preprocessing(True, 32), 2, 4)
     assert "no such file" in found.error
+
+
+@pytest.mark.parametrize("for_cifar", [True, False])
+def test_pixels_are_the_centre_or_all_of_the_image(for_cifar):
+    """Of a picture of three equal parts, red, green and blue, side by side."""
+    parts = np.zeros((100, 300, 3), np.uint8)
+    parts[:, :100, 0] = parts[:, 100:200, 1] = parts[:, 200:, 2] = 255
+    image = Image.fromarray(parts)
+    side = 32 if for_cifar else 96
+    centre, whole = (fitting(for_cifar, side, squash)(image) for squash in (False, True))
+    assert centre.shape == whole.shape == (side, side, 3)
+    assert (centre[:, 1:-1] == (0, 255, 0)).all()
+    for third, colour in enumerate(np.eye(3) * 255):
+        inner = whole[:, third * side // 3 + 2 : (third + 1) * side // 3 - 2]
+        np.testing.assert_allclose(inner, np.broadcast_to(colour, inner.shape), atol=20)
+    np.testing.assert_array_equal(preprocessing(for_cifar, side)(image), normalised(centre, for_cifar))
 
 
 def test_no_files():
