@@ -60,7 +60,7 @@ HOSTS: Dict[str, Host] = {
         (*_CIFAR.split(), "--model", "inception", "--inner", "legacy"),
         400,
         _DECAY,
-        ("top1_accuracy", "accuracy"),
+        ("val_acc", "accuracy"),
         ("Concatenation", "SKNet", "AFF", "iAFF"),
     ),
     "resnet": Host(
@@ -70,7 +70,7 @@ HOSTS: Dict[str, Host] = {
         (*_CIFAR.split(), "--model", "resnet", "--shortcut", "strided"),
         400,
         _DECAY,
-        ("top1_accuracy", "accuracy"),
+        ("val_acc", "accuracy"),
         ("Add", "SENet", "AFF", "iAFF"),
     ),
     "fpn": Host(
@@ -144,7 +144,7 @@ def _figure(table: Any, row: str, column: str) -> Optional[float]:
 def training_flags(row: Row, host: Host, epochs: Optional[int], more: Sequence[str]) -> List[str]:
     """Arguments of `gluon-aff` that train `row` in the folder it is run in; `more` flags overrule the recipe's."""
     epochs = epochs or host.epochs
-    cuts = ",".join(str(int(share * epochs)) for share in host.decays)
+    cuts = ",".join(map(str, sorted({int(share * epochs) for share in host.decays})))
     return [
         host.command,
         *("--fusion", row.fusion, "--r", str(row.r), "--blocks", str(row.blocks), "--seed", str(row.seed)),
