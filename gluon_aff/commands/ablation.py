@@ -27,6 +27,7 @@ data and few --num-epochs it shows that everything works, and no more.
 """
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+STDERR = 2  # standard output is for the table
 
 
 def _add_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
@@ -120,25 +121,31 @@ def _trained(row: Row, parameters: int, folder: str, command: List[str], host: s
     logs = glob.glob(os.path.join(glob.escape(folder), "train_*.log"))
     result = result_of(row, parameters, max(logs, key=os.path.getmtime), HOSTS[host].score[0], command)
     write_result(result, folder)
+    if signalled:
+        raise Stopped(f"stopped behind {folder}. To go on: the same command", signalled)
     return result
 
 
 def _run(command: List[str], folder: str) -> Tuple[int, int]:
     """Exit code of the command, and the last signal that this process got and handed on, 0 for none."""
-    handed_on = 0
+    signalled = 0
+    process: Optional[subprocess.Popen] = None
 
     def hand_on(number: int, frame: Optional[FrameType]) -> None:
-        nonlocal handed_on
-        handed_on = number
-        process.send_signal(number)
+        nonlocal signalled
+        signalled = number
+        if process:
+            process.send_signal(number)
 
-    with subprocess.Popen(command, cwd=folder, start_new_session=True) as process:
-        previous = {number: signal.signal(number, hand_on) for number in SIGNALS}
-        try:
-            return process.wait(), handed_on
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
+    previous = {number: signal.signal(number, hand_on) for number in SIGNALS}
+    try:
+        process = subprocess.Popen(command, cwd=folder, start_new_session=True, stdout=STDERR)
+        if signalled:  # before there was a process
+            process.send_signal(signalled)
+        return process.wait(), signalled
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def _report(results: List[RowResult], rows: List[Row], out: str, host: str) -> None:
