@@ -321,7 +321,7 @@ def draw_summaries(found: Sequence[Summary], names: Mapping[str, str], score: st
         )
         papers = [np.nan if s.paper is None else s.paper for s in of_it]
         axes.plot(sizes, papers, "--x", color=line[0].get_color(), lw=0.8, ms=5)
-    axes.set(xlabel="trainable parameters in thousands (dashed: the paper's scores)", ylabel=score)
+    axes.set(xlabel="trainable parameters in thousands (crosses: the paper's scores)", ylabel=score)
     axes.grid(alpha=0.25)
     axes.legend(framealpha=0, fontsize="small")
     return figure
