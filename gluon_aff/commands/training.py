@@ -151,7 +151,8 @@ COMMANDS: Dict[str, Command] = {
         (
             "--data-dir coco",
             "--data-dir coco --fusion iAFF --blocks 4 --gpus 0,1",
-            "--data-dir demo/stop-signs --stem tiny --base-size 128 --crop-size 96 --batch-size 8 --num-epochs 30",
+            "--data-dir demo/stop-signs --stem tiny --base-size 128 --crop-size 96 --batch-size 8 --lr 0.05 "
+            "--num-epochs 15",
         ),
         computes=True,
     ),

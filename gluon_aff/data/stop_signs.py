@@ -134,13 +134,32 @@ def _signs(coco: Any, path: str) -> Dict[int, List[Any]]:
 
 
 def _run_lengths(coco: Any, annotation: Any, image: Any) -> RunLengths:
-    shape = annotation["segmentation"]
-    if isinstance(shape, list) and not (shape and all(len(polygon) >= FEWEST_COORDINATES for polygon in shape)):
-        raise ValueError(f"annotation {annotation['id']} has a polygon of fewer than three points")
-    lengths = coco.annToRLE(annotation)
-    if list(lengths["size"]) != [image["height"], image["width"]]:
-        raise ValueError(f"annotation {annotation['id']} has another size than its image")
-    return lengths
+    """The mask of one instance, checked first: pycocotools writes beyond its arrays where a shape is none.
+
+    Raises:
+        ValueError: it is none.
+    """
+    shape, size = annotation["segmentation"], [image["height"], image["width"]]
+    what = f"annotation {annotation['id']}"
+    if isinstance(shape, list):
+        if not (shape and all(_is_polygon(polygon, max(size)) for polygon in shape)):
+            raise ValueError(f"{what} has a polygon of fewer than three points, or far from its image")
+    elif list(shape["size"]) != size:
+        raise ValueError(f"{what} has another size than its image")
+    elif not _are_run_lengths(shape["counts"], size[0] * size[1]):
+        raise ValueError(f"{what} has run lengths that do not fill its image, or compressed ones, unlike COCO's")
+    return coco.annToRLE(annotation)
+
+
+def _is_polygon(coordinates: Any, longest: int) -> bool:
+    """Whether these are x and y of three points or more, none further from the image than its longer side."""
+    numbers = len(coordinates) >= FEWEST_COORDINATES and len(coordinates) % 2 == 0
+    return numbers and all(-longest <= number <= 2 * longest for number in coordinates)
+
+
+def _are_run_lengths(counts: Any, pixels: int) -> bool:
+    """Whether these are the lengths of runs that fill an image."""
+    return isinstance(counts, list) and all(isinstance(n, int) and n >= 0 for n in counts) and sum(counts) == pixels
 
 
 def _check_images(images: Iterable[MaskedImage], path: str, min_area: int) -> None:

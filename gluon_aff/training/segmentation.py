@@ -113,6 +113,8 @@ def train_segmentation(settings: SegmentationSettings, contexts: Optional[List[m
     if checkpoint:
         settings = same_run(checkpoint, settings, devices, seed_given, MAY_DIFFER)
     net = _initialised(settings, contexts)
+    if not cluster.rank:
+        print(f"reading the annotations in {data_folder(settings)}", file=sys.stderr)  # COCO's take a while
     training, validation = (load_stop_signs(data_folder(settings), train, settings.min_area) for train in (True, False))
     for path, flag in (
         (settings.save_dir, "--save-dir"),
@@ -124,6 +126,8 @@ def train_segmentation(settings: SegmentationSettings, contexts: Optional[List[m
     workers = usable_workers(settings.num_workers, cluster.local_size)
     if not cluster.rank:
         lines = notes(settings, (len(training), len(validation)), global_batch)
+        if settings.sync_bn and len(contexts) == 1:
+            lines.append("--sync-bn has no effect on one device")
         print("\n".join([f"{device_note}; {workers} data workers", *lines]), file=sys.stderr)
     with MaskBatches(
         training,

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gluon_aff.cli import main
 from gluon_aff.data.sample_stop_signs import _octagon, _run_lengths, _side, write_stop_signs
 from gluon_aff.errors import DataError, InputError
 
@@ -85,3 +86,9 @@ def test_run_lengths_and_halves_of_octagons():
     assert area == pytest.approx(2 * 2**0.5 * 20**2, rel=0.05)
     height = 2 * 20 * np.cos(np.pi / 8)
     assert area - left_area - right_area == pytest.approx(10 * height, rel=0.06)
+
+
+def test_the_command_writes_enough_to_learn_from(tmp_path, capsys):
+    assert main(["make-data", "stop-signs", str(tmp_path / "signs")]) == 0
+    assert capsys.readouterr().out == f"stop-signs are in {tmp_path / 'signs'}\n"
+    assert [len(list((tmp_path / "signs" / half).iterdir())) for half in ("train2017", "val2017")] == [240, 60]

@@ -108,6 +108,11 @@ def test_what_is_missing_is_named(tmp_path):
         load_stop_signs(folder, False)
 
 
+def runs(text, counts):
+    """The annotation with these run lengths."""
+    return text.replace(f"[{SQUARE}]", f'{{"size": [20, 30], "counts": {counts}}}')
+
+
 DAMAGED = {
     "cut": (lambda text: text[:-20], "JSONDecodeError"),
     "no text": (lambda text: "\0", "JSONDecodeError"),
@@ -119,6 +124,15 @@ DAMAGED = {
     "two points": (lambda text: text.replace(str(SQUARE), "[1, 2, 3, 4]"), "fewer than three points"),
     "no polygon": (lambda text: text.replace(f"[{SQUARE}]", "[]"), "fewer than three points"),
     "text": (lambda text: text.replace(f"[{SQUARE}]", '"square"'), "holds no whole COCO annotations"),
+    "a point and a half": (lambda text: text.replace(str(SQUARE), "[1, 2, 3, 4, 5, 6, 7]"), "fewer than three points"),
+    "not finite": (lambda text: text.replace(str(SQUARE), "[1, 2, NaN, 4, 5, 6]"), "far from its image"),
+    "far": (lambda text: text.replace(str(SQUARE), "[0, 0, 1e9, 0, 1e9, 1e9]"), "far from its image"),
+    "runs too short": (lambda text: runs(text, [10, 20]), "do not fill"),
+    "runs too long": (lambda text: runs(text, [10, 591]), "do not fill"),
+    "a run below 0": (lambda text: runs(text, [10, -5, 595]), "do not fill"),
+    "runs of halves": (lambda text: runs(text, [0.5, 599.5]), "do not fill"),
+    "compressed runs": (lambda text: runs(text, '"]Y1"'), "compressed"),
+    "no runs": (lambda text: text.replace(f"[{SQUARE}]", '{"size": [20, 30]}'), "KeyError: 'counts'"),
     "size": (
         lambda text: text.replace(f"[{SQUARE}]", '{"size": [2, 3], "counts": [2, 4]}'),
         "annotation 0 has another size than its image",
