@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-import warnings
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Callable, Iterable, Iterator, List, Sequence, Tuple, Union
 
 import mxnet as mx
 import numpy as np
-from PIL import Image, ImageFile, ImageOps
+from PIL import Image, ImageOps
 
 from gluon_aff.data.augmentation import normalise as normalise_cifar
 from gluon_aff.data.cifar import CIFAR_SIZE
+from gluon_aff.data.image_files import read_image
 from gluon_aff.data.imagenet import FOLDER_MEAN, FOLDER_STD, normalise, opencv, resize_and_crop
-from gluon_aff.errors import GluonAFFError, InputError, last_line
+from gluon_aff.errors import GluonAFFError, InputError
 from gluon_aff.evaluation.inference import Infer
 from gluon_aff.iteration import one_behind
 
@@ -110,26 +108,6 @@ def image_input(path: str, preprocess: Preprocess) -> np.ndarray:
         raise InputError(f"{path} cannot be used ({error})") from None
 
 
-def read_image(path: str) -> Image.Image:
-    """The image in a file, in RGB, upright.
-
-    EXIF's orientation is applied; of an animation, the first frame is taken; what is transparent lies on white; 16 bits
-    are scaled to 8; CMYK is converted without its colour profile.
-
-    Raises:
-        InputError: the file is missing, damaged, no image, too large for Pillow's limit, or of a kind of pixels that
-            has no 8-bit RGB values.
-    """
-    try:
-        if not Path(path).is_file():
-            raise OSError("there is no such file")
-        with _whole_images_only(), Image.open(path) as image:
-            return _to_rgb(ImageOps.exif_transpose(image))
-    # Pillow's readers raise all kinds of errors on damaged files, from SyntaxError to struct.error.
-    except Exception as error:
-        raise InputError(f"{path} cannot be read as an image ({last_line(error)})") from None
-
-
 def likeliest(logits: np.ndarray, top_k: int, path: str) -> List[Tuple[int, float]]:
     """Label and softmax score of the `top_k` largest of the logits (K,), the lower label first where they are equal.
 
@@ -145,33 +123,6 @@ def likeliest(logits: np.ndarray, top_k: int, path: str) -> List[Tuple[int, floa
     scores = np.exp(exact - exact.max())
     labels = np.argsort(-exact, kind="stable")[:top_k]
     return list(zip(labels.tolist(), (scores[labels] / scores.sum()).tolist()))
-
-
-@contextlib.contextmanager
-def _whole_images_only() -> Iterator[None]:
-    """Make Pillow refuse truncated files, which importing GluonCV turns off, and large ones; silence its remarks."""
-    truncated = ImageFile.LOAD_TRUNCATED_IMAGES
-    ImageFile.LOAD_TRUNCATED_IMAGES = False
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            yield
-    finally:
-        ImageFile.LOAD_TRUNCATED_IMAGES = truncated
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "F":
-        raise ValueError("floating-point pixels have no fixed range: save it with 8 or 16 bits")
-    if image.mode.startswith("I"):
-        levels = np.clip(np.asarray(image), 0, 65535) / 257
-        image = Image.fromarray(np.rint(levels).astype(np.uint8))
-    if image.mode in ("LA", "PA", "RGBA", "RGBa") or "transparency" in image.info:
-        with_alpha = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, with_alpha)
-    return image.convert("RGB")
 
 
 # An image as the network's input, or why there is none.
