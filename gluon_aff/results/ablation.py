@@ -80,7 +80,7 @@ HOSTS: Dict[str, Host] = {
         ("--batch-size", "32", "--lr", "0.01"),
         300,
         (),
-        ("iou", "IoU"),
+        ("val_iou", "IoU"),
         ("Add", "GAU", "AFF", "iAFF"),
     ),
 }
