@@ -18,7 +18,7 @@ demo-imagenet: .venv/.ready  ## the same with the AFF-ResNet-50 on 400 small pic
 	@$(PYTHON_IN_VENV) tools/demo.py pictures
 
 test: .venv/.ready  ## run the tests, with coverage
-	$(PYTHON_IN_VENV) -m pytest -n auto --maxprocesses 4 --dist loadfile --cov=gluon_aff --cov-report=term:skip-covered
+	OMP_NUM_THREADS=1 $(PYTHON_IN_VENV) -m pytest -n auto --maxprocesses 4 --dist loadfile --cov=gluon_aff --cov-report=term:skip-covered
 
 test-long: .venv/.ready  ## run the tests that train for minutes
 	$(PYTHON_IN_VENV) -m pytest -m long

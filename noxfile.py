@@ -33,9 +33,8 @@ def tests(session: nox.Session) -> None:
     session.install("--require-hashes", "--no-deps", "-r", "requirements.txt")
     shutil.rmtree("build", ignore_errors=True)  # setuptools would pack what an older build left there
     session.install("--no-deps", "--no-build-isolation", ".")
-    session.run(
-        "pytest", "-n", "auto", "--maxprocesses", "4", "--dist", "loadfile", "-p", "no:cacheprovider", *session.posargs
-    )
+    processes = ("-n", "auto", "--maxprocesses", "4", "--dist", "loadfile")
+    session.run("pytest", *processes, "-p", "no:cacheprovider", *session.posargs, env={"OMP_NUM_THREADS": "1"})
 
 
 PYTHONS = find_pythons()

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Dict, Optional, Sequence, Tuple
 
 from benchmarks.measure import Benchmark, Measure
-from gluon_aff.machine.threads import THREADS
+from gluon_aff.machine.threads import SPINS, THREADS
 
 BOTH = ("literal", "ours")
 
@@ -63,7 +63,7 @@ def _peaks(model: str, batch: int) -> Tuple[Measure, Measure]:
 def _commands(model: str, batch: int) -> Tuple[Measure, Measure]:
     """The original's command leaves the threads to MXNet, ours do not."""
     command = [sys.executable, "-m", "benchmarks.step", model, str(batch)]
-    as_found = {name: value for name, value in os.environ.items() if name != THREADS}
+    as_found = {name: value for name, value in os.environ.items() if name not in (THREADS, SPINS)}
     literal, ours = (
         partial(_printed, [*command, formulation], environment)
         for formulation, environment in zip(BOTH, (as_found, dict(os.environ)))

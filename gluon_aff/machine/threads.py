@@ -1,4 +1,4 @@
-"""Threads that MXNet computes with. No MXNet here: it reads OMP_NUM_THREADS as it is imported."""
+"""Threads that MXNet computes with. No MXNet here: it reads the variables as it is imported."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ from gluon_aff.machine.resources import cpu_quota
 from gluon_aff.machine.system_files import read_text
 
 THREADS = "OMP_NUM_THREADS"
+# Turns that a thread of libgomp waits for the others before it sleeps. On its own it waits so long that a core which
+# another process has taken makes a step ten times as slow (docs/performance.md).
+SPINS, FEW_SPINS = "GOMP_SPINCOUNT", "10000"
+WAIT_POLICY = "OMP_WAIT_POLICY"
 
 
 def use_all_cores() -> None:
@@ -16,6 +20,8 @@ def use_all_cores() -> None:
     On its own it takes half of the processors it sees, as if they were hyperthreads in pairs, also where they are not.
     """
     os.environ.setdefault(THREADS, str(usable_cores()))
+    if WAIT_POLICY not in os.environ:
+        os.environ.setdefault(SPINS, FEW_SPINS)
 
 
 def usable_cores() -> int:

@@ -16,7 +16,11 @@ HERE = Path(__file__).parent
 
 def usual_environment():
     """The environment, without what a command under test may have left there."""
-    return {name: value for name, value in os.environ.items() if name not in ("DMLC_ROLE", "OMP_NUM_THREADS")}
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("DMLC_ROLE", "OMP_NUM_THREADS", "GOMP_SPINCOUNT")
+    }
 
 
 class Launched:

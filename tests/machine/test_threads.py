@@ -25,3 +25,15 @@ def test_threads_are_set_unless_the_user_did(monkeypatch):
     monkeypatch.delenv(threads.THREADS)
     threads.use_all_cores()
     assert os.environ[threads.THREADS] == "6"
+
+
+@pytest.mark.parametrize(
+    ("given", "spins"), [({}, "10000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, None)]
+)
+def test_threads_wait_briefly_unless_the_user_says_otherwise(given, spins, monkeypatch):
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    threads.use_all_cores()
+    assert os.environ.get("GOMP_SPINCOUNT") == spins
