@@ -18,6 +18,11 @@ def weighted_mean(first: Any, second: Any, weight: Any) -> Any:
     return (first - second) * weight + second
 
 
+def selected(y: Any, x: Any, weight: Any, gates: str) -> Any:
+    """Y and X weighted: the one called `gates` by `weight`, the other by 1 - weight."""
+    return weighted_mean(x, y, weight) if gates == "X" else weighted_mean(y, x, weight)
+
+
 def attention_weight(F: Any, features: Any, *contexts: Any) -> Any:
     """Sigmoid of the sum of contexts, in (0, 1), same shape as `features` (M in the paper's Eq. 3)."""
     maps = [context(features) for context in contexts if not context.pooled]
@@ -165,14 +170,11 @@ class AFF(_ContextAttention):
     ) -> None:
         super().__init__(channels, r, norm, **kwargs)
         self.scale = scale
-        self._gates_x = gates == "X"
+        self._gates = gates
 
     def hybrid_forward(self, F: Any, y: Any, x: Any) -> Any:
         """Fuse."""
-        return self.scale * self._selection(y, x, self._weight(F, y + x))
-
-    def _selection(self, y: Any, x: Any, weight: Any) -> Any:
-        return weighted_mean(x, y, weight) if self._gates_x else weighted_mean(y, x, weight)
+        return self.scale * selected(y, x, self._weight(F, y + x), self._gates)
 
 
 class iAFF(AFF):
@@ -198,8 +200,8 @@ class iAFF(AFF):
 
     def hybrid_forward(self, F: Any, y: Any, x: Any) -> Any:
         """Fuse twice."""
-        integrated = self._selection(y, x, self._weight(F, y + x))
-        return self.scale * self._selection(y, x, self._weight(F, integrated, "2"))
+        integrated = selected(y, x, self._weight(F, y + x), self._gates)
+        return self.scale * selected(y, x, self._weight(F, integrated, "2"), self._gates)
 
 
 class SelectiveKernel(HybridBlock):
@@ -227,7 +229,7 @@ class SelectiveKernel(HybridBlock):
     ) -> None:
         super().__init__(**kwargs)
         self.scale = scale
-        self._gates_x = gates == "X"
+        self._gates = gates
         with self.name_scope():
             self.global_att = context_branch(channels, r, scale="global", norm=norm, outputs=2 * channels)
 
@@ -236,4 +238,4 @@ class SelectiveKernel(HybridBlock):
         first, second = F.split(self.global_att(y + x), num_outputs=2, axis=1)
         # The softmax over a pair is the sigmoid of the difference
         weight = F.Activation(add_to_maps(F, F.zeros_like(x), first - second), act_type="sigmoid")
-        return self.scale * (weighted_mean(x, y, weight) if self._gates_x else weighted_mean(y, x, weight))
+        return self.scale * selected(y, x, weight, self._gates)
