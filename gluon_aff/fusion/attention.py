@@ -10,7 +10,7 @@ from typing import Any, Sequence, Tuple
 
 from mxnet.gluon import HybridBlock, nn
 
-from gluon_aff.fusion.context import SCALES, Norm, add_to_maps, context_branch, sequential
+from gluon_aff.fusion.context import SCALES, Norm, add_to_maps, context_branch, joined, sequential
 
 
 def weighted_mean(first: Any, second: Any, weight: Any) -> Any:
@@ -116,7 +116,7 @@ class Concatenation(HybridBlock):
 
     def hybrid_forward(self, F: Any, y: Any, x: Any) -> Any:
         """Fuse."""
-        return self.fuse(F.concat(y, x, dim=1))
+        return self.fuse(joined(F, y, x))
 
 
 class GatedSum(_ContextAttention):

@@ -45,6 +45,12 @@ def add_to_maps(F: Any, maps: Any, values: Any) -> Any:
     return maps + F.reshape_like(spread, maps)
 
 
+def joined(F: Any, first: Any, second: Any, in_turns: bool = False) -> Any:
+    """Two arrays (N, C, H, W) -> (N, 2C, H, W): the first's channels before the second's, or in turns (ShuffleNet)."""
+    # Not concat: on CPUs the gradient of oneDNN's, after convolutions of other widths, crashes (SIGFPE)
+    return F.reshape(F.stack(first, second, axis=2 if in_turns else 1), shape=(0, -3, -2))
+
+
 def _flat(F: Any, maps: Any) -> Any:
     """(N, C, H, W) -> (N, C, H * W)."""
     return F.reshape(maps, shape=(0, 0, -1))
