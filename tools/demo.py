@@ -90,7 +90,9 @@ def run(command: str, expected: int = 0, stdout: int | None = None) -> str:
     print(f"\n$ {command}\n", flush=True)
     program, *arguments = shlex.split(command)
     module = [] if program == "python" else ["-m", "gluon_aff"]
-    result = subprocess.run([sys.executable, *module, *arguments], stdout=stdout, text=True)
+    # One thread: these networks are too small for more, and every machine rounds alike
+    environment = {"OMP_NUM_THREADS": "1", **os.environ}
+    result = subprocess.run([sys.executable, *module, *arguments], stdout=stdout, text=True, env=environment)
     if result.returncode != expected:
         sys.exit(result.returncode or 1)
     return result.stdout
