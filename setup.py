@@ -41,12 +41,14 @@ setup(
     ],
     extras_require={
         "cu112": ["mxnet-cu112==1.9.1"],
+        "coco": ["pycocotools"],
         "demo": ["scikit-learn"],
         "onnx": ["onnx>=1.13,<1.19", "onnxruntime"],  # MXNet's exporter reads onnx.mapping, which onnx 1.19 removed
         "test": [
             "hypothesis",
             "onnx>=1.13,<1.19",
             "onnxruntime",
+            "pycocotools",
             "pytest",
             "pytest-cov",
             "pytest-timeout",

@@ -14,7 +14,18 @@ import sys
 from typing import Dict, List, NoReturn, Optional
 
 from gluon_aff._version import __version__
-from gluon_aff.commands import Command, ablation, doctor, export, launch, networks, results, training, weights
+from gluon_aff.commands import (
+    Command,
+    ablation,
+    doctor,
+    export,
+    gradcam,
+    launch,
+    networks,
+    results,
+    training,
+    weights,
+)
 from gluon_aff.errors import GluonAFFError, InputError, Stopped, last_line
 
 USAGE_ERROR = 2
@@ -37,6 +48,7 @@ COMMANDS: Dict[str, Command] = {
     **launch.COMMANDS,
     **networks.COMMANDS,
     **weights.COMMANDS,
+    **gradcam.COMMANDS,
     **export.COMMANDS,
     **results.COMMANDS,
     **ablation.COMMANDS,

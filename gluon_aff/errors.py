@@ -5,6 +5,9 @@ from __future__ import annotations
 import difflib
 from typing import Iterable
 
+A_LINE_OF = 50  # names
+NEAREST = 5
+
 
 class GluonAFFError(Exception):
     """Base of every error this package raises on purpose; its message is one line with the remedy."""
@@ -35,11 +38,19 @@ class Stopped(GluonAFFError):
 
 
 def unknown_name(what: str, name: str, known: Iterable[str], listing: str = "") -> InputError:
-    """Error for a `name` that is none of the `known` ones: with the nearest, and all or the command that lists them."""
+    """Error for a `name` that is none of the `known` ones: with the nearest, and all or the command that lists them.
+
+    Of more than a line holds, some of the nearest.
+    """
     known = list(known)
     close = difflib.get_close_matches(name, known, 1, 0.4)
     hint = f"did you mean {close[0]}? " if close else ""
-    rest = f"{listing} lists them" if listing else f"there are {', '.join(known)}"
+    if listing:
+        rest = f"{listing} lists them"
+    elif len(known) > A_LINE_OF:
+        rest = f"the nearest of {len(known)} are {', '.join(difflib.get_close_matches(name, known, NEAREST, 0))}"
+    else:
+        rest = f"there are {', '.join(known)}"
     return InputError(f"unknown {what} {name!r}: {hint}{rest}")
 
 

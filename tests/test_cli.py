@@ -51,7 +51,7 @@ def test_documented_commands_start_on_sample_data(which, few_shapes, tmp_path):
     ("arguments", "code", "parts"),
     [
         (["--model", "vgg"], 2, ["unknown --model 'vgg'"]),
-        (["--askc-type", "xxx"], 2, ["unknown fusion (--askc-type) 'xxx'", "ASKCFuse"]),
+        (["--askc-type", "xxx"], 2, ["unknown fusion (--fusion, --askc-type) 'xxx'", "ASKCFuse"]),
         (["--dataset", "mnist"], 2, ["--dataset", "'mnist'", "--help"]),
         (["--batch-siz", "ten"], 2, ["--batch-size", "ten"]),
         (["--data-dir", "nowhere"], 2, ["nowhere", "--data-dir"]),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import glob
 import os
 import shlex
@@ -11,7 +10,7 @@ import signal
 import subprocess
 import sys
 from types import FrameType
-from typing import Dict, Iterator, List, Optional
+from typing import Dict, List, Optional, Tuple
 
 from gluon_aff.commands import Command, positive
 from gluon_aff.errors import GluonAFFError, InputError, Stopped
@@ -27,7 +26,8 @@ On CIFAR-100 and StopSign this is the paper's experiment: 400 or 300 epochs a ro
 data and few --num-epochs it shows that everything works, and no more.
 """
 
-SIGNALLED = 128
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+STDERR = 2  # standard output is for the table
 
 
 def _add_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
@@ -113,32 +113,36 @@ def _trained(row: Row, parameters: int, folder: str, command: List[str], host: s
         return result
     os.makedirs(folder, exist_ok=True)
     print(f"{folder}: gluon-aff {shlex.join(command)}", file=sys.stderr)
-    code = _run([sys.executable, "-m", "gluon_aff", *command], folder)
-    if code > SIGNALLED or code < 0:
-        number = code - SIGNALLED if code > 0 else -code
-        raise Stopped(f"stopped within {folder}. To go on: the same command", number)
+    code, signalled = _run([sys.executable, "-m", "gluon_aff", *command], folder)
+    if signalled and code:
+        raise Stopped(f"stopped within {folder}. To go on: the same command", signalled)
     if code:
         raise GluonAFFError(f"{folder}: the training ended with exit code {code}; what it said stands above")
     logs = glob.glob(os.path.join(glob.escape(folder), "train_*.log"))
     result = result_of(row, parameters, max(logs, key=os.path.getmtime), HOSTS[host].score[0], command)
     write_result(result, folder)
+    if signalled:
+        raise Stopped(f"stopped behind {folder}. To go on: the same command", signalled)
     return result
 
 
-def _run(command: List[str], folder: str) -> int:
-    """Exit code of the command; signals that this process gets are handed to it, which saves and ends."""
-    with subprocess.Popen(command, cwd=folder, start_new_session=True) as process, _handing_on(process):
-        return process.wait()
+def _run(command: List[str], folder: str) -> Tuple[int, int]:
+    """Exit code of the command, and the last signal that this process got and handed on, 0 for none."""
+    signalled = 0
+    process: Optional[subprocess.Popen] = None
 
-
-@contextlib.contextmanager
-def _handing_on(process: subprocess.Popen[bytes]) -> Iterator[None]:
     def hand_on(number: int, frame: Optional[FrameType]) -> None:
-        process.send_signal(number)
+        nonlocal signalled
+        signalled = number
+        if process:
+            process.send_signal(number)
 
-    previous = {number: signal.signal(number, hand_on) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    previous = {number: signal.signal(number, hand_on) for number in SIGNALS}
     try:
-        yield
+        process = subprocess.Popen(command, cwd=folder, start_new_session=True, stdout=STDERR)
+        if signalled:  # before there was a process
+            process.send_signal(signalled)
+        return process.wait(), signalled
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

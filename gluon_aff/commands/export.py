@@ -30,8 +30,6 @@ def _export(options: argparse.Namespace) -> int:
         check_suffix(options.output, "-o", ".onnx")
     elif options.output.lower().endswith(("/", ".onnx", ".json", ".params")):
         raise InputError(f"-o {options.output}: give the two files' names up to -symbol.json and -0000.params")
-    if options.params.lower().endswith(".onnx"):
-        raise InputError(f"--params {options.params}: this is an export already; name the .params file")
 
     from gluon_aff.evaluation.weights_file import load_network, names_known, output_names
 

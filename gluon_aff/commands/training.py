@@ -11,6 +11,8 @@ from gluon_aff.training.cifar_options import add_options as add_cifar_options
 from gluon_aff.training.cifar_options import settings_from
 from gluon_aff.training.imagenet_options import add_options as add_imagenet_options
 from gluon_aff.training.imagenet_options import settings_from as imagenet_settings_from
+from gluon_aff.training.segmentation_options import add_options as add_segmentation_options
+from gluon_aff.training.segmentation_options import settings_from as segmentation_settings_from
 
 
 def _train_cifar(options: argparse.Namespace) -> int:
@@ -30,17 +32,28 @@ def _train_cifar(options: argparse.Namespace) -> int:
 
 
 def _add_make_data_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
-    parser.add_argument("kind", choices=("digits", "shapes", "pictures"), help="digits: scikit-learn's 1,797 "
-        "handwritten digits in CIFAR-10's layout; shapes: drawn shapes, 20 coarse and 100 fine kinds, in CIFAR-100's "
-        "layout; pictures: patches of photographs and drawings, 8 kinds, in ImageNet's folders")  # fmt: skip
+    parser.add_argument(
+        "kind",
+        choices=("digits", "shapes", "pictures", "stop-signs"),
+        help="digits: scikit-learn's 1,797 handwritten digits in CIFAR-10's layout; shapes: drawn shapes, 20 coarse "
+        "and 100 fine kinds, in CIFAR-100's layout; pictures: patches of photographs and drawings, 8 kinds, in "
+        "ImageNet's folders; stop-signs: drawn ones among other shapes, in COCO's layout",
+    )
     parser.add_argument("folder", help="folder to make")
 
 
 def _make_data(options: argparse.Namespace) -> int:
     from gluon_aff.data.sample import write_digits, write_shapes
     from gluon_aff.data.sample_pictures import write_pictures
+    from gluon_aff.data.sample_stop_signs import write_stop_signs
 
-    {"digits": write_digits, "shapes": write_shapes, "pictures": write_pictures}[options.kind](options.folder)
+    writers = {
+        "digits": write_digits,
+        "shapes": write_shapes,
+        "pictures": write_pictures,
+        "stop-signs": write_stop_signs,
+    }
+    writers[options.kind](options.folder)
     print(f"{options.kind} are in {options.folder}")
     return 0
 
@@ -58,6 +71,22 @@ def _train_imagenet(options: argparse.Namespace) -> int:
     print(f"best err-top1:   {run.best_error}")
     for what, path in (("weights", run.params or "none"), ("log", run.log)):
         print(f"{what + ':':<9}{path}")
+    return 0
+
+
+def _train_segmentation(options: argparse.Namespace) -> int:
+    from gluon_aff.training.segmentation import summarise_segmentation, train_segmentation
+
+    settings = segmentation_settings_from(vars(options))
+    if settings.summary:
+        print(summarise_segmentation(settings))
+        return 0
+    run = train_segmentation(settings)
+    if run.rank:
+        return 0
+    print(f"best IoU:  {run.best_iou}\nbest nIoU: {run.best_niou}")
+    for what, path in (("weights", run.params or "none"), ("log", run.log), ("curve", run.curve)):
+        print(f"{what + ':':<11}{path}")
     return 0
 
 
@@ -115,6 +144,18 @@ COMMANDS: Dict[str, Command] = {
         ),
         computes=True,
     ),
+    "train-segmentation": Command(
+        "train the paper's segmentation network on StopSign, from COCO 2017",
+        add_segmentation_options,
+        _train_segmentation,
+        (
+            "--data-dir coco",
+            "--data-dir coco --fusion iAFF --blocks 4 --gpus 0,1",
+            "--data-dir demo/stop-signs --stem tiny --base-size 128 --crop-size 96 --batch-size 8 --lr 0.05 "
+            "--num-epochs 15",
+        ),
+        computes=True,
+    ),
     "make-records": Command(
         "write class folders into MXNet's record files, as im2rec does",
         _add_make_records_options,
@@ -122,9 +163,9 @@ COMMANDS: Dict[str, Command] = {
         ("imagenet/train imagenet/rec/train", "imagenet/val imagenet/rec/val --no-shuffle"),
     ),
     "make-data": Command(
-        "write a small data set in CIFAR's or ImageNet's layout",
+        "write a small data set in CIFAR's, ImageNet's or COCO's layout",
         _add_make_data_options,
         _make_data,
-        ("digits demo/digits",),
+        ("digits demo/digits", "stop-signs demo/stop-signs"),
     ),
 }

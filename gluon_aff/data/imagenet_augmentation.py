@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
-from typing import Callable, Optional, Sequence, Tuple, cast
+from typing import Callable, Optional, Sequence, Tuple
 
 import numpy as np
 from PIL import Image, ImageEnhance
@@ -26,7 +26,7 @@ from gluon_aff.data.imagenet_images import (
     opencv,
     resize_bicubic,
 )
-from gluon_aff.data.randomness import Purpose, stream
+from gluon_aff.data.randomness import uniform_rows
 
 AREA = (0.08, 1.0)  # of the image
 EFFICIENTNET_AREA = (0.1, 1.0)  # GluonCV's: TensorFlow's has 0.08, but covers at least 0.1
@@ -72,16 +72,8 @@ class ImageDraws:
 
 
 def draw_numbers(seed: int, epoch: int, images: Sequence[int]) -> np.ndarray:
-    """Uniform numbers in [0, 1), one row for each image: float64, B x NUMBERS.
-
-    Row i belongs to image number i of the data set: its numbers are the same whichever others are asked for.
-    """
-    rows = np.empty((len(images), NUMBERS))
-    for row, image in zip(rows, images):
-        generator = stream(seed, epoch, Purpose.AUGMENTATION)
-        cast(np.random.PCG64, generator.bit_generator).advance(image * NUMBERS)  # a number takes one step
-        generator.random(out=row)
-    return rows
+    """What `to_draws` takes, a row for each image: float64, B x NUMBERS."""
+    return uniform_rows(seed, epoch, images, NUMBERS)
 
 
 def to_draws(numbers: np.ndarray) -> ImageDraws:

@@ -7,6 +7,7 @@ epoch and none is shared between purposes.
 from __future__ import annotations
 
 import enum
+from typing import Sequence, cast
 
 import numpy as np
 
@@ -36,3 +37,16 @@ def stream(seed: int, epoch: int, purpose: Purpose) -> np.random.Generator:
     if seed < 0:
         raise InputError(f"the seed is {seed}, but it has to be 0 or more: change --seed")
     return np.random.Generator(np.random.PCG64((seed, epoch, int(purpose))))
+
+
+def uniform_rows(seed: int, epoch: int, images: Sequence[int], numbers: int) -> np.ndarray:
+    """Uniform numbers in [0, 1) to augment with, one row for each image: float64, B x `numbers`.
+
+    Row i belongs to image number i of the data set: its numbers are the same whichever others are asked for.
+    """
+    rows = np.empty((len(images), numbers))
+    for row, image in zip(rows, images):
+        generator = stream(seed, epoch, Purpose.AUGMENTATION)
+        cast(np.random.PCG64, generator.bit_generator).advance(image * numbers)  # a number takes one step
+        generator.random(out=row)
+    return rows

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-import warnings
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Callable, Iterable, Iterator, List, Sequence, Tuple, Union
 
 import mxnet as mx
 import numpy as np
-from PIL import Image, ImageFile, ImageOps
+from PIL import Image, ImageOps
 
 from gluon_aff.data.augmentation import normalise as normalise_cifar
 from gluon_aff.data.cifar import CIFAR_SIZE
-from gluon_aff.data.imagenet import FOLDER_MEAN, FOLDER_STD, normalise, resize_and_crop
-from gluon_aff.errors import GluonAFFError, InputError, last_line
+from gluon_aff.data.image_files import read_image
+from gluon_aff.data.imagenet import FOLDER_MEAN, FOLDER_STD, normalise, opencv, resize_and_crop
+from gluon_aff.errors import GluonAFFError, InputError
 from gluon_aff.evaluation.inference import Infer
 from gluon_aff.iteration import one_behind
 
@@ -64,66 +62,67 @@ def predict(
 def preprocessing(for_cifar: bool, input_size: int) -> Preprocess:
     """What turns an RGB image into the input, float32 (3, H, W), of CIFAR's networks or ImageNet's.
 
-    CIFAR's: the centre square, scaled by Pillow's bicubic filter, normalised as in training. Images of 32 x 32 pixels
-    stay as they are. ImageNet's: resized, cropped and normalised as in validation.
+    It is `fitting` and `normalised`.
+    """
+    fit = fitting(for_cifar, input_size)
+    return lambda image: normalised(fit(image), for_cifar)
+
+
+def fitting(for_cifar: bool, input_size: int, squash: bool = False) -> Preprocess:
+    """What turns an RGB image into the pixels, uint8 (H, W, 3), that CIFAR's networks or ImageNet's see.
+
+    CIFAR's: the centre square, scaled by Pillow's bicubic filter. Images of 32 x 32 pixels stay as they are.
+    ImageNet's: resized and cropped as in validation. With `squash` the whole image, resized to a square likewise.
     """
 
     def cifar(image: Image.Image) -> np.ndarray:
-        square = ImageOps.fit(image, (CIFAR_SIZE, CIFAR_SIZE), Image.Resampling.BICUBIC)
-        return normalise_cifar(np.asarray(square)[np.newaxis])[0]
+        size = (CIFAR_SIZE, CIFAR_SIZE)
+        if squash:
+            return np.asarray(image.resize(size, Image.Resampling.BICUBIC))
+        return np.asarray(ImageOps.fit(image, size, Image.Resampling.BICUBIC))
 
     def imagenet(image: Image.Image) -> np.ndarray:
-        square = resize_and_crop(np.asarray(image), input_size)
-        return normalise(square[np.newaxis], FOLDER_MEAN, FOLDER_STD)[0]
+        if squash:
+            return opencv().resize(np.asarray(image), (input_size, input_size))
+        return resize_and_crop(np.asarray(image), input_size)
 
     return cifar if for_cifar else imagenet
 
 
-def read_image(path: str) -> Image.Image:
-    """The image in a file, in RGB, upright.
+def normalised(pixels: np.ndarray, for_cifar: bool) -> np.ndarray:
+    """`fitting`'s pixels as the network's input, float32 (3, H, W), normalised as in training or validation."""
+    batch = pixels[np.newaxis]
+    return (normalise_cifar(batch) if for_cifar else normalise(batch, FOLDER_MEAN, FOLDER_STD))[0]
 
-    EXIF's orientation is applied; of an animation, the first frame is taken; what is transparent lies on white; 16 bits
-    are scaled to 8; CMYK is converted without its colour profile.
+
+def image_input(path: str, preprocess: Preprocess) -> np.ndarray:
+    """What `preprocess` makes of the image in a file.
 
     Raises:
-        InputError: the file is missing, damaged, no image, too large for Pillow's limit, or of a kind of pixels that
-            has no 8-bit RGB values.
+        InputError: `read_image`'s, or the image cannot be preprocessed.
     """
+    image = read_image(path)
     try:
-        if not Path(path).is_file():
-            raise OSError("there is no such file")
-        with _whole_images_only(), Image.open(path) as image:
-            return _to_rgb(ImageOps.exif_transpose(image))
-    # Pillow's readers raise all kinds of errors on damaged files, from SyntaxError to struct.error.
-    except Exception as error:
-        raise InputError(f"{path} cannot be read as an image ({last_line(error)})") from None
+        return preprocess(image)
+    except InputError as error:
+        raise InputError(f"{path} cannot be used ({error})") from None
 
 
-@contextlib.contextmanager
-def _whole_images_only() -> Iterator[None]:
-    """Make Pillow refuse truncated files, which importing GluonCV turns off, and large ones; silence its remarks."""
-    truncated = ImageFile.LOAD_TRUNCATED_IMAGES
-    ImageFile.LOAD_TRUNCATED_IMAGES = False
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            yield
-    finally:
-        ImageFile.LOAD_TRUNCATED_IMAGES = truncated
+def likeliest(logits: np.ndarray, top_k: int, path: str) -> List[Tuple[int, float]]:
+    """Label and softmax score of the `top_k` largest of the logits (K,), the lower label first where they are equal.
 
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "F":
-        raise ValueError("floating-point pixels have no fixed range: save it with 8 or 16 bits")
-    if image.mode.startswith("I"):
-        levels = np.clip(np.asarray(image), 0, 65535) / 257
-        image = Image.fromarray(np.rint(levels).astype(np.uint8))
-    if image.mode in ("LA", "PA", "RGBA", "RGBa") or "transparency" in image.info:
-        with_alpha = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, with_alpha)
-    return image.convert("RGB")
+    Raises:
+        GluonAFFError: a logit of the image in `path` is not finite.
+    """
+    if not np.isfinite(logits).all():
+        raise GluonAFFError(
+            f"the network's outputs for {path} are not finite: look for damaged weights, or use float32 if the "
+            "network is of type float16"
+        )
+    exact = logits.astype(np.float64)
+    scores = np.exp(exact - exact.max())
+    labels = np.argsort(-exact, kind="stable")[:top_k]
+    return list(zip(labels.tolist(), (scores[labels] / scores.sum()).tolist()))
 
 
 # An image as the network's input, or why there is none.
@@ -141,7 +140,7 @@ def _predictions(
             if isinstance(given, str):
                 yield Prediction(path, [], given)
             else:
-                yield Prediction(path, _likeliest(next(logits), top_k, path))
+                yield Prediction(path, likeliest(next(logits), top_k, path))
 
 
 def _chunks(paths: Iterable[str], size: int) -> Iterator[List[str]]:
@@ -151,29 +150,12 @@ def _chunks(paths: Iterable[str], size: int) -> Iterator[List[str]]:
 
 def _input(path: str, preprocess: Preprocess) -> _Input:
     try:
-        image = read_image(path)
+        return image_input(path, preprocess)
     except InputError as error:
         return str(error)
-    try:
-        return preprocess(image)
-    except InputError as error:
-        return f"{path} cannot be used ({error})"
 
 
 def _start(infer: Infer, inputs: Sequence[_Input]) -> Callable[[], Iterable[np.ndarray]]:
     """Start on those inputs that are images; what is returned waits for their logits, (K,) each."""
     images = [image for image in inputs if not isinstance(image, str)]
     return infer(mx.nd.array(np.stack(images), ctx=mx.cpu())) if images else list
-
-
-def _likeliest(logits: np.ndarray, top_k: int, path: str) -> List[Tuple[int, float]]:
-    """Label and softmax score of the `top_k` largest of the logits (K,), the lower label first where they are equal."""
-    if not np.isfinite(logits).all():
-        raise GluonAFFError(
-            f"the network's outputs for {path} are not finite: look for damaged weights, or use float32 if the "
-            "network is of type float16"
-        )
-    exact = logits.astype(np.float64)
-    scores = np.exp(exact - exact.max())
-    labels = np.argsort(-exact, kind="stable")[:top_k]
-    return list(zip(labels.tolist(), (scores[labels] / scores.sum()).tolist()))

@@ -155,6 +155,8 @@ def load_network(request: WeightsRequest) -> LoadedNetwork:
         InputError: if the file, the model and the label set do not go together, or MXNet cannot compute so.
         GluonAFFError: if published weights cannot be had.
     """
+    if request.params.lower().endswith(ONNX_SUFFIX):
+        raise InputError(f"--params {request.params}: this is an export already; name the .params file")
     contexts, _ = training_contexts(request.gpus)
     if contexts[0].device_type == "cpu":
         _refuse_float16(request)

@@ -35,7 +35,7 @@ def count_layers(net: HybridBlock, input_size: int) -> List[LayerCount]:
     counts: List[LayerCount] = []
     handles = [
         layer.register_forward_hook(_recorder(name, counts))
-        for name, layer in _layers(net, "")
+        for name, layer in named_layers(net)
         if isinstance(layer, (nn.Conv2D, nn.Dense)) or layer._reg_params
     ]
     net(mx.nd.zeros((1, 3, input_size, input_size)))
@@ -72,14 +72,15 @@ def format_counts(counts: List[LayerCount], as_original: bool) -> str:
     )
 
 
-def _operations(count: LayerCount, as_original: bool) -> int:
-    return count.original_count if as_original else count.multiply_adds
-
-
-def _layers(block: HybridBlock, prefix: str) -> Iterator[Tuple[str, HybridBlock]]:
+def named_layers(block: HybridBlock, prefix: str = "") -> Iterator[Tuple[str, HybridBlock]]:
+    """Every layer of `block`, the outer ones first, with the name its parameters have, such as `layer4.2.conv3`."""
     for name, child in block._children.items():
         yield prefix + name, child
-        yield from _layers(child, f"{prefix}{name}.")
+        yield from named_layers(child, f"{prefix}{name}.")
+
+
+def _operations(count: LayerCount, as_original: bool) -> int:
+    return count.original_count if as_original else count.multiply_adds
 
 
 def _recorder(name: str, counts: List[LayerCount]) -> Any:

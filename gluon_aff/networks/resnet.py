@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, List, Optional, Sequence, Type, Union
+from typing import Any, Dict, List, Optional, Sequence, Type, Union
 
 from mxnet.gluon import HybridBlock, nn
 
@@ -108,7 +108,8 @@ class BasicBlock(HybridBlock):
         return self.relu2(self.attention(out, shortcut))
 
 
-BLOCKS = {"bottleneck": Bottleneck, "basic": BasicBlock}
+BlockClass = Type[Union[Bottleneck, BasicBlock]]
+BLOCKS: Dict[str, BlockClass] = {"bottleneck": Bottleneck, "basic": BasicBlock}
 
 
 class AFFResNet(WithHead):
@@ -210,7 +211,7 @@ class AFFResNet(WithHead):
 
 
 def resnet_stages(
-    block: Type[Union[Bottleneck, BasicBlock]],
+    block: BlockClass,
     fusings: Sequence[Fusing],
     layers: Sequence[int],
     widths: Sequence[int],

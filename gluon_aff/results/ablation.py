@@ -60,7 +60,7 @@ HOSTS: Dict[str, Host] = {
         (*_CIFAR.split(), "--model", "inception", "--inner", "legacy"),
         400,
         _DECAY,
-        ("top1_accuracy", "accuracy"),
+        ("val_acc", "accuracy"),
         ("Concatenation", "SKNet", "AFF", "iAFF"),
     ),
     "resnet": Host(
@@ -70,7 +70,7 @@ HOSTS: Dict[str, Host] = {
         (*_CIFAR.split(), "--model", "resnet", "--shortcut", "strided"),
         400,
         _DECAY,
-        ("top1_accuracy", "accuracy"),
+        ("val_acc", "accuracy"),
         ("Add", "SENet", "AFF", "iAFF"),
     ),
     "fpn": Host(
@@ -80,7 +80,7 @@ HOSTS: Dict[str, Host] = {
         ("--batch-size", "32", "--lr", "0.01"),
         300,
         (),
-        ("iou", "IoU"),
+        ("val_iou", "IoU"),
         ("Add", "GAU", "AFF", "iAFF"),
     ),
 }
@@ -144,7 +144,7 @@ def _figure(table: Any, row: str, column: str) -> Optional[float]:
 def training_flags(row: Row, host: Host, epochs: Optional[int], more: Sequence[str]) -> List[str]:
     """Arguments of `gluon-aff` that train `row` in the folder it is run in; `more` flags overrule the recipe's."""
     epochs = epochs or host.epochs
-    cuts = ",".join(str(int(share * epochs)) for share in host.decays)
+    cuts = ",".join(map(str, sorted({int(share * epochs) for share in host.decays})))
     return [
         host.command,
         *("--fusion", row.fusion, "--r", str(row.r), "--blocks", str(row.blocks), "--seed", str(row.seed)),
@@ -321,7 +321,7 @@ def draw_summaries(found: Sequence[Summary], names: Mapping[str, str], score: st
         )
         papers = [np.nan if s.paper is None else s.paper for s in of_it]
         axes.plot(sizes, papers, "--x", color=line[0].get_color(), lw=0.8, ms=5)
-    axes.set(xlabel="trainable parameters in thousands (dashed: the paper's scores)", ylabel=score)
+    axes.set(xlabel="trainable parameters in thousands (crosses: the paper's scores)", ylabel=score)
     axes.grid(alpha=0.25)
     axes.legend(framealpha=0, fontsize="small")
     return figure

@@ -16,12 +16,15 @@ TOLERANCE = 0.5  # percentage points of best accuracy
 COLUMN_NAMES = {
     "top1_accuracy": "top-1 accuracy (%)",
     "err_top5": "top-5 error (%)",
+    "val_iou": "IoU (%)",
+    "val_niou": "nIoU (%)",
     "train_rmse": "train RMSE",
     "train_acc": "train accuracy (%)",
+    "train_iou": "train IoU (%)",
     "loss": "loss",
     "lr": "learning rate",
 }
-PERCENTAGES = ("top1_accuracy", "err_top5", "train_acc")
+PERCENTAGES = ("top1_accuracy", "err_top5", "train_acc", "val_iou", "val_niou", "train_iou")
 
 
 @dataclass(frozen=True)
@@ -135,8 +138,9 @@ def nearest_runs(run: LoggedRun) -> List[Tuple[PublishedRun, List[Difference]]]:
     """Published results and the settings in which `run` differs from each, the nearest first.
 
     Raises:
-        InputError: if the log has no settings to go by.
+        InputError: if the log has no settings to go by, or is of a segmentation run.
     """
+    _check_classifies(run)
     try:
         recipe = logged_recipe(run)
     except InputError as error:
@@ -176,6 +180,7 @@ def compare(run: LoggedRun, published: PublishedRun, tolerance: float = TOLERANC
     Raises:
         InputError: if `run` has no finished epoch, or no accuracy at those of `published`.
     """
+    _check_classifies(run)
     if not run.finished:
         raise InputError("the run has no finished epoch yet: nothing to compare")
     this, other = comparable(run.epochs), comparable(curve(published))
@@ -208,9 +213,17 @@ def compare(run: LoggedRun, published: PublishedRun, tolerance: float = TOLERANC
     )
 
 
+def _check_classifies(run: LoggedRun) -> None:
+    if run.segments:
+        raise InputError(
+            "it is of a segmentation run, and the original published no log of one; gluon-aff report draws its curves"
+        )
+
+
 def comparable(columns: Dict[str, np.ndarray]) -> Dict[str, np.ndarray]:
-    """Columns of CIFAR and ImageNet logs alike: `top1_accuracy` and all others, percentages as such."""
-    columns = {**columns, "top1_accuracy": top1_accuracy(columns)}
+    """Columns of CIFAR and ImageNet logs alike, `top1_accuracy` and all others; percentages as such."""
+    if "val_iou" not in columns:
+        columns = {**columns, "top1_accuracy": top1_accuracy(columns)}
     return {name: 100 * column if name in PERCENTAGES else column for name, column in columns.items()}
 
 

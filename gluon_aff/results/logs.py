@@ -1,4 +1,4 @@
-"""Reading training logs: CIFAR and ImageNet ones, the original's and ours, as users have them on disk."""
+"""Reading training logs: CIFAR and ImageNet ones, the original's and ours, and ours of StopSign; as users have them."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ GZIP_MAGIC = b"\x1f\x8b"
 # line may follow a cut one or a progress bar on the same line.
 _NUMBER = rb"(-?(?:\d+\.\d{6}|inf|nan))"
 _CIFAR_EPOCH = re.compile(
-    rb"\[Epoch (\d{1,9})\] train=%b val=%b loss=%b(?: lr: %b)? time: %b$" % ((_NUMBER,) * 5)
+    rb"\[Epoch (\d{1,9})\] train=%b val=%b(?: niou=%b)? loss=%b(?: lr: %b)? time: %b$" % ((_NUMBER,) * 6)
 )  # fmt: skip
 _BATCH = re.compile(rb"Epoch\[(\d{1,9})\] Batch \[(\d{1,9})\]\tSpeed: ")
 _BATCH_RATE = re.compile(rb"\tlr=%b$" % _NUMBER)
 _TRAINING = re.compile(rb"\[Epoch (\d{1,9})\] training: (rmse|accuracy)=%b$" % _NUMBER)
 _SPEED = re.compile(rb"\[Epoch (\d{1,9})\] speed: (\d{1,9}) samples/sec\ttime cost: %b$" % _NUMBER)
 _VALIDATION = re.compile(rb"\[Epoch (\d{1,9})\] validation: err-top1=%b err-top5=%b$" % (_NUMBER, _NUMBER))
-_CIFAR_COLUMNS = ("epoch", "train_rmse", "val_acc", "loss", "lr", "seconds")
+_CIFAR_COLUMNS = ("epoch", "train_rmse", "val_acc", "val_niou", "loss", "lr", "seconds")
 _IMAGENET_COLUMNS = (
     "epoch",
     "train_rmse",
@@ -59,7 +59,8 @@ class LoggedRun:
         header: the line after it in our logs: version, libraries, devices, images_per_step, data, label_values, head.
         settings_line: number of the settings line in the file, from 1.
         lines: numbers of the first and the last line with figures.
-        epochs: columns over the finished epochs, named as in the published CSV files; `lr` also for ImageNet.
+        epochs: columns over the finished epochs, named as in the published CSV files; `lr` also for ImageNet; of a
+            segmentation run `train_iou`, `val_iou` and `val_niou`.
         batch_lines: lines about batches (ImageNet).
     """
 
@@ -69,6 +70,11 @@ class LoggedRun:
     lines: Optional[Tuple[int, int]]
     epochs: Dict[str, np.ndarray]
     batch_lines: int
+
+    @property
+    def segments(self) -> bool:
+        """Whether its network segments."""
+        return "val_iou" in self.epochs if self.epochs else "crop_size" in (self.settings or {})
 
     @property
     def finished(self) -> int:
@@ -224,6 +230,8 @@ class _Run:
         }
         if epochs:
             epochs["epoch"] = epochs["epoch"].astype(int)
+        if "val_niou" in epochs:
+            epochs.update(train_iou=epochs.pop("train_rmse"), val_iou=epochs.pop("val_acc"))
         if "val_acc" in epochs and not (self.settings or {}).get("mixup", True):
             epochs["train_acc"] = epochs.pop("train_rmse")  # ours without mixup, where the original crashed
         return LoggedRun(self.settings, self.header, self.settings_line, self.lines, epochs, self.batch_lines)

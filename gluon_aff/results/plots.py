@@ -17,11 +17,11 @@ STYLES = ("-", "--")
 INK = "#123456"  # stands for the page's text colour in SVG
 WIDTH = 7.0  # inches
 NARROW = 4.8  # of a page's pictures, so that a phone shows their text in its own size
-PANELS = (("top1_accuracy",), ("loss", "train_rmse", "train_acc"), ("lr",))
+PANELS = (("top1_accuracy", "val_iou"), ("loss", "train_rmse", "train_acc"), ("lr",))
 
 
 def draw_runs(runs: Mapping[str, Dict[str, np.ndarray]], width: float = WIDTH, ink: str = "black") -> Any:
-    """Matplotlib figure of accuracy, loss (or the training metric) and learning rate over epochs.
+    """Matplotlib figure of accuracy or IoU, loss (or the training metric) and learning rate over epochs.
 
     Args:
         runs: columns by legend, as `results.compare.comparable` gives them; one or two runs.

@@ -145,13 +145,14 @@ def _run_section(reported: ReportedRun) -> str:
 
 def _summary(reported: ReportedRun) -> str:
     columns = comparable(reported.run.epochs)
-    known = np.isfinite(columns["top1_accuracy"])
-    accuracy, epochs = columns["top1_accuracy"][known], columns["epoch"][known]
+    column, words = ("val_iou", "IoU") if reported.run.segments else ("top1_accuracy", "top-1 accuracy")
+    known = np.isfinite(columns[column])
+    accuracy, epochs = columns[column][known], columns["epoch"][known]
     said = f"<p>{reported.run.finished} epochs, none with an accuracy.</p>"
     if len(accuracy):
         best = int(accuracy.argmax())
         said = (
-            f"<p>{reported.run.finished} epochs; best top-1 accuracy <strong>{accuracy[best]:.2f} %</strong> at epoch "
+            f"<p>{reported.run.finished} epochs; best {words} <strong>{accuracy[best]:.2f} %</strong> at epoch "
             f"{epochs[best]}, last {accuracy[-1]:.2f} %.</p>"
         )
     if not (reported.comparison and reported.published):
@@ -197,6 +198,8 @@ def _digits(column: str) -> int:
 
 def _paper_tables(reported: ReportedRun) -> List[str]:
     """The tables of the paper and of the README that the run's data set has, with its row."""
+    if reported.run.segments:  # whose figure depends on a data set that the paper does not describe
+        return []
     try:
         recipe = logged_recipe(reported.run)
     except InputError:

@@ -58,6 +58,7 @@ class RunState:
         params: weights that gave it.
         begun: what is done of the next epoch.
         errors: training and validation error of each finished epoch, where the recipe draws them.
+        best_niou: highest nIoU so far, where the recipe segments.
     """
 
     epoch: int
@@ -65,6 +66,7 @@ class RunState:
     params: Optional[str] = None
     begun: EpochProgress = NOT_BEGUN
     errors: Tuple[Tuple[float, float], ...] = ()
+    best_niou: float = 0.0
 
     @property
     def position(self) -> str:

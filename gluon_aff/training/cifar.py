@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import sys
@@ -31,6 +30,7 @@ from gluon_aff.training.common import (
     mixup_weights,
     network_to_validate,
     reseed,
+    save_best,
     versions_line,
 )
 from gluon_aff.training.devices import training_contexts
@@ -44,7 +44,7 @@ from gluon_aff.training.loop import NOT_BEGUN, Targets, Training, copy_parameter
 from gluon_aff.training.schedule import decay_epochs, step_rate, warmup_schedule
 from gluon_aff.training.session import Session, begin, chosen_checkpoint, keep, meet, open_session
 from gluon_aff.training.stopping import StopRequestedError, unless_stopped
-from gluon_aff.weights import load_parameters, save_parameters
+from gluon_aff.weights import load_parameters
 
 
 @dataclass(frozen=True)
@@ -222,7 +222,10 @@ def _run_epochs(
         except StopRequestedError:
             keep(session, training, state)
         if accuracy > state.best:
-            params = None if cluster.rank else _save_best(net, settings, name, accuracy, state.params)
+            params = None
+            if _saves(settings) and not cluster.rank:
+                superseded = state.params if settings.keep_one_best else None
+                params = save_best(net, settings.save_dir, name, accuracy, superseded)
             state = replace(state, best=accuracy, params=params)
         seconds = begun.seconds + time.perf_counter() - start
         session.log.info(epoch_line(epoch, begun.metric, accuracy, begun.loss, trainer.learning_rate, seconds))
@@ -239,17 +242,3 @@ def _run_epochs(
 
 def _saves(settings: CIFARSettings) -> bool:
     return bool(settings.save_dir and settings.save_period)
-
-
-def _save_best(
-    net: HybridBlock, settings: CIFARSettings, name: str, accuracy: float, previous: Optional[str]
-) -> Optional[str]:
-    """Write `{save_dir}/{accuracy:.4f}-{name}-best.params`; return its path, None if the settings want none."""
-    if not _saves(settings):
-        return None
-    path = os.path.join(settings.save_dir, f"{accuracy:.4f}-{name}-best.params")
-    save_parameters(net, path)
-    if settings.keep_one_best and previous not in (None, path):
-        with contextlib.suppress(FileNotFoundError):  # a run that was killed after this, and goes on from before
-            os.remove(str(previous))
-    return path

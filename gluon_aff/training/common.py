@@ -1,9 +1,11 @@
-"""What the CIFAR and the ImageNet recipe share."""
+"""What the recipes share."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import platform
-from typing import Callable, List, Tuple, Union
+from typing import Callable, Iterable, Iterator, List, Optional, Tuple, TypeVar, Union
 
 import mxnet as mx
 import numpy as np
@@ -14,9 +16,10 @@ from gluon_aff.data.mixup import draw_mixup_weights
 from gluon_aff.data.randomness import Purpose, stream
 from gluon_aff.training.cifar_options import CIFARSettings
 from gluon_aff.training.imagenet_options import ImageNetSettings
+from gluon_aff.weights import save_parameters
 
 SMOOTHING = 0.1
-
+Item = TypeVar("Item")
 
 Settings = Union[CIFARSettings, ImageNetSettings]
 
@@ -31,6 +34,18 @@ def mixup_weights(settings: Settings, epoch: int, steps: int) -> np.ndarray:
 def reseed(seed: int, epoch: int) -> None:
     """Let MXNet's random numbers, whose state cannot be kept, depend on the epoch and not on what came before."""
     mx.random.seed(int(stream(seed, epoch, Purpose.MXNET).integers(2**31)))
+
+
+def reseeding(batches: Iterable[Item], seed: int, epoch: int, first: int) -> Iterator[Item]:
+    """The batches of an epoch from `first` on, MXNet's random numbers seeded for each.
+
+    For networks with dropout: a run that goes on within an epoch has the same.
+    """
+    seeds = stream(seed, epoch, Purpose.MXNET)
+    seeds.integers(2**31, size=first)
+    for batch in batches:
+        mx.random.seed(int(seeds.integers(2**31)))
+        yield batch
 
 
 def infer_shapes(net: HybridBlock, shape: Tuple[int, ...], context: mx.Context, dtype: str = "float32") -> None:
@@ -78,3 +93,13 @@ def versions_line(
         f"Python {platform.python_version()}, devices {devices}, {global_batch} images per step, "
         f"{'official' if official else 'other'} data, {label_values} label values under a {head}-way head"
     )
+
+
+def save_best(net: HybridBlock, save_dir: str, name: str, score: float, superseded: Optional[str]) -> str:
+    """Write `{save_dir}/{score:.4f}-{name}-best.params`, then remove the file that is `superseded`; return the path."""
+    path = os.path.join(save_dir, f"{score:.4f}-{name}-best.params")
+    save_parameters(net, path)
+    if superseded not in (None, path):
+        with contextlib.suppress(FileNotFoundError):  # a run that was killed after this, and goes on from before
+            os.remove(str(superseded))
+    return path

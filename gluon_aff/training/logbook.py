@@ -11,7 +11,7 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, BinaryIO, Callable, Iterator, List, Mapping, Sequence, Tuple
+from typing import Any, BinaryIO, Callable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from gluon_aff.errors import GluonAFFError, InputError, last_line
 from gluon_aff.files import replacing
@@ -171,9 +171,12 @@ def settings_line(settings: Mapping[str, Any]) -> str:
     return "Namespace({})".format(", ".join(f"{name}={value!r}" for name, value in sorted(settings.items())))
 
 
-def epoch_line(epoch: int, train: float, val: float, loss: float, lr: float, seconds: float) -> str:
-    """An epoch's line in CIFAR logs."""
-    return f"[Epoch {epoch}] train={train:f} val={val:f} loss={loss:f} lr: {lr:f} time: {seconds:f}"
+def epoch_line(
+    epoch: int, train: float, val: float, loss: float, lr: float, seconds: float, niou: Optional[float] = None
+) -> str:
+    """An epoch's line in CIFAR logs; in those of segmentation, where `train` and `val` are IoU, with the nIoU."""
+    more = "" if niou is None else f" niou={niou:f}"
+    return f"[Epoch {epoch}] train={train:f} val={val:f}{more} loss={loss:f} lr: {lr:f} time: {seconds:f}"
 
 
 def batch_line(epoch: int, step: int, speed: float, metric_name: str, metric: float, rate: float) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, field, replace
-from typing import Callable, Iterable, Iterator, List, Optional, Tuple
+from typing import Callable, Iterable, Iterator, List, Optional, Protocol, Tuple
 
 import mxnet as mx
 import numpy as np
@@ -23,6 +23,20 @@ ALONE = Cluster()
 Batch = Tuple[mx.nd.NDArray, mx.nd.NDArray]
 StepObserver = Callable[[int, float, float], None]
 LossFunction = Callable[[mx.nd.NDArray, mx.nd.NDArray, mx.nd.NDArray], mx.nd.NDArray]
+Count = Callable[[mx.nd.NDArray, mx.nd.NDArray], mx.nd.NDArray]
+
+
+class Task(Protocol):
+    """What a network is trained for."""
+
+    def pair(self, x: mx.nd.NDArray, y: mx.nd.NDArray, weight: float) -> Batch:
+        """Input and target of a device's slice; `weight` is that of the slice against its reverse."""
+
+    def loss_function(self) -> LossFunction:
+        """Loss, per image or of the slice, of (outputs, targets, inputs)."""
+
+    def metric(self, output: mx.nd.NDArray, target: mx.nd.NDArray, y: mx.nd.NDArray) -> mx.nd.NDArray:
+        """The slice's metric, (1,), of float32 outputs and targets."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +56,7 @@ class Teacher:
 
 @dataclass(frozen=True)
 class Targets:
-    """What the loss compares with.
+    """Classification: what the loss compares with.
 
     Attributes:
         classes: outputs of the network, K.
@@ -63,6 +77,36 @@ class Targets:
         """Whether a target is a distribution over the classes instead of a class."""
         return self.mixup or self.smoothing > 0
 
+    def pair(self, x: mx.nd.NDArray, y: mx.nd.NDArray, weight: float) -> Batch:
+        """Images and labels or distributions, mixed with their reverse, in the network's type."""
+        target = dense_labels(y, self.classes, self.smoothing) if self.dense else y
+        if self.mixup and weight < 1:
+            x, target = mixup(x, weight), mixup(target, weight)
+        return x.astype(self.dtype, copy=False), target.astype(self.dtype, copy=False)
+
+    def loss_function(self) -> LossFunction:
+        """Loss per image: cross-entropy, or GluonCV's distillation loss."""
+        teacher = self.teacher
+        if teacher is None:
+            cross_entropy = gluon.loss.SoftmaxCrossEntropyLoss(sparse_label=not self.dense)
+            return lambda output, target, x: cross_entropy(output, target)
+        from gluoncv.loss import DistillationSoftmaxCrossEntropyLoss
+
+        distillation = DistillationSoftmaxCrossEntropyLoss(teacher.temperature, teacher.hard_weight, not self.dense)
+
+        def loss(output: mx.nd.NDArray, target: mx.nd.NDArray, x: mx.nd.NDArray) -> mx.nd.NDArray:
+            with autograd.pause(train_mode=False):
+                soft_target = (teacher.net(x) / teacher.temperature).softmax()
+            return distillation(output, target, soft_target)
+
+        return loss
+
+    def metric(self, output: mx.nd.NDArray, target: mx.nd.NDArray, y: mx.nd.NDArray) -> mx.nd.NDArray:
+        """The original's: with mixup the RMSE between softmax and mixed labels; without, where it crashed, accuracy."""
+        if self.mixup:
+            return (output.softmax() - target).square().mean().sqrt()
+        return (output.argmax(axis=1) == y).mean()
+
 
 @dataclass(frozen=True)
 class Training:
@@ -71,7 +115,7 @@ class Training:
     Attributes:
         net: initialised network.
         trainer: its trainer.
-        targets: what the loss compares with.
+        targets: what the loss compares with, and how.
         contexts: devices; each takes an equal slice of a batch, mixed within itself, as in the original.
         stop: looked at after each step.
         cluster: the workers, each with its share of every batch; metric and loss are means over them.
@@ -79,7 +123,7 @@ class Training:
 
     net: HybridBlock
     trainer: gluon.Trainer
-    targets: Targets
+    targets: Task
     contexts: List[mx.Context]
     stop: StopRequest = field(default_factory=StopRequest)
     cluster: Cluster = ALONE
@@ -127,14 +171,14 @@ def train_epoch(
 
     Args:
         training: network and what trains it.
-        batches: those not done yet: images (N, 3, H, W) and labels (N,), N a multiple of the devices.
+        batches: those not done yet: images (N, 3, H, W) and labels (N,) or what the task takes, N a multiple of the
+            devices.
         mixup_weights: (steps of the epoch,), weight of each batch against its reverse, in 0..1.
         epoch: number shown and reported.
         begun: what was done of the epoch before.
         on_step: told after each step its number, the mean metric so far and the learning rate.
 
-    The metric is the original's: with mixup the RMSE between softmax and mixed labels, averaged over slices;
-    without, where the original crashed, the accuracy.
+    The metric is the task's, averaged over slices.
 
     Raises:
         TrainingError: if a loss or, at the end, a parameter is not finite.
@@ -163,7 +207,7 @@ def _steps(
     training: Training, batches: Iterable[Batch], mixup_weights: Iterable[float]
 ) -> Iterator[Tuple[mx.nd.NDArray, float]]:
     """Figures, not waited for, and learning rate of each step, until the run is to stop."""
-    loss_function = _loss_function(training.targets)
+    loss_function = training.targets.loss_function()
     for batch, weight in zip(batches, mixup_weights):
         yield _train_step(training, loss_function, batch, weight), training.trainer.learning_rate
         if training.stop():
@@ -172,13 +216,29 @@ def _steps(
 
 def validate(net: HybridBlock, batches: Iterable[Batch], contexts: List[mx.Context], cluster: Cluster = ALONE) -> float:
     """Top-1 accuracy of `net` on the `batches` of all workers, in 0..1, each image counted once."""
-    counts = [mx.nd.zeros(2)]  # correct ones, and all
-    for images, labels in batches:
-        for x, y in _slices(images, labels, contexts):
-            right = (net(x).argmax(axis=1) == y).sum().as_in_context(mx.cpu())
-            counts.append(mx.nd.concat(right.astype("float32"), mx.nd.array([len(x)]), dim=0))
-    correct, total = cluster.total(mx.nd.add_n(*counts)).asnumpy().tolist()
+    correct, total = sums(net, batches, contexts, _count_correct, 2, cluster)
     return correct / total
+
+
+def sums(
+    net: HybridBlock,
+    batches: Iterable[Batch],
+    contexts: List[mx.Context],
+    count: Count,
+    figures: int,
+    cluster: Cluster = ALONE,
+) -> List[float]:
+    """Sums over the `batches` of all workers of the `figures` figures that `count` takes of outputs and labels."""
+    counts = [mx.nd.zeros(figures)]
+    for images, labels in batches:
+        counts += [count(net(x), y).as_in_context(mx.cpu()) for x, y in _slices(images, labels, contexts)]
+    return cluster.total(mx.nd.add_n(*counts)).asnumpy().tolist()
+
+
+def _count_correct(output: mx.nd.NDArray, labels: mx.nd.NDArray) -> mx.nd.NDArray:
+    """Correct ones, and all."""
+    right = (output.argmax(axis=1) == labels).sum()
+    return mx.nd.concat(right.astype("float32"), mx.nd.array([len(labels)], ctx=right.context), dim=0)
 
 
 def _check_finite(net: HybridBlock, epoch: int, step: int) -> None:
@@ -203,46 +263,20 @@ def copy_parameters(source: HybridBlock, target: HybridBlock) -> None:
 def _train_step(training: Training, loss_function: LossFunction, batch: Batch, weight: float) -> mx.nd.NDArray:
     """Update once; return (metric, mean loss, 1 if this worker is asked to stop) over the workers, not waited for."""
     images, labels = batch
-    targets = training.targets
     losses, figures = [], []
     for x, y in _slices(images, labels, training.contexts):
-        target = dense_labels(y, targets.classes, targets.smoothing) if targets.dense else y
-        if targets.mixup and weight < 1:
-            x, target = mixup(x, weight), mixup(target, weight)
-        x, target = x.astype(targets.dtype, copy=False), target.astype(targets.dtype, copy=False)
+        x, target = training.targets.pair(x, y, weight)
         with autograd.record():
             output = training.net(x)
             loss = loss_function(output, target, x)
         losses.append(loss)
         output, target, loss = (array.astype("float32", copy=False) for array in (output, target, loss))
-        metric = _rmse(output, target) if targets.mixup else (output.argmax(axis=1) == y).mean()
+        metric = training.targets.metric(output, target, y)
         figures.append(mx.nd.concat(metric, loss.mean(), dim=0).as_in_context(mx.cpu()))
     autograd.backward(losses)
     training.trainer.step(len(images) * training.cluster.size)
     mean = mx.nd.add_n(*figures) / len(figures)
     return training.cluster.total(mx.nd.concat(mean, mx.nd.array([training.stop.signal != 0]), dim=0))
-
-
-def _loss_function(targets: Targets) -> LossFunction:
-    """Loss per image of (outputs, targets, images): cross-entropy, or GluonCV's distillation loss."""
-    teacher = targets.teacher
-    if teacher is None:
-        cross_entropy = gluon.loss.SoftmaxCrossEntropyLoss(sparse_label=not targets.dense)
-        return lambda output, target, x: cross_entropy(output, target)
-    from gluoncv.loss import DistillationSoftmaxCrossEntropyLoss
-
-    distillation = DistillationSoftmaxCrossEntropyLoss(teacher.temperature, teacher.hard_weight, not targets.dense)
-
-    def loss(output: mx.nd.NDArray, target: mx.nd.NDArray, x: mx.nd.NDArray) -> mx.nd.NDArray:
-        with autograd.pause(train_mode=False):
-            soft_target = (teacher.net(x) / teacher.temperature).softmax()
-        return distillation(output, target, soft_target)
-
-    return loss
-
-
-def _rmse(output: mx.nd.NDArray, target: mx.nd.NDArray) -> mx.nd.NDArray:
-    return (output.softmax() - target).square().mean().sqrt()
 
 
 def _slices(images: mx.nd.NDArray, labels: mx.nd.NDArray, contexts: List[mx.Context]) -> Iterator[Batch]:

@@ -127,9 +127,9 @@ def set_defaults(
 
 
 def check_ranges(settings: Any, limits: Mapping[str, Tuple[float, float]]) -> None:
-    """Raise InputError for a setting that is given and out of its limits."""
+    """Raise InputError for a setting that there is, and that is given and out of its limits."""
     for name, (lowest, highest) in {**COMMON_LIMITS, **limits}.items():
-        value = getattr(settings, name)
+        value = getattr(settings, name, None)
         if value is not None and not lowest <= value <= highest:
             raise InputError(f"{flag(name)} {value}: must be from {lowest} to {highest}")
 

@@ -39,17 +39,19 @@ def warmup_schedule(
     steps_per_epoch: int,
     cuts: Sequence[int] = (),
     factor: float = 0.1,
+    power: float = 2,
 ) -> Any:
     """GluonCV scheduler per step: linear from 0 to `base` over the warm-up, then by `mode`.
 
     Args:
-        mode: cosine (a half cosine to 0), poly (to 0 by the power 2) or step (times `factor` at each cut).
+        mode: cosine (a half cosine to 0), poly (to 0 by `power`) or step (times `factor` at each cut).
         base: learning rate after the warm-up.
         warmup_epochs: length of the warm-up.
         num_epochs: length of both parts.
         steps_per_epoch: batches in an epoch.
         cuts: epochs of `step`, counted from the end of the warm-up.
         factor: of `step`.
+        power: of `poly`.
     """
     from gluoncv.utils import LRScheduler, LRSequential
 
@@ -67,7 +69,7 @@ def warmup_schedule(
                 num_epochs - warmup_epochs,
                 base_lr=base,
                 target_lr=0,
-                power=2,
+                power=power,
                 step_iter=step_iter,
                 step_factor=factor,
             ),

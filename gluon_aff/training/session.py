@@ -1,4 +1,4 @@
-"""What both recipes do around their epochs: one process's part of a run, from its lock to its last checkpoint."""
+"""What all recipes do around their epochs: one process's part of a run, from its lock to its last checkpoint."""
 
 from __future__ import annotations
 
@@ -29,10 +29,11 @@ from gluon_aff.training.cifar_options import CIFARSettings
 from gluon_aff.training.imagenet_options import ImageNetSettings
 from gluon_aff.training.logbook import SILENT_LOG, RunLog, open_log, settings_line
 from gluon_aff.training.loop import Training
+from gluon_aff.training.segmentation_options import SegmentationSettings
 from gluon_aff.training.stopping import StopRequest, stop_on_signals
 
 AUTO = "auto"
-AnySettings = TypeVar("AnySettings", CIFARSettings, ImageNetSettings)
+AnySettings = TypeVar("AnySettings", CIFARSettings, ImageNetSettings, SegmentationSettings)
 
 
 @dataclass(frozen=True)

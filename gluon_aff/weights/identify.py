@@ -110,6 +110,7 @@ def _of_cifar_run(name: str, classes: int) -> List[Candidate]:
         "context": found["context"],
     }
     settings = {name: value for name, value in settings.items() if value is not None}
+    variants: List[Dict[str, Any]]
     if host == "inception":
         variants = [{"inner": "full" if found["full"] else "legacy"}]
     else:

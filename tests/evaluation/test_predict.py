@@ -1,4 +1,4 @@
-"""Image files of many kinds, and predictions against NumPy."""
+"""Predictions against NumPy, and what goes into them."""
 
 import mxnet as mx
 import numpy as np
@@ -6,10 +6,11 @@ import pytest
 from PIL import Image, ImageFile
 
 from gluon_aff.data.augmentation import normalise
+from gluon_aff.data.image_files import read_image
 from gluon_aff.data.imagenet import validation_data
 from gluon_aff.errors import GluonAFFError, InputError
 from gluon_aff.evaluation.inference import in_mxnet
-from gluon_aff.evaluation.predict import predict, preprocessing, read_image
+from gluon_aff.evaluation.predict import fitting, normalised, predict, preprocessing
 from gluon_aff.networks.zoo import list_models, model_record
 
 CPU = [mx.cpu()]
@@ -135,6 +136,22 @@ def test_only_files_that_are_no_images(tmp_path):
     assert "no such file" in found.error
 
 
+@pytest.mark.parametrize("for_cifar", [True, False])
+def test_pixels_are_the_centre_or_all_of_the_image(for_cifar):
+    """Of a picture of three equal parts, red, green and blue, side by side."""
+    parts = np.zeros((100, 300, 3), np.uint8)
+    parts[:, :100, 0] = parts[:, 100:200, 1] = parts[:, 200:, 2] = 255
+    image = Image.fromarray(parts)
+    side = 32 if for_cifar else 96
+    centre, whole = (fitting(for_cifar, side, squash)(image) for squash in (False, True))
+    assert centre.shape == whole.shape == (side, side, 3)
+    assert (centre[:, 1:-1] == (0, 255, 0)).all()
+    for third, colour in enumerate(np.eye(3) * 255):
+        inner = whole[:, third * side // 3 + 2 : (third + 1) * side // 3 - 2]
+        np.testing.assert_allclose(inner, np.broadcast_to(colour, inner.shape), atol=20)
+    np.testing.assert_array_equal(preprocessing(for_cifar, side)(image), normalised(centre, for_cifar))
+
+
 def test_no_files():
     assert list(predict(in_mxnet(network(), CPU), [], preprocessing(True, 32), 2, 4)) == []
 
@@ -166,93 +183,6 @@ def test_outputs_that_are_not_finite_name_the_file(tmp_path):
 def test_numbers_that_make_no_sense_are_refused_at_once(top_k, batch_size):
     with pytest.raises(InputError, match="have to be 1 or more"):
         predict(in_mxnet(network(), CPU), [], preprocessing(True, 32), top_k, batch_size)
-
-
-def animation(path):
-    frames = [Image.new("P", (40, 30)), Image.new("P", (40, 30))]
-    for frame, colour in zip(frames, (RED, (0, 0, 0))):
-        frame.putpalette([*colour] * 256)
-    frames[0].save(path, save_all=True, append_images=frames[1:])
-
-
-def palette_with_alpha(path):
-    image = Image.new("P", (40, 30), 1)
-    image.putpalette([0, 0, 0, *RED])
-    image.save(path, transparency=bytes([0, 255]))
-
-
-KINDS = {
-    "rgb.png": lambda p: Image.new("RGB", (40, 30), RED).save(p),
-    "rgb.bmp": lambda p: Image.new("RGB", (40, 30), RED).save(p),
-    "rgb.tiff": lambda p: Image.new("RGB", (40, 30), RED).save(p),
-    "rgb.webp": lambda p: Image.new("RGB", (40, 30), RED).save(p, lossless=True),
-    "jpeg without extension": lambda p: Image.new("RGB", (40, 30), RED).save(p, "JPEG", quality=100, subsampling=0),
-    "palette.gif": lambda p: Image.new("RGB", (40, 30), RED).quantize().save(p),
-    "palette.png": palette_with_alpha,
-    "animation.gif": animation,
-    "opaque.png": lambda p: Image.new("RGBA", (40, 30), (*RED, 255)).save(p),
-    "cmyk.tiff": lambda p: Image.new("CMYK", (40, 30), (5, 245, 235, 0)).save(p),
-    "cmyk.jpg": lambda p: Image.new("CMYK", (40, 30), (5, 245, 235, 0)).save(p, quality=100),
-}
-
-
-@pytest.mark.parametrize("name", KINDS)
-def test_formats(tmp_path, name):
-    KINDS[name](tmp_path / name)
-    image = read_image(str(tmp_path / name))
-    assert (image.mode, image.size) == ("RGB", (40, 30))
-    np.testing.assert_allclose(np.asarray(image), np.broadcast_to(RED, (30, 40, 3)), atol=3)
-
-
-GREYS = {
-    "grey.png": lambda p: Image.new("L", (4, 3), 100).save(p),
-    "16 bit.png": lambda p: Image.fromarray(np.full((3, 4), 100 * 257, np.uint16)).save(p),
-    "16 bit.tiff": lambda p: Image.fromarray(np.full((3, 4), 100 * 257, np.uint16)).save(p),
-    "32 bit.tiff": lambda p: Image.fromarray(np.full((3, 4), 100 * 257, np.int32)).save(p),
-    "half transparent.png": lambda p: Image.new("RGBA", (4, 3), (0, 0, 0, 155)).save(p),
-    "grey, transparent.png": lambda p: Image.new("LA", (4, 3), (0, 155)).save(p),
-}
-
-
-@pytest.mark.parametrize("name", GREYS)
-def test_grey_of_8_and_16_bits_and_transparency_over_white(tmp_path, name):
-    GREYS[name](tmp_path / name)
-    np.testing.assert_array_equal(np.asarray(read_image(str(tmp_path / name))), np.full((3, 4, 3), 100))
-
-
-def test_what_is_transparent_is_white(tmp_path):
-    Image.new("RGBA", (4, 3), (*RED, 0)).save(tmp_path / "clear.png")
-    Image.new("RGB", (4, 3), RED).save(tmp_path / "colour key.png", transparency=RED)
-    Image.new("1", (4, 3), 1).save(tmp_path / "white.png")
-    for name in ("clear.png", "colour key.png", "white.png"):
-        assert (np.asarray(read_image(str(tmp_path / name))) == 255).all()
-
-
-def test_floating_point_pixels_are_refused(tmp_path):
-    Image.fromarray(np.zeros((3, 4), np.float32)).save(tmp_path / "x.tiff")
-    with pytest.raises(InputError, match="save it with 8 or 16 bits"):
-        read_image(str(tmp_path / "x.tiff"))
-
-
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_orientation_is_applied(tmp_path, orientation):
-    """Each of the eight ways of storing a picture that is red on top and black below."""
-    upright = np.zeros((20, 30, 3), np.uint8)
-    upright[:10] = RED
-    stored = {
-        1: upright, 2: upright[:, ::-1], 3: upright[::-1, ::-1], 4: upright[::-1], 5: upright.transpose(1, 0, 2),
-        6: upright.transpose(1, 0, 2)[::-1], 7: upright[::-1, ::-1].transpose(1, 0, 2),
-        8: upright.transpose(1, 0, 2)[:, ::-1],
-    }[orientation]  # fmt: skip
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    Image.fromarray(np.ascontiguousarray(stored)).save(tmp_path / "x.png", exif=exif)
-    np.testing.assert_array_equal(np.asarray(read_image(str(tmp_path / "x.png"))), upright)
-
-
-def test_a_damaged_exif_block_does_not_matter(tmp_path):
-    picture(0).save(tmp_path / "x.jpg", exif=b"Exif\0\0MM\0*garbage" + bytes(range(200)))
-    assert read_image(str(tmp_path / "x.jpg")).size == (32, 32)
 
 
 def test_cifars_networks_see_a_32_pixel_image_as_in_validation():

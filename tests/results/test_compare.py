@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from results.written_logs import log_lines, settings_line
+from results.written_logs import SEGMENTATION, log_lines, settings_line
 
 from gluon_aff.cli import main
 from gluon_aff.errors import InputError
@@ -279,3 +279,13 @@ def test_a_plot_takes_the_place_of_nothing_but_a_picture(plot, tmp_path, capsys)
 def test_aborted_runs_are_refused(tmp_path, capsys):
     assert main(["compare", logged(tmp_path, FINE, 3), "--with", "aff_resnet32_superclass_aborted1"]) == 2
     assert "was aborted" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flags", [[], ["--with", "aff_resnet32_fine"], ["--json"]])
+def test_a_segmentation_run_has_no_counterpart(flags, tmp_path, capsys):
+    (tmp_path / "train.log").write_text(SEGMENTATION)
+    assert main(["compare", str(tmp_path / "train.log"), *flags]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "train.log: it is of a segmentation run, and the original published no log of one" in err
+    assert len(err.splitlines()) == 1

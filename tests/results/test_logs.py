@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from results.written_logs import log_lines, settings_line
+from results.written_logs import SEGMENTATION, log_lines, settings_line
 
 from gluon_aff.errors import InputError
 from gluon_aff.published import curve, published_runs
@@ -199,3 +199,23 @@ def test_any_bytes_between_the_lines_do_no_harm(tmp_path_factory, noise, positio
     path = tmp_path_factory.mktemp("noise") / "train.log"
     path.write_bytes(b"\n".join(lines))
     assert sum(run.finished for run in read_log(str(path))) == 20
+
+
+def test_a_segmentation_run(tmp_path):
+    lines = SEGMENTATION.splitlines()
+    (run,) = read_log(written(tmp_path / "train.log", lines))
+    assert run.segments
+    assert {name: column.tolist() for name, column in run.epochs.items()} == {
+        "epoch": [0, 1, 2],
+        "train_iou": [0.314862, 0.580634, 0.682447],
+        "val_iou": [0.085231, 0.854071, 0.791604],
+        "val_niou": [0.098681, 0.856588, 0.862692],
+        "loss": [0.821794, 0.537613, 0.433511],
+        "lr": [0.006934, 0.003715, 0.0],
+        "seconds": [3.541721, 2.394411, 1.617332],
+    }
+    (begun,) = read_log(written(tmp_path / "begun.log", lines[:2]))
+    assert begun.segments
+    (cut,) = read_log(written(tmp_path / "cut.log", [*lines[:3], lines[3][:60]]))
+    assert cut.finished == 1
+    assert not read_log(written(tmp_path / "other.log", log_lines(CIFAR, 2)))[0].segments

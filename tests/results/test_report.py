@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from results.browser import browser, view
-from results.written_logs import log_lines
+from results.written_logs import SEGMENTATION, log_lines
 
 from gluon_aff.cli import main
 from gluon_aff.published import published_runs
@@ -120,6 +120,15 @@ def test_a_log_with_odd_figures_does_not_stop_the_page(tmp_path):
     assert "nan %" not in text
     assert "Not compared: its settings line is none of a training run" in text
     assert "name\\udcff.log" in text
+
+
+def test_a_segmentation_run_is_drawn_and_compared_with_nothing(tmp_path):
+    (tmp_path / "train.log").write_text(SEGMENTATION)
+    write_report(str(tmp_path), str(tmp_path / "report.html"))
+    text = (tmp_path / "report.html").read_text()
+    assert "3 epochs; best IoU <strong>85.41 %</strong> at epoch 1, last 79.16 %" in text
+    assert "Not compared: it is of a segmentation run" in text
+    assert "IoU (%)" in text[text.index("<svg") :]
 
 
 @pytest.fixture(scope="module")

@@ -36,3 +36,14 @@ def imagenet_lines(row):
     yield f"[Epoch {epoch}] training: {metric}={value:f}"
     yield f"[Epoch {epoch}] speed: {row['samples_per_sec']:.0f} samples/sec\ttime cost: {row['seconds']:f}"
     yield f"[Epoch {epoch}] validation: err-top1={row['err_top1']:f} err-top5={row['err_top5']:f}"
+
+
+# Of train_segmentation.py
+SEGMENTATION = """\
+INFO:root:Namespace(askc_type='ASKCFuse', batch_size=32, crop_size=480, num_epochs=3, r=4, seed=1)
+INFO:root:gluon_aff 0.1.0, MXNet 1.9.1, NumPy 1.23.5, Python 3.11.7, devices cpu(0), 32 images per step, other data, \
+2 label values under a 1-way head
+INFO:root:[Epoch 0] train=0.314862 val=0.085231 niou=0.098681 loss=0.821794 lr: 0.006934 time: 3.541721
+INFO:root:[Epoch 1] train=0.580634 val=0.854071 niou=0.856588 loss=0.537613 lr: 0.003715 time: 2.394411
+INFO:root:[Epoch 2] train=0.682447 val=0.791604 niou=0.862692 loss=0.433511 lr: 0.000000 time: 1.617332
+"""

@@ -62,3 +62,12 @@ def test_a_cut_before_the_warm_up_does_not_block_the_later_ones():
 def test_text_that_is_no_list_of_epochs():
     with pytest.raises(InputError, match="--lr-decay-epoch '300;450'"):
         decay_epochs("300;450", 0, 640, 10)
+
+
+@pytest.mark.parametrize("power", [0.9, 2])
+def test_poly_at_given_updates(power):
+    """lr (1 - t / T)^power, T the last update: 54 steps in 300 epochs, as StopSign has them."""
+    scheduler = warmup_schedule("poly", 0.01, 0, 300, 54, power=power)
+    for update in (1, 54, 8100, 16_198):
+        assert scheduler(update) == pytest.approx(0.01 * (1 - update / 16_199) ** power, rel=1e-9)
+    assert scheduler(16_200) == 0

@@ -1,0 +1,229 @@
+"""The command that draws where in images networks see a class."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple
+
+from gluon_aff.commands import Command, check_suffix, json_text
+from gluon_aff.commands.weights import add_file_options, request_of
+from gluon_aff.errors import InputError, unknown_name
+from gluon_aff.files import replacing
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from gluon_aff.evaluation.weights_file import LoadedNetwork
+
+
+@dataclass(frozen=True)
+class _Column:
+    """A network, its title and outputs' names, the layer, the label to draw (None: as predicted), images' labels."""
+
+    loaded: LoadedNetwork
+    title: str
+    names: List[str]
+    layer: str
+    shown: Optional[int]
+    expected: List[int]
+
+
+@dataclass(frozen=True)
+class _Result:
+    """What is known of an image and a network, and the map and the picture of it."""
+
+    facts: Dict[str, Any]
+    heat: np.ndarray
+    picture: np.ndarray
+
+
+def _add_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
+    add_file_options(parser)
+    parser.add_argument(
+        "--compare", action="append", default=[], metavar="PARAMS", help="another network, of the same size of image, "
+        "for another column: a .params file, or MODEL=PARAMS, such as aff_resnet50=published (may be repeated)"
+    )  # fmt: skip
+    parser.add_argument("--class", dest="shown", metavar="CLASS", help="label or name (default: the predicted class)")
+    parser.add_argument(
+        "--label", action="append", default=[], metavar="CLASS", help="the true class, label or name, once for each "
+        "image in their order: a cross marks other predictions"
+    )  # fmt: skip
+    parser.add_argument(
+        "--layer", metavar="NAME", help="by its name in the network, such as layer4.2.conv3 (default: the last maps, "
+        "which are averaged for the head)"
+    )  # fmt: skip
+    parser.add_argument(
+        "--resize", action="store_true", help="squash the whole image to a square, as the paper did (default: as "
+        "predict, which cuts out the centre)"
+    )  # fmt: skip
+    parser.add_argument(
+        "--tutorial", action="store_true", help="as MXNet's tutorial, which the paper used: 1 added before the ReLU, "
+        "and its colours"
+    )  # fmt: skip
+    parser.add_argument("--names", metavar="FILE", help="class names, one a line (default: those of the data set)")
+    parser.add_argument(
+        "-o", "--output", required=True, metavar="PNG", help="the picture; the maps go beside it into a .npy file, "
+        "float32 (images, networks, height, width), 0 to 1, and classes and scores into a .json file"
+    )  # fmt: skip
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files of any common format")
+
+
+def _gradcam(options: argparse.Namespace) -> int:
+    check_suffix(options.output, "-o", ".png")
+    if os.path.realpath(options.output) in map(os.path.realpath, options.images):
+        raise InputError(f"-o {options.output}: this is one of the images; name another file")
+    if options.label and len(options.label) != len(options.images):
+        raise InputError(
+            f"--label: {len(options.label)} for {len(options.images)} images; give one for each, in their order"
+        )
+    from tqdm import tqdm
+
+    from gluon_aff.evaluation.predict import fitting, image_input
+
+    columns = _columns(options)
+    card = columns[0].loaded.card
+    fit = fitting(card.for_cifar, card.input_size, options.resize)
+    pixels = [image_input(path, fit) for path in options.images]
+    rows: List[List[_Result]] = []
+    with tqdm(desc="Grad-CAM", total=len(pixels) * len(columns), leave=False, disable=None, unit="map") as progress:
+        for row, (path, image) in enumerate(zip(options.images, pixels)):
+            rows.append([])
+            for column in columns:
+                rows[-1].append(_result(column, path, image, row, options.tutorial))
+                progress.update()
+    _write(options, columns, pixels, rows)
+    return 0
+
+
+def _columns(options: argparse.Namespace) -> List[_Column]:
+    from gluon_aff.evaluation.weights_file import load_network, output_names
+    from gluon_aff.inspection.gradcam import pooled_layer
+
+    request = replace(request_of(options), gpus="")
+    requests = [request]
+    for text in options.compare:
+        model, params = _split(text)
+        requests.append(replace(request, model=model, params=params))
+    networks = [load_network(request) for request in requests]
+    first = networks[0]
+    columns = []
+    for loaded, title in zip(networks, _titles(networks)):
+        if (loaded.card.for_cifar, loaded.card.input_size) != (first.card.for_cifar, first.card.input_size):
+            raise InputError(
+                f"--compare: {loaded.path} sees images of {loaded.card.input_size} pixels, and {first.path} of "
+                f"{first.card.input_size}; draw them apart"
+            )
+        names = output_names(loaded.card, options.names)
+        shown = None if options.shown is None else _label(options.shown, names, "--class")
+        expected = [_label(text, names, "--label") for text in options.label]
+        columns.append(_Column(loaded, title, names, options.layer or pooled_layer(loaded.net), shown, expected))
+    return columns
+
+
+def _split(text: str) -> Tuple[Optional[str], str]:
+    """MODEL, None if it is left out, and PARAMS; model names hold no slash, paths may hold an equals sign."""
+    model, equals, params = text.partition("=")
+    return (model, params) if equals and "/" not in model else (None, text)
+
+
+def _titles(networks: Sequence[LoadedNetwork]) -> List[str]:
+    """The paper's name of each network, or what its run is called; of two of a kind, the weights' files."""
+    from gluon_aff.networks.zoo import MODELS
+
+    names = [loaded.card.network for loaded in networks]
+    of_a_kind = Counter(names)
+    return [
+        Path(loaded.path).stem if of_a_kind[name] > 1 else MODELS[name].title if name in MODELS else name
+        for name, loaded in zip(names, networks)
+    ]
+
+
+def _label(text: str, names: Sequence[str], flag: str) -> int:
+    if text.isdecimal() and int(text) < len(names):
+        return int(text)
+    if text not in names:
+        raise unknown_name(f"class ({flag})", text, names)
+    return names.index(text)
+
+
+def _result(column: _Column, path: str, pixels: np.ndarray, row: int, tutorial: bool) -> _Result:
+    from gluon_aff.evaluation.predict import likeliest, normalised
+    from gluon_aff.inspection.gradcam import class_activation, heat_map, overlay, resized_heat_map
+
+    image = normalised(pixels, column.loaded.card.for_cifar)
+    activation = class_activation(column.loaded.net, image, column.layer, column.shown)
+    ranked = likeliest(activation.logits, len(activation.logits), path)
+    raw = heat_map(activation, tutorial)
+    heat = resized_heat_map(raw, pixels.shape[0], pixels.shape[1], tutorial)
+    predicted = ranked[0][0]
+
+    def described(label: int) -> Dict[str, Any]:
+        return {"label": label, "name": column.names[label], "score": dict(ranked)[label]}
+
+    facts = {
+        "network": column.loaded.card.network,
+        "weights": column.loaded.path,
+        "layer": column.layer,
+        "predicted": described(predicted),
+        "shown": described(activation.label),
+        "missed": predicted != column.expected[row] if column.expected else None,
+        "least": float(raw.min()),
+        "largest": float(raw.max()),
+    }
+    return _Result(facts, heat, overlay(pixels, heat, tutorial))
+
+
+def _write(
+    options: argparse.Namespace, columns: Sequence[_Column], pixels: Sequence[np.ndarray], rows: List[List[_Result]]
+) -> None:
+    import numpy as np
+
+    from gluon_aff.inspection.heat_map_picture import Cell, draw_grid
+    from gluon_aff.results.plots import save_png
+
+    cells = []
+    found = []
+    for row, (path, image, results) in enumerate(zip(options.images, pixels, rows)):
+        expected = columns[0].names[columns[0].expected[row]] if options.label else None
+        cells.append([Cell(image, expected or "")])
+        cells[-1] += [Cell(result.picture, _beneath(result.facts), bool(result.facts["missed"])) for result in results]
+        found.append({"image": path, "label": expected, "networks": [result.facts for result in results]})
+        print(path)
+        for column, result in zip(columns, results):
+            predicted = result.facts["predicted"]
+            missed = ", missed" if result.facts["missed"] else ""
+            print(f"  {predicted['score']:.4f}  {predicted['name']}  ({column.title}{missed})")
+    maps, facts = (str(Path(options.output).with_suffix(suffix)) for suffix in (".npy", ".json"))
+    with replacing(maps) as partial, open(partial, "wb") as file:
+        np.save(file, np.stack([np.stack([result.heat for result in results]) for results in rows]))
+    with replacing(facts) as partial:
+        Path(partial).write_text(json_text(found) + "\n", encoding="utf-8")
+    save_png(draw_grid(["input", *(column.title for column in columns)], cells), options.output)
+    print(f"{options.output}, {maps} and {facts}: {len(rows)} x {len(columns)} heat maps")
+
+
+def _beneath(facts: Dict[str, Any]) -> str:
+    """The prediction, and the class drawn if it is another."""
+    text = f"{facts['predicted']['name']}  {facts['predicted']['score']:.2f}"
+    if facts["shown"] == facts["predicted"]:
+        return text
+    return f"{text}\nmap: {facts['shown']['name']}  {facts['shown']['score']:.2f}"
+
+
+COMMANDS: Dict[str, Command] = {
+    "gradcam": Command(
+        "draw where in images networks see the predicted class (Grad-CAM)",
+        _add_options,
+        _gradcam,
+        (
+            "--model aff_resnet50 cat.jpg dog.png -o maps.png",
+            "--params my.params --compare aff_resnet50=published --label tabby cat.jpg -o maps.png",
+            "--model iaff_resnet50 --class 281 --layer layer3 --resize cat.jpg -o maps.png",
+        ),
+        computes=True,
+    ),
+}

@@ -1,0 +1,86 @@
+"""Batches of images and masks, the same for any number of worker processes."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, Iterable, Iterator, Tuple
+
+import mxnet as mx
+import numpy as np
+
+from gluon_aff.data.imagenet_images import FOLDER_MEAN, FOLDER_STD, normalise
+from gluon_aff.data.loading import WHOLE, Batch, Share, ShuffledBatches
+from gluon_aff.data.masked_images import NUMBERS, Pair, batch_maker
+from gluon_aff.data.randomness import uniform_rows
+from gluon_aff.data.stop_signs import StopSigns
+from gluon_aff.errors import InputError
+
+
+class MaskBatches(ShuffledBatches):
+    """Training batches, shuffled and augmented, and validation batches, in order, of images and their masks.
+
+    Args:
+        training: images to train on.
+        validation: images to validate on.
+        batch_size: images of this share of a batch; those left over at the end of a training epoch are discarded.
+        base_size: training images are scaled to 0.5 to 2 times it, validation images to a square of it, in pixels.
+        crop_size: side of the training images in pixels.
+        seed: the run's seed, 0 or more.
+        num_workers: worker processes; 0 does the work in this process, when a batch is asked for.
+        share: the part of every batch that is made here.
+
+    Raises:
+        InputError: a size is not above 0.
+        DataError: there are fewer training images than one batch takes.
+    """
+
+    def __init__(
+        self,
+        training: StopSigns,
+        validation: StopSigns,
+        batch_size: int,
+        base_size: int,
+        crop_size: int,
+        seed: int,
+        num_workers: int,
+        share: Share = WHOLE,
+    ) -> None:
+        if min(base_size, crop_size) < 1:
+            raise InputError(f"base size {base_size} and crop size {crop_size} have to be 1 or more")
+        super().__init__(
+            len(training), batch_size, seed, num_workers, partial(batch_maker, base_size, crop_size), share
+        )
+        self._training, self._validation = training.images, validation.images
+        self._batch_size, self._share = batch_size, share
+
+    def epoch(self, number: int, first: int = 0) -> Iterator[Batch]:
+        """The training batches of an epoch from `first` on, on the CPU.
+
+        Images float32, (B, 3, S, S), normalised, and masks float32, (B, 1, S, S), 0 or 1.
+
+        Raises:
+            InputError: an image cannot be read; the message names it.
+            TrainingError: a worker process died.
+        """
+        rows = self._rows(number, first).tolist()
+        return self._batches(
+            ([self._training[i] for i in images], uniform_rows(self._seed, number, images, NUMBERS)) for images in rows
+        )
+
+    def validation(self) -> Iterator[Batch]:
+        """The validation batches of this share, each image of the set once; the last one may be short.
+
+        Shapes, types and errors are as in training.
+        """
+        size = self._batch_size
+        starts = range(self._share.rank * size, len(self._validation), self._share.size * size)
+        return self._batches((self._validation[start : start + size], None) for start in starts)
+
+    def _batches(self, tasks: Iterable[Tuple[Any, ...]]) -> Iterator[Batch]:
+        return map(_to_batch, self._done(iter(tasks)))
+
+
+def _to_batch(pair: Pair) -> Batch:
+    images, masks = pair
+    pixels = mx.nd.array(normalise(images, FOLDER_MEAN, FOLDER_STD), ctx=mx.cpu())
+    return pixels, mx.nd.array(masks[:, np.newaxis], ctx=mx.cpu(), dtype="float32")

@@ -1,0 +1,174 @@
+"""StopSign: the images of COCO 2017 with a stop sign in them, and where the signs are.
+
+The paper calls it a subset of COCO (Section 5) and says no more, so all images with an instance of the category count,
+however small. No MXNet here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+from dataclasses import dataclass
+from typing import Any, Dict, Iterable, List, NamedTuple, Tuple
+
+from gluon_aff.errors import DataError, InputError, last_line
+
+CATEGORY = "stop sign"
+OFFICIAL = "COCO 2017 Dataset"  # description in the official files
+LAYOUT = "annotations/instances_{train,val}2017.json, train2017/ and val2017/"
+FEWEST_COORDINATES = 6  # of a polygon: three points
+
+RunLengths = Dict[str, Any]  # COCO's compressed run lengths: size (height, width), counts
+
+
+class MaskedImage(NamedTuple):
+    """An image file and the mask of all stop signs in it."""
+
+    path: str
+    mask: RunLengths
+
+
+@dataclass(frozen=True)
+class StopSigns:
+    """One half of the set.
+
+    Attributes:
+        images: in the order of their COCO ids.
+        official: they are COCO's, by the description in the annotations.
+    """
+
+    images: Tuple[MaskedImage, ...]
+    official: bool
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.images)
+
+
+def load_stop_signs(data_dir: str, train: bool, min_area: int = 0) -> StopSigns:
+    """The training or the validation half of StopSign.
+
+    The mask is the union of all instances of the category, polygons and run lengths, crowds included.
+
+    Args:
+        data_dir: folder with COCO 2017 in its official layout, of which only the files needed have to be there.
+        train: the training half.
+        min_area: images whose mask has fewer pixels are left out.
+
+    Raises:
+        InputError: pycocotools is missing.
+        DataError: a file or the category is missing, or the annotations are damaged.
+    """
+    root, half = os.path.expanduser(data_dir), "train2017" if train else "val2017"
+    path = os.path.join(root, "annotations", f"instances_{half}.json")
+    if not os.path.isfile(path):
+        raise DataError(f"{path} is missing: --data-dir has to name a folder with {LAYOUT}")
+    coco = _read_annotations(path)
+    masks = mask_toolbox()
+    found = []
+    with _naming(path):
+        for number, annotations in sorted(_signs(coco, path).items()):
+            image = coco.imgs[number]
+            mask = masks.merge([_run_lengths(coco, annotation, image) for annotation in annotations])
+            if masks.area(mask) >= min_area:
+                found.append(MaskedImage(os.path.join(root, half, image["file_name"]), mask))
+        official = coco.dataset.get("info", {}).get("description") == OFFICIAL
+    _check_images(found, path, min_area)
+    return StopSigns(tuple(found), official)
+
+
+def mask_toolbox() -> Any:
+    """COCO's functions on masks.
+
+    Raises:
+        InputError: they are not installed.
+    """
+    try:
+        from pycocotools import mask
+    except ImportError as error:
+        raise InputError(f"COCO's masks need pycocotools ({last_line(error)}): pip install 'gluon_aff[coco]'") from None
+    return mask
+
+
+def _read_annotations(path: str) -> Any:
+    mask_toolbox()
+    from pycocotools.coco import COCO
+
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # it tells how far it is
+            return COCO(path)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}): check its rights") from None
+    except (ValueError, AssertionError, KeyError, TypeError, RecursionError) as error:
+        raise _damaged(path, error) from None
+
+
+@contextlib.contextmanager
+def _naming(path: str) -> Any:
+    """Call what goes wrong damaged annotations."""
+    try:
+        yield
+    except DataError:
+        raise
+    except Exception as error:  # pycocotools raises bare ones
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: str, error: BaseException) -> DataError:
+    return DataError(
+        f"{path} holds no whole COCO annotations ({type(error).__name__}: {last_line(error)}): get it again"
+    )
+
+
+def _signs(coco: Any, path: str) -> Dict[int, List[Any]]:
+    """The category's instances by the image's id."""
+    categories = [number for number, category in coco.cats.items() if category["name"] == CATEGORY]
+    if not categories:
+        raise DataError(f'{path} has no category "{CATEGORY}": name a folder with COCO 2017\'s instances')
+    signs: Dict[int, List[Any]] = {}
+    for annotation in coco.anns.values():
+        if annotation["category_id"] in categories:
+            signs.setdefault(annotation["image_id"], []).append(annotation)
+    return signs
+
+
+def _run_lengths(coco: Any, annotation: Any, image: Any) -> RunLengths:
+    """The mask of one instance, checked first: pycocotools writes beyond its arrays where a shape is none.
+
+    Raises:
+        ValueError: it is none.
+    """
+    shape, size = annotation["segmentation"], [image["height"], image["width"]]
+    what = f"annotation {annotation['id']}"
+    if isinstance(shape, list):
+        if not (shape and all(_is_polygon(polygon, max(size)) for polygon in shape)):
+            raise ValueError(f"{what} has a polygon of fewer than three points, or far from its image")
+    elif list(shape["size"]) != size:
+        raise ValueError(f"{what} has another size than its image")
+    elif not _are_run_lengths(shape["counts"], size[0] * size[1]):
+        raise ValueError(f"{what} has run lengths that do not fill its image, or compressed ones, unlike COCO's")
+    return coco.annToRLE(annotation)
+
+
+def _is_polygon(coordinates: Any, longest: int) -> bool:
+    """Whether these are x and y of three points or more, none further from the image than its longer side."""
+    numbers = len(coordinates) >= FEWEST_COORDINATES and len(coordinates) % 2 == 0
+    return numbers and all(-longest <= number <= 2 * longest for number in coordinates)
+
+
+def _are_run_lengths(counts: Any, pixels: int) -> bool:
+    """Whether these are the lengths of runs that fill an image."""
+    return isinstance(counts, list) and all(isinstance(n, int) and n >= 0 for n in counts) and sum(counts) == pixels
+
+
+def _check_images(images: Iterable[MaskedImage], path: str, min_area: int) -> None:
+    images = list(images)
+    if not images:
+        raise DataError(f"{path} has no image with {min_area} or more pixels of a {CATEGORY}: lower --min-area")
+    missing = [image.path for image in images if not os.path.isfile(image.path)]
+    if missing:
+        raise DataError(
+            f"{missing[0]} is missing, with it {len(missing) - 1} more of {len(images)} images that {path} names: "
+            "unpack COCO's images there"
+        )

@@ -1,0 +1,175 @@
+"""StopSign against masks made by hand, and what is wrong with a COCO folder in a line."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gluon_aff.data.masked_images import read_pair
+from gluon_aff.data.stop_signs import load_stop_signs
+from gluon_aff.errors import DataError, InputError
+
+pytest.importorskip("pycocotools")
+
+HEIGHT, WIDTH = 20, 30
+SQUARE = [2, 3, 10, 3, 10, 9, 2, 9]  # x and y in turn: columns 2 to 9, rows 3 to 8
+FAR = [20, 12, 28, 12, 28, 18, 20, 18]
+CATEGORIES = [{"id": 4, "name": "stop sign"}, {"id": 13, "name": "parking meter"}]
+
+
+def filled(*boxes):
+    """Mask with boxes (left, top, right, bottom)."""
+    mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+    for left, top, right, bottom in boxes:
+        mask[top:bottom, left:right] = 1
+    return mask
+
+
+def run_lengths(mask):
+    """COCO's counts, pixel by pixel down the columns."""
+    counts, value = [0], 0
+    for pixel in mask.T.ravel().tolist():
+        if pixel != value:
+            counts.append(0)
+            value = pixel
+        counts[-1] += 1
+    return {"size": list(mask.shape), "counts": counts}
+
+
+def coco(folder, signs, half="val2017", categories=CATEGORIES, images=None, **more):
+    """COCO's layout in `folder`: `signs` are (image, category, segmentation, iscrowd)."""
+    (folder / "annotations").mkdir(parents=True, exist_ok=True)
+    (folder / half).mkdir(exist_ok=True)
+    numbers = sorted({sign[0] for sign in signs}, reverse=True)
+    for number in numbers:
+        Image.fromarray(np.full((HEIGHT, WIDTH, 3), number, np.uint8)).save(folder / half / f"{number}.png")
+    content = {
+        "images": images or [{"id": n, "file_name": f"{n}.png", "width": WIDTH, "height": HEIGHT} for n in numbers],
+        "categories": categories,
+        "annotations": [
+            {"id": i, "image_id": image, "category_id": category, "segmentation": shape, "iscrowd": crowd}
+            for i, (image, category, shape, crowd) in enumerate(signs)
+        ],
+        **more,
+    }
+    (folder / "annotations" / f"instances_{half}.json").write_text(json.dumps(content))
+    return str(folder)
+
+
+def masks(data):
+    return [np.asarray(read_pair(image)[1]) for image in data.images]
+
+
+def test_a_mask_is_the_union_of_all_instances_of_the_category(tmp_path):
+    crowd = filled((0, 0, 5, 5), (25, 0, 30, 20))
+    signs = [
+        (7, 4, [SQUARE], 0),
+        (5, 13, [SQUARE], 0),  # another category, with the number that COCO gives stop signs
+        (9, 4, [SQUARE, FAR], 0),  # one sign in two parts
+        (9, 4, run_lengths(crowd), 1),
+        (9, 13, [[0, 0, 30, 0, 30, 20, 0, 20]], 0),
+    ]
+    data = load_stop_signs(coco(tmp_path, signs), train=False)
+    assert [image.path.rsplit("/", 1)[1] for image in data.images] == ["7.png", "9.png"]
+    one, two = masks(data)
+    np.testing.assert_array_equal(one, filled((2, 3, 10, 9)))
+    np.testing.assert_array_equal(two, filled((2, 3, 10, 9), (20, 12, 28, 18)) | crowd)
+    assert np.asarray(read_pair(data.images[1])[0])[0, 0].tolist() == [9, 9, 9]
+
+
+def test_halves_and_who_made_them(tmp_path):
+    coco(tmp_path, [(1, 4, [SQUARE], 0)], "train2017", info={"description": "COCO 2017 Dataset"})
+    coco(tmp_path, [(2, 4, [SQUARE], 0), (3, 4, [FAR], 0)])
+    training, validation = (load_stop_signs(str(tmp_path), train) for train in (True, False))
+    assert (len(training), training.official) == (1, True)
+    assert (len(validation), validation.official) == (2, False)
+
+
+@pytest.mark.parametrize(("min_area", "left"), [(0, 3), (48, 3), (49, 2), (97, 1)])
+def test_the_least_area_is_of_an_images_mask(tmp_path, min_area, left):
+    signs = [(1, 4, [SQUARE], 0), (2, 4, [SQUARE], 0), (2, 4, [FAR], 0), (3, 4, run_lengths(filled((0, 0, 20, 20))), 1)]
+    assert len(load_stop_signs(coco(tmp_path, signs), False, min_area)) == left
+
+
+def test_what_is_missing_is_named(tmp_path):
+    with pytest.raises(DataError, match=r"instances_train2017\.json is missing: --data-dir has to name a folder with"):
+        load_stop_signs(str(tmp_path / "nowhere"), True)
+    folder = coco(tmp_path, [(1, 13, [SQUARE], 0)], categories=CATEGORIES[1:])
+    with pytest.raises(DataError, match='has no category "stop sign"'):
+        load_stop_signs(folder, False)
+    with pytest.raises(DataError, match="has no image with 0 or more pixels of a stop sign"):
+        load_stop_signs(coco(tmp_path, [(1, 13, [SQUARE], 0)]), False)
+    coco(tmp_path, [(n, 4, [SQUARE], 0) for n in (1, 2, 3)])
+    for number in (2, 3):
+        (tmp_path / "val2017" / f"{number}.png").unlink()
+    with pytest.raises(DataError, match=r"val2017/2\.png is missing, with it 1 more of 3 images"):
+        load_stop_signs(folder, False)
+
+
+def runs(text, counts):
+    """The annotation with these run lengths."""
+    return text.replace(f"[{SQUARE}]", f'{{"size": [20, 30], "counts": {counts}}}')
+
+
+DAMAGED = {
+    "cut": (lambda text: text[:-20], "JSONDecodeError"),
+    "no text": (lambda text: "\0", "JSONDecodeError"),
+    "a list": (lambda text: "[]", "annotation file format"),
+    "no number": (lambda text: text.replace('"id": 0', '"no": 0'), "KeyError: 'id'"),
+    "no category": (lambda text: text.replace('"category_id"', '"c"'), "KeyError: 'category_id'"),
+    "no image": (lambda text: text.replace('"image_id": 1', '"image_id": 8'), "KeyError: 8"),
+    "no size": (lambda text: text.replace('"width"', '"w"'), "KeyError: 'width'"),
+    "two points": (lambda text: text.replace(str(SQUARE), "[1, 2, 3, 4]"), "fewer than three points"),
+    "no polygon": (lambda text: text.replace(f"[{SQUARE}]", "[]"), "fewer than three points"),
+    "text": (lambda text: text.replace(f"[{SQUARE}]", '"square"'), "holds no whole COCO annotations"),
+    "a point and a half": (lambda text: text.replace(str(SQUARE), "[1, 2, 3, 4, 5, 6, 7]"), "fewer than three points"),
+    "not finite": (lambda text: text.replace(str(SQUARE), "[1, 2, NaN, 4, 5, 6]"), "far from its image"),
+    "far": (lambda text: text.replace(str(SQUARE), "[0, 0, 1e9, 0, 1e9, 1e9]"), "far from its image"),
+    "runs too short": (lambda text: runs(text, [10, 20]), "do not fill"),
+    "runs too long": (lambda text: runs(text, [10, 591]), "do not fill"),
+    "a run below 0": (lambda text: runs(text, [10, -5, 595]), "do not fill"),
+    "runs of halves": (lambda text: runs(text, [0.5, 599.5]), "do not fill"),
+    "compressed runs": (lambda text: runs(text, '"]Y1"'), "compressed"),
+    "no runs": (lambda text: text.replace(f"[{SQUARE}]", '{"size": [20, 30]}'), "KeyError: 'counts'"),
+    "size": (
+        lambda text: text.replace(f"[{SQUARE}]", '{"size": [2, 3], "counts": [2, 4]}'),
+        "annotation 0 has another size than its image",
+    ),
+}
+
+
+@pytest.mark.parametrize("which", DAMAGED)
+def test_damaged_annotations_are_a_line(tmp_path, which):
+    damage, said = DAMAGED[which]
+    folder = coco(tmp_path, [(1, 4, [SQUARE], 0)])
+    path = tmp_path / "annotations" / "instances_val2017.json"
+    path.write_text(damage(path.read_text()))
+    with pytest.raises(DataError, match=said) as error:
+        load_stop_signs(folder, False)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_images_that_cannot_be_read_or_have_another_size(tmp_path):
+    (place,) = load_stop_signs(coco(tmp_path, [(1, 4, [SQUARE], 0)]), False).images
+    Image.new("RGB", (WIDTH + 1, HEIGHT)).save(place.path)
+    with pytest.raises(DataError, match=r"1\.png has 31 x 20 pixels, and its annotations say 30 x 20"):
+        read_pair(place)
+    (tmp_path / "val2017" / "1.png").write_bytes(b"no image")
+    with pytest.raises(InputError, match=r"1\.png cannot be read as an image"):
+        read_pair(place)
+
+
+def test_without_pycocotools(tmp_path, monkeypatch):
+    folder = coco(tmp_path, [(1, 4, [SQUARE], 0)])
+    monkeypatch.setitem(sys.modules, "pycocotools", None)
+    with pytest.raises(InputError, match=r"need pycocotools .*pip install 'gluon_aff\[coco\]'"):
+        load_stop_signs(folder, False)
+
+
+def test_reading_says_nothing(tmp_path, capsys):
+    """pycocotools tells how far it is."""
+    load_stop_signs(coco(tmp_path, [(1, 4, [SQUARE], 0)]), False)
+    assert capsys.readouterr() == ("", "")
