@@ -39,7 +39,7 @@ class SE(HybridBlock):
 
 
 class GE(HybridBlock):
-    """Gather-excite without parameters and of global extent: x * sigmoid(mean of x) (Hu et al. 2018, GE-theta-minus)."""
+    """Gather-excite without parameters and of global extent: x * sigmoid(mean of x) (Hu et al. 2018, theta-minus)."""
 
     def __init__(self, channels: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)

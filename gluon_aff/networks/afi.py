@@ -31,8 +31,8 @@ class Integration:
         r: channel reduction ratio of the scorer.
         stages: groups that integrate, from 1; all if None (Table 1).
         attention: one of `CHANNEL_ATTENTIONS`, on the integrated feature (Table 2); none if None.
-        first: with A, what a group's first block, which has all channels, hands on: 'part', its first half, or 'halves',
-            both as two features. The paper's FLOPs speak for 'part'.
+        first: with A, what a group's first block, which has all channels, hands on: 'part', its first half, or
+            'halves', both as two features. The paper's FLOPs speak for 'part'.
     """
 
     variant: str = "A"
@@ -143,7 +143,7 @@ def shuffled(F: Any, x: Any) -> Any:
 class Group(HybridBlock):
     """Blocks whose features have one width and size; each but the first integrates those before.
 
-    (N, C, H, W) -> the last block's output.
+    (N, C, H, W) -> the last block's output. Each feature is averaged once.
 
     Args:
         blocks: in their order.
@@ -154,22 +154,26 @@ class Group(HybridBlock):
     def __init__(self, blocks: Sequence[Block], shared: int, halves: bool, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.blocks = sequential(*blocks)
+        self.pool = GlobalAveragePool()
         self._shared, self._halves = shared, halves
 
     def hybrid_forward(self, F: Any, x: Any) -> Any:
         """Run the blocks."""
         earlier: List[Any] = []
+        means: List[Any] = []
         for index, block in enumerate(self.blocks):
-            x, feature = block(x, *(earlier if block.integrate is not None else ()))
+            x, feature = block(x, *(earlier + means if block.integrate is not None else ()))
             if not self._shared or index == len(self.blocks) - 1:
                 continue
             if block.shrinks:  # its feature is as large as the stage before
                 feature = F.Pooling(feature, kernel=(2, 2), stride=(2, 2), pool_type="avg")
             parts = 2 if self._halves and index == 0 else 1
-            earlier += [
+            shared = [
                 F.slice_axis(feature, axis=1, begin=part * self._shared, end=(part + 1) * self._shared)
                 for part in range(parts)
             ]
+            earlier += shared
+            means += [self.pool(each) for each in shared]
         return x
 
 
@@ -187,7 +191,7 @@ def integrated_group(
             blocks.append(Block(parts_of(member, plain)))
             continue
         attend = CHANNEL_ATTENTIONS[settings.attention](shared) if settings.attention else None
-        blocks.append(Block(parts_of(member, inner), AFI(shared, settings.r), attend))
+        blocks.append(Block(parts_of(member, inner), AFI(shared, settings.r, means_given=True), attend))
     return Group(blocks, shared, settings.first == "halves" and variant == "A")
 
 
@@ -325,7 +329,7 @@ def _stem(channels: int, kernel: int = 3) -> List[HybridBlock]:
 def _stages(
     parts_of: PartsOf, settings: Integration, widths: Sequence[int], layers: Sequence[int], expansion: int, stem: int
 ) -> List[HybridBlock]:
-    """Groups that are stages: `layers` blocks of `widths`, outputs `expansion` times as wide; the first keeps the size."""
+    """Groups that are stages, of so many blocks (`layers`) and widths; outputs are `expansion` times as wide."""
     groups: List[HybridBlock] = []
     in_channels = stem
     for number, (width, blocks) in enumerate(zip(widths, layers), 1):

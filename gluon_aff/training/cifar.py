@@ -80,7 +80,7 @@ def summarise_cifar(settings: CIFARSettings) -> str:
     """Layers, parameters and multiply-adds of the network of `settings`."""
     net = build_network(resolve(settings))
     net.initialize()
-    return format_counts(count_layers(net, 32), as_original=False)
+    return format_counts(count_layers(net, 32))
 
 
 def train_cifar(settings: CIFARSettings, contexts: Optional[List[mx.Context]] = None) -> CIFARRun:

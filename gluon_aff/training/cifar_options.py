@@ -26,6 +26,16 @@ MODELS = ("resnet", "resnext", "inception")
 FIRST_RELEASE_MODELS = {"resnext29_32x4d": 3, "resnext38_32x4d": 4, "resnext47_32x4d": 5}  # name: blocks
 # The first release always mixed up, stopped 20 epochs before the end, and did not shift its decay epochs
 FIRST_RELEASE_DEFAULTS: Dict[str, object] = {"mixup": True, "mixup_off_epoch": 20, "warmup_epochs": 0}
+# AFINets, Section 4.1; what it does not say is as for the first paper
+AFINETS_RECIPE: Dict[str, object] = {
+    "optimizer": "sgd",
+    "batch_size": 64,
+    "num_epochs": 300,
+    "lr": 0.1,
+    "lr_decay_epoch": "150,225",
+    "warmup_epochs": 0,
+    "fine_label": True,
+}
 LIMITS: Dict[str, Tuple[float, float]] = {"blocks": (1, 1000), "channel_times": (1, 1000), "r": (1, 10**6)}
 MAY_DIFFER = (*COMMON_MAY_DIFFER, "gpus", "logging_dir", "save_plot_dir", "save_period")
 HEAD_CLASSES = {"cifar10": 10, "cifar100": 100}
@@ -85,11 +95,19 @@ class CIFARSettings:
     context: Optional[str] = None
     shortcut: str = "pool"
     inner: str = "legacy"
+    optimizer: str = "nag"
 
     @property
     def depth(self) -> int:
         """Layers by the original's count."""
         return (9 if self.model == "resnext" else 6) * self.blocks + 2
+
+    @property
+    def named(self) -> bool:
+        """Whether the model is one of `gluon-aff models`, not put together from flags."""
+        from gluon_aff.networks.zoo import MODELS as NAMED
+
+        return self.model in NAMED and NAMED[self.model].input_size == CIFAR_SIZE
 
     @property
     def head_classes(self) -> int:
@@ -98,7 +116,7 @@ class CIFARSettings:
 
 
 def add_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
-    """Give `parser` the options of `train_cifar.py`; `--release first` in `argv` changes their defaults."""
+    """Give `parser` the options of `train_cifar.py`; `--release` and `--recipe` in `argv` change their defaults."""
     parser.usage = "%(prog)s [options]"
     _add_network_options(parser.add_argument_group("network"))
     _add_data_options(parser.add_argument_group("data"))
@@ -108,12 +126,14 @@ def add_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
     _add_file_options(parser.add_argument_group("files"))
     add_checkpoint_options(parser.add_argument_group("checkpoints"))
     _add_idle_options(parser.add_argument_group("accepted without effect, as in the original"))
-    set_defaults(parser, CIFARSettings, _release_defaults(argv))
+    set_defaults(parser, CIFARSettings, _changed_defaults(argv))
 
 
 def _add_network_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
-        "--model", help="resnet, resnext, inception (fusion within layers), or a first release's name: resnext38_32x4d"
+        "--model",
+        help="resnet, resnext, inception (fusion within layers), a first release's name such as resnext38_32x4d, or a "
+        "network of `gluon-aff models` as it is, such as afi_resnet32_cifar100",
     )
     add_fusion_options(group)
     group.add_argument("--r", type=int, help="channel reduction ratio (default: 4; resnext: 16, as in the original)")
@@ -179,7 +199,8 @@ def _add_schedule_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--lr-decay", type=float, help="factor at each decay epoch")
     group.add_argument("--lr-decay-epoch", metavar="EPOCHS", help="decay epochs; each comes --warmup-epochs earlier")
     group.add_argument("--lr-decay-period", type=int, help="decay every so many epochs instead, if not 0")
-    group.add_argument("--momentum", type=float, help="momentum of NAG")
+    group.add_argument("--optimizer", choices=("nag", "sgd"), help="NAG is SGD with Nesterov's momentum")
+    group.add_argument("--momentum", type=float, help="of the optimizer")
 
 
 def _add_run_options(group: argparse._ArgumentGroup) -> None:
@@ -188,6 +209,13 @@ def _add_run_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--mode", choices=("hybrid", "imperative"), help="hybrid compiles the network")
     group.add_argument(
         "--seed", type=int, help="same seed, same run, bit for bit on the CPU (default: drawn and logged)"
+    )
+    group.add_argument(
+        "--recipe",
+        choices=("aff", "afinets"),
+        default="aff",
+        help="afinets: defaults of the second paper (SGD, 64 images, 300 epochs, lr 0.1 cut at 150 and 225, 100 classes) "
+        "(default: aff)",
     )
     group.add_argument("--summary", action="store_true", help="print the layers and stop")
     group.add_argument(
@@ -216,11 +244,17 @@ def _add_idle_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--warmup-lr", type=float, help="warm-up starts at 0 whatever this says")
 
 
-def _release_defaults(argv: List[str]) -> Dict[str, object]:
-    """What `--release first` in `argv` changes of the defaults; flags given still overrule it."""
+def _changed_defaults(argv: List[str]) -> Dict[str, object]:
+    """What `--release first` and `--recipe afinets` in `argv` change of the defaults; flags given still overrule it."""
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--release")
-    return FIRST_RELEASE_DEFAULTS if parser.parse_known_args(argv)[0].release == "first" else {}
+    parser.add_argument("--recipe")
+    parser.add_argument("--superclass", action="store_true")
+    chosen = parser.parse_known_args(argv)[0]
+    changed = dict(FIRST_RELEASE_DEFAULTS) if chosen.release == "first" else {}
+    if chosen.recipe == "afinets":
+        changed.update(AFINETS_RECIPE, fine_label=not chosen.superclass)
+    return changed
 
 
 def settings_from(options: Dict[str, object]) -> CIFARSettings:
@@ -237,7 +271,7 @@ def resolve(settings: CIFARSettings) -> CIFARSettings:
     """
     if settings.model in FIRST_RELEASE_MODELS:
         settings = replace(settings, model="resnext", blocks=FIRST_RELEASE_MODELS[settings.model])
-    if settings.model not in MODELS:
+    if settings.model not in MODELS and not settings.named:
         raise unknown_name("--model", settings.model, [*MODELS, *FIRST_RELEASE_MODELS])
     check_ranges(settings, LIMITS)
     check_not_empty(settings, ("data_dir", "resume_from", "resume"))
@@ -249,6 +283,8 @@ def resolve(settings: CIFARSettings) -> CIFARSettings:
 
 def run_name(settings: CIFARSettings, cardinality: int) -> str:
     """Name in the original's files: `cifar100-ASKCFuse-resnet-32-c-4-s-1`, and what the original has not."""
+    if settings.named:
+        return f"{settings.dataset}-{settings.model}"
     host = "resneXt" if settings.model == "resnext" else settings.model
     groups = f"-{cardinality}x4" if settings.model == "resnext" else ""
     more = {

@@ -107,7 +107,7 @@ def summarise_imagenet(settings: ImageNetSettings) -> str:
     settings = resolve(settings)
     net = build_network(settings)
     net.initialize()
-    return format_counts(count_layers(net, settings.input_size), as_original=False)
+    return format_counts(count_layers(net, settings.input_size))
 
 
 def train_imagenet(settings: ImageNetSettings) -> ImageNetRun:
