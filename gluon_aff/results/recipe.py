@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from gluon_aff.errors import InputError
 from gluon_aff.published import PublishedRun
@@ -100,8 +100,10 @@ def _cifar(settings: Mapping[str, Any]) -> Recipe:
         "data set": dataset,
         "labels": "cifar10" if dataset == "cifar10" else _labels(settings),
         **_host(model.startswith("resnext"), first_release),
+        **({} if named or model in ("resnet", "resnext") else {"host": model}),
         "fusion": None if first_release else _fusion(settings["askc_type"]),
-        "depth": int(named[1]) if named else (6 if model == "resnet" else 9) * int(settings.get("blocks", 0)) + 2,
+        "network in detail": _details(settings, r=(None, 4 if model == "resnet" else 16)),
+        "depth": int(named[1]) if named else (9 if model == "resnext" else 6) * int(settings.get("blocks", 0)) + 2,
         "width": None if named else settings.get("channel_times"),
         "first fused stage": settings.get("start_layer"),
         "deep stem": settings.get("deep_stem", False),
@@ -135,6 +137,7 @@ def _imagenet(settings: Mapping[str, Any]) -> Recipe:
         "depth": settings.get("num_layer", 50),
         "all 152 layers": bool(settings.get("exact_layers", False)),
         "first fused stage": settings.get("start_layer", 3),
+        "network in detail": _details(settings),
         "channel reduction ratio": settings.get("r") if "exact_layers" in settings else 16,  # fixed in the original
         "squeeze-and-excitation": "exact_layers" in settings and resnext and bool(settings.get("use_se")),
         "last gamma at zero": resnext or settings.get("last_gamma"),  # the flag reached the ResNet only
@@ -158,6 +161,17 @@ def _imagenet(settings: Mapping[str, Any]) -> Recipe:
 def _host(resnext: Optional[bool], first_release: bool) -> Recipe:
     name = None if resnext is None else "ResNeXt" if resnext else "ResNet"
     return {"host": name, "release": "first" if first_release else "head"}
+
+
+def _details(settings: Mapping[str, Any], r: Sequence[Optional[int]] = ()) -> str:
+    """What our flags change of the original's network; `r`: the ratios that it has, if they are looked at here."""
+    usual = {"r": r, "scale": (None,), "context": (None, "bottleneck"), "shortcut": ("pool",), "inner": ("legacy",)}
+    changed = [
+        f"{name} {settings[name]}"
+        for name, values in usual.items()
+        if values and settings.get(name, values[0]) not in values
+    ]
+    return ", ".join(changed) or "the original's"
 
 
 def _start(weights: Optional[str]) -> str:

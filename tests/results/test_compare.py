@@ -75,6 +75,11 @@ def test_differences_against_numpy(tmp_path):
         ("blocks", 3, ("depth", 20, 32)),
         ("auto_aug", False, ("AutoAugment", False, True)),
         ("resume_from", "my.params", ("start", "weights of another run", "scratch")),
+        ("model", "inception", ("host", "inception", "ResNet")),
+        ("askc_type", "MS-SA", ("fusion", "MS-SA", "AFF")),
+        ("r", 8, ("network in detail", "r 8", "the original's")),
+        ("scale", 1.0, ("network in detail", "scale 1.0", "the original's")),
+        ("shortcut", "strided", ("network in detail", "shortcut strided", "the original's")),
     ],
 )
 def test_one_changed_setting_is_named(setting, value, row, tmp_path, capsys):
