@@ -6,6 +6,7 @@ import argparse
 from dataclasses import dataclass, fields, replace
 from typing import Dict, List, Optional, Tuple
 
+from gluon_aff.data.cifar import CIFAR_SIZE
 from gluon_aff.errors import unknown_name
 from gluon_aff.training.options import (
     COMMON_MAY_DIFFER,
@@ -13,9 +14,12 @@ from gluon_aff.training.options import (
     add_checkpoint_options,
     add_device_options,
     add_fusion_options,
+    add_recipe_option,
     add_regularisation_options,
     check_not_empty,
     check_ranges,
+    is_listed,
+    recipe_in,
     seed_or_drawn,
     set_defaults,
 )
@@ -105,9 +109,7 @@ class CIFARSettings:
     @property
     def named(self) -> bool:
         """Whether the model is one of `gluon-aff models`, not put together from flags."""
-        from gluon_aff.networks.zoo import MODELS as NAMED
-
-        return self.model in NAMED and NAMED[self.model].input_size == CIFAR_SIZE
+        return is_listed(self.model, CIFAR_SIZE)
 
     @property
     def head_classes(self) -> int:
@@ -199,7 +201,7 @@ def _add_schedule_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--lr-decay", type=float, help="factor at each decay epoch")
     group.add_argument("--lr-decay-epoch", metavar="EPOCHS", help="decay epochs; each comes --warmup-epochs earlier")
     group.add_argument("--lr-decay-period", type=int, help="decay every so many epochs instead, if not 0")
-    group.add_argument("--optimizer", choices=("nag", "sgd"), help="NAG is SGD with Nesterov's momentum")
+    add_recipe_option(group, "SGD, 64 images, 300 epochs, lr 0.1 cut at 150 and 225, 100 classes")
     group.add_argument("--momentum", type=float, help="of the optimizer")
 
 
@@ -209,13 +211,6 @@ def _add_run_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--mode", choices=("hybrid", "imperative"), help="hybrid compiles the network")
     group.add_argument(
         "--seed", type=int, help="same seed, same run, bit for bit on the CPU (default: drawn and logged)"
-    )
-    group.add_argument(
-        "--recipe",
-        choices=("aff", "afinets"),
-        default="aff",
-        help="afinets: defaults of the second paper (SGD, 64 images, 300 epochs, lr 0.1 cut at 150 and 225, 100 classes) "
-        "(default: aff)",
     )
     group.add_argument("--summary", action="store_true", help="print the layers and stop")
     group.add_argument(
@@ -248,11 +243,10 @@ def _changed_defaults(argv: List[str]) -> Dict[str, object]:
     """What `--release first` and `--recipe afinets` in `argv` change of the defaults; flags given still overrule it."""
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--release")
-    parser.add_argument("--recipe")
     parser.add_argument("--superclass", action="store_true")
     chosen = parser.parse_known_args(argv)[0]
     changed = dict(FIRST_RELEASE_DEFAULTS) if chosen.release == "first" else {}
-    if chosen.recipe == "afinets":
+    if recipe_in(argv) == "afinets":
         changed.update(AFINETS_RECIPE, fine_label=not chosen.superclass)
     return changed
 
@@ -306,7 +300,8 @@ def notes(settings: CIFARSettings, global_batch: int) -> List[str]:
     fusion = f"{settings.askc_type} from stage {settings.start_layer} on" if fuses else "addition in all stages"
     head = f"under a {settings.head_classes}-way head"
     said_if = {
-        f"network: {settings.model} of {settings.depth} layers, fusion {fusion}": True,
+        f"network: {settings.model}": settings.named,
+        f"network: {settings.model} of {settings.depth} layers, fusion {fusion}": not settings.named,
         f"batch: {settings.batch_size} images per device, {global_batch} per step; lr is not scaled with it": True,
         "best weights: chosen by accuracy on the test images, as in the original": True,
         f"labels: CIFAR-100's 100 classes, {head}": settings.dataset == "cifar100" and settings.fine_label,
@@ -338,6 +333,8 @@ def notes(settings: CIFARSettings, global_batch: int) -> List[str]:
             settings.model == "inception" and settings.start_layer != 1
         ),
         "with one image per device the global context is all zeros while training (BatchNorm over one value): "
-        "take --batch-size 2 or more": settings.batch_size == 1 and fuses and settings.askc_type != "DirectAdd",
+        "take --batch-size 2 or more": (
+            settings.batch_size == 1 and fuses and settings.askc_type != "DirectAdd" and not settings.named
+        ),
     }
     return [line for line, said in said_if.items() if said]
