@@ -10,11 +10,14 @@ import signal
 import subprocess
 import sys
 from types import FrameType
-from typing import Dict, List, Optional, Tuple
+from typing import TYPE_CHECKING, Dict, List, Optional, Tuple
 
 from gluon_aff.commands import Command, positive
 from gluon_aff.errors import GluonAFFError, InputError, Stopped
-from gluon_aff.results.ablation import HOSTS, MOST_BLOCKS, TABLES, Row, RowResult
+from gluon_aff.results.ablation_rows import HOSTS, MOST_BLOCKS, TABLES, Row, rows_of, training_flags
+
+if TYPE_CHECKING:
+    from gluon_aff.results.ablation import RowResult
 
 HOW = """
 A row is a training run in a folder of its own, by the command that stands in its result.json and
@@ -50,8 +53,6 @@ def _add_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
 
 
 def _ablation(options: argparse.Namespace) -> int:
-    from gluon_aff.results.ablation import rows_of, training_flags
-
     host = HOSTS[options.host]
     rows = _chosen(rows_of(options.table, options.host, options.blocks, options.seeds, options.r), options.fusions)
     more = [

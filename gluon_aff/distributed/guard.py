@@ -19,6 +19,7 @@ from gluon_aff.machine.threads import usable_cores
 
 PR_SET_PDEATHSIG = 1
 NOT_EXECUTABLE = 126
+ALSO_SIGNALLED = 0.3  # seconds until a signal to all processes has reached this one, which the launcher may outrun
 NOT_FOUND = 127
 
 
@@ -61,7 +62,7 @@ def _obey(group: int, orders: BinaryIO, grace: float, is_worker: bool, signalled
     for order in orders:
         if order.strip() == b"KILL":
             _signal(group, signal.SIGKILL)
-        elif not signalled.is_set():  # who signals this process, such as systemd or Slurm, signals all
+        elif not signalled.wait(ALSO_SIGNALLED):  # who signals this process, such as systemd or Slurm, signals all
             _signal(group, signal.SIGTERM)
     if is_worker and not signalled.is_set():  # servers are needed until the workers are done
         _signal(group, signal.SIGTERM)

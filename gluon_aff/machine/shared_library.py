@@ -78,7 +78,7 @@ def _opened(path: str) -> Iterator[Tuple[mmap.mmap, Dict[str, Span]]]:
     try:
         with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             yield content, _sections(content)
-    except (ValueError, KeyError, struct.error) as error:
+    except (ValueError, LookupError, OverflowError, struct.error) as error:
         raise ValueError(f"{path} is no whole shared library for 64-bit Linux") from error
 
 

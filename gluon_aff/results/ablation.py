@@ -1,4 +1,4 @@
-"""The paper's ablations (Tables 3 and 4, Fig. 7): their rows, how each is trained, results beside the paper's."""
+"""What came of the rows of an ablation, beside the paper's scores."""
 
 from __future__ import annotations
 
@@ -13,147 +13,11 @@ import numpy as np
 
 from gluon_aff.errors import GluonAFFError, InputError
 from gluon_aff.files import replacing
-from gluon_aff.published import paper_tables
+from gluon_aff.results.ablation_rows import Row
 from gluon_aff.results.logs import read_log
 from gluon_aff.results.text import columns_text
 
 RESULT = "result.json"
-MOST_BLOCKS = 4
-
-# Paper, Table 2. Decay epochs, inner widths and shortcuts are the first release's; mixup was most likely off.
-_CIFAR = (
-    "--dataset cifar100 --superclass --channel-times 1 --batch-size 128 --lr 0.2 --warmup-epochs 0 --init msraprelu"
-)
-_DECAY = (3 / 4, 7 / 8)  # of the epochs
-
-
-@dataclass(frozen=True)
-class Host:
-    """A network that the paper compares fusions in.
-
-    Attributes:
-        model: name of its members, for `get_model`.
-        column: what its columns in the paper's tables start with.
-        command: subcommand that trains it.
-        recipe: its flags.
-        epochs: of that recipe.
-        decays: shares of the epochs behind which the learning rate falls.
-        score: column of the log whose best value counts, and its name in print.
-        figure_7: fusions of its part of Fig. 7.
-    """
-
-    model: str
-    column: str
-    command: str
-    recipe: Tuple[str, ...]
-    epochs: int
-    decays: Tuple[float, ...]
-    score: Tuple[str, str]
-    figure_7: Tuple[str, ...]
-
-
-HOSTS: Dict[str, Host] = {
-    "inception": Host(
-        "inception_resnet20_b{}",
-        "inception_cifar100",
-        "train-cifar",
-        (*_CIFAR.split(), "--model", "inception", "--inner", "legacy"),
-        400,
-        _DECAY,
-        ("val_acc", "accuracy"),
-        ("Concatenation", "SKNet", "AFF", "iAFF"),
-    ),
-    "resnet": Host(
-        "resnet20_b{}",
-        "resnet_cifar100",
-        "train-cifar",
-        (*_CIFAR.split(), "--model", "resnet", "--shortcut", "strided"),
-        400,
-        _DECAY,
-        ("val_acc", "accuracy"),
-        ("Add", "SENet", "AFF", "iAFF"),
-    ),
-    "fpn": Host(
-        "resnet20_fpn_b{}",
-        "fpn_stopsign",
-        "train-segmentation",
-        ("--batch-size", "32", "--lr", "0.01"),
-        300,
-        (),
-        ("val_iou", "IoU"),
-        ("Add", "GAU", "AFF", "iAFF"),
-    ),
-}
-TABLE_3 = {"Global+Global": "Global + Global", "Local+Local": "Local + Local", "AFF": "Global + Local"}
-TABLE_4 = ("Add", "Concatenation", "MS-GAU", "MS-SENet", "MS-SA", "AFF", "iAFF")
-TABLES = ("table3", "table4", "fig7")
-
-
-@dataclass(frozen=True)
-class Row:
-    """A network of a table, trained once.
-
-    Attributes:
-        fusion: operator.
-        paper_name: of the table's row.
-        r: channel reduction ratio.
-        blocks: in each stage.
-        seed: of the run.
-        paper: the paper's score (0..1), None where it prints none.
-    """
-
-    fusion: str
-    paper_name: str
-    r: int
-    blocks: int
-    seed: int
-    paper: Optional[float]
-
-    @property
-    def folder(self) -> str:
-        """Name of the folder of its run."""
-        return f"{self.fusion}-b{self.blocks}-seed{self.seed}"
-
-
-def rows_of(table: str, host: str, blocks: Sequence[int], seeds: Sequence[int], r: Optional[int] = None) -> List[Row]:
-    """Rows of a table in its order, those of a network's seeds together; `r` overrules the paper's."""
-    if table == "table3":
-        names, published = TABLE_3, "aff_table3_context_scale"
-    else:
-        names = {name: name for name in (TABLE_4 if table == "table4" else HOSTS[host].figure_7)}
-        published = "aff_table4_fusion_strategy"  # Fig. 7 prints no numbers; its baselines stand in Table 4
-    figures = paper_tables()[published]
-    rows = []
-    for fusion, paper_name in names.items():
-        for b in blocks:
-            comparable = table != "fig7" or fusion in ("Add", "Concatenation")
-            paper = _figure(figures, paper_name, f"{HOSTS[host].column} b{b}") if comparable else None
-            rows += [Row(fusion, paper_name, r or _paper_r(table, fusion), b, seed, paper) for seed in seeds]
-    return rows
-
-
-def _paper_r(table: str, fusion: str) -> int:
-    """Section 5.1.2: 2 for equal budgets, 4 for iAFF, which has twice the branches; Table 2: 4."""
-    return 4 if table == "fig7" or fusion == "iAFF" else 2
-
-
-def _figure(table: Any, row: str, column: str) -> Optional[float]:
-    return dict(zip(table.columns, table.rows[row])).get(column)
-
-
-def training_flags(row: Row, host: Host, epochs: Optional[int], more: Sequence[str]) -> List[str]:
-    """Arguments of `gluon-aff` that train `row` in the folder it is run in; `more` flags overrule the recipe's."""
-    epochs = epochs or host.epochs
-    cuts = ",".join(map(str, sorted({int(share * epochs) for share in host.decays})))
-    return [
-        host.command,
-        *("--fusion", row.fusion, "--r", str(row.r), "--blocks", str(row.blocks), "--seed", str(row.seed)),
-        *host.recipe,
-        *("--num-epochs", str(epochs)),
-        *(("--lr-decay-epoch", cuts) if cuts else ()),
-        *("--save-dir", ".", "--logging-dir", ".", "--save-plot-dir", ".", "--keep-one-best", "--resume", "auto"),
-        *more,
-    ]
 
 
 @dataclass(frozen=True)

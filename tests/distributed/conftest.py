@@ -14,17 +14,21 @@ import pytest
 HERE = Path(__file__).parent
 
 
+def usual_environment():
+    """The environment, without what a command under test may have left there."""
+    return {name: value for name, value in os.environ.items() if name not in ("DMLC_ROLE", "OMP_NUM_THREADS")}
+
+
 class Launched:
     """A `gluon-aff launch` under way; its processes carry a mark in their environment."""
 
     def __init__(self, arguments, cwd, **environment):
         self.mark = uuid.uuid4().hex
-        usual = {name: value for name, value in os.environ.items() if name not in ("DMLC_ROLE", "OMP_NUM_THREADS")}
         self.started = time.monotonic()
         self.process = subprocess.Popen(
             [sys.executable, "-m", "gluon_aff", "launch", *arguments],
             cwd=cwd,
-            env={**usual, "GLUON_AFF_TEST_MARK": self.mark, **environment},
+            env={**usual_environment(), "GLUON_AFF_TEST_MARK": self.mark, **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             preexec_fn=lambda: [signal.signal(each, signal.SIG_DFL) for each in (signal.SIGINT, signal.SIGHUP)],
@@ -73,6 +77,12 @@ def start(tmp_path):
     for launched in launches:
         with launched.process:  # which closes the pipes
             launched.process.kill()
+
+
+@pytest.fixture(scope="session")
+def environment_of_runs():
+    """Environment for a run that others are compared with to the bit."""
+    return usual_environment()
 
 
 @pytest.fixture(scope="session")

@@ -52,12 +52,16 @@ def alone(small_run, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def together(small_run, tmp_path_factory):
+def together(small_run, environment_of_runs, tmp_path_factory):
     """Folder of a run of two workers with two devices each, and one server; and the launcher's output."""
     folder = tmp_path_factory.mktemp("together")
     command = [sys.executable, "-m", "gluon_aff", "launch", "-n", "2", "-s", "1", "--"]
     result = subprocess.run(
-        [*command, *small_run, "dist_sync", str(folder), "tell=1"], capture_output=True, text=True, timeout=120
+        [*command, *small_run, "dist_sync", str(folder), "tell=1"],
+        env=environment_of_runs,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert result.returncode == 0, result.stderr
     return folder

@@ -86,6 +86,17 @@ def test_damage_is_an_error_or_harmless(tmp_path, write_library, data):
             read(str(path))
 
 
+@pytest.mark.parametrize(("place", "value"), [(0x2F, 0x40), (0x3E, 0xFF)])
+def test_tables_beyond_the_file(tmp_path, write_library, place, value):
+    """An offset that fits no C integer; a section of names that there is not."""
+    path = write_library(tmp_path / "lib.so", ["libcudart.so.11.0"], [(2, 50)])
+    whole = bytearray(path.read_bytes())
+    whole[place] = value
+    path.write_bytes(whole)
+    with pytest.raises(ValueError, match=r"lib.so is no whole shared library"):
+        needed_libraries(str(path))
+
+
 def test_no_file(tmp_path):
     with pytest.raises(FileNotFoundError):
         gpu_code(str(tmp_path / "gone.so"))

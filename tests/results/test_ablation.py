@@ -12,15 +12,8 @@ import pytest
 from gluon_aff.cli import main
 from gluon_aff.errors import InputError
 from gluon_aff.results import ablation
-from gluon_aff.results.ablation import (
-    HOSTS,
-    RowResult,
-    finished_result,
-    rows_of,
-    summaries,
-    summary_text,
-    training_flags,
-)
+from gluon_aff.results.ablation import RowResult, finished_result, summaries, summary_text
+from gluon_aff.results.ablation_rows import HOSTS, rows_of, training_flags
 
 
 def test_rows_of_table_4_have_the_papers_numbers():

@@ -284,14 +284,14 @@ def test_bad_values_name_their_flag_in_one_line(command, message):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("flag", ["--num-layer 18", "--mode eager", "--dtype int8", "--lr-mode linear", "--unknown"])
+@pytest.mark.parametrize("flag", ["--num-layer 20", "--mode eager", "--dtype int8", "--lr-mode linear", "--unknown"])
 def test_the_parser_refuses_what_it_does_not_know(flag, capsys):
     with pytest.raises(SystemExit, match="2"):
         parse(flag)
     assert capsys.readouterr().err.count("\n") == 1
 
 
-@pytest.mark.parametrize(("name", "value"), [("num_layer", 18), ("mode", "x"), ("dtype", "int8"), ("lr_mode", "x")])
+@pytest.mark.parametrize(("name", "value"), [("num_layer", 20), ("mode", "x"), ("dtype", "int8"), ("lr_mode", "x")])
 def test_settings_that_no_parser_has_seen_are_checked_too(name, value):
     with pytest.raises(InputError, match=f"--{name.replace('_', '-')} {value}: there are"):
         resolve(replace(ImageNetSettings(), **{name: value}))
