@@ -18,9 +18,9 @@ from gluon_aff.training.options import (
     add_regularisation_options,
     check_not_empty,
     check_ranges,
+    flag,
     is_listed,
     recipe_in,
-    flag,
     seed_or_drawn,
     set_defaults,
 )
