@@ -184,7 +184,7 @@ def _afinets(
 ) -> List[ModelRecord]:
     """The plain network, AFI and AFI-B, with their trainable parameters and their channel reduction ratios."""
     classes, side = (1000, 224) if host == "afi_imagenet_resnet" else (100, 32)
-    variants = (
+    variants: Tuple[Tuple[str, str, Dict[str, Any]], ...] = (
         ("", "", {}),
         ("afi_", "AFI-", {"variant": "A", "r": rs[0]}),
         ("afi_b_", "AFI-", {"variant": "B", "r": rs[1]}),

@@ -179,8 +179,8 @@ def add_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
 def _add_network_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--model",
-        help="resnet or resnext, the first release's resnext50_32x4d_askc, or a network of `gluon-aff models` as it is, "
-        "such as afi_resnet50 (default: resnet)",
+        help="resnet or resnext, the first release's resnext50_32x4d_askc, or a network of `gluon-aff models` as it "
+        "is, such as afi_resnet50 (default: resnet)",
     )
     group.add_argument("--scenario", metavar="HOST", help="ResNet or ResNeXt, the first release's name of --model")
     add_fusion_options(group)

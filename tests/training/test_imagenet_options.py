@@ -97,7 +97,7 @@ PUBLISHED_AFF_RESNET50 = {
 }
 OURS = {
     *("scenario", "exact_layers", "classes", "teacher_params", "seed", "strict_devices", "keep_one_best"),
-    *("checkpoint_every", "resume", "kvstore", "sync_bn", "scale", "context"),
+    *("checkpoint_every", "resume", "kvstore", "sync_bn", "scale", "context", "optimizer"),
 }
 
 
