@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Iterator, List, Tuple
+from typing import Any, List, Tuple
 
 import mxnet as mx
 import numpy as np
 from mxnet.gluon import HybridBlock, nn
 
 from gluon_aff.fusion.context import GlobalAveragePool
+from gluon_aff.inspection.layers import named_layers
 
 PROBE_SIZE = 64  # parameters are as many at any size
 
@@ -81,13 +82,6 @@ def format_counts(counts: List[LayerCount], column: str = "multiply_adds") -> st
             f"{title} at batch 1: {sum(getattr(c, column) for c in counts):,}",
         ]
     )
-
-
-def named_layers(block: HybridBlock, prefix: str = "") -> Iterator[Tuple[str, HybridBlock]]:
-    """Every layer of `block`, the outer ones first, with the name its parameters have, such as `layer4.2.conv3`."""
-    for name, child in block._children.items():
-        yield prefix + name, child
-        yield from named_layers(child, f"{prefix}{name}.")
 
 
 def _recorder(name: str, counts: List[LayerCount]) -> Any:

@@ -11,10 +11,9 @@ from gluon_aff.inspection.gradcam import (
     class_activation,
     heat_map,
     overlay,
-    pooled_layer,
     resized_heat_map,
 )
-from gluon_aff.inspection.summary import named_layers
+from gluon_aff.inspection.layers import named_layers, pooled_layer
 from gluon_aff.networks.zoo import cifar_inception, cifar_resnet, cifar_resnext, fpn, get_model, imagenet_resnet
 
 # With the size of the image, the layer behind the last fusion and ReLU, and the size of its maps
