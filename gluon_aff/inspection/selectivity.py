@@ -202,7 +202,8 @@ def draw_distributions(distributions: Mapping[str, Selectivity]) -> Any:
         if selectivity.mean is not None:
             axes.axvline(selectivity.mean, color=colour, lw=1.2, ls="--")
     axes.set(xlabel="class selectivity index", ylabel="channels (%)", xlim=(0, 1))
-    for text in axes.legend(framealpha=0.8).get_texts():
+    legend = axes.legend(loc="lower left", bbox_to_anchor=(0, 1), frameon=False)
+    for text in legend.get_texts():
         text.set_parse_math(False)
     return figure
 

@@ -137,7 +137,7 @@ class Block(HybridBlock):
 
 def joined(F: Any, first: Any, second: Any, in_turns: bool = False) -> Any:
     """Two arrays (N, C, H, W) -> (N, 2C, H, W): the first's channels before the second's, or in turns (ShuffleNet)."""
-    # Not concat: on CPUs the gradient of oneDNN's, after convolutions of other widths, crashes (SIGFPE)
+    # Not concat: on CPUs the gradient of oneDNN's ends the process (SIGFPE) where the first has 8 channels of 16
     return F.reshape(F.stack(first, second, axis=2 if in_turns else 1), shape=(0, -3, -2))
 
 

@@ -156,8 +156,15 @@ def test_halves_hand_on_two_features():
 
 @pytest.mark.parametrize("attention", ["SE", "GE", "CBAM", "ECA"])
 def test_attention_on_the_integrated_feature(attention):
-    net = get_model("afi_mobilenet_v2_cifar100", attention=attention, ctx=mx.cpu())
-    assert net(mx.nd.zeros((1, 3, 32, 32))).shape == (1, 100)
+    net = get_model("afi_resnet32_cifar100", attention=attention, blocks=3, ctx=mx.cpu())
+    with mx.autograd.record():
+        logits = net(mx.nd.array(np.random.default_rng(0).normal(size=(2, 3, 32, 32))))
+    logits.backward()
+    assert logits.shape == (2, 100)
+    attending = [p.grad().asnumpy() for name, p in net._collect_params_with_prefix().items() if ".attend." in name]
+    assert bool(attending) is (attention != "GE")
+    assert all(np.isfinite(gradient).all() for gradient in attending)
+    assert not attending or any(gradient.any() for gradient in attending)
 
 
 @pytest.mark.parametrize(
