@@ -1,18 +1,12 @@
-"""Peak memory of a training step: `python -m benchmarks.peak MODEL BATCH literal|ours` prints MB."""
+"""Peak memory of a training step: `python -m benchmarks.peak MODEL BATCH literal|ours` prints MiB."""
 
 from __future__ import annotations
 
 import sys
-from pathlib import Path
+
+from gluon_aff.machine.resources import peak_memory
 
 STEPS = 3
-
-
-def peak() -> float:
-    """The most memory that this process has held so far, in MB."""
-    # Not getrusage, which counts what the parent held when it started this process.
-    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) / 1024
 
 
 def main(model: str, batch: str, formulation: str) -> None:
@@ -22,7 +16,7 @@ def main(model: str, batch: str, formulation: str) -> None:
     take = training_step(model, int(batch), formulation)
     for _ in range(STEPS):
         seconds(take)
-    print(peak())
+    print(peak_memory())
 
 
 if __name__ == "__main__":

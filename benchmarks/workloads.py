@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Callable, Dict
+from typing import Any, Callable
 
 import mxnet as mx
 import numpy as np
-from mxnet import autograd, gluon
 from mxnet.gluon import HybridBlock
 
 from benchmarks.literal import literal, literal_batch
@@ -17,6 +16,7 @@ from gluon_aff.data.cifar import CIFAR_SIZE
 from gluon_aff.evaluation.inference import fused
 from gluon_aff.export.card import Card
 from gluon_aff.export.onnx_file import onnx_model
+from gluon_aff.inspection.memory import random_images, step_of
 from gluon_aff.networks.zoo import get_model, model_record
 
 BATCH = 128  # images in a batch of the input pipeline, the original's default
@@ -42,32 +42,9 @@ def network(model: str, formulation: str) -> HybridBlock:
     return literal(net) if formulation == "literal" else net
 
 
-def random_images(batch: int, size: int) -> mx.nd.NDArray:
-    """Normalised ones, (batch, 3, size, size)."""
-    return mx.nd.array(np.random.default_rng(0).standard_normal((batch, 3, size, size), dtype=np.float32))
-
-
 def training_step(model: str, batch: int, formulation: str) -> Callable[[], None]:
     """A step of `model`: forward, backward, update; hybridized as the training of its data set does."""
-    record = model_record(model)
-    net = network(model, formulation)
-    static: Dict[str, bool] = {} if record.input_size == CIFAR_SIZE else {"static_alloc": True, "static_shape": True}
-    net.hybridize(**static)
-    return step(net, random_images(batch, record.input_size), mx.nd.arange(batch) % record.classes)
-
-
-def step(net: HybridBlock, images: mx.nd.NDArray, labels: mx.nd.NDArray) -> Callable[[], None]:
-    """A step of `net`, initialised, with the optimizer of the published runs, on images and labels."""
-    loss_function = gluon.loss.SoftmaxCrossEntropyLoss()
-    trainer = gluon.Trainer(net.collect_params(), "nag", {"learning_rate": 0.01, "momentum": 0.9, "wd": 1e-4})
-
-    def take() -> None:
-        with autograd.record():
-            loss = loss_function(net(images), labels)
-        loss.backward()
-        trainer.step(len(images))
-
-    return take
+    return step_of(network(model, formulation), model_record(model), batch, mx.cpu())
 
 
 def inference(model: str, batch: int, formulation: str) -> Callable[[], Any]:
@@ -76,7 +53,7 @@ def inference(model: str, batch: int, formulation: str) -> Callable[[], Any]:
     Otherwise as `gluon-aff predict` computes them: in MXNet if 'ours', in ONNX Runtime if 'exported'.
     """
     record = model_record(model)
-    images = random_images(batch, record.input_size)
+    images = random_images(batch, record.input_size, mx.cpu())
     net = network(model, formulation)
     if formulation == "literal":
         net.hybridize()

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence
 
 from gluon_aff.commands import Command, check_suffix, json_text
-from gluon_aff.commands.weights import add_file_options, request_of
+from gluon_aff.commands.weights import add_file_options, model_and_file, request_of, titles
 from gluon_aff.errors import InputError, unknown_name
 from gluon_aff.files import replacing
 
@@ -101,17 +100,17 @@ def _gradcam(options: argparse.Namespace) -> int:
 
 def _columns(options: argparse.Namespace) -> List[_Column]:
     from gluon_aff.evaluation.weights_file import load_network, output_names
-    from gluon_aff.inspection.gradcam import pooled_layer
+    from gluon_aff.inspection.layers import pooled_layer
 
     request = replace(request_of(options), gpus="")
     requests = [request]
     for text in options.compare:
-        model, params = _split(text)
+        model, params = model_and_file(text)
         requests.append(replace(request, model=model, params=params))
     networks = [load_network(request) for request in requests]
     first = networks[0]
     columns = []
-    for loaded, title in zip(networks, _titles(networks)):
+    for loaded, title in zip(networks, titles(networks)):
         if (loaded.card.for_cifar, loaded.card.input_size) != (first.card.for_cifar, first.card.input_size):
             raise InputError(
                 f"--compare: {loaded.path} sees images of {loaded.card.input_size} pixels, and {first.path} of "
@@ -122,24 +121,6 @@ def _columns(options: argparse.Namespace) -> List[_Column]:
         expected = [_label(text, names, "--label") for text in options.label]
         columns.append(_Column(loaded, title, names, options.layer or pooled_layer(loaded.net), shown, expected))
     return columns
-
-
-def _split(text: str) -> Tuple[Optional[str], str]:
-    """MODEL, None if it is left out, and PARAMS; model names hold no slash, paths may hold an equals sign."""
-    model, equals, params = text.partition("=")
-    return (model, params) if equals and "/" not in model else (None, text)
-
-
-def _titles(networks: Sequence[LoadedNetwork]) -> List[str]:
-    """The paper's name of each network, or what its run is called; of two of a kind, the weights' files."""
-    from gluon_aff.networks.zoo import MODELS
-
-    names = [loaded.card.network for loaded in networks]
-    of_a_kind = Counter(names)
-    return [
-        Path(loaded.path).stem if of_a_kind[name] > 1 else MODELS[name].title if name in MODELS else name
-        for name, loaded in zip(names, networks)
-    ]
 
 
 def _label(text: str, names: Sequence[str], flag: str) -> int:

@@ -38,7 +38,19 @@ def _add_summary_options(parser: argparse.ArgumentParser, argv: List[str]) -> No
     parser.add_argument("--fusion", metavar="FUSION", help="operator in place of the network's own")
     parser.add_argument("--r", type=positive, help="channel reduction ratio (default: the network's)")
     parser.add_argument("--input-size", type=positive, metavar="PIXELS", help="side of the image (default: its own)")
-    parser.add_argument("--as-original", action="store_true", help="show the FLOPs the original's summary prints")
+    operations = parser.add_mutually_exclusive_group()
+    for flag, column, whose in (
+        ("--as-original", "original_count", "original's summary prints"),
+        ("--as-thop", "thop_count", "AFINets paper's profiler prints for a batch of one"),
+    ):
+        operations.add_argument(
+            flag,
+            dest="column",
+            action="store_const",
+            const=column,
+            default="multiply_adds",
+            help=f"show the FLOPs the {whose}",
+        )
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -52,9 +64,7 @@ def _summary(options: argparse.Namespace) -> int:
     given = {name: value for name, value in (("fusion", options.fusion), ("r", options.r)) if value}
     net = get_model(record.name, classes=options.classes, ctx=mx.cpu(), **given)
     counts = count_layers(net, options.input_size or record.input_size)
-    print(
-        json_text([asdict(count) for count in counts]) if options.json else format_counts(counts, options.as_original)
-    )
+    print(json_text([asdict(count) for count in counts]) if options.json else format_counts(counts, options.column))
     return 0
 
 

@@ -6,15 +6,17 @@ import argparse
 import platform
 import shlex
 import sys
+from collections import Counter
 from dataclasses import asdict, fields
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, Dict, List
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple
 
 from gluon_aff._version import __version__
 from gluon_aff.commands import Command, json_text, positive
 
 if TYPE_CHECKING:
-    from gluon_aff.evaluation.weights_file import EvaluatedWeights, WeightsRequest
+    from gluon_aff.evaluation.weights_file import EvaluatedWeights, LoadedNetwork, WeightsRequest
 
 UNREADABLE = 1
 MANY = 25  # images over which a network made faster makes up for the time that takes
@@ -90,12 +92,29 @@ def _add_engine_options(parser: argparse.ArgumentParser) -> None:
         "--engine", choices=("mxnet", "onnxruntime"), help="what computes (default: mxnet, or onnxruntime, on the CPU, "
         "for an .onnx file of gluon-aff export, which --params takes too)"
     )  # fmt: skip
+    add_device_options(parser)
+
+
+def add_device_options(parser: argparse.ArgumentParser) -> None:
+    """Options that say what computes, how many images at a time, and how the result is printed."""
     parser.add_argument(
         "--gpus", default="0", metavar="IDS", help="GPUs, such as 0,1 (default: 0; the CPU without one)"
     )
     parser.add_argument("--dtype", choices=("float32", "float16"), default="float32", help="float16 needs a GPU")
     parser.add_argument("--batch-size", type=positive, default=128, help="images at a time (default: 128)")
     parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def add_data_options(parser: argparse.ArgumentParser) -> None:
+    """Options that say which validation images."""
+    parser.add_argument("--dataset", choices=("cifar10", "cifar100", "imagenet"), help="default: that of the weights")
+    parser.add_argument(
+        "--data-dir", metavar="DIR", help="CIFAR: the archive or its folder (default: Gluon's own); ImageNet: the "
+        "folder with val.rec and val.idx, or with class folders"
+    )  # fmt: skip
+    parser.add_argument(
+        "-j", "--num-workers", type=int, default=8, help="threads that decode ImageNet's images (default: 8)"
+    )
 
 
 def request_of(options: argparse.Namespace) -> WeightsRequest:
@@ -106,17 +125,28 @@ def request_of(options: argparse.Namespace) -> WeightsRequest:
     return WeightsRequest(**{name: value for name, value in vars(options).items() if name in names})
 
 
+def model_and_file(text: str) -> Tuple[Optional[str], str]:
+    """MODEL, None if it is left out, and PARAMS; model names hold no slash, paths may hold an equals sign."""
+    model, equals, params = text.partition("=")
+    return (model, params) if equals and "/" not in model else (None, text)
+
+
+def titles(networks: Sequence[LoadedNetwork]) -> List[str]:
+    """The paper's name of each network, or what its run is called; of two of a kind, the weights' files."""
+    from gluon_aff.networks.zoo import MODELS
+
+    names = [loaded.card.network for loaded in networks]
+    of_a_kind = Counter(names)
+    return [
+        Path(loaded.path).stem if of_a_kind[name] > 1 else MODELS[name].title if name in MODELS else name
+        for name, loaded in zip(names, networks)
+    ]
+
+
 def _add_evaluate_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
     add_file_options(parser)
     _add_engine_options(parser)
-    parser.add_argument("--dataset", choices=("cifar10", "cifar100", "imagenet"), help="default: that of the weights")
-    parser.add_argument(
-        "--data-dir", metavar="DIR", help="CIFAR: the archive or its folder (default: Gluon's own); ImageNet: the "
-        "folder with val.rec and val.idx, or with class folders"
-    )  # fmt: skip
-    parser.add_argument(
-        "-j", "--num-workers", type=int, default=8, help="threads that decode ImageNet's images (default: 8)"
-    )
+    add_data_options(parser)
     parser.add_argument("--per-class", action="store_true", help="show each class's accuracy")
     parser.add_argument(
         "--csv", default="logs/evaluations.csv", metavar="FILE", help="append a row to this file (default: "
@@ -153,9 +183,9 @@ def _evaluation_row(evaluated: EvaluatedWeights, batch_size: int) -> Dict[str, A
         "network": loaded.card.network,
         "weights": loaded.path,
         "git_blob_sha1": loaded.card.git_blob_sha1,
-        "dataset": evaluated.dataset,
-        "labels": evaluated.labels,
-        "official_data": evaluated.official,
+        "dataset": evaluated.data.dataset,
+        "labels": evaluated.data.labels,
+        "official_data": evaluated.data.official,
         "images": figures.images,
         "top1": figures.top1,
         "top5": figures.top5,
@@ -172,14 +202,14 @@ def _evaluation_row(evaluated: EvaluatedWeights, batch_size: int) -> Dict[str, A
 
 def _evaluation_text(evaluated: EvaluatedWeights, batch_size: int, per_class: bool) -> str:
     loaded, figures = evaluated.loaded, evaluated.evaluation
-    labels = "" if evaluated.labels == evaluated.dataset else f", {evaluated.labels} labels"
-    other = "" if evaluated.official else " (not the official images)"
+    labels = "" if evaluated.data.labels == evaluated.data.dataset else f", {evaluated.data.labels} labels"
+    other = "" if evaluated.data.official else " (not the official images)"
     lines = [
         f"network         {loaded.card.network}",
         f"weights         {loaded.path}",
         f"git blob SHA-1  {loaded.card.git_blob_sha1}",
-        f"data            {evaluated.dataset}{other}{labels}, {figures.images:,} images, "
-        f"{len(evaluated.names)} classes under {loaded.card.outputs} outputs",
+        f"data            {evaluated.data.dataset}{other}{labels}, {figures.images:,} images, "
+        f"{len(evaluated.data.names)} classes under {loaded.card.outputs} outputs",
         f"top-1 accuracy  {figures.top1:.6f} (error {100 * (1 - figures.top1):.2f} %)",
         f"top-5 accuracy  {figures.top5:.6f} (error {100 * (1 - figures.top5):.2f} %)",
         f"loss            {figures.loss:.6f}",
@@ -187,7 +217,7 @@ def _evaluation_text(evaluated: EvaluatedWeights, batch_size: int, per_class: bo
     ]
     if loaded.published:
         difference = 100 * (1 - figures.top1) - loaded.published.error
-        here = f": {difference:+.2f} points from it here" if evaluated.official else ", on the official images"
+        here = f": {difference:+.2f} points from it here" if evaluated.data.official else ", on the official images"
         lines.append(f"published       top-1 error {loaded.published.error:.2f} %{here}")
     else:
         lines.append("published       no: not a file of the original repository")
@@ -196,7 +226,7 @@ def _evaluation_text(evaluated: EvaluatedWeights, batch_size: int, per_class: bo
 
         rows = [
             (str(count.label), name, str(count.images), percent(count.correct / count.images) if count.images else "-")
-            for name, count in zip(evaluated.names, figures.per_class)
+            for name, count in zip(evaluated.data.names, figures.per_class)
         ]
         lines += ["", columns_text([("label", "class", "images", "accuracy"), *rows], right=(0, 2, 3))]
     return "\n".join(lines)

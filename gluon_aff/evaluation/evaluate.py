@@ -116,16 +116,23 @@ def _score(labels: np.ndarray, logits: np.ndarray, classes: int, batch: int) -> 
             f"the network's outputs for batch {batch} (counted from 0) are not finite: look for damaged weights, or "
             "use float32 if the network is of type float16"
         )
-    outputs = logits.shape[1]
-    known = min(classes, outputs)
-    wrong = labels[(labels < 0) | (labels >= known)]
+    indices = class_indices(labels, min(classes, logits.shape[1]), batch)
+    return _Scores(indices, _ranks(logits, indices), _losses(logits, indices))
+
+
+def class_indices(labels: np.ndarray, classes: int, batch: int) -> np.ndarray:
+    """Labels of batch number `batch` as indices, (N,).
+
+    Raises:
+        DataError: one is none of 0 to classes - 1.
+    """
+    wrong = labels[(labels < 0) | (labels >= classes)]
     if wrong.size:
         raise DataError(
-            f"label {wrong[0]:g} in batch {batch} (counted from 0) is none of 0 to {known - 1}: evaluate on the data "
-            f"set that the network's {outputs} outputs are for"
+            f"label {wrong[0]:g} in batch {batch} (counted from 0) is none of 0 to {classes - 1}: take the data set "
+            "that the network's outputs are for"
         )
-    labels = labels.astype(np.intp)
-    return _Scores(labels, _ranks(logits, labels), _losses(logits, labels))
+    return labels.astype(np.intp)
 
 
 def _ranks(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:

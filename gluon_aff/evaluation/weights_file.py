@@ -11,7 +11,7 @@ from mxnet.gluon import HybridBlock
 
 from gluon_aff.data.cifar import CIFAR_SIZE, load_cifar
 from gluon_aff.data.class_names import class_names
-from gluon_aff.data.imagenet import ValidationData, validation_data
+from gluon_aff.data.imagenet import validation_data
 from gluon_aff.data.loading import validation_batches
 from gluon_aff.errors import InputError, last_line
 from gluon_aff.evaluation.evaluate import Evaluation, evaluate_logits
@@ -102,9 +102,20 @@ class LoadedWeights:
 
 
 @dataclass(frozen=True)
-class _Data:
-    """A validation set: batches, number of images, a name for each class, whether it is the published set, whole."""
+class ValidationSet:
+    """Validation images for a network, to go over once.
 
+    Attributes:
+        dataset: cifar10, cifar100 or imagenet.
+        labels: label set; the data set's name where it has one only.
+        batches: images and labels.
+        images: how many there are.
+        names: of the classes, in the order of their labels.
+        official: whether that is the published set, whole.
+    """
+
+    dataset: str
+    labels: str
     batches: Iterable[Batch]
     images: int
     names: List[str]
@@ -113,13 +124,10 @@ class _Data:
 
 @dataclass(frozen=True)
 class EvaluatedWeights:
-    """Figures of a weight file on a data set; `official`: whether that is the published set, whole."""
+    """Figures of a weight file on a data set."""
 
     loaded: LoadedWeights
-    dataset: str
-    labels: str
-    names: List[str]
-    official: bool
+    data: ValidationSet
     evaluation: Evaluation
 
 
@@ -236,25 +244,38 @@ def evaluate_weights(
         InputError: if the data set is not known, not that of the weights, or cannot be read.
         GluonAFFError: if an output is not finite.
     """
-    card = loaded.card
+    data = validation_set(loaded.card, loaded.path, dataset, data_dir, batch_size, num_workers)
+    return EvaluatedWeights(loaded, data, evaluate_logits(loaded.infer, data.batches, len(data.names), data.images))
+
+
+def validation_set(
+    card: Card, path: str, dataset: Optional[str], data_dir: Optional[str], batch_size: int, num_workers: int
+) -> ValidationSet:
+    """Validation images of `dataset` (the one it was trained on if None) for the weights at `path`.
+
+    Raises:
+        InputError: if the data set is not known, not that of the weights, or cannot be read.
+    """
     dataset = dataset or card.dataset
     if dataset is None:
-        raise InputError(f"{loaded.path} does not say which data set it is for: add --dataset")
+        raise InputError(f"{path} does not say which data set it is for: add --dataset")
     if card.dataset not in (None, dataset):
-        raise InputError(f"--dataset {dataset}: {loaded.path} was trained on {card.dataset}; leave --dataset out")
+        raise InputError(f"--dataset {dataset}: {path} was trained on {card.dataset}; leave --dataset out")
     if dataset != "cifar100" and card.labels in LABELS:
         raise InputError(f"{LABELS[str(card.labels)]}: {dataset} has one label set only; leave the flag out")
     labels = card.labels if dataset == "cifar100" else dataset
     if labels is None:
         raise InputError(
-            f"{loaded.path} is no published file and does not say which labels it was trained on: add --fine-label or "
+            f"{path} is no published file and does not say which labels it was trained on: add --fine-label or "
             "--superclass (train_cifar.py's default)"
         )
-    data = _data(card, dataset, labels, data_dir, batch_size, num_workers)
+    if dataset == "imagenet":
+        data = _imagenet(card, data_dir, batch_size, num_workers)
+    else:
+        data = _cifar(dataset, labels, data_dir, batch_size)
     if len(data.names) > card.outputs:
-        raise InputError(f"{dataset} has {len(data.names)} classes there, and {loaded.path} is of {card.outputs}")
-    evaluation = evaluate_logits(loaded.infer, data.batches, len(data.names), data.images)
-    return EvaluatedWeights(loaded, dataset, labels, data.names, data.official, evaluation)
+        raise InputError(f"{dataset} has {len(data.names)} classes there, and {path} is of {card.outputs}")
+    return data
 
 
 def _file(request: WeightsRequest) -> str:
@@ -285,26 +306,25 @@ def _dataset(published: Optional[PublishedWeights], path: str, outputs: Optional
     return dataset_of_run(path) or ("imagenet" if outputs == 1000 else None)
 
 
-def _data(card: Card, dataset: str, labels: str, data_dir: Optional[str], batch_size: int, num_workers: int) -> _Data:
-    if dataset == "imagenet":
-        if data_dir is None:
-            raise InputError("--data-dir: name the folder with ImageNet's val folder, or with val.rec and val.idx")
-        return _imagenet(validation_data(data_dir, card.input_size, batch_size, num_workers), card.outputs)
+def _cifar(dataset: str, labels: str, data_dir: Optional[str], batch_size: int) -> ValidationSet:
     images = load_cifar(dataset, False, labels == "fine", data_dir)
     names = class_names(dataset, labels == "fine") if images.official else list(map(str, range(images.classes)))
-    return _Data(validation_batches(images, batch_size), len(images), names, images.official)
+    return ValidationSet(dataset, labels, validation_batches(images, batch_size), len(images), names, images.official)
 
 
-def _imagenet(data: ValidationData, outputs: int) -> _Data:
-    """Batches and names; class folders have labels by their order, so there has to be one for every output."""
-    if data.folders and len(data.folders) != outputs:
+def _imagenet(card: Card, data_dir: Optional[str], batch_size: int, num_workers: int) -> ValidationSet:
+    """Class folders have labels by their order, so there has to be one for every output."""
+    if data_dir is None:
+        raise InputError("--data-dir: name the folder with ImageNet's val folder, or with val.rec and val.idx")
+    data = validation_data(data_dir, card.input_size, batch_size, num_workers)
+    if data.folders and len(data.folders) != card.outputs:
         raise InputError(
-            f"there are {len(data.folders)} class folders for {outputs} outputs, so their labels would be those of "
-            "other classes: name a folder with all of them"
+            f"there are {len(data.folders)} class folders for {card.outputs} outputs, so their labels would be those "
+            "of other classes: name a folder with all of them"
         )
     official = (data.images, data.classes) == (IMAGENET_VALIDATION_IMAGES, IMAGENET_CLASSES)
     names = class_names("imagenet") if official else list(data.folders) or list(map(str, range(data.classes)))
-    return _Data(data.batches, data.images, names, official)
+    return ValidationSet("imagenet", "imagenet", data.batches, data.images, names, official)
 
 
 def output_names(card: Card, path: Optional[str] = None) -> List[str]:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass
-from typing import Any, Iterator, List, Optional
+from typing import Any, List, Optional
 
 import mxnet as mx
 import numpy as np
 from mxnet import autograd
-from mxnet.gluon import HybridBlock, nn
+from mxnet.gluon import HybridBlock
 
 from gluon_aff.data.imagenet_images import opencv
-from gluon_aff.errors import InputError, unknown_name
-from gluon_aff.fusion.context import GlobalAveragePool
-from gluon_aff.inspection.summary import named_layers
+from gluon_aff.errors import InputError
+from gluon_aff.inspection.layers import layer_by_layer, layer_called
 
 
 @dataclass(frozen=True)
@@ -34,23 +32,6 @@ class ClassActivation:
     gradient: np.ndarray
 
 
-def pooled_layer(net: HybridBlock) -> str:
-    """Name of the layer whose maps are averaged for the head.
-
-    That is the last stage, behind its last fusion and ReLU; where these are pre-activation blocks, which end in a sum,
-    the ReLU that follows them.
-
-    Raises:
-        InputError: `net` averages no maps at its end, as a classifier does.
-    """
-    in_features = "features" in net._children
-    layers = (net.features if in_features else net)._children
-    pools = [i for i, layer in enumerate(layers.values()) if isinstance(layer, (GlobalAveragePool, nn.GlobalAvgPool2D))]
-    if not pools or not pools[-1]:
-        raise InputError("the network has no global average pool behind its maps: name the layer with --layer")
-    return ("features." if in_features else "") + list(layers)[pools[-1] - 1]
-
-
 def class_activation(net: HybridBlock, image: np.ndarray, layer: str, label: Optional[int] = None) -> ClassActivation:
     """Run `net` in inference mode and differentiate the logit of a class with respect to a layer's output.
 
@@ -64,9 +45,7 @@ def class_activation(net: HybridBlock, image: np.ndarray, layer: str, label: Opt
     Raises:
         InputError: for an unknown layer or label, a layer whose output shows no places, or a network without logits.
     """
-    layers = dict(named_layers(net))
-    if layer not in layers:
-        raise unknown_name("layer (--layer)", layer, layers)
+    observed = layer_called(net, layer)
     device = next(iter(net.collect_params().values())).list_ctx()[0]
     outputs: List[Any] = []
 
@@ -75,9 +54,9 @@ def class_activation(net: HybridBlock, image: np.ndarray, layer: str, label: Opt
             output.attach_grad()  # makes it an input of what follows, and cuts off what led to it
         outputs.append(output)
 
-    hook = layers[layer].register_forward_hook(start_here)
+    hook = observed.register_forward_hook(start_here)
     try:
-        with _layer_by_layer(net), autograd.record(train_mode=False):
+        with layer_by_layer(net), autograd.record(train_mode=False):
             logits = net(mx.nd.array(image[np.newaxis], ctx=device))
     finally:
         hook.detach()
@@ -145,16 +124,3 @@ def _checked_maps(outputs: List[Any], layer: str) -> mx.nd.NDArray:
             f"--layer {layer}: its maps are 1 x 1 and show no place; name an earlier one or enlarge images"
         )
     return outputs[-1]
-
-
-@contextlib.contextmanager
-def _layer_by_layer(net: HybridBlock) -> Iterator[None]:
-    """Let hybridized blocks run imperatively, so that hooks see arrays; they keep their graphs."""
-    hybridized = [block for block in (net, *(layer for _, layer in named_layers(net))) if block._active]
-    for block in hybridized:
-        block._active = False
-    try:
-        yield
-    finally:
-        for block in hybridized:
-            block._active = True

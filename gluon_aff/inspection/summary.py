@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Iterator, List, Tuple
+from typing import Any, List, Tuple
 
 import mxnet as mx
 import numpy as np
 from mxnet.gluon import HybridBlock, nn
+
+from gluon_aff.fusion.context import GlobalAveragePool
+from gluon_aff.inspection.layers import named_layers
 
 PROBE_SIZE = 64  # parameters are as many at any size
 
@@ -18,7 +21,8 @@ class LayerCount:
 
     `trainable` and `fixed` count parameters (fixed: running statistics and others without gradient);
     `multiply_adds` those of convolutions and dense layers, biases, normalisation and products of maps left out;
-    `original_count` what the original's summary adds up as FLOPs for it.
+    `original_count` what the original's summary adds up as FLOPs for it; `thop_count` what the profiler of the AFINets
+    paper does, which adds two for each value of a BatchNorm and one for each value that is averaged globally.
     """
 
     name: str
@@ -28,6 +32,7 @@ class LayerCount:
     fixed: int
     multiply_adds: int
     original_count: int
+    thop_count: int
 
 
 def count_layers(net: HybridBlock, input_size: int) -> List[LayerCount]:
@@ -36,7 +41,7 @@ def count_layers(net: HybridBlock, input_size: int) -> List[LayerCount]:
     handles = [
         layer.register_forward_hook(_recorder(name, counts))
         for name, layer in named_layers(net)
-        if isinstance(layer, (nn.Conv2D, nn.Dense)) or layer._reg_params
+        if isinstance(layer, (nn.Conv2D, nn.Dense, GlobalAveragePool)) or layer._reg_params
     ]
     net(mx.nd.zeros((1, 3, input_size, input_size)))
     for handle in handles:
@@ -50,37 +55,33 @@ def trainable_parameters(net: HybridBlock) -> int:
     return sum(int(np.prod(p.shape)) for p in net.collect_params().values() if p.grad_req != "null")
 
 
-def format_counts(counts: List[LayerCount], as_original: bool) -> str:
-    """Table of `counts` with totals; `as_original` shows the original's FLOPs instead of multiply-adds."""
-    title = "FLOPs as original" if as_original else "multiply-adds"
+TITLES = {
+    "multiply_adds": "multiply-adds",
+    "original_count": "FLOPs as original",
+    "thop_count": "FLOPs as thop",
+}
+
+
+def format_counts(counts: List[LayerCount], column: str = "multiply_adds") -> str:
+    """Table of `counts` with totals, of the operations in `column`, a key of `TITLES`."""
+    title = TITLES[column]
     width = max(len(c.name) for c in counts)
     lines = [f"{'layer':<{width}}  {'kind':<10} {'output':<18} {'parameters':>12} {title:>18}"]
     lines += [
         f"{c.name:<{width}}  {c.kind:<10} {'x'.join(map(str, c.output_shape)):<18} {c.trainable + c.fixed:>12,} "
-        f"{_operations(c, as_original):>18,}"
+        f"{getattr(c, column):>18,}"
         for c in counts
+        if c.trainable or c.fixed or getattr(c, column)
     ]
     trainable, fixed = sum(c.trainable for c in counts), sum(c.fixed for c in counts)
-    total = sum(_operations(c, as_original) for c in counts)
     return "\n".join(
         [
             *lines,
             f"trainable parameters: {trainable:,}",
             f"with running statistics and fixed scales: {trainable + fixed:,}",
-            f"{title} at batch 1: {total:,}",
+            f"{title} at batch 1: {sum(getattr(c, column) for c in counts):,}",
         ]
     )
-
-
-def named_layers(block: HybridBlock, prefix: str = "") -> Iterator[Tuple[str, HybridBlock]]:
-    """Every layer of `block`, the outer ones first, with the name its parameters have, such as `layer4.2.conv3`."""
-    for name, child in block._children.items():
-        yield prefix + name, child
-        yield from named_layers(child, f"{prefix}{name}.")
-
-
-def _operations(count: LayerCount, as_original: bool) -> int:
-    return count.original_count if as_original else count.multiply_adds
 
 
 def _recorder(name: str, counts: List[LayerCount]) -> Any:
@@ -94,6 +95,7 @@ def _recorder(name: str, counts: List[LayerCount]) -> Any:
                 sum(size for size, trains in sizes if trains),
                 sum(size for size, trains in sizes if not trains),
                 *_count_operations(layer, output.shape),
+                _count_as_thop(layer, inputs[0].shape, output.shape),
             )
         )
 
@@ -113,5 +115,15 @@ def _count_operations(layer: HybridBlock, output_shape: Tuple[int, ...]) -> Tupl
         return positions * weights, positions * (weights // layer._kwargs["num_group"] + biases)
     if isinstance(layer, nn.Dense):
         units, inputs = layer.weight.shape
-        return units * inputs, 2 * units * inputs - inputs + units
+        vectors = int(np.prod(output_shape[:-1]))
+        return vectors * units * inputs, 2 * units * inputs - inputs + units
     return 0, 0
+
+
+def _count_as_thop(layer: HybridBlock, input_shape: Tuple[int, ...], output_shape: Tuple[int, ...]) -> int:
+    """Operations as Lyken17/pytorch-OpCounter counted them in 2020 (afinets_spec, Section 3)."""
+    if isinstance(layer, nn.BatchNorm):
+        return 2 * int(np.prod(output_shape))
+    if isinstance(layer, GlobalAveragePool):
+        return int(np.prod(input_shape)) + int(np.prod(output_shape))
+    return _count_operations(layer, output_shape)[0]

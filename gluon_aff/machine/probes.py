@@ -145,6 +145,13 @@ def training_step(device: str, number: int) -> Dict[str, float]:
     return {"before": float(before.asscalar()), "after": float(after), "seconds": time.perf_counter() - start}
 
 
+def memory(model: str, batch: int, training: bool, gpus: str) -> Dict[str, Any]:
+    """What `gluon_aff.inspection.memory.measure` says of this process."""
+    from gluon_aff.inspection.memory import measure
+
+    return measure(model, batch, training, gpus)
+
+
 def published_files(root: str, clone: str) -> Dict[str, List[int]]:
     """How many published weight files are in `root`, or in `clone` of the original repository unless that is empty.
 

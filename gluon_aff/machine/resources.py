@@ -10,7 +10,7 @@ from typing import Iterator, Optional
 from gluon_aff.machine.findings import Finding, mend, note, ok
 from gluon_aff.machine.system_files import read_text
 
-GIB = 2**30
+MIB, GIB = 2**20, 2**30
 MEMORY = 4 * GIB
 LITTLE_DISK, ENOUGH_DISK = GIB // 2, 5 * GIB
 
@@ -85,6 +85,13 @@ def memory_limit() -> Optional[int]:
     texts = [read_text(f"{folder}/memory.max") for folder in _groups("")]
     texts += [read_text(f"{folder}/memory.limit_in_bytes") for folder in _groups("memory")]
     return min((int(text) for text in texts if text.isdigit()), default=None)
+
+
+def peak_memory() -> float:
+    """The most memory that this process has held so far, in MiB."""
+    # Not getrusage, which counts what the parent held when it started this process.
+    (line,) = (line for line in read_text("proc/self/status").splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024 / MIB
 
 
 def gib(size: int) -> str:

@@ -12,6 +12,14 @@ import mxnet as mx
 from mxnet.gluon import HybridBlock
 
 from gluon_aff.errors import unknown_name
+from gluon_aff.networks.afi import (
+    Integration,
+    afi_imagenet_resnet,
+    afi_mobilenet_v2,
+    afi_resnet,
+    afi_resnext29,
+    afi_shufflenet_v2,
+)
 from gluon_aff.networks.cifar_resnet import CIFARAFFResNet
 from gluon_aff.networks.features import FeatureMaps
 from gluon_aff.networks.fpn import AFFFPN
@@ -83,6 +91,23 @@ def fpn(askc_type: str, blocks: int, channel_times: int = 1, classes: int = 1, *
     return AFFFPN(askc_type, [blocks] * 3, [channel_times * c for c in (8, 16, 32, 64)], classes, **kwargs)
 
 
+def _afi(build: Callable[..., HybridBlock]) -> Callable[..., HybridBlock]:
+    """Host of AFINets that takes the arguments of `Integration` one by one; the plain network without any."""
+
+    def host(
+        classes: int,
+        variant: str = "",
+        r: int = 4,
+        stages: Optional[Sequence[int]] = None,
+        attention: Optional[str] = None,
+        first: str = "part",
+        **arguments: Any,
+    ) -> HybridBlock:
+        return build(Integration(variant, r, stages, attention, first), classes=classes, **arguments)
+
+    return host
+
+
 HOSTS: Dict[str, Callable[..., HybridBlock]] = {
     "cifar_resnet": cifar_resnet,
     "cifar_resnext": cifar_resnext,
@@ -90,6 +115,11 @@ HOSTS: Dict[str, Callable[..., HybridBlock]] = {
     "imagenet_resnext": imagenet_resnext,
     "cifar_inception": cifar_inception,
     SEGMENTATION_HOST: fpn,
+    "afi_cifar_resnet": _afi(afi_resnet),
+    "afi_cifar_resnext29": _afi(afi_resnext29),
+    "afi_cifar_mobilenet_v2": _afi(afi_mobilenet_v2),
+    "afi_cifar_shufflenet_v2": _afi(afi_shufflenet_v2),
+    "afi_imagenet_resnet": _afi(afi_imagenet_resnet),
 }
 
 
@@ -149,6 +179,30 @@ def _imagenet_basic(name: str, title: str, layers: Tuple[int, ...], trainable: i
     return ModelRecord(name, title, "imagenet_resnet", settings, 1000, 224, trainable)
 
 
+def _afinets(
+    name: str, title: str, host: str, counts: Tuple[int, int, int], rs: Tuple[int, int], **settings: Any
+) -> List[ModelRecord]:
+    """The plain network, AFI and AFI-B, with their trainable parameters and their channel reduction ratios."""
+    classes, side = (1000, 224) if host == "afi_imagenet_resnet" else (100, 32)
+    variants: Tuple[Tuple[str, str, Dict[str, Any]], ...] = (
+        ("", "", {}),
+        ("afi_", "AFI-", {"variant": "A", "r": rs[0]}),
+        ("afi_b_", "AFI-", {"variant": "B", "r": rs[1]}),
+    )
+    return [
+        ModelRecord(
+            prefix + name,
+            f"{before}{title}{'-B' if more.get('variant') == 'B' else ''}",
+            host,
+            {**settings, **more},
+            classes,
+            side,
+            count,
+        )
+        for (prefix, before, more), count in zip(variants, counts)
+    ]
+
+
 _IAFF = "ResGlobLocaforGlobLocaCha"
 _RECORDS = (
     _cifar("aff_resnet32_cifar100", "AFF-ResNet-32", "cifar_resnet", 5, 7_897_156),
@@ -177,6 +231,36 @@ _RECORDS = (
     *_paper("resnet20_fpn_b{}", "ResNet-20-{} + FPN", "fpn", (95_533, 192_749, 289_965, 387_181)),
     _imagenet_basic("aff_resnet18", "AFF-ResNet-18", (2, 2, 2, 2), 11_882_376),
     _imagenet_basic("aff_resnet34", "AFF-ResNet-34", (3, 4, 6, 3), 22_131_400),
+    # AFINets, the second paper (Tables 4 and 5)
+    *_afinets("resnet32_cifar100", "ResNet-32", "afi_cifar_resnet", (472_756, 378_228, 668_980), (4, 16), blocks=5),
+    *_afinets(
+        "resnet110_cifar100", "ResNet-110", "afi_cifar_resnet", (1_736_564, 1_334_820, 2_570_516), (4, 16), blocks=18
+    ),
+    *_afinets(
+        "resnext29_32x4d_cifar100", "ResNeXt-29-32x4d", "afi_cifar_resnext29", (4_866_468, 4_262_564, 5_232_036), (4, 8)
+    ),
+    *_afinets(
+        "mobilenet_v2_cifar100", "MobileNetV2", "afi_cifar_mobilenet_v2", (2_412_212, 2_248_868, 2_835_428), (16, 16)
+    ),
+    *_afinets(
+        "shufflenet_v2_cifar100", "ShuffleNetV2", "afi_cifar_shufflenet_v2", (1_356_104, 1_281_284, 1_588_684), (4, 16)
+    ),
+    *_afinets(
+        "resnet50",
+        "ResNet-50",
+        "afi_imagenet_resnet",
+        (25_557_032, 23_849_256, 33_854_504),
+        (4, 16),
+        layers=(3, 4, 6, 3),
+    ),
+    *_afinets(
+        "resnet152",
+        "ResNet-152",
+        "afi_imagenet_resnet",
+        (60_192_808, 54_667_560, 87_028_776),
+        (4, 16),
+        layers=(3, 8, 36, 3),
+    ),
 )
 MODELS: Dict[str, ModelRecord] = {record.name: record for record in _RECORDS}
 

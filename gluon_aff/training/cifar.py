@@ -20,9 +20,9 @@ from gluon_aff.distributed.cluster import Cluster, make_trainer
 from gluon_aff.distributed.sync_bn import norm_arguments
 from gluon_aff.errors import InputError, TrainingError
 from gluon_aff.inspection.summary import count_layers, format_counts
-from gluon_aff.networks.zoo import HOSTS, cifar_cardinality
+from gluon_aff.networks.zoo import HOSTS, cifar_cardinality, get_model
 from gluon_aff.training.checkpoint import Checkpoint, RunState, checkpoint_folder, restore, same_run
-from gluon_aff.training.cifar_options import MAY_DIFFER, CIFARSettings, notes, resolve, run_name
+from gluon_aff.training.cifar_options import MAY_DIFFER, MODELS, CIFARSettings, notes, resolve, run_name
 from gluon_aff.training.common import (
     SMOOTHING,
     exempt_from_decay,
@@ -63,6 +63,10 @@ class CIFARRun:
 
 def build_network(settings: CIFARSettings, **norm: Any) -> HybridBlock:
     """Network of resolved `settings`, not initialised; `norm`: the hosts' norm_layer and norm_kwargs."""
+    if settings.named:
+        if norm:
+            raise InputError(f"--sync-bn goes with --model {', '.join(MODELS)}, not with {settings.model}")
+        return get_model(settings.model, settings.head_classes)
     arguments: Dict[str, Any] = {"r": settings.r, "scale": settings.scale, "context": settings.context}
     if settings.model == "inception":
         arguments["inner"] = settings.inner
@@ -80,7 +84,7 @@ def summarise_cifar(settings: CIFARSettings) -> str:
     """Layers, parameters and multiply-adds of the network of `settings`."""
     net = build_network(resolve(settings))
     net.initialize()
-    return format_counts(count_layers(net, 32), as_original=False)
+    return format_counts(count_layers(net, 32))
 
 
 def train_cifar(settings: CIFARSettings, contexts: Optional[List[mx.Context]] = None) -> CIFARRun:
@@ -179,7 +183,7 @@ def _make_trainer(net: HybridBlock, settings: CIFARSettings, steps_per_epoch: in
         if settings.no_wd:
             exempt_from_decay(net)
     return make_trainer(
-        net.collect_params(), "nag", {**rate, "wd": settings.wd, "momentum": settings.momentum}, cluster
+        net.collect_params(), settings.optimizer, {**rate, "wd": settings.wd, "momentum": settings.momentum}, cluster
     )
 
 

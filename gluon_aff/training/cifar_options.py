@@ -6,6 +6,7 @@ import argparse
 from dataclasses import dataclass, fields, replace
 from typing import Dict, List, Optional, Tuple
 
+from gluon_aff.data.cifar import CIFAR_SIZE
 from gluon_aff.errors import unknown_name
 from gluon_aff.training.options import (
     COMMON_MAY_DIFFER,
@@ -13,9 +14,12 @@ from gluon_aff.training.options import (
     add_checkpoint_options,
     add_device_options,
     add_fusion_options,
+    add_recipe_option,
     add_regularisation_options,
     check_not_empty,
     check_ranges,
+    is_listed,
+    recipe_in,
     seed_or_drawn,
     set_defaults,
 )
@@ -26,6 +30,16 @@ MODELS = ("resnet", "resnext", "inception")
 FIRST_RELEASE_MODELS = {"resnext29_32x4d": 3, "resnext38_32x4d": 4, "resnext47_32x4d": 5}  # name: blocks
 # The first release always mixed up, stopped 20 epochs before the end, and did not shift its decay epochs
 FIRST_RELEASE_DEFAULTS: Dict[str, object] = {"mixup": True, "mixup_off_epoch": 20, "warmup_epochs": 0}
+# AFINets, Section 4.1; what it does not say is as for the first paper
+AFINETS_RECIPE: Dict[str, object] = {
+    "optimizer": "sgd",
+    "batch_size": 64,
+    "num_epochs": 300,
+    "lr": 0.1,
+    "lr_decay_epoch": "150,225",
+    "warmup_epochs": 0,
+    "fine_label": True,
+}
 LIMITS: Dict[str, Tuple[float, float]] = {"blocks": (1, 1000), "channel_times": (1, 1000), "r": (1, 10**6)}
 MAY_DIFFER = (*COMMON_MAY_DIFFER, "gpus", "logging_dir", "save_plot_dir", "save_period")
 HEAD_CLASSES = {"cifar10": 10, "cifar100": 100}
@@ -85,11 +99,17 @@ class CIFARSettings:
     context: Optional[str] = None
     shortcut: str = "pool"
     inner: str = "legacy"
+    optimizer: str = "nag"
 
     @property
     def depth(self) -> int:
         """Layers by the original's count."""
         return (9 if self.model == "resnext" else 6) * self.blocks + 2
+
+    @property
+    def named(self) -> bool:
+        """Whether the model is one of `gluon-aff models`, not put together from flags."""
+        return is_listed(self.model, CIFAR_SIZE)
 
     @property
     def head_classes(self) -> int:
@@ -98,7 +118,7 @@ class CIFARSettings:
 
 
 def add_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
-    """Give `parser` the options of `train_cifar.py`; `--release first` in `argv` changes their defaults."""
+    """Give `parser` the options of `train_cifar.py`; `--release` and `--recipe` in `argv` change their defaults."""
     parser.usage = "%(prog)s [options]"
     _add_network_options(parser.add_argument_group("network"))
     _add_data_options(parser.add_argument_group("data"))
@@ -108,12 +128,14 @@ def add_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
     _add_file_options(parser.add_argument_group("files"))
     add_checkpoint_options(parser.add_argument_group("checkpoints"))
     _add_idle_options(parser.add_argument_group("accepted without effect, as in the original"))
-    set_defaults(parser, CIFARSettings, _release_defaults(argv))
+    set_defaults(parser, CIFARSettings, _changed_defaults(argv))
 
 
 def _add_network_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
-        "--model", help="resnet, resnext, inception (fusion within layers), or a first release's name: resnext38_32x4d"
+        "--model",
+        help="resnet, resnext, inception (fusion within layers), a first release's name such as resnext38_32x4d, or a "
+        "network of `gluon-aff models` as it is, such as afi_resnet32_cifar100",
     )
     add_fusion_options(group)
     group.add_argument("--r", type=int, help="channel reduction ratio (default: 4; resnext: 16, as in the original)")
@@ -179,7 +201,8 @@ def _add_schedule_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--lr-decay", type=float, help="factor at each decay epoch")
     group.add_argument("--lr-decay-epoch", metavar="EPOCHS", help="decay epochs; each comes --warmup-epochs earlier")
     group.add_argument("--lr-decay-period", type=int, help="decay every so many epochs instead, if not 0")
-    group.add_argument("--momentum", type=float, help="momentum of NAG")
+    add_recipe_option(group, "SGD, 64 images, 300 epochs, lr 0.1 cut at 150 and 225, 100 classes")
+    group.add_argument("--momentum", type=float, help="of the optimizer")
 
 
 def _add_run_options(group: argparse._ArgumentGroup) -> None:
@@ -216,11 +239,16 @@ def _add_idle_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--warmup-lr", type=float, help="warm-up starts at 0 whatever this says")
 
 
-def _release_defaults(argv: List[str]) -> Dict[str, object]:
-    """What `--release first` in `argv` changes of the defaults; flags given still overrule it."""
+def _changed_defaults(argv: List[str]) -> Dict[str, object]:
+    """What `--release first` and `--recipe afinets` in `argv` change of the defaults; flags given still overrule it."""
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--release")
-    return FIRST_RELEASE_DEFAULTS if parser.parse_known_args(argv)[0].release == "first" else {}
+    parser.add_argument("--superclass", action="store_true")
+    chosen = parser.parse_known_args(argv)[0]
+    changed = dict(FIRST_RELEASE_DEFAULTS) if chosen.release == "first" else {}
+    if recipe_in(argv) == "afinets":
+        changed.update(AFINETS_RECIPE, fine_label=not chosen.superclass)
+    return changed
 
 
 def settings_from(options: Dict[str, object]) -> CIFARSettings:
@@ -237,7 +265,7 @@ def resolve(settings: CIFARSettings) -> CIFARSettings:
     """
     if settings.model in FIRST_RELEASE_MODELS:
         settings = replace(settings, model="resnext", blocks=FIRST_RELEASE_MODELS[settings.model])
-    if settings.model not in MODELS:
+    if settings.model not in MODELS and not settings.named:
         raise unknown_name("--model", settings.model, [*MODELS, *FIRST_RELEASE_MODELS])
     check_ranges(settings, LIMITS)
     check_not_empty(settings, ("data_dir", "resume_from", "resume"))
@@ -249,6 +277,8 @@ def resolve(settings: CIFARSettings) -> CIFARSettings:
 
 def run_name(settings: CIFARSettings, cardinality: int) -> str:
     """Name in the original's files: `cifar100-ASKCFuse-resnet-32-c-4-s-1`, and what the original has not."""
+    if settings.named:
+        return f"{settings.dataset}-{settings.model}"
     host = "resneXt" if settings.model == "resnext" else settings.model
     groups = f"-{cardinality}x4" if settings.model == "resnext" else ""
     more = {
@@ -270,7 +300,8 @@ def notes(settings: CIFARSettings, global_batch: int) -> List[str]:
     fusion = f"{settings.askc_type} from stage {settings.start_layer} on" if fuses else "addition in all stages"
     head = f"under a {settings.head_classes}-way head"
     said_if = {
-        f"network: {settings.model} of {settings.depth} layers, fusion {fusion}": True,
+        f"network: {settings.model}": settings.named,
+        f"network: {settings.model} of {settings.depth} layers, fusion {fusion}": not settings.named,
         f"batch: {settings.batch_size} images per device, {global_batch} per step; lr is not scaled with it": True,
         "best weights: chosen by accuracy on the test images, as in the original": True,
         f"labels: CIFAR-100's 100 classes, {head}": settings.dataset == "cifar100" and settings.fine_label,
@@ -302,6 +333,8 @@ def notes(settings: CIFARSettings, global_batch: int) -> List[str]:
             settings.model == "inception" and settings.start_layer != 1
         ),
         "with one image per device the global context is all zeros while training (BatchNorm over one value): "
-        "take --batch-size 2 or more": settings.batch_size == 1 and fuses and settings.askc_type != "DirectAdd",
+        "take --batch-size 2 or more": (
+            settings.batch_size == 1 and fuses and settings.askc_type != "DirectAdd" and not settings.named
+        ),
     }
     return [line for line, said in said_if.items() if said]

@@ -86,6 +86,10 @@ class ImageNetRun:
 
 def build_network(settings: ImageNetSettings, **norm: Any) -> HybridBlock:
     """Network of resolved `settings`, not initialised; `norm`: the hosts' norm_layer and norm_kwargs."""
+    if settings.named:
+        if norm:
+            raise InputError(f"--sync-bn goes with --model resnet and resnext, not with {settings.model}")
+        return get_model(str(settings.model), settings.classes)
     own: Dict[str, Any] = {"use_se": settings.use_se}
     if settings.model == "resnet":
         own = {"last_gamma": settings.last_gamma, "block": "basic" if settings.basic else "bottleneck"}
@@ -107,7 +111,7 @@ def summarise_imagenet(settings: ImageNetSettings) -> str:
     settings = resolve(settings)
     net = build_network(settings)
     net.initialize()
-    return format_counts(count_layers(net, settings.input_size), as_original=False)
+    return format_counts(count_layers(net, settings.input_size))
 
 
 def train_imagenet(settings: ImageNetSettings) -> ImageNetRun:
@@ -239,7 +243,7 @@ def _start(
     options = {"lr_scheduler": schedule, "wd": settings.wd, "momentum": settings.momentum}
     if settings.dtype != "float32":
         options["multi_precision"] = True
-    trainer = make_trainer(net.collect_params(), "nag", options, cluster)
+    trainer = make_trainer(net.collect_params(), settings.optimizer, options, cluster)
     if settings.resume_states and not checkpoint:
         load_states(trainer, settings.resume_states)
     set_updates(trainer, settings.resume_epoch * steps)  # the schedule goes with the epochs, whatever the states say

@@ -14,10 +14,13 @@ from gluon_aff.training.options import (
     add_checkpoint_options,
     add_device_options,
     add_fusion_options,
+    add_recipe_option,
     add_regularisation_options,
     check_not_empty,
     check_ranges,
     flag,
+    is_listed,
+    recipe_in,
     seed_or_drawn,
     set_defaults,
 )
@@ -29,6 +32,16 @@ FIRST_RELEASE_MODELS = {"resnext50_32x4d_askc": "resnext"}
 BASIC_BLOCKS: Dict[int, Tuple[int, ...]] = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
 BLOCKS: Dict[int, Tuple[int, ...]] = {**BASIC_BLOCKS, 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 4, 36, 3)}
 EXACT_BLOCKS: Dict[int, Tuple[int, ...]] = {**BLOCKS, 152: (3, 8, 36, 3)}  # as in the paper of the ResNet
+# AFINets, Section 4.2: lr 0.1 * 64 / 256
+AFINETS_RECIPE: Dict[str, object] = {
+    "optimizer": "sgd",
+    "batch_size": 64,
+    "num_epochs": 90,
+    "lr": 0.025,
+    "lr_mode": "step",
+    "lr_decay_epoch": "30,60,80",
+    "warmup_epochs": 0,
+}
 RECORD_FOLDER = "~/.mxnet/datasets/imagenet/rec"
 RECORD_FILES = ("rec_train", "rec_train_idx", "rec_val", "rec_val_idx")
 MAY_DIFFER = (
@@ -124,6 +137,12 @@ class ImageNetSettings:
     sync_bn: bool = False
     scale: Optional[float] = None
     context: Optional[str] = None
+    optimizer: str = "nag"
+
+    @property
+    def named(self) -> bool:
+        """Whether the model is one of `gluon-aff models`, not put together from flags."""
+        return self.model is not None and is_listed(self.model, ImageNetSettings.input_size)
 
     @property
     def basic(self) -> bool:
@@ -142,7 +161,7 @@ class ImageNetSettings:
 
 
 def add_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
-    """Give `parser` the options of `train_imagenet.py`; no default depends on `argv`."""
+    """Give `parser` the options of `train_imagenet.py`; `--recipe` in `argv` changes their defaults."""
     parser.usage = "%(prog)s [options]"
     _add_network_options(parser.add_argument_group("network"))
     _add_data_options(parser.add_argument_group("data"))
@@ -154,12 +173,14 @@ def add_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
     add_checkpoint_options(parser.add_argument_group("checkpoints"))
     _add_resume_options(parser.add_argument_group("going on with a run, as the original does"))
     _add_idle_options(parser.add_argument_group("accepted without effect, as in the original"))
-    set_defaults(parser, ImageNetSettings)
+    set_defaults(parser, ImageNetSettings, AFINETS_RECIPE if recipe_in(argv) == "afinets" else {})
 
 
 def _add_network_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
-        "--model", help="resnet or resnext, or the first release's resnext50_32x4d_askc (default: resnet)"
+        "--model",
+        help="resnet or resnext, the first release's resnext50_32x4d_askc, or a network of `gluon-aff models` as it "
+        "is, such as afi_resnet50 (default: resnet)",
     )
     group.add_argument("--scenario", metavar="HOST", help="ResNet or ResNeXt, the first release's name of --model")
     add_fusion_options(group)
@@ -217,7 +238,8 @@ def _add_schedule_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--lr-decay", type=float, help="factor at each decay epoch, with --lr-mode step")
     group.add_argument("--lr-decay-epoch", metavar="EPOCHS", help="decay epochs, with --lr-mode step")
     group.add_argument("--lr-decay-period", type=int, help="decay every so many epochs instead, if not 0")
-    group.add_argument("--momentum", type=float, help="momentum of NAG, in 0..1")
+    add_recipe_option(group, "SGD, 64 images, 90 epochs, lr 0.025 cut at 30, 60, 80")
+    group.add_argument("--momentum", type=float, help="of the optimizer, in 0..1")
 
 
 def _add_distillation_options(group: argparse._ArgumentGroup) -> None:
@@ -333,7 +355,8 @@ def _host(model: Optional[str], scenario: Optional[str]) -> Tuple[str, Optional[
 
 def _host_called(name: str) -> Optional[str]:
     name = name.lower()
-    return FIRST_RELEASE_MODELS.get(name, name if name in HOSTS else None)
+    there = name in HOSTS or is_listed(name, ImageNetSettings.input_size)
+    return FIRST_RELEASE_MODELS.get(name, name if there else None)
 
 
 def _check_choices(settings: ImageNetSettings) -> None:
@@ -357,6 +380,8 @@ def used_dtype(settings: ImageNetSettings, on_gpu: bool) -> str:
 
 def run_name(settings: ImageNetSettings) -> str:
     """Name in the original's files, its double dash included: `ImageNet-ASKCFuse-resnet--50-s-3`."""
+    if settings.named:
+        return f"ImageNet-{settings.model}"
     return f"ImageNet-{settings.askc_type}-{settings.model}--{settings.num_layer}-s-{settings.start_layer}"
 
 
@@ -391,6 +416,8 @@ def notes(settings: ImageNetSettings, global_batch: int, on_gpu: bool = True) ->
 
 
 def _network_notes(settings: ImageNetSettings) -> Dict[str, bool]:
+    if settings.named:
+        return {f"network: {settings.model}, {settings.classes} outputs": True}
     fuses = settings.start_layer <= STAGES
     fusion = f"{settings.askc_type} from stage {settings.start_layer} on" if fuses else "addition in all stages"
     resnext = settings.model == "resnext"

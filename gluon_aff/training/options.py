@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from dataclasses import fields
-from typing import Any, Dict, Iterable, Mapping, Optional, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple
 
 from gluon_aff.distributed import KVSTORES
 from gluon_aff.errors import InputError
@@ -52,6 +52,31 @@ COMMON_LIMITS: Dict[str, Tuple[float, float]] = {
 def flag(name: str) -> str:
     """Flag of the setting called `name`."""
     return f"--{name.replace('_', '-')}"
+
+
+def is_listed(model: str, input_size: int) -> bool:
+    """Whether `gluon-aff models` lists a network of that name and input."""
+    from gluon_aff.networks.zoo import MODELS
+
+    return model in MODELS and MODELS[model].input_size == input_size
+
+
+def add_recipe_option(group: argparse._ArgumentGroup, about: str) -> None:
+    """The second paper's defaults."""
+    group.add_argument(
+        "--recipe",
+        choices=("aff", "afinets"),
+        default="aff",
+        help=f"afinets: defaults of the second paper ({about}) (default: aff)",
+    )
+    group.add_argument("--optimizer", choices=("nag", "sgd"), help="NAG is SGD with Nesterov's momentum")
+
+
+def recipe_in(argv: List[str]) -> str:
+    """What `--recipe` in `argv` says."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--recipe")
+    return parser.parse_known_args(argv)[0].recipe or "aff"
 
 
 def add_fusion_options(group: argparse._ArgumentGroup) -> None:

@@ -85,7 +85,7 @@ def summarise_segmentation(settings: SegmentationSettings) -> str:
     """Layers, parameters and multiply-adds of the network of `settings`."""
     net = build_network(resolve(settings))
     net.initialize()
-    return format_counts(count_layers(net, settings.crop_size), as_original=False)
+    return format_counts(count_layers(net, settings.crop_size))
 
 
 def train_segmentation(settings: SegmentationSettings, contexts: Optional[List[mx.Context]] = None) -> SegmentationRun:

@@ -11,7 +11,7 @@ from mxnet.gluon import HybridBlock
 
 from gluon_aff.data.cifar import CIFAR_SIZE
 from gluon_aff.errors import GluonAFFError, ParamsFileError
-from gluon_aff.networks.zoo import HOSTS, MODELS
+from gluon_aff.networks.zoo import HOSTS, MODELS, ModelRecord
 from gluon_aff.weights.params import fits, head_names
 from gluon_aff.weights.params_format import ParamsFile
 
@@ -24,6 +24,8 @@ CIFAR_RUN = re.compile(
     r"(?:-r-(?P<r>\d{1,4}))?(?:-scale-(?P<scale>\d+(?:\.\d+)?(?:e-?\d+)?))?(?:-(?P<context>conv|bottleneck))?"
     r"(?P<strided>-strided)?(?P<full>-full)?"
 )
+INPUT_NORM = 6  # gammas and betas of a BatchNorm of the image, which do not train
+MODEL_RUN = re.compile(r"(cifar10|cifar100|imagenet)-(\w+)")  # of a network that is taken as it is
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ def fitting_networks(file: ParamsFile) -> List[Candidate]:
     classes = head_classes(file)
     if classes is None:
         return []
-    return [candidate for candidate in _candidates(file.path, classes) if _fits(candidate, file)]
+    return [candidate for candidate in _candidates(file, classes) if _fits(candidate, file)]
 
 
 def network_of(file: ParamsFile) -> Candidate:
@@ -80,15 +82,29 @@ def dataset_of_run(path: str) -> Optional[str]:
     """Data set of the training run that gave the file its name, None if it has another name."""
     name = Path(path).name
     found = CIFAR_RUN.search(name)
-    return found[1] if found else "imagenet" if IMAGENET_RUN in name else None
+    if found:
+        return found[1]
+    named = MODEL_RUN.search(name)
+    if named and named[2] in MODELS:
+        return named[1]
+    return "imagenet" if IMAGENET_RUN in name else None
 
 
-def _candidates(path: str, classes: int) -> List[Candidate]:
+def _candidates(file: ParamsFile, classes: int) -> List[Candidate]:
     models = [
         Candidate(record.name, record.host, {**record.settings, "classes": classes}, record.input_size)
         for record in MODELS.values()
+        if _as_large(record, file, classes)
     ]
-    return models + _of_cifar_run(Path(path).name, classes)
+    return models + _of_cifar_run(Path(file.path).name, classes)
+
+
+def _as_large(record: ModelRecord, file: ParamsFile, classes: int) -> bool:
+    """Whether there are as many values as in the model, which need not be built to know."""
+    sizes = {name: array.size for name, array in file.arrays.items() if "running_" not in name}
+    head = sum(sizes[name] for name in head_names(file.arrays))
+    values = sum(sizes.values()) - head + head // classes * record.classes
+    return values - record.trainable in (0, INPUT_NORM)
 
 
 def _of_cifar_run(name: str, classes: int) -> List[Candidate]:

@@ -103,7 +103,7 @@ def test_published_weights_bring_their_label_set(narrow_cifar100, few_shapes, mo
     monkeypatch.setattr(weights_file, "weights_with_hash", lambda digest: record)
     loaded = load_weights(WeightsRequest(path))
     evaluated = evaluate_weights(loaded, None, few_shapes, 32, 0)
-    assert (evaluated.dataset, evaluated.labels, len(evaluated.names)) == ("cifar100", "superclass", 20)
+    assert (evaluated.data.dataset, evaluated.data.labels, len(evaluated.data.names)) == ("cifar100", "superclass", 20)
     with pytest.raises(InputError, match=r"--fine-label: .* was trained on superclass labels"):
         load_weights(WeightsRequest(path, labels="fine"))
     with pytest.raises(InputError, match=r"--dataset cifar10: .* was trained on cifar100"):
@@ -118,7 +118,7 @@ def test_own_cifar100_weights_need_a_label_set(narrow_cifar100, few_shapes):
     with pytest.raises(InputError, match="add --fine-label or --superclass"):
         evaluate_weights(load_weights(WeightsRequest(path)), "cifar100", few_shapes, 32, 0)
     evaluated = evaluate_weights(load_weights(WeightsRequest(path, labels="fine")), None, few_shapes, 32, 0)
-    assert len(evaluated.names) == 100
+    assert len(evaluated.data.names) == 100
 
 
 @pytest.mark.parametrize(
@@ -204,7 +204,7 @@ def test_some_of_imagenets_class_folders_are_refused(narrow_cifar100, tmp_path):
     with pytest.raises(InputError, match="there are 3 class folders for 100 outputs"):
         evaluate_weights(loaded, None, str(tmp_path), 8, 0)
     evaluated = evaluate_weights(replace(loaded, card=replace(loaded.card, outputs=3)), None, str(tmp_path), 8, 0)
-    assert (evaluated.names, evaluated.official) == (["n1", "n2", "n3"], False)
+    assert (evaluated.data.names, evaluated.data.official) == (["n1", "n2", "n3"], False)
 
 
 def test_predict(trained, digits, tmp_path, capsys):

@@ -11,10 +11,10 @@ from gluon_aff.inspection.gradcam import (
     class_activation,
     heat_map,
     overlay,
-    pooled_layer,
     resized_heat_map,
 )
-from gluon_aff.inspection.summary import named_layers
+from gluon_aff.inspection.layers import named_layers, pooled_layer
+from gluon_aff.networks.afi import Integration, afi_resnet
 from gluon_aff.networks.zoo import cifar_inception, cifar_resnet, cifar_resnext, fpn, get_model, imagenet_resnet
 
 # With the size of the image, the layer behind the last fusion and ReLU, and the size of its maps
@@ -25,6 +25,7 @@ NETWORKS = {
     "imagenet_resnet": (
         lambda: imagenet_resnet("AFF", (1, 1, 1, 1), block="basic", classes=7), 64, "layer4", (2, 2),
     ),
+    "afi_resnet": (lambda: afi_resnet(Integration("A"), 2, classes=7), 32, "features.5", (8, 8)),
     "dropout": (
         lambda: imagenet_resnet("Add", (1, 1, 1, 1), block="basic", classes=7, final_drop=0.9), 64, "layer4", (2, 2),
     ),

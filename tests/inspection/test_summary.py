@@ -43,6 +43,6 @@ def test_multiply_adds_by_hand():
 
 def test_table_totals():
     counts = count_layers(get_model("aff_resnet32_cifar100", ctx=mx.cpu()), 32)
-    assert "trainable parameters: 7,897,156" in format_counts(counts, as_original=False)
-    assert "with running statistics and fixed scales: 7,917,456" in format_counts(counts, as_original=False)
-    assert "FLOPs as original at batch 1: 1,133,120,084" in format_counts(counts, as_original=True)
+    assert "trainable parameters: 7,897,156" in format_counts(counts)
+    assert "with running statistics and fixed scales: 7,917,456" in format_counts(counts)
+    assert "FLOPs as original at batch 1: 1,133,120,084" in format_counts(counts, "original_count")

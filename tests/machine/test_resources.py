@@ -2,12 +2,22 @@
 
 import os
 import shutil
+import subprocess
+import sys
 
 import pytest
 
 from gluon_aff.machine import resources
 from gluon_aff.machine.findings import MEND, NOTE, OK
-from gluon_aff.machine.resources import check_disk, check_memory, check_settings, check_threads, cpu_quota, memory_limit
+from gluon_aff.machine.resources import (
+    check_disk,
+    check_memory,
+    check_settings,
+    check_threads,
+    cpu_quota,
+    memory_limit,
+    peak_memory,
+)
 
 GIB = 2**30
 
@@ -126,3 +136,12 @@ def test_settings(monkeypatch):
     monkeypatch.setenv("MXNET_ENGINE_TYPE", "NaiveEngine")
     finding = check_settings()
     assert (finding.state, finding.remedy) == (NOTE, "unset MXNET_ENGINE_TYPE")
+
+
+def test_peak_is_of_this_process_and_not_of_its_parent():
+    """These 200 MiB are in this process, and not in the child, which getrusage would count them for."""
+    held = bytearray(b"x") * (200 * 2**20)
+    code = "from gluon_aff.machine.resources import peak_memory; print(peak_memory())"
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert 5 < float(child.stdout) < peak_memory() - 150
+    assert len(held) == 200 * 2**20

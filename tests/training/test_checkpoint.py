@@ -16,6 +16,7 @@ from pathlib import Path
 import mxnet as mx
 import numpy as np
 import pytest
+from training.stopping import stop_at
 
 from gluon_aff.data.records import write_records
 from gluon_aff.data.sample_pictures import write_pictures
@@ -193,19 +194,6 @@ def test_a_checkpoint_that_is_not_there(settings):
         train_cifar(replace(settings, resume="nowhere"))
     with pytest.raises(InputError, match="--resume auto: without --save-dir"):
         train_cifar(replace(settings, save_dir=""))
-
-
-def stop_at(monkeypatch, count, number=signal.SIGTERM):
-    """Send the process a signal once so many training steps are under way."""
-    original, steps = training_loop._train_step, []
-
-    def counted(*arguments):
-        steps.append(1)
-        if len(steps) == count:
-            os.kill(os.getpid(), number)
-        return original(*arguments)
-
-    monkeypatch.setattr(training_loop, "_train_step", counted)
 
 
 def untimed(path):

@@ -82,6 +82,26 @@ def test_first_release_defaults_can_be_asked_for():
     assert not parse("--release head").mixup
 
 
+def test_the_second_papers_recipe():
+    """AFINets, Section 4.1."""
+    found = parse("--recipe afinets")
+    assert (found.optimizer, found.momentum, found.wd) == ("sgd", 0.9, 1e-4)
+    assert (found.batch_size, found.num_epochs, found.lr, found.lr_decay) == (64, 300, 0.1, 0.1)
+    assert (found.lr_decay_epoch, found.warmup_epochs, found.cosine) == ("150,225", 0, False)
+    assert found.fine_label
+    assert (parse("").optimizer, parse("--recipe aff")) == ("nag", CIFARSettings())
+    assert parse("--recipe afinets --lr 0.2 --optimizer nag").lr == 0.2
+    assert not parse("--recipe afinets --superclass").fine_label
+
+
+def test_a_listed_network_as_it_is():
+    settings = resolve(parse("--model afi_b_resnet32_cifar100"))
+    assert run_name(settings, 32) == "cifar100-afi_b_resnet32_cifar100"
+    assert notes(settings, 128)[0] == "network: afi_b_resnet32_cifar100"
+    with pytest.raises(InputError, match="unknown --model 'afi_resnet50'"):
+        resolve(parse("--model afi_resnet50"))
+
+
 def test_missing_seed_is_drawn_and_a_given_one_kept():
     assert 0 <= resolve(parse("")).seed < 2**31
     assert resolve(parse("--seed 5")).seed == 5

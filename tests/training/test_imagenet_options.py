@@ -97,7 +97,7 @@ PUBLISHED_AFF_RESNET50 = {
 }
 OURS = {
     *("scenario", "exact_layers", "classes", "teacher_params", "seed", "strict_devices", "keep_one_best"),
-    *("checkpoint_every", "resume", "kvstore", "sync_bn", "scale", "context"),
+    *("checkpoint_every", "resume", "kvstore", "sync_bn", "scale", "context", "optimizer"),
 }
 
 
@@ -146,6 +146,16 @@ def test_defaults_are_the_originals():
 def test_dataclass_defaults_are_the_parsers():
     assert parse("") == ImageNetSettings()
     assert set(vars(parse(""))) == {*ORIGINAL_DEFAULTS, "model", "askc_type", *OURS}
+
+
+def test_the_second_papers_recipe():
+    """AFINets, Section 4.2: lr 0.1 * 64 / 256."""
+    found = parse("--recipe afinets")
+    assert (found.optimizer, found.momentum, found.wd) == ("sgd", 0.9, 1e-4)
+    assert (found.batch_size, found.num_epochs, found.lr, found.lr_decay) == (64, 90, 0.025, 0.1)
+    assert (found.lr_mode, found.lr_decay_epoch, found.warmup_epochs) == ("step", "30,60,80", 0)
+    assert parse("--recipe aff") == ImageNetSettings()
+    assert parse("--recipe afinets --num-epochs 3 --lr-mode cosine").lr_mode == "cosine"
 
 
 def test_help_explains_every_flag_and_shows_its_default():

@@ -69,6 +69,21 @@ def test_what_fits_nothing(name, tmp_path):
         network_of(file)
 
 
+@pytest.mark.parametrize(
+    ("name", "dataset"),
+    [
+        ("0.7109-cifar100-afi_resnet32_cifar100-best.params", "cifar100"),
+        ("0.9831-cifar10-afi_b_resnext29_32x4d_cifar100-best.params", "cifar10"),
+        ("0.2381-imagenet-afi_resnet50-89-best.params", "imagenet"),
+        ("0.2028-imagenet-ImageNet-ASKCFuse-resnet--50-s-3-239-best.params", "imagenet"),
+        ("0.7109-cifar100-afi_resnet31_cifar100-best.params", None),
+        ("afi_resnet50.params", None),
+    ],
+)
+def test_data_set_in_the_name_of_a_run(name, dataset):
+    assert dataset_of_run(name) == dataset
+
+
 def test_a_file_without_a_head(tmp_path):
     path = str(tmp_path / "x.params")
     mx.nd.save(path, {"a": mx.nd.zeros(3)})

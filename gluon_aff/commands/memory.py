@@ -1,0 +1,99 @@
+"""The command that measures memory."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any, Dict, List, Optional
+
+from gluon_aff.commands import Command, json_text, positive
+from gluon_aff.errors import GluonAFFError, InputError
+
+MODES = {"training": True, "inference": False}
+PATIENCE = 3600.0  # seconds for a few batches, on a slow CPU
+TABLE_6 = "afi_table6_memory_mib_batch_64"
+TABLE_6_BATCH = 64
+
+
+def _add_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
+    parser.add_argument("--model", required=True, metavar="NAME", help="a classifier that `gluon-aff models` lists")
+    parser.add_argument("--compare", metavar="NAME", help="another one")
+    parser.add_argument("--batch-size", type=positive, default=64, help="images at a time (default: 64, as Table 6)")
+    parser.add_argument("--gpus", default="0", metavar="ID", help="a GPU (default: 0; the CPU without one)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _memory(options: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from gluon_aff.networks.zoo import SEGMENTATION_HOST, model_record
+
+    if "," in options.gpus:
+        raise InputError(f"--gpus {options.gpus}: memory is measured on one; name one")
+    records = [model_record(name) for name in (options.model, options.compare) if name]
+    for record in records:
+        if record.host == SEGMENTATION_HOST:
+            raise InputError(f"{record.name} says of each pixel what it is: this takes networks that classify images")
+    facts: List[Dict[str, Any]] = []
+    with tqdm(desc="memory", total=len(records) * len(MODES), leave=False, disable=None, unit="process") as progress:
+        for record in records:
+            facts.append(
+                {
+                    "network": record.name,
+                    "title": record.title,
+                    "input_size": record.input_size,
+                    "batch_size": options.batch_size,
+                }
+            )
+            for mode, training in MODES.items():
+                facts[-1][mode] = _measured(record.name, options.batch_size, training, options.gpus)
+                facts[-1][f"paper_{mode}"] = _paper(record.title, options.batch_size, mode)
+                progress.update()
+    print(json_text(facts) if options.json else _text(facts))
+    return 0
+
+
+def _measured(model: str, batch: int, training: bool, gpus: str) -> Dict[str, Any]:
+    from gluon_aff.machine.children import ask
+
+    answer = ask("memory", model, batch, training, gpus, seconds=PATIENCE)
+    if answer.problem:
+        raise GluonAFFError(f"{model}: {answer.problem}. If that is memory, lower --batch-size")
+    return answer.value
+
+
+def _paper(title: str, batch: int, mode: str) -> Optional[int]:
+    """What the paper's Table 6 has, in MiB."""
+    from gluon_aff.published import paper_tables
+
+    row = paper_tables()[TABLE_6].rows.get(title)
+    return dict(zip(MODES, row))[mode] if row and batch == TABLE_6_BATCH else None
+
+
+def _text(facts: List[Dict[str, Any]]) -> str:
+    from gluon_aff.results.text import columns_text
+
+    rows = [("network", "mode", "peak", "without network", "difference", "paper")]
+    for each in facts:
+        for mode in MODES:
+            peak, before = each[mode]["peak"], each[mode]["before"]
+            paper = "-" if each[f"paper_{mode}"] is None else f"{each[f'paper_{mode}']:,}"
+            rows.append((each["network"], mode, f"{peak:,.0f}", f"{before:,.0f}", f"{peak - before:,.0f}", paper))
+    device = facts[0]["training"]["device"]
+    whose = "of a process on" if device.startswith("cpu") else "that all processes hold on"
+    return "\n".join(
+        [
+            f"Memory {whose} {device}, MiB, {facts[0]['batch_size']} images at a time",
+            columns_text(rows, right=(2, 3, 4, 5)),
+        ]
+    )
+
+
+COMMANDS: Dict[str, Command] = {
+    "memory": Command(
+        "measure the memory of training and of inference (AFINets, Table 6)",
+        _add_options,
+        _memory,
+        ("--model resnet50 --compare afi_resnet50", "--model afi_resnet32_cifar100 --batch-size 128 --json"),
+        computes=True,
+    ),
+}

@@ -1,0 +1,60 @@
+"""Layers of a network by name, and running it so that their outputs can be seen."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Iterator, Tuple
+
+from mxnet.gluon import HybridBlock, nn
+
+from gluon_aff.errors import InputError, unknown_name
+from gluon_aff.fusion.context import GlobalAveragePool
+
+
+def named_layers(block: HybridBlock, prefix: str = "") -> Iterator[Tuple[str, HybridBlock]]:
+    """Every layer of `block`, the outer ones first, with the name its parameters have, such as `layer4.2.conv3`."""
+    for name, child in block._children.items():
+        yield prefix + name, child
+        yield from named_layers(child, f"{prefix}{name}.")
+
+
+def layer_called(net: HybridBlock, name: str) -> HybridBlock:
+    """The layer with that name.
+
+    Raises:
+        InputError: there is none.
+    """
+    layers = dict(named_layers(net))
+    if name not in layers:
+        raise unknown_name("layer (--layer)", name, layers)
+    return layers[name]
+
+
+def pooled_layer(net: HybridBlock) -> str:
+    """Name of the layer whose maps are averaged for the head.
+
+    That is the last stage, behind its last fusion and ReLU; where these are pre-activation blocks, which end in a sum,
+    the ReLU that follows them.
+
+    Raises:
+        InputError: `net` averages no maps at its end, as a classifier does.
+    """
+    in_features = "features" in net._children
+    layers = (net.features if in_features else net)._children
+    pools = [i for i, layer in enumerate(layers.values()) if isinstance(layer, (GlobalAveragePool, nn.GlobalAvgPool2D))]
+    if not pools or not pools[-1]:
+        raise InputError("the network has no global average pool behind its maps: name the layer with --layer")
+    return ("features." if in_features else "") + list(layers)[pools[-1] - 1]
+
+
+@contextlib.contextmanager
+def layer_by_layer(net: HybridBlock) -> Iterator[None]:
+    """Let hybridized blocks run imperatively, so that hooks see arrays; they keep their graphs."""
+    hybridized = [block for block in (net, *(layer for _, layer in named_layers(net))) if block._active]
+    for block in hybridized:
+        block._active = False
+    try:
+        yield
+    finally:
+        for block in hybridized:
+            block._active = True

@@ -1,0 +1,85 @@
+"""Memory that training and inference take (AFINets, Table 6); each is measured in a process of its own."""
+
+from __future__ import annotations
+
+from typing import Callable, Dict
+
+import mxnet as mx
+import numpy as np
+from mxnet import autograd, gluon
+from mxnet.gluon import HybridBlock
+
+from gluon_aff.data.cifar import CIFAR_SIZE
+from gluon_aff.machine.resources import MIB, peak_memory
+from gluon_aff.networks.zoo import ModelRecord, get_model, model_record
+from gluon_aff.training.devices import training_contexts
+
+STEPS = 2  # from the second on, the optimizer's state is there while gradients are computed
+
+
+def measure(model: str, batch: int, training: bool, gpus: str) -> Dict[str, object]:
+    """Run `model` for a few batches in this process, which has done nothing else, and say what it held.
+
+    Args:
+        model: a classifier's name.
+        batch: images at a time, random ones of the model's size.
+        training: forward, backward and update; inference if not.
+        gpus: id of the GPU; the CPU if it is empty or there is none.
+
+    Returns:
+        `device`, and in MiB `before` there was a network, and `peak`. On the CPU that is of this process. On a GPU it
+        is what everybody there holds, and the peak what is held at the end: MXNet gives nothing back.
+    """
+    record = model_record(model)
+    context = training_contexts(gpus)[0][0]
+    images = random_images(batch, record.input_size, context)
+    mx.nd.waitall()
+    before = _held(context)
+    net = get_model(record.name, ctx=context)
+    if training:
+        take = step_of(net, record, batch, context)
+    else:
+        net.hybridize(static_alloc=True)  # as gluon-aff evaluate does
+
+        def take() -> None:
+            net(images)
+
+    for _ in range(STEPS):
+        take()
+        mx.nd.waitall()
+    return {"device": str(context), "before": before, "peak": _held(context)}
+
+
+def random_images(batch: int, size: int, context: mx.Context) -> mx.nd.NDArray:
+    """Normalised ones, (batch, 3, size, size)."""
+    values = np.random.default_rng(0).standard_normal((batch, 3, size, size), dtype=np.float32)
+    return mx.nd.array(values, ctx=context)
+
+
+def step_of(net: HybridBlock, record: ModelRecord, batch: int, context: mx.Context) -> Callable[[], None]:
+    """A training step of `net`, initialised, on random images; hybridized as the training of its data set does."""
+    static = {} if record.input_size == CIFAR_SIZE else {"static_alloc": True, "static_shape": True}
+    net.hybridize(**static)
+    labels = mx.nd.arange(batch, ctx=context) % record.classes
+    return step(net, random_images(batch, record.input_size, context), labels)
+
+
+def step(net: HybridBlock, images: mx.nd.NDArray, labels: mx.nd.NDArray) -> Callable[[], None]:
+    """A step of `net`, initialised, with the optimizer of the published runs, on images and labels."""
+    loss_function = gluon.loss.SoftmaxCrossEntropyLoss()
+    trainer = gluon.Trainer(net.collect_params(), "nag", {"learning_rate": 0.01, "momentum": 0.9, "wd": 1e-4})
+
+    def take() -> None:
+        with autograd.record():
+            loss = loss_function(net(images), labels)
+        loss.backward()
+        trainer.step(len(images))
+
+    return take
+
+
+def _held(context: mx.Context) -> float:
+    if context.device_type == "cpu":
+        return peak_memory()
+    free, total = mx.context.gpu_memory_info(context.device_id)
+    return (total - free) / MIB

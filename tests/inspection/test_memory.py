@@ -1,0 +1,84 @@
+"""Memory of training and inference, and the command that measures it."""
+
+import json
+
+import pytest
+
+from gluon_aff.cli import main
+from gluon_aff.commands import memory as command
+from gluon_aff.inspection.memory import measure
+from gluon_aff.machine.children import Answer
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_more_images_take_more(training):
+    """Measured here, where the peak of all tests before is the start; so many images that they are above it."""
+    found = measure("resnet20_b1", 2, training, "")
+    assert found["device"] == "cpu(0)"
+    assert found["peak"] >= found["before"] > 10
+
+
+def test_processes_of_their_own(capsys):
+    """Training holds what inference need not; 256 images alone are 3 MiB, their features many times that."""
+    assert main(["memory", "--model", "resnet20_b1", "--batch-size", "256", "--json"]) == 0
+    (facts,) = json.loads(capsys.readouterr().out)
+    assert (facts["network"], facts["input_size"], facts["batch_size"]) == ("resnet20_b1", 32, 256)
+    training, inference = (facts[mode]["peak"] - facts[mode]["before"] for mode in ("training", "inference"))
+    assert training > 1.5 * inference
+    assert inference > 3
+    assert facts["paper_training"] is None
+
+
+@pytest.fixture
+def answers(monkeypatch):
+    """What was asked; each answer is a figure of its own."""
+    asked = []
+
+    def ask(probe, *arguments, seconds):
+        asked.append((probe, *arguments))
+        return Answer({"device": "cpu(0)", "before": 100.0, "peak": 1000.0 * len(asked)})
+
+    monkeypatch.setattr("gluon_aff.machine.children.ask", ask)
+    return asked
+
+
+def test_table_beside_the_papers(answers, capsys):
+    assert main(["memory", "--model", "resnet50", "--compare", "afi_resnet50", "--gpus", "1"]) == 0
+    assert answers == [
+        ("memory", name, 64, training, "1") for name in ("resnet50", "afi_resnet50") for training in (True, False)
+    ]
+    assert capsys.readouterr().out.splitlines() == [
+        "Memory of a process on cpu(0), MiB, 64 images at a time",
+        "network       mode        peak  without network  difference  paper",
+        "resnet50      training   1,000              100         900  7,447",
+        "resnet50      inference  2,000              100       1,900  3,827",
+        "afi_resnet50  training   3,000              100       2,900  7,001",
+        "afi_resnet50  inference  4,000              100       3,900  2,671",
+    ]
+
+
+def test_the_papers_figures_are_for_its_batch_size(answers, capsys):
+    assert main(["memory", "--model", "resnet50", "--batch-size", "32", "--json"]) == 0
+    (facts,) = json.loads(capsys.readouterr().out)
+    assert facts["paper_training"] is facts["paper_inference"] is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--model", "resnet49"], 2, "unknown model 'resnet49'"),
+        (["--model", "resnet20_fpn_b1"], 2, "resnet20_fpn_b1 says of each pixel what it is"),
+        (["--model", "resnet50", "--gpus", "0,1"], 2, "--gpus 0,1: memory is measured on one"),
+        (["--model", "resnet50"], 1, "resnet50: crashed with SIGKILL (Killed). If that is memory, lower --batch-size"),
+    ],
+)
+def test_what_cannot_be_measured(arguments, code, message, monkeypatch, capsys):
+    killed = Answer(problem="crashed with SIGKILL (Killed)")
+    monkeypatch.setattr("gluon_aff.machine.children.ask", lambda *_, seconds: killed)
+    assert main(["memory", *arguments]) == code
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+
+
+def test_modes_are_those_of_table_6():
+    assert list(command.MODES) == ["training", "inference"]
