@@ -22,7 +22,7 @@ FAMILIES = {
     "resnet110": SHORT,
     "mobilenet_v2": SHORT,
     "shufflenet_v2": ["--num-epochs", "5", "--lr-decay-epoch", "4", "--batch-size", "32"],
-    "resnext29_32x4d": ["--num-epochs", "1", "--lr", "0.02", "--batch-size", "32"],
+    "resnext29_32x4d": ["--num-epochs", "3", "--lr", "0.01", "--lr-decay-epoch", "2", "--batch-size", "32"],
 }
 SMALL = "afi_resnet14"
 
