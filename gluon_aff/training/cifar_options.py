@@ -6,7 +6,6 @@ import argparse
 from dataclasses import dataclass, fields, replace
 from typing import Dict, List, Optional, Tuple
 
-from gluon_aff.data.cifar import CIFAR_SIZE
 from gluon_aff.errors import unknown_name
 from gluon_aff.training.options import (
     COMMON_MAY_DIFFER,
@@ -109,6 +108,8 @@ class CIFARSettings:
     @property
     def named(self) -> bool:
         """Whether the model is one of `gluon-aff models`, not put together from flags."""
+        from gluon_aff.data.cifar import CIFAR_SIZE  # needs NumPy, which the doctor does without
+
         return is_listed(self.model, CIFAR_SIZE)
 
     @property

@@ -8,7 +8,7 @@ from gluon_aff import get_model
 from gluon_aff.errors import InputError
 from gluon_aff.inspection.summary import count_layers, trainable_parameters
 from gluon_aff.networks import MODELS
-from gluon_aff.networks.afi import Integration, afi_resnet
+from gluon_aff.networks.afi import Integration, afi_resnet, joined
 
 # Parameters are afinets.md's; FLOPs, in 1e9 at batch 32, the paper's Tables 4 and 5 (afinets_spec, Section 4).
 PAPER_FLOPS = {
@@ -126,6 +126,15 @@ def test_forward_backward_and_hybridized(name):
     for parameter, gradient in gradients[0].items():
         difference = np.linalg.norm(gradients[1][parameter] - gradient)
         assert difference < 0.05 * np.linalg.norm(gradient) + 1e-2, parameter
+
+
+def test_joined_channels_one_behind_the_other_or_shuffled():
+    first, second = np.random.default_rng(0).normal(size=(2, 3, 4, 2, 5)).astype("float32")
+    arrays = mx.nd.array(first), mx.nd.array(second)
+    behind = np.concatenate([first, second], axis=1)
+    np.testing.assert_array_equal(joined(mx.nd, *arrays).asnumpy(), behind)
+    shuffled = behind.reshape(3, 2, 4, 2, 5).swapaxes(1, 2).reshape(3, 8, 2, 5)
+    np.testing.assert_array_equal(joined(mx.nd, *arrays, in_turns=True).asnumpy(), shuffled)
 
 
 def test_second_block_of_a_group_reuses_the_first_feature():
