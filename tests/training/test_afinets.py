@@ -104,6 +104,6 @@ def test_every_family_learns_digits(family, variant, train, digits):
 def test_imagenet_networks_learn_pictures(model, train, tmp_path):
     """Chance is an error of seven eighths."""
     write_pictures("pictures")
-    more = ["--classes", "8", "--input-size", "32", "--batch-size", "16", "--num-epochs", "8", "-j", "2"]
-    _, printed = train("train-imagenet", model, "pictures", *more, "--lr-decay-epoch", "6")
+    more = ["--classes", "8", "--input-size", "32", "--batch-size", "16", "--num-epochs", "12", "-j", "2"]
+    _, printed = train("train-imagenet", model, "pictures", *more, "--lr", "0.00625", "--lr-decay-epoch", "9")
     assert float(printed["best err-top1"]) < 0.6
