@@ -19,7 +19,7 @@ from gluon_aff.weights.params_format import read_params_file
 SHORT = ["--num-epochs", "2", "--lr-decay-epoch", "1", "--batch-size", "32"]
 FAMILIES = {
     "resnet32": SHORT,
-    "resnet110": SHORT,
+    "resnet110": ["--num-epochs", "8", "--lr", "0.05", "--lr-decay-epoch", "7", "--batch-size", "32"],
     "mobilenet_v2": SHORT,
     "shufflenet_v2": ["--num-epochs", "5", "--lr-decay-epoch", "4", "--batch-size", "32"],
     "resnext29_32x4d": ["--num-epochs", "3", "--lr", "0.01", "--lr-decay-epoch", "2", "--batch-size", "32"],
