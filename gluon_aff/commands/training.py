@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import Dict, List
+from typing import Any, Callable, Dict, List
 
 from gluon_aff.commands import Command, positive
 from gluon_aff.training.cifar_options import add_options as add_cifar_options
@@ -15,20 +15,36 @@ from gluon_aff.training.segmentation_options import add_options as add_segmentat
 from gluon_aff.training.segmentation_options import settings_from as segmentation_settings_from
 
 
+def _train(
+    settings: Any,
+    summarise: Callable[[Any], str],
+    train: Callable[[Any], Any],
+    scores: Dict[str, str],
+    file_column: int = 9,
+) -> int:
+    """Print the network if that is asked for; else train, and print the run's scores and files.
+
+    `scores` are its attributes by title; paths stand in the `file_column`.
+    """
+    if settings.summary:
+        print(summarise(settings))
+        return 0
+    run = train(settings)
+    if run.rank:
+        return 0
+    for title, score in scores.items():
+        print(f"{title}{getattr(run, score)}")
+    files = {"weights": run.params or "none", "log": run.log, "curve": getattr(run, "curve", None)}
+    for what, path in files.items():
+        if path:
+            print(f"{what + ':':<{file_column}}{path}")
+    return 0
+
+
 def _train_cifar(options: argparse.Namespace) -> int:
     from gluon_aff.training.cifar import summarise_cifar, train_cifar
 
-    settings = settings_from(vars(options))
-    if settings.summary:
-        print(summarise_cifar(settings))
-        return 0
-    run = train_cifar(settings)
-    if run.rank:
-        return 0
-    print(f"best_val_score:  {run.best_accuracy}")
-    for what, path in (("weights", run.params or "none"), ("log", run.log), ("curve", run.curve)):
-        print(f"{what + ':':<9}{path}")
-    return 0
+    return _train(settings_from(vars(options)), summarise_cifar, train_cifar, {"best_val_score:  ": "best_accuracy"})
 
 
 def _add_make_data_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
@@ -62,32 +78,15 @@ def _train_imagenet(options: argparse.Namespace) -> int:
     from gluon_aff.training.imagenet import summarise_imagenet, train_imagenet
 
     settings = imagenet_settings_from(vars(options))
-    if settings.summary:
-        print(summarise_imagenet(settings))
-        return 0
-    run = train_imagenet(settings)
-    if run.rank:
-        return 0
-    print(f"best err-top1:   {run.best_error}")
-    for what, path in (("weights", run.params or "none"), ("log", run.log)):
-        print(f"{what + ':':<9}{path}")
-    return 0
+    return _train(settings, summarise_imagenet, train_imagenet, {"best err-top1:   ": "best_error"})
 
 
 def _train_segmentation(options: argparse.Namespace) -> int:
     from gluon_aff.training.segmentation import summarise_segmentation, train_segmentation
 
     settings = segmentation_settings_from(vars(options))
-    if settings.summary:
-        print(summarise_segmentation(settings))
-        return 0
-    run = train_segmentation(settings)
-    if run.rank:
-        return 0
-    print(f"best IoU:  {run.best_iou}\nbest nIoU: {run.best_niou}")
-    for what, path in (("weights", run.params or "none"), ("log", run.log), ("curve", run.curve)):
-        print(f"{what + ':':<11}{path}")
-    return 0
+    scores = {"best IoU:  ": "best_iou", "best nIoU: ": "best_niou"}
+    return _train(settings, summarise_segmentation, train_segmentation, scores, file_column=11)
 
 
 def _add_make_records_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:

@@ -12,10 +12,10 @@ import numpy as np
 from mxnet.gluon import HybridBlock
 from tqdm import tqdm
 
+from gluon_aff.data.loading import Batch
 from gluon_aff.errors import DataError, GluonAFFError
 from gluon_aff.evaluation.inference import Infer, in_mxnet
 from gluon_aff.iteration import one_behind
-from gluon_aff.training.loop import Batch
 
 
 @dataclass(frozen=True)

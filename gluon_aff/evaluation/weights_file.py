@@ -12,7 +12,7 @@ from mxnet.gluon import HybridBlock
 from gluon_aff.data.cifar import CIFAR_SIZE, load_cifar
 from gluon_aff.data.class_names import class_names
 from gluon_aff.data.imagenet import validation_data
-from gluon_aff.data.loading import validation_batches
+from gluon_aff.data.loading import Batch, validation_batches
 from gluon_aff.errors import InputError, last_line
 from gluon_aff.evaluation.evaluate import Evaluation, evaluate_logits
 from gluon_aff.evaluation.inference import Infer, fused, in_mxnet, in_thread
@@ -21,7 +21,6 @@ from gluon_aff.export.card import Card
 from gluon_aff.networks.zoo import MODELS, SEGMENTATION_HOST, get_model, model_record
 from gluon_aff.published import PublishedWeights, weights_with_hash
 from gluon_aff.training.devices import training_contexts
-from gluon_aff.training.loop import Batch
 from gluon_aff.weights.identify import dataset_of_run, head_classes, network_of
 from gluon_aff.weights.params import load_parameters
 from gluon_aff.weights.params_format import git_blob_sha1, read_params_file

@@ -134,12 +134,12 @@ class GatedSum(_ContextAttention):
     ) -> None:
         super().__init__(channels, r, norm, **kwargs)
         self._reads_both = reads == "X+Y"
-        self._gates_x = gates == "X"
+        self._gates = gates
 
     def hybrid_forward(self, F: Any, y: Any, x: Any) -> Any:
         """Fuse."""
         weight = self._weight(F, y + x if self._reads_both else y)
-        return weight * x + y if self._gates_x else x + weight * y
+        return weight * x + y if self._gates == "X" else x + weight * y
 
 
 class AFF(_ContextAttention):

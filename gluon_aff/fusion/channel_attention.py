@@ -7,17 +7,7 @@ from typing import Any, Callable, Dict
 
 from mxnet.gluon import HybridBlock, nn
 
-from gluon_aff.fusion.context import global_mean, sequential
-
-
-def _excitation(channels: int, r: int) -> nn.HybridSequential:
-    """1x1 to C/r, ReLU, 1x1 to C, without bias."""
-    hidden = max(channels // r, 1)
-    return sequential(
-        nn.Conv2D(hidden, 1, in_channels=channels, use_bias=False),
-        nn.Activation("relu"),
-        nn.Conv2D(channels, 1, in_channels=hidden, use_bias=False),
-    )
+from gluon_aff.fusion.context import global_mean, joined, sequential
 
 
 class SE(HybridBlock):
@@ -30,8 +20,13 @@ class SE(HybridBlock):
 
     def __init__(self, channels: int, r: int = 16, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        hidden = max(channels // r, 1)
         with self.name_scope():
-            self.excitation = _excitation(channels, r)
+            self.excitation = sequential(
+                nn.Conv2D(hidden, 1, in_channels=channels, use_bias=False),
+                nn.Activation("relu"),
+                nn.Conv2D(channels, 1, in_channels=hidden, use_bias=False),
+            )
 
     def hybrid_forward(self, F: Any, x: Any) -> Any:
         """Attend."""
@@ -49,25 +44,22 @@ class GE(HybridBlock):
         return F.broadcast_mul(x, F.sigmoid(global_mean(F, x)))
 
 
-class CBAM(HybridBlock):
+class CBAM(SE):
     """Channel attention from mean and maximum, then spatial attention by a 7x7 convolution (Woo et al. 2018).
 
-    Args:
-        channels: C.
-        r: channel reduction ratio.
+    Arguments as in SE.
     """
 
     def __init__(self, channels: int, r: int = 16, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        super().__init__(channels, r, **kwargs)
         with self.name_scope():
-            self.excitation = _excitation(channels, r)
             self.spatial = nn.Conv2D(1, 7, padding=3, in_channels=2, use_bias=False)
 
     def hybrid_forward(self, F: Any, x: Any) -> Any:
         """Attend."""
         strongest = F.max(x, axis=(2, 3), keepdims=True)
         x = F.broadcast_mul(x, F.sigmoid(self.excitation(global_mean(F, x)) + self.excitation(strongest)))
-        both = F.concat(F.mean(x, axis=1, keepdims=True), F.max(x, axis=1, keepdims=True), dim=1)
+        both = joined(F, F.mean(x, axis=1, keepdims=True), F.max(x, axis=1, keepdims=True))
         return F.broadcast_mul(x, F.sigmoid(self.spatial(both)))
 
 

@@ -12,6 +12,7 @@ from mxnet import gluon
 from mxnet.gluon import HybridBlock
 from tqdm import tqdm
 
+from gluon_aff.data.loading import Batch
 from gluon_aff.errors import DataError, GluonAFFError, InputError
 from gluon_aff.evaluation.evaluate import class_indices
 from gluon_aff.evaluation.inference import network_dtype
@@ -19,7 +20,6 @@ from gluon_aff.fusion.integration import AFI
 from gluon_aff.inspection.layers import layer_by_layer, layer_called, named_layers, pooled_layer
 from gluon_aff.iteration import one_behind
 from gluon_aff.results.plots import COLOURS
-from gluon_aff.training.loop import Batch
 
 BINS = 20
 

@@ -298,6 +298,8 @@ class ShuffleDown(HybridBlock):
 class AFINet(Classifier):
     """Stem, groups of blocks, tail, global average pool, dense: (N, 3, H, W) -> (N, classes) logits."""
 
+    stage_class = Group
+
     def __init__(
         self, stem: Sequence[HybridBlock], body: Sequence[HybridBlock], channels: int, classes: int, **kwargs: Any
     ) -> None:
@@ -305,15 +307,6 @@ class AFINet(Classifier):
         with self.name_scope():
             self.features = sequential(*stem, *body, GlobalAveragePool(), nn.Flatten())
             self.output = nn.Dense(classes, in_units=channels)
-
-    def stages(self) -> List[List[HybridBlock]]:
-        """Layers up to the end of each group, from the group before on."""
-        stages: List[List[HybridBlock]] = [[]]
-        for layer in self.features:
-            stages[-1].append(layer)
-            if isinstance(layer, Group):
-                stages.append([])
-        return stages[:-1]
 
 
 def _stem(channels: int, kernel: int = 3) -> List[HybridBlock]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import Any, List, Optional
+from typing import Any, List, Optional, Type
 
 import mxnet as mx
 import numpy as np
@@ -120,6 +120,7 @@ class Classifier(WithHead):
     """Network of `features` and a dense `output`, (N, 3, H, W) -> (N, classes)."""
 
     head_name = "output"
+    stage_class: Type[HybridBlock] = nn.HybridSequential  # which of the features are stages
     features: nn.HybridSequential
     output: nn.Dense
 
@@ -128,7 +129,7 @@ class Classifier(WithHead):
         stages: List[List[HybridBlock]] = [[]]
         for layer in self.features:
             stages[-1].append(layer)
-            if isinstance(layer, nn.HybridSequential):
+            if isinstance(layer, self.stage_class):
                 stages.append([])
         return stages[:-1]
 

@@ -6,6 +6,7 @@ from typing import Any, Dict, List, Optional, Sequence, Type, Union
 
 from mxnet.gluon import HybridBlock, nn
 
+from gluon_aff.errors import unknown_name
 from gluon_aff.fusion import Fusing
 from gluon_aff.fusion.context import GlobalAveragePool, sequential
 from gluon_aff.networks.layers import (
@@ -139,7 +140,7 @@ class AFFResNet(WithHead):
         **kwargs: `ctx` and `use_pretrained` are accepted and ignored, as in the original.
 
     Raises:
-        InputError: for an unknown fusion.
+        InputError: for an unknown fusion or block.
     """
 
     head_name = "fc"
@@ -171,6 +172,8 @@ class AFFResNet(WithHead):
         unknown = set(kwargs) - {"ctx", "use_pretrained"}
         if unknown:
             raise TypeError(f"AFFResNet has no argument {', '.join(sorted(unknown))}")
+        if block not in BLOCKS:
+            raise unknown_name("block", block, BLOCKS)
         norm_kwargs = dict(norm_kwargs or {}, **({"use_global_stats": True} if use_global_stats else {}))
         norm = norm_factory(norm_layer, norm_kwargs)
         stem_channels = 2 * stem_width if deep_stem else 64

@@ -13,6 +13,7 @@ from mxnet import autograd, gluon
 from mxnet.gluon import HybridBlock
 from tqdm import tqdm
 
+from gluon_aff.data.loading import Batch
 from gluon_aff.data.mixup import dense_labels, mixup
 from gluon_aff.distributed.cluster import Cluster, average_running_statistics
 from gluon_aff.errors import TrainingError
@@ -20,7 +21,6 @@ from gluon_aff.iteration import one_behind
 from gluon_aff.training.stopping import StopRequest
 
 ALONE = Cluster()
-Batch = Tuple[mx.nd.NDArray, mx.nd.NDArray]
 StepObserver = Callable[[int, float, float], None]
 LossFunction = Callable[[mx.nd.NDArray, mx.nd.NDArray, mx.nd.NDArray], mx.nd.NDArray]
 Count = Callable[[mx.nd.NDArray, mx.nd.NDArray], mx.nd.NDArray]

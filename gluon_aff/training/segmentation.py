@@ -21,7 +21,7 @@ from gluon_aff.distributed.cluster import Cluster, make_trainer
 from gluon_aff.distributed.sync_bn import norm_arguments
 from gluon_aff.errors import TrainingError
 from gluon_aff.inspection.summary import count_layers, format_counts
-from gluon_aff.networks.zoo import HOSTS
+from gluon_aff.networks.zoo import HOSTS, SEGMENTATION_HOST
 from gluon_aff.training.checkpoint import Checkpoint, RunState, checkpoint_folder, restore, same_run
 from gluon_aff.training.common import (
     infer_shapes,
@@ -67,7 +67,7 @@ class SegmentationRun:
 
 def build_network(settings: SegmentationSettings, **norm: Any) -> HybridBlock:
     """Network of resolved `settings`, not initialised; `norm`: the host's norm_layer and norm_kwargs."""
-    return HOSTS["fpn"](
+    return HOSTS[SEGMENTATION_HOST](
         settings.askc_type,
         settings.blocks,
         settings.channel_times,

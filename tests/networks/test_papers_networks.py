@@ -101,6 +101,11 @@ def test_what_cannot_be(arguments, message):
         get_model("resnet20_fpn_b1", **arguments)
 
 
+def test_unknown_block():
+    with pytest.raises(InputError, match="unknown block 'basics': did you mean basic"):
+        get_model("aff_resnet18", block="basics")
+
+
 def test_unknown_inner_width():
     with pytest.raises(InputError, match="unknown inner width 'half': there are legacy, full"):
         get_model("inception_resnet20_b1", inner="half")
