@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import platform
 from typing import Callable, Iterable, Iterator, List, Optional, Tuple, TypeVar, Union
 
 import mxnet as mx
 import numpy as np
 from mxnet.gluon import HybridBlock
 
-from gluon_aff._version import __version__
 from gluon_aff.data.mixup import draw_mixup_weights
 from gluon_aff.data.randomness import Purpose, stream
 from gluon_aff.training.cifar_options import CIFARSettings
@@ -31,15 +29,10 @@ def mixup_weights(settings: Settings, epoch: int, steps: int) -> np.ndarray:
     return draw_mixup_weights(settings.mixup_alpha, int(settings.seed or 0), epoch, steps)
 
 
-def reseed(seed: int, epoch: int) -> None:
-    """Let MXNet's random numbers, whose state cannot be kept, depend on the epoch and not on what came before."""
-    mx.random.seed(int(stream(seed, epoch, Purpose.MXNET).integers(2**31)))
-
-
 def reseeding(batches: Iterable[Item], seed: int, epoch: int, first: int) -> Iterator[Item]:
-    """The batches of an epoch from `first` on, MXNet's random numbers seeded for each.
+    """The batches of an epoch from the `first` on, MXNet's random numbers seeded for each.
 
-    For networks with dropout: a run that goes on within an epoch has the same.
+    Their state cannot be kept: a run that goes on has the same dropout because of this.
     """
     seeds = stream(seed, epoch, Purpose.MXNET)
     seeds.integers(2**31, size=first)
@@ -81,18 +74,6 @@ def network_to_validate(
     net.initialize(ctx=contexts)
     net.hybridize(hybridize)
     return net
-
-
-def versions_line(
-    contexts: List[mx.Context], workers: int, global_batch: int, official: bool, label_values: int, head: int
-) -> str:
-    """The line after the settings in a log, which `results.logs` reads."""
-    devices = ",".join(map(str, contexts * workers))
-    return (
-        f"gluon_aff {__version__}, MXNet {mx.__version__}, NumPy {np.__version__}, "
-        f"Python {platform.python_version()}, devices {devices}, {global_batch} images per step, "
-        f"{'official' if official else 'other'} data, {label_values} label values under a {head}-way head"
-    )
 
 
 def save_best(net: HybridBlock, save_dir: str, name: str, score: float, superseded: Optional[str]) -> str:

@@ -8,7 +8,7 @@ import os
 import re
 import sys
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, Dict, List, Optional, Tuple
 
 import mxnet as mx
@@ -17,22 +17,19 @@ from mxnet.gluon import HybridBlock
 
 from gluon_aff.data.imagenet import ValidationData, folder_validation, record_validation
 from gluon_aff.data.imagenet_training import ImageNetBatches, folder_batches, record_batches
-from gluon_aff.data.loading import Share, usable_workers
 from gluon_aff.distributed.cluster import Cluster, make_trainer
-from gluon_aff.distributed.sync_bn import norm_arguments
 from gluon_aff.errors import InputError, TrainingError, last_line
 from gluon_aff.evaluation.evaluate import Evaluation, evaluate
 from gluon_aff.inspection.summary import count_layers, format_counts
 from gluon_aff.networks.zoo import HOSTS, MODELS, get_model
-from gluon_aff.training.checkpoint import Checkpoint, RunState, checkpoint_folder, restore, same_run
+from gluon_aff.training.checkpoint import Checkpoint, RunState
 from gluon_aff.training.common import (
     SMOOTHING,
     exempt_from_decay,
     infer_shapes,
     mixup_weights,
     network_to_validate,
-    reseed,
-    versions_line,
+    reseeding,
 )
 from gluon_aff.training.devices import training_contexts
 from gluon_aff.training.imagenet_options import (
@@ -47,7 +44,7 @@ from gluon_aff.training.imagenet_options import (
 )
 from gluon_aff.training.logbook import (
     batch_line,
-    check_directory,
+    check_directories,
     speed_line,
     training_line,
     validation_line,
@@ -63,7 +60,7 @@ from gluon_aff.training.loop import (
 )
 from gluon_aff.training.optimizer_states import load_states, save_states
 from gluon_aff.training.schedule import decay_epochs, warmup_schedule
-from gluon_aff.training.session import Session, begin, chosen_checkpoint, keep, meet, open_session
+from gluon_aff.training.session import Session, Setup, begin, keep, open_session, set_up
 from gluon_aff.training.stopping import StopRequestedError, unless_stopped
 from gluon_aff.training.trainer_states import set_updates
 from gluon_aff.weights import load_parameters, save_parameters
@@ -122,46 +119,29 @@ def train_imagenet(settings: ImageNetSettings) -> ImageNetRun:
         TrainingError: if the loss is not finite.
         Stopped: if a signal ended it; what it did is in a checkpoint.
     """
-    seed_given = settings.seed is not None
-    settings = resolve(settings)
+    given, settings = settings, resolve(settings)
+    check_directories({"--save-dir": settings.save_dir, "--logging-file": os.path.dirname(settings.logging_file)})
     gpus = ",".join(map(str, range(settings.num_gpus)))
     contexts, device_note = training_contexts(gpus, settings.strict_devices)
-    cluster, settings, contexts = meet(settings, contexts)
-    devices = len(contexts) * cluster.size
     on_gpu = contexts[0].device_type == "gpu"
-    dtype = used_dtype(settings, on_gpu)
-    global_batch = settings.batch_size * devices
-    for path, flag in ((settings.save_dir, "--save-dir"), (os.path.dirname(settings.logging_file), "--logging-file")):
-        check_directory(path, flag)
-    keeps = _saves(settings) and settings.checkpoint_every
-    folder = checkpoint_folder(settings.save_dir, f"imagenet-{run_name(settings)}") if keeps else None
-    checkpoint = chosen_checkpoint(settings.resume, folder, cluster)
-    logged = replace(settings, dtype=dtype)
-    if checkpoint:
-        logged = same_run(checkpoint, logged, devices, seed_given, MAY_DIFFER)
-        settings = replace(settings, seed=logged.seed)
-    batch_size = settings.batch_size * len(contexts)
-    with _training_data(settings, batch_size, cluster) as batches:
-        validation = _validation_data(settings, batch_size, cluster)
+    used = replace(settings, dtype=used_dtype(settings, on_gpu))
+    name = f"imagenet-{run_name(settings)}" if _saves(settings) else None
+    setup = set_up(used, given.seed is not None, contexts, device_note, name, MAY_DIFFER)
+    cluster = setup.cluster
+    with _training_data(setup) as batches:
+        validation = _validation_data(setup)
         _check_labels(settings, batches, validation)
-        if not cluster.rank:
-            if settings.sync_bn and len(contexts) == 1:
-                device_note += "; --sync-bn has no effect on one device"
-            print("\n".join([device_note, *notes(settings, global_batch, on_gpu)]), file=sys.stderr)
-        settings = replace(settings, dtype=_network_dtype(dtype))
+        setup.announce(setup.data_workers, notes(settings, setup.global_batch, on_gpu))
+        settings = replace(setup.settings, dtype=_network_dtype(used.dtype))
         if settings.dtype == "float16":
             os.environ.setdefault("MXNET_SAFE_ACCUMULATION", "1")  # sums in float32, as the original advises
-        teacher = _teacher(settings, contexts)
-        net, trainer = _start(settings, contexts, len(batches), checkpoint, cluster)
+        targets = _targets(settings, _teacher(settings, setup.contexts))
+        net, trainer = _network_and_trainer(settings, setup, len(batches))
         official = batches.images == IMAGENET_TRAINING_IMAGES
-        versions = versions_line(contexts, cluster.size, global_batch, official, batches.classes, settings.classes)
-        with open_session(
-            folder, checkpoint, asdict(logged), devices, versions, settings.logging_file, "%(message)s", cluster
-        ) as session:
-            if checkpoint:
-                restore(checkpoint, net, trainer, contexts)
-            training = Training(net, trainer, _targets(settings, teacher), contexts, session.stop, cluster)
-            return _run_epochs(training, settings, batches, validation, session, checkpoint)
+        versions = setup.versions(official, batches.classes, settings.classes)
+        with open_session(setup, versions, settings.logging_file, "%(message)s") as session:
+            training = Training(net, trainer, targets, setup.contexts, session.stop, cluster)
+            return _run_epochs(training, settings, batches, validation, session, setup.checkpoint)
 
 
 def _network_dtype(dtype: str) -> str:
@@ -174,29 +154,20 @@ def _network_dtype(dtype: str) -> str:
     return "float32"
 
 
-def _training_data(settings: ImageNetSettings, batch_size: int, cluster: Cluster) -> ImageNetBatches:
-    workers = usable_workers(settings.num_workers, cluster.local_size)
-    share = Share(cluster.rank, cluster.size)
-    seed = int(settings.seed or 0)
+def _training_data(setup: Setup[ImageNetSettings]) -> ImageNetBatches:
+    settings = setup.settings
+    shape = (setup.local_batch, int(settings.seed or 0), settings.input_size)
     if settings.use_rec:
-        return record_batches(
-            settings.rec_train,
-            settings.rec_train_idx,
-            batch_size,
-            seed,
-            settings.input_size,
-            workers,
-            settings.classes,
-            share,
-        )
+        files = (settings.rec_train, settings.rec_train_idx)
+        return record_batches(*files, *shape, setup.data_workers, settings.classes, setup.share)
     return folder_batches(
-        settings.data_dir, batch_size, seed, settings.input_size, settings.auto_aug, workers, settings.classes, share
+        settings.data_dir, *shape, settings.auto_aug, setup.data_workers, settings.classes, setup.share
     )
 
 
-def _validation_data(settings: ImageNetSettings, batch_size: int, cluster: Cluster) -> ValidationData:
-    share = Share(cluster.rank, cluster.size)
-    shape = (settings.input_size, batch_size, settings.num_workers, settings.crop_ratio, share)
+def _validation_data(setup: Setup[ImageNetSettings]) -> ValidationData:
+    settings = setup.settings
+    shape = (settings.input_size, setup.local_batch, settings.num_workers, settings.crop_ratio, setup.share)
     if settings.use_rec:
         return record_validation(settings.rec_val, settings.rec_val_idx, *shape)
     return folder_validation(settings.data_dir, *shape)
@@ -214,15 +185,12 @@ def _check_labels(settings: ImageNetSettings, batches: ImageNetBatches, validati
         raise InputError(f"the data has {classes} classes, and the network {settings.classes} outputs: raise --classes")
 
 
-def _start(
-    settings: ImageNetSettings,
-    contexts: List[mx.Context],
-    steps: int,
-    checkpoint: Optional[Checkpoint],
-    cluster: Cluster,
+def _network_and_trainer(
+    settings: ImageNetSettings, setup: Setup[ImageNetSettings], steps: int
 ) -> Tuple[HybridBlock, gluon.Trainer]:
-    """Network and trainer, fresh or as --resume-params and --resume-states have them, unless a checkpoint will."""
-    net = build_network(settings, **(norm_arguments(contexts, settings.dtype) if settings.sync_bn else {}))
+    """Fresh, or as --resume-params and --resume-states have them, unless a checkpoint will."""
+    contexts, checkpoint = setup.contexts, setup.checkpoint
+    net = build_network(settings, **setup.norm(settings.dtype))
     net.cast(settings.dtype)
     mx.random.seed(settings.seed)
     net.initialize(mx.init.MSRAPrelu(), ctx=contexts)
@@ -243,7 +211,7 @@ def _start(
     options = {"lr_scheduler": schedule, "wd": settings.wd, "momentum": settings.momentum}
     if settings.dtype != "float32":
         options["multi_precision"] = True
-    trainer = make_trainer(net.collect_params(), settings.optimizer, options, cluster)
+    trainer = make_trainer(net.collect_params(), settings.optimizer, options, setup.cluster)
     if settings.resume_states and not checkpoint:
         load_states(trainer, settings.resume_states)
     set_updates(trainer, settings.resume_epoch * steps)  # the schedule goes with the epochs, whatever the states say
@@ -294,16 +262,14 @@ def _run_epochs(
     global_batch = settings.batch_size * len(contexts) * cluster.size
     validated = network_to_validate(lambda: build_network(settings), contexts, settings.dtype, settings.hybrid)
     best, earlier_params = best_error(settings)
-    state = checkpoint.state if checkpoint else RunState(settings.resume_epoch, best)
-    if not checkpoint:
-        if earlier_params and not cluster.rank:
-            print(f"best so far: {best} in {earlier_params}", file=sys.stderr)
-        begin(session, training, state)
+    if earlier_params and not checkpoint and not cluster.rank:
+        print(f"best so far: {best} in {earlier_params}", file=sys.stderr)
+    state = begin(session, training, checkpoint, RunState(settings.resume_epoch, best))
     for epoch in range(state.epoch, settings.num_epochs):
-        reseed(int(settings.seed or 0), epoch)
         weights = mixup_weights(settings, epoch, len(batches))
-        observer = _speed_lines(session, settings, global_batch, epoch, state.begun.steps)
-        unseen = batches.epoch(epoch, state.begun.steps)
+        done = state.begun.steps
+        observer = _speed_lines(session, settings, global_batch, epoch, done)
+        unseen = reseeding(batches.epoch(epoch, done), int(settings.seed or 0), epoch, done)
         try:
             begun = train_epoch(training, unseen, weights, epoch, state.begun, observer)
         except TrainingError as stop:
@@ -312,7 +278,7 @@ def _run_epochs(
         if begun.steps < len(batches):
             keep(session, training, replace(state, begun=begun))
         start = time.monotonic()
-        if begun.steps > state.begun.steps:  # else it was said before the run stopped while it validated
+        if begun.steps > done:  # else it was said before the run stopped while it validated
             log.info(training_line(epoch, _metric_name(settings), begun.metric))
         state = replace(state, begun=begun)
         if not cluster.rank and _periodic(settings, epoch):

@@ -19,21 +19,25 @@ from gluon_aff.files import replacing
 NEW_RUN = b"Namespace("
 
 
-def check_directory(path: str, flag: str) -> None:
-    """See that files can be written in the directory `path` (empty: the working directory), existing or to be made.
+def check_directories(paths: Mapping[str, str]) -> None:
+    """See that files can be written in the directories (empty: the working directory), existing or to be made.
+
+    Args:
+        paths: by flag.
 
     Raises:
-        InputError: if not; names `flag`.
+        InputError: if not; names the flag.
     """
-    existing = os.path.abspath(path)
-    while not os.path.lexists(existing):
-        existing = os.path.dirname(existing)
-    try:
-        with tempfile.TemporaryFile(dir=existing):
-            pass
-    except OSError as error:
-        reason = f"{existing} cannot be written to ({error.strerror})"
-        raise InputError(f"{flag} {path}: {reason}; choose another directory") from None
+    for flag, path in paths.items():
+        existing = os.path.abspath(path)
+        while not os.path.lexists(existing):
+            existing = os.path.dirname(existing)
+        try:
+            with tempfile.TemporaryFile(dir=existing):
+                pass
+        except OSError as error:
+            reason = f"{existing} cannot be written to ({error.strerror})"
+            raise InputError(f"{flag} {path}: {reason}; choose another directory") from None
 
 
 class _LogFile(logging.FileHandler):

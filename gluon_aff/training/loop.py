@@ -38,6 +38,9 @@ class Task(Protocol):
     def metric(self, output: mx.nd.NDArray, target: mx.nd.NDArray, y: mx.nd.NDArray) -> mx.nd.NDArray:
         """The slice's metric, (1,), of float32 outputs and targets."""
 
+    def error(self, metric: float) -> float:
+        """What the curve shows of an epoch whose mean metric is `metric`, 0..1."""
+
 
 @dataclass(frozen=True)
 class Teacher:
@@ -106,6 +109,10 @@ class Targets:
         if self.mixup:
             return (output.softmax() - target).square().mean().sqrt()
         return (output.argmax(axis=1) == y).mean()
+
+    def error(self, metric: float) -> float:
+        """With mixup the RMSE, as in the original."""
+        return metric if self.mixup else 1 - metric
 
 
 @dataclass(frozen=True)

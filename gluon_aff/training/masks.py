@@ -29,6 +29,10 @@ class Masks:
         intersection, union = (part.sum() for part in overlaps(output, target))
         return intersection / mx.nd.maximum(union, 1)
 
+    def error(self, metric: float) -> float:
+        """1 - IoU."""
+        return 1 - metric
+
 
 def soft_iou_loss(logits: mx.nd.NDArray, masks: mx.nd.NDArray) -> mx.nd.NDArray:
     """1 - (sum(p t) + 1) / (sum(p + t - p t) + 1), p = sigmoid(logits), over all pixels of all images: (1,).

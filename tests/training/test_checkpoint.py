@@ -22,7 +22,7 @@ from gluon_aff.data.records import write_records
 from gluon_aff.data.sample_pictures import write_pictures
 from gluon_aff.errors import GluonAFFError, InputError, Stopped
 from gluon_aff.results.logs import read_log
-from gluon_aff.training import cifar, imagenet, imagenet_options
+from gluon_aff.training import cifar, epochs, imagenet, imagenet_options
 from gluon_aff.training import loop as training_loop
 from gluon_aff.training.checkpoint import (
     RunFacts,
@@ -331,16 +331,16 @@ def test_the_log_comes_back_from_the_checkpoint(settings, tmp_path, monkeypatch)
 @pytest.mark.parametrize("what", ["log", "checkpoints"])
 def test_what_vanishes_stops_the_run_in_one_line(what, settings, tmp_path, monkeypatch):
     vanishing = tmp_path / ("logs" if what == "log" else FOLDER)
-    original, epochs = training_loop.train_epoch, []
+    original, calls = training_loop.train_epoch, []
 
     def counted(*arguments, **named):
-        epochs.append(1)
-        if len(epochs) == 2:
+        calls.append(1)
+        if len(calls) == 2:
             shutil.rmtree(vanishing)
         return original(*arguments, **named)
 
     with monkeypatch.context() as patched:
-        patched.setattr(cifar, "train_epoch", counted)
+        patched.setattr(epochs, "train_epoch", counted)
         with pytest.raises(GluonAFFError, match="log has gone" if what == "log" else "cannot be written") as error:
             train_cifar(settings)
     assert "\n" not in str(error.value)

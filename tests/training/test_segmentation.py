@@ -1,13 +1,13 @@
 """Whole segmentation runs on drawn stop signs: what they write and learn, and that they repeat to the bit."""
 
 import re
-import signal
 from dataclasses import asdict, replace
 
 import mxnet as mx
 import numpy as np
 import pytest
 from PIL import Image
+from training.stopping import stop_at
 
 from gluon_aff.cli import main
 from gluon_aff.data.mask_batches import MaskBatches
@@ -15,7 +15,6 @@ from gluon_aff.data.sample_stop_signs import write_stop_signs
 from gluon_aff.data.stop_signs import load_stop_signs
 from gluon_aff.errors import InputError, Stopped, TrainingError
 from gluon_aff.results.logs import read_log
-from gluon_aff.training import loop as training_loop
 from gluon_aff.training.common import reseeding
 from gluon_aff.training.masks import iou_and_niou
 from gluon_aff.training.segmentation import build_network, train_segmentation
@@ -103,19 +102,6 @@ def test_same_seed_same_bits_for_any_number_of_workers(settings):
     figures = [without_times(log_lines(run)) for run in runs]
     assert figures[0] == figures[1] != figures[2]
     assert_same_weights(runs[0].params, runs[1].params)
-
-
-def stop_at(monkeypatch, count):
-    """Send the process SIGTERM once so many training steps are under way."""
-    original, steps = training_loop._train_step, []
-
-    def step(*args):
-        steps.append(args)
-        if len(steps) == count:
-            signal.raise_signal(signal.SIGTERM)
-        return original(*args)
-
-    monkeypatch.setattr(training_loop, "_train_step", step)
 
 
 @pytest.mark.parametrize("steps", [2, 4, 6])
