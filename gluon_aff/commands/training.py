@@ -7,12 +7,13 @@ import sys
 from typing import Any, Callable, Dict, List
 
 from gluon_aff.commands import Command, positive
+from gluon_aff.training.cifar_options import CIFARSettings
 from gluon_aff.training.cifar_options import add_options as add_cifar_options
-from gluon_aff.training.cifar_options import settings_from
+from gluon_aff.training.imagenet_options import ImageNetSettings
 from gluon_aff.training.imagenet_options import add_options as add_imagenet_options
-from gluon_aff.training.imagenet_options import settings_from as imagenet_settings_from
+from gluon_aff.training.options import settings_from
+from gluon_aff.training.segmentation_options import SegmentationSettings
 from gluon_aff.training.segmentation_options import add_options as add_segmentation_options
-from gluon_aff.training.segmentation_options import settings_from as segmentation_settings_from
 
 
 def _train(
@@ -44,7 +45,8 @@ def _train(
 def _train_cifar(options: argparse.Namespace) -> int:
     from gluon_aff.training.cifar import summarise_cifar, train_cifar
 
-    return _train(settings_from(vars(options)), summarise_cifar, train_cifar, {"best_val_score:  ": "best_accuracy"})
+    settings = settings_from(CIFARSettings, vars(options))
+    return _train(settings, summarise_cifar, train_cifar, {"best_val_score:  ": "best_accuracy"})
 
 
 def _add_make_data_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
@@ -77,14 +79,14 @@ def _make_data(options: argparse.Namespace) -> int:
 def _train_imagenet(options: argparse.Namespace) -> int:
     from gluon_aff.training.imagenet import summarise_imagenet, train_imagenet
 
-    settings = imagenet_settings_from(vars(options))
+    settings = settings_from(ImageNetSettings, vars(options))
     return _train(settings, summarise_imagenet, train_imagenet, {"best err-top1:   ": "best_error"})
 
 
 def _train_segmentation(options: argparse.Namespace) -> int:
     from gluon_aff.training.segmentation import summarise_segmentation, train_segmentation
 
-    settings = segmentation_settings_from(vars(options))
+    settings = settings_from(SegmentationSettings, vars(options))
     scores = {"best IoU:  ": "best_iou", "best nIoU: ": "best_niou"}
     return _train(settings, summarise_segmentation, train_segmentation, scores, file_column=11)
 

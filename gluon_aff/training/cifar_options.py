@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Dict, List, Optional, Tuple
 
 from gluon_aff.errors import unknown_name
@@ -11,10 +11,10 @@ from gluon_aff.training.options import (
     COMMON_MAY_DIFFER,
     FUSION_FLAGS,
     add_checkpoint_options,
-    add_device_options,
     add_fusion_options,
     add_recipe_option,
     add_regularisation_options,
+    add_run_options,
     check_not_empty,
     check_ranges,
     is_listed,
@@ -208,12 +208,7 @@ def _add_schedule_options(group: argparse._ArgumentGroup) -> None:
 
 def _add_run_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--gpus", metavar="IDS", help="GPUs to train on, those that exist; the CPU if there is none")
-    add_device_options(group)
     group.add_argument("--mode", choices=("hybrid", "imperative"), help="hybrid compiles the network")
-    group.add_argument(
-        "--seed", type=int, help="same seed, same run, bit for bit on the CPU (default: drawn and logged)"
-    )
-    group.add_argument("--summary", action="store_true", help="print the layers and stop")
     group.add_argument(
         "--release",
         choices=("head", "first"),
@@ -221,6 +216,7 @@ def _add_run_options(group: argparse._ArgumentGroup) -> None:
         help="first: defaults of the first "
         "release (mixup on, off for the last 20 epochs, decay epochs not shifted) (default: head)",
     )
+    add_run_options(group)
 
 
 def _add_file_options(group: argparse._ArgumentGroup) -> None:
@@ -250,12 +246,6 @@ def _changed_defaults(argv: List[str]) -> Dict[str, object]:
     if recipe_in(argv) == "afinets":
         changed.update(AFINETS_RECIPE, fine_label=not chosen.superclass)
     return changed
-
-
-def settings_from(options: Dict[str, object]) -> CIFARSettings:
-    """Settings from parsed options."""
-    known = {field.name for field in fields(CIFARSettings)}
-    return CIFARSettings(**{name: value for name, value in options.items() if name in known})  # type: ignore[arg-type]
 
 
 def resolve(settings: CIFARSettings) -> CIFARSettings:

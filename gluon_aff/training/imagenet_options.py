@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import argparse
 import os
-from dataclasses import dataclass, fields, replace
-from typing import Dict, List, Mapping, Optional, Tuple
+from dataclasses import dataclass, replace
+from typing import Dict, List, Optional, Tuple
 
 from gluon_aff.errors import InputError, unknown_name
 from gluon_aff.training.options import (
     COMMON_MAY_DIFFER,
     FUSION_FLAGS,
     add_checkpoint_options,
-    add_device_options,
     add_fusion_options,
     add_recipe_option,
     add_regularisation_options,
+    add_run_options,
     check_not_empty,
     check_ranges,
     flag,
@@ -260,12 +260,8 @@ def _add_run_options(group: argparse._ArgumentGroup) -> None:
         help="number format: float16 keeps float32 weights beside and needs a GPU (a CPU takes float32); "
         "bfloat16 is mixed precision on a CPU",
     )
-    add_device_options(group)
     group.add_argument("--mode", choices=MODES, help="hybrid compiles the network; symbolic is taken for hybrid")
-    group.add_argument(
-        "--seed", type=int, help="same seed, same run, bit for bit on the CPU (default: drawn and logged)"
-    )
-    group.add_argument("--summary", action="store_true", help="print the layers and stop")
+    add_run_options(group)
 
 
 def _add_file_options(group: argparse._ArgumentGroup) -> None:
@@ -293,12 +289,6 @@ def _add_idle_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--batch-norm", action="store_true", help="batch normalisation the networks have anyway")
     group.add_argument("--use-gn", action="store_true", help="group normalisation the networks do not have")
     group.add_argument("--use-pretrained", action="store_true", help="start from weights: --resume-params does")
-
-
-def settings_from(options: Mapping[str, object]) -> ImageNetSettings:
-    """Settings from parsed options."""
-    known = {field.name for field in fields(ImageNetSettings)}
-    return ImageNetSettings(**{name: value for name, value in options.items() if name in known})  # type: ignore[arg-type]
 
 
 def resolve(settings: ImageNetSettings) -> ImageNetSettings:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 from dataclasses import fields
-from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple, Type, TypeVar
 
 from gluon_aff.distributed import KVSTORES
 from gluon_aff.errors import InputError
 
+Settings = TypeVar("Settings")
 # File names have the flags
 FUSION_FLAGS = {
     None: "ASKCFuse",
@@ -125,8 +126,8 @@ def add_checkpoint_options(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def add_device_options(group: argparse._ArgumentGroup) -> None:
-    """How several devices and workers go together."""
+def add_run_options(group: argparse._ArgumentGroup) -> None:
+    """How several devices and workers go together, the seed, and a summary instead of a run."""
     group.add_argument(
         "--kvstore",
         choices=KVSTORES,
@@ -138,6 +139,10 @@ def add_device_options(group: argparse._ArgumentGroup) -> None:
         action="store_true",
         help="batch statistics over all GPUs of a process, instead of each GPU's own as in the original; float32 only",
     )
+    group.add_argument(
+        "--seed", type=int, help="same seed, same run, bit for bit on the CPU (default: drawn and logged)"
+    )
+    group.add_argument("--summary", action="store_true", help="print the layers and stop")
 
 
 def set_defaults(
@@ -149,6 +154,12 @@ def set_defaults(
     for action in parser._actions:
         if action.dest in defaults and action.nargs != 0 and action.default not in (None, ""):
             action.help = f"{action.help} (default: {action.default})"
+
+
+def settings_from(kind: Type[Settings], options: Mapping[str, object]) -> Settings:
+    """Settings, a dataclass, from parsed options, which may be more."""
+    known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    return kind(**{name: value for name, value in options.items() if name in known})
 
 
 def check_ranges(settings: Any, limits: Mapping[str, Tuple[float, float]]) -> None:

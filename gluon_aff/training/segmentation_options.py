@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Dict, List, Optional, Tuple
 
 from gluon_aff.errors import InputError
@@ -11,8 +11,8 @@ from gluon_aff.training.options import (
     COMMON_MAY_DIFFER,
     FUSION_FLAGS,
     add_checkpoint_options,
-    add_device_options,
     add_fusion_options,
+    add_run_options,
     check_not_empty,
     check_ranges,
     seed_or_drawn,
@@ -135,11 +135,7 @@ def _add_schedule_options(group: argparse._ArgumentGroup) -> None:
 
 def _add_run_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--gpus", metavar="IDS", help="GPUs to train on, those that exist; the CPU if there is none")
-    add_device_options(group)
-    group.add_argument(
-        "--seed", type=int, help="same seed, same run, bit for bit on the CPU (default: drawn and logged)"
-    )
-    group.add_argument("--summary", action="store_true", help="print the layers and stop")
+    add_run_options(group)
 
 
 def _add_file_options(group: argparse._ArgumentGroup) -> None:
@@ -149,13 +145,6 @@ def _add_file_options(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument("--logging-dir", metavar="DIR", help="the log goes here, appended")
     group.add_argument("--save-plot-dir", metavar="DIR", help="the curve goes here")
-
-
-def settings_from(options: Dict[str, object]) -> SegmentationSettings:
-    """Settings from parsed options."""
-    known = {field.name for field in fields(SegmentationSettings)}
-    chosen = {name: value for name, value in options.items() if name in known}
-    return SegmentationSettings(**chosen)  # type: ignore[arg-type]
 
 
 def resolve(settings: SegmentationSettings) -> SegmentationSettings:

@@ -12,8 +12,9 @@ from results.written_logs import log_lines
 from gluon_aff.published import published_runs
 from gluon_aff.results.compare import fitting_run
 from gluon_aff.results.logs import read_log
-from gluon_aff.training.cifar_options import add_options, resolve, settings_from
+from gluon_aff.training.cifar_options import CIFARSettings, add_options, resolve
 from gluon_aff.training.logbook import settings_line
+from gluon_aff.training.options import settings_from
 
 SCRIPTS = (Path(__file__).parents[2] / "cmd_scripts.txt").read_text()
 PART_3 = SCRIPTS.split("\n# 3. ")[1].splitlines()
@@ -38,7 +39,7 @@ def test_command_fits_its_published_run(command, name, tmp_path):
     parser = argparse.ArgumentParser()
     arguments = shlex.split(command)[2:]
     add_options(parser, arguments)
-    settings = resolve(settings_from(vars(parser.parse_args(arguments))))
+    settings = resolve(settings_from(CIFARSettings, vars(parser.parse_args(arguments))))
     header = (
         f"INFO:root:gluon_aff 0.1.0, MXNet 1.9.1, devices gpu(0), {published.global_batch} images per step, official "
         f"data, {100 if settings.fine_label else 20} label values under a 100-way head"

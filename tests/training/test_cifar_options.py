@@ -7,7 +7,8 @@ from documented_commands import DOCUMENTED
 
 from gluon_aff.cli import COMMANDS, OneLineParser, fill_parser
 from gluon_aff.errors import InputError
-from gluon_aff.training.cifar_options import CIFARSettings, notes, resolve, run_name, settings_from
+from gluon_aff.training.cifar_options import CIFARSettings, notes, resolve, run_name
+from gluon_aff.training.options import settings_from
 
 # training.md: "Flags and defaults", as the settings line of a log names them
 ORIGINAL_DEFAULTS = {
@@ -50,7 +51,7 @@ ORIGINAL_DEFAULTS = {
 def parse(command):
     argv = shlex.split(command)
     options = fill_parser(OneLineParser("train_cifar.py"), COMMANDS["train-cifar"], argv).parse_args(argv)
-    return settings_from(vars(options))
+    return settings_from(CIFARSettings, vars(options))
 
 
 @pytest.mark.parametrize("which", DOCUMENTED)

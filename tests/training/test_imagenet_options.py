@@ -20,10 +20,10 @@ from gluon_aff.training.imagenet_options import (
     periodic_stem,
     resolve,
     run_name,
-    settings_from,
     used_dtype,
 )
 from gluon_aff.training.logbook import settings_line
+from gluon_aff.training.options import settings_from
 
 # training.md: "Flags and defaults", as the settings line of a log names them
 ORIGINAL_DEFAULTS = {
@@ -108,7 +108,7 @@ def filled(argv):
 
 def parse(command):
     argv = shlex.split(command)
-    return settings_from(vars(filled(argv).parse_args(argv)))
+    return settings_from(ImageNetSettings, vars(filled(argv).parse_args(argv)))
 
 
 def said(command, **arguments):
@@ -381,4 +381,4 @@ def test_options_need_neither_mxnet_nor_gluoncv():
 def test_add_options_needs_no_special_parser():
     parser = argparse.ArgumentParser()
     add_options(parser, [])
-    assert settings_from(vars(parser.parse_args(["--lr", "1"]))).lr == 1
+    assert settings_from(ImageNetSettings, vars(parser.parse_args(["--lr", "1"]))).lr == 1

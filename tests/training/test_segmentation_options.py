@@ -8,13 +8,13 @@ from gluon_aff.cli import COMMANDS, OneLineParser, fill_parser
 from gluon_aff.errors import InputError
 from gluon_aff.networks import fpn
 from gluon_aff.training import segmentation_options
+from gluon_aff.training.options import settings_from
 from gluon_aff.training.segmentation_options import (
     SegmentationSettings,
     data_folder,
     notes,
     resolve,
     run_name,
-    settings_from,
 )
 
 # Table 2, and paper_spec 3.4 and 3.5 for what it leaves out
@@ -36,7 +36,7 @@ PAPER = {
 def parse(command):
     argv = shlex.split(command)
     parser = fill_parser(OneLineParser("train_segmentation.py"), COMMANDS["train-segmentation"], argv)
-    return settings_from(vars(parser.parse_args(argv)))
+    return settings_from(SegmentationSettings, vars(parser.parse_args(argv)))
 
 
 def test_defaults_are_the_papers():
