@@ -11,6 +11,18 @@ NETWORKS = {
     "iAFF-ResNeXt, CIFAR": ("cifar_resnext", {"askc_type": "iAFF", "blocks": 1, "channel_times": 1}, 32),
     "AFF-ResNet, ImageNet": ("imagenet_resnet", {"askc_type": "AFF", "layers": (1, 1, 1, 2)}, 64),
     "iAFF-ResNeXt, ImageNet": ("imagenet_resnext", {"askc_type": "iAFF", "layers": (1, 1, 2, 1)}, 64),
+    "Concatenation, Inception": (
+        "cifar_inception",
+        {"askc_type": "Concatenation", "blocks": 1, "channel_times": 1},
+        32,
+    ),
+    "AFI-ResNet with CBAM": ("afi_cifar_resnet", {"blocks": 3, "variant": "A", "r": 4, "attention": "CBAM"}, 32),
+    "AFI-ResNet with ECA": (
+        "afi_imagenet_resnet",
+        {"layers": (1, 3, 1, 2), "variant": "B", "r": 16, "attention": "ECA"},
+        64,
+    ),
+    "AFI-ShuffleNetV2": ("afi_cifar_shufflenet_v2", {"variant": "A", "r": 4}, 32),
 }
 
 

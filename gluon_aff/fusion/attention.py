@@ -108,6 +108,7 @@ class Concatenation(HybridBlock):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self._channels = channels
         with self.name_scope():
             self.fuse = sequential(
                 *([norm(in_channels=2 * channels)] if normalised else []),
@@ -116,7 +117,7 @@ class Concatenation(HybridBlock):
 
     def hybrid_forward(self, F: Any, y: Any, x: Any) -> Any:
         """Fuse."""
-        return self.fuse(joined(F, y, x))
+        return self.fuse(joined(F, y, x, self._channels))
 
 
 class GatedSum(_ContextAttention):

@@ -59,7 +59,7 @@ class CBAM(SE):
         """Attend."""
         strongest = F.max(x, axis=(2, 3), keepdims=True)
         x = F.broadcast_mul(x, F.sigmoid(self.excitation(global_mean(F, x)) + self.excitation(strongest)))
-        both = joined(F, F.mean(x, axis=1, keepdims=True), F.max(x, axis=1, keepdims=True))
+        both = joined(F, F.mean(x, axis=1, keepdims=True), F.max(x, axis=1, keepdims=True), channels=1)
         return F.broadcast_mul(x, F.sigmoid(self.spatial(both)))
 
 
@@ -75,11 +75,11 @@ class ECA(HybridBlock):
         width = int(abs((math.log2(channels) + 1) / 2))
         width += 1 - width % 2
         with self.name_scope():
-            self.neighbours = nn.Conv1D(1, width, padding=width // 2, in_channels=1, use_bias=False)
+            self.neighbours = nn.Conv2D(1, (1, width), padding=(0, width // 2), in_channels=1, use_bias=False)
 
     def hybrid_forward(self, F: Any, x: Any) -> Any:
         """Attend."""
-        means = F.reshape(global_mean(F, x), shape=(0, 1, -1))
+        means = F.reshape(global_mean(F, x), shape=(0, 1, 1, -1))
         weights = F.reshape(F.sigmoid(self.neighbours(means)), shape=(0, -1, 1, 1))
         return F.broadcast_mul(x, weights)
 

@@ -19,6 +19,8 @@ from gluon_aff.networks.layers import Classifier, conv1x1, conv3x3, relu
 
 VARIANTS = ("", "A", "B")
 FIRST_FEATURES = ("part", "halves")
+# Sizes as of a strided convolution; what lies outside does not count
+HALVING = {"kernel": (2, 2), "stride": (2, 2), "pooling_convention": "full", "count_include_pad": False}
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ class Parts:
         adds: whether there is a shortcut.
         activates: ReLU at the end.
         shrinks: whether `rest` halves height and width.
-        splits: whether only half of the channels goes through the block, and all are shuffled behind it.
+        passing: channels that pass by the block, as many as go through it; all are shuffled behind it.
     """
 
     first: HybridBlock
@@ -91,7 +93,7 @@ class Parts:
     adds: bool = True
     activates: bool = True
     shrinks: bool = False
-    splits: bool = False
+    passing: int = 0
 
 
 @dataclass(frozen=True)
@@ -115,21 +117,22 @@ class Block(HybridBlock):
         super().__init__(**kwargs)
         self.first, self.integrate, self.attend = parts.first, integrate, attend
         self.rest, self.shortcut = parts.rest, parts.shortcut
-        self.adds, self.activates, self.shrinks, self.splits = parts.adds, parts.activates, parts.shrinks, parts.splits
+        self.adds, self.activates, self.shrinks = parts.adds, parts.activates, parts.shrinks
+        self.passing = parts.passing
 
     def hybrid_forward(self, F: Any, x: Any, *earlier: Any) -> Any:
         """Run the block."""
         passing = None
-        if self.splits:
+        if self.passing:
             passing, x = F.split(x, num_outputs=2, axis=1)
         feature = inner = self.first(x)
         if self.integrate is not None:
             integrated = self.integrate(*earlier)
             integrated = integrated if self.attend is None else self.attend(integrated)
-            inner = joined(F, feature, integrated)
+            inner = joined(F, feature, integrated, self.integrate.channels)
         out = self.rest(inner)
-        if self.splits:
-            out = joined(F, passing, out, in_turns=True)
+        if self.passing:
+            out = joined(F, passing, out, self.passing, in_turns=True)
         if self.adds:
             out = out + (x if self.shortcut is None else self.shortcut(x))
         return F.relu(out) if self.activates else out, feature
@@ -161,7 +164,7 @@ class Group(HybridBlock):
             if not self._shared or index == len(self.blocks) - 1:
                 continue
             if block.shrinks:  # its feature is as large as the stage before
-                feature = F.Pooling(feature, kernel=(2, 2), stride=(2, 2), pool_type="avg")
+                feature = F.Pooling(feature, pool_type="avg", **HALVING)
             parts = 2 if self._halves and index == 0 else 1
             shared = [
                 F.slice_axis(feature, axis=1, begin=part * self._shared, end=(part + 1) * self._shared)
@@ -261,7 +264,7 @@ def shuffle_parts(member: Member, widths: Widths) -> Parts:
         ),
         adds=False,
         activates=False,
-        splits=True,
+        passing=member.channels,
     )
 
 
@@ -270,7 +273,7 @@ class ShuffleDown(HybridBlock):
 
     def __init__(self, channels: int, in_channels: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        half = channels // 2
+        self._half = half = channels // 2
         with self.name_scope():
             self.left = sequential(
                 _depthwise(in_channels, in_channels, 2),
@@ -292,7 +295,7 @@ class ShuffleDown(HybridBlock):
 
     def hybrid_forward(self, F: Any, x: Any) -> Any:
         """Run both branches."""
-        return joined(F, self.left(x), self.right(x), in_turns=True)
+        return joined(F, self.left(x), self.right(x), self._half, in_turns=True)
 
 
 class AFINet(Classifier):

@@ -92,7 +92,7 @@ def expected_cbam(p, x):
 
 
 def expected_eca(p, x):
-    kernel = p["neighbours.weight"][0, 0]
+    kernel = p["neighbours.weight"][0, 0, 0]
     means = np.pad(x.mean(axis=(2, 3)), ((0, 0), (len(kernel) // 2,) * 2))
     return x * sigmoid(np.lib.stride_tricks.sliding_window_view(means, len(kernel), axis=1) @ kernel)[..., None, None]
 

@@ -128,13 +128,21 @@ def test_forward_backward_and_hybridized(name):
         assert difference < 0.05 * np.linalg.norm(gradient) + 1e-2, parameter
 
 
+@pytest.mark.parametrize("name", AFINETS)
+def test_images_whose_sides_halve_to_odd_ones(name):
+    net = small(name)
+    net.hybridize()
+    side = 33 if MODELS[name].input_size == 32 else 84
+    assert net(mx.nd.zeros((2, 3, side, side + 17))).shape == (2, MODELS[name].classes)
+
+
 def test_joined_channels_one_behind_the_other_or_shuffled():
     first, second = np.random.default_rng(0).normal(size=(2, 3, 4, 2, 5)).astype("float32")
     arrays = mx.nd.array(first), mx.nd.array(second)
     behind = np.concatenate([first, second], axis=1)
-    np.testing.assert_array_equal(joined(mx.nd, *arrays).asnumpy(), behind)
+    np.testing.assert_array_equal(joined(mx.nd, *arrays, 4).asnumpy(), behind)
     shuffled = behind.reshape(3, 2, 4, 2, 5).swapaxes(1, 2).reshape(3, 8, 2, 5)
-    np.testing.assert_array_equal(joined(mx.nd, *arrays, in_turns=True).asnumpy(), shuffled)
+    np.testing.assert_array_equal(joined(mx.nd, *arrays, 4, in_turns=True).asnumpy(), shuffled)
 
 
 def test_second_block_of_a_group_reuses_the_first_feature():
