@@ -17,6 +17,7 @@ from gluon_aff.training.options import (
     add_run_options,
     check_not_empty,
     check_ranges,
+    fusion_part,
     is_listed,
     recipe_in,
     seed_or_drawn,
@@ -272,16 +273,11 @@ def run_name(settings: CIFARSettings, cardinality: int) -> str:
         return f"{settings.dataset}-{settings.model}"
     host = "resneXt" if settings.model == "resnext" else settings.model
     groups = f"-{cardinality}x4" if settings.model == "resnext" else ""
-    more = {
-        f"-r-{settings.r}": settings.r is not None,
-        f"-scale-{settings.scale}": settings.scale is not None,
-        f"-{settings.context}": settings.context is not None,
-        "-strided": settings.shortcut == "strided" and settings.model == "resnet",
-        "-full": settings.inner == "full" and settings.model == "inception",
-    }
+    strided = "-strided" if settings.shortcut == "strided" and settings.model == "resnet" else ""
+    full = "-full" if settings.inner == "full" and settings.model == "inception" else ""
     return (
         f"{settings.dataset}-{settings.askc_type}-{host}-{settings.depth}{groups}"
-        f"-c-{settings.channel_times}-s-{settings.start_layer}{''.join(text for text, said in more.items() if said)}"
+        f"-c-{settings.channel_times}-s-{settings.start_layer}{fusion_part(settings, None)}{strided}{full}"
     )
 
 

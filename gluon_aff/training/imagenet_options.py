@@ -19,6 +19,7 @@ from gluon_aff.training.options import (
     check_not_empty,
     check_ranges,
     flag,
+    fusion_part,
     is_listed,
     recipe_in,
     seed_or_drawn,
@@ -369,10 +370,13 @@ def used_dtype(settings: ImageNetSettings, on_gpu: bool) -> str:
 
 
 def run_name(settings: ImageNetSettings) -> str:
-    """Name in the original's files, its double dash included: `ImageNet-ASKCFuse-resnet--50-s-3`."""
+    """Name in the original's files, `ImageNet-ASKCFuse-resnet--50-s-3` with its two dashes, and what is not its."""
     if settings.named:
         return f"ImageNet-{settings.model}"
-    return f"ImageNet-{settings.askc_type}-{settings.model}--{settings.num_layer}-s-{settings.start_layer}"
+    return (
+        f"ImageNet-{settings.askc_type}-{settings.model}--{settings.num_layer}-s-{settings.start_layer}"
+        f"{fusion_part(settings, ImageNetSettings.r)}"
+    )
 
 
 def best_stem(settings: ImageNetSettings, error: float, epoch: int) -> str:

@@ -177,6 +177,16 @@ def check_not_empty(settings: Any, names: Iterable[str]) -> None:
             raise InputError(f"{flag(name)} is empty: give it a value, or leave the flag out")
 
 
+def fusion_part(settings: Any, usual_r: Optional[int]) -> str:
+    """What the name of a run's files says of the fusion where it is not as in the original."""
+    said_if = {
+        f"-r-{settings.r}": settings.r != usual_r,
+        f"-scale-{settings.scale}": settings.scale is not None,
+        f"-{settings.context}": settings.context is not None,
+    }
+    return "".join(text for text, said in said_if.items() if said)
+
+
 def seed_or_drawn(seed: Optional[int]) -> int:
     """`seed`, or one drawn."""
     return int.from_bytes(os.urandom(4), "little") >> 1 if seed is None else seed

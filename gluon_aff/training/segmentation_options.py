@@ -15,6 +15,7 @@ from gluon_aff.training.options import (
     add_run_options,
     check_not_empty,
     check_ranges,
+    fusion_part,
     seed_or_drawn,
     set_defaults,
 )
@@ -176,16 +177,13 @@ def data_folder(settings: SegmentationSettings) -> str:
 def run_name(settings: SegmentationSettings) -> str:
     """Name in the run's files: `stopsign-ASKCFuse-resnet-20-1-fpn-c-1`, and what is not the paper's."""
     more = {
-        f"-r-{settings.r}": settings.r != SegmentationSettings.r,
-        f"-scale-{settings.scale}": settings.scale is not None,
-        f"-{settings.context}": settings.context is not None,
         f"-d-{settings.decoder_width}": settings.decoder_width is not None,
         f"-{settings.fuse_order}": settings.fuse_order != SegmentationSettings.fuse_order,
         f"-{settings.stem}": settings.stem != SegmentationSettings.stem,
     }
     return (
         f"stopsign-{settings.askc_type}-resnet-20-{settings.blocks}-fpn-c-{settings.channel_times}"
-        f"{''.join(text for text, said in more.items() if said)}"
+        f"{fusion_part(settings, SegmentationSettings.r)}{''.join(text for text, said in more.items() if said)}"
     )
 
 

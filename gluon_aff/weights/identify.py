@@ -4,25 +4,36 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Match, Optional
 
 from mxnet.gluon import HybridBlock
 
 from gluon_aff.data.cifar import CIFAR_SIZE
 from gluon_aff.errors import GluonAFFError, ParamsFileError
-from gluon_aff.networks.zoo import HOSTS, MODELS, ModelRecord
+from gluon_aff.fusion import fusion_operator
+from gluon_aff.networks.zoo import HOSTS, MODELS, SEGMENTATION_HOST, SEGMENTATION_SIZE, ModelRecord
+from gluon_aff.training.imagenet_options import BASIC_BLOCKS, BLOCKS, EXACT_BLOCKS, ImageNetSettings
 from gluon_aff.weights.params import fits, head_names
 from gluon_aff.weights.params_format import ParamsFile
 
-IMAGENET_RUN = "imagenet-ImageNet-"  # train_imagenet.py's names have it
+# What all three training commands say behind a run's name where it is not as in the original
+FUSION_PART = (
+    r"(?:-r-(?P<r>\d{1,7}))?(?:-scale-(?P<scale>\d+(?:\.\d+)?(?:e[-+]?\d+)?))?(?:-(?P<context>conv|bottleneck))?"
+)
 # `train_cifar.py`'s: {dataset}-{fusion}-{host}-{depth}[-{cardinality}x4]-c-{width}-s-{first stage}; older files repeat
-# the data set or leave out the cardinality, ours may say more behind it
+# the data set or leave out the cardinality
 CIFAR_RUN = re.compile(
     r"(cifar10|cifar100)-(?:cifar100-)?([\w+-]+?)-(resnet|resneXt|inception)-(\d{1,4})(?:-\d+x4)?"
-    r"-c-(\d{1,3})-s-(\d{1,4})"
-    r"(?:-r-(?P<r>\d{1,4}))?(?:-scale-(?P<scale>\d+(?:\.\d+)?(?:e-?\d+)?))?(?:-(?P<context>conv|bottleneck))?"
-    r"(?P<strided>-strided)?(?P<full>-full)?"
+    rf"-c-(\d{{1,3}})-s-(\d{{1,4}}){FUSION_PART}(?P<strided>-strided)?(?P<full>-full)?"
+)
+# `train_imagenet.py`'s, which has two dashes
+IMAGENET_RUN = re.compile(rf"ImageNet-([\w+-]+?)-(resnet|resnext)--(\d{{1,3}})-s-(\d{{1,4}}){FUSION_PART}")
+# `train_segmentation.py`'s
+SEGMENTATION_RUN = re.compile(
+    rf"stopsign-([\w+-]+?)-resnet-20-(\d{{1,4}})-fpn-c-(\d{{1,4}}){FUSION_PART}"
+    r"(?:-d-(?P<decoder_width>\d{1,7}))?(?:-(?P<fuse_order>bottom-up))?(?:-(?P<stem>tiny))?"
 )
 INPUT_NORM = 6  # gammas and betas of a BatchNorm of the image, which do not train
 MODEL_RUN = re.compile(r"(cifar10|cifar100|imagenet)-(\w+)")  # of a network that is taken as it is
@@ -50,11 +61,21 @@ class Candidate:
 
 
 def fitting_networks(file: ParamsFile) -> List[Candidate]:
-    """Networks whose parameters have the names and shapes of `file`: models, then what its name says."""
+    """Networks whose parameters have the names and shapes of `file`: models, then what its name says.
+
+    Different fusions may have the same parameters: a run's name, if it fits, decides which models count.
+    """
     classes = head_classes(file)
     if classes is None:
         return []
-    return [candidate for candidate in _candidates(file, classes) if _fits(candidate, file)]
+    models, runs = (
+        [candidate for candidate in candidates if _fits(candidate, file)]
+        for candidates in (_models(file, classes), _of_run(Path(file.path).name, classes))
+    )
+    if not runs:
+        return models
+    built = list(map(_as_built, runs))
+    return [model for model in models if _as_built(model) in built] + runs
 
 
 def network_of(file: ParamsFile) -> Candidate:
@@ -66,7 +87,7 @@ def network_of(file: ParamsFile) -> Candidate:
     fitting = fitting_networks(file)
     if not fitting:
         raise ParamsFileError(
-            f"{file.path} fits no published model, and its name is none that train_cifar.py gives: name the model "
+            f"{file.path} fits no published model, and its name is none that a training command gives: name the model "
             "with --model to see what differs, or give the file its old name"
         )
     return fitting[0]
@@ -87,16 +108,19 @@ def dataset_of_run(path: str) -> Optional[str]:
     named = MODEL_RUN.search(name)
     if named and named[2] in MODELS:
         return named[1]
-    return "imagenet" if IMAGENET_RUN in name else None
+    return "imagenet" if IMAGENET_RUN.search(name) else None
 
 
-def _candidates(file: ParamsFile, classes: int) -> List[Candidate]:
-    models = [
+def _models(file: ParamsFile, classes: int) -> List[Candidate]:
+    return [
         Candidate(record.name, record.host, {**record.settings, "classes": classes}, record.input_size)
         for record in MODELS.values()
         if _as_large(record, file, classes)
     ]
-    return models + _of_cifar_run(Path(file.path).name, classes)
+
+
+def _of_run(name: str, classes: int) -> List[Candidate]:
+    return [*_of_cifar_run(name, classes), *_of_imagenet_run(name, classes), *_of_segmentation_run(name, classes)]
 
 
 def _as_large(record: ModelRecord, file: ParamsFile, classes: int) -> bool:
@@ -116,23 +140,58 @@ def _of_cifar_run(name: str, classes: int) -> List[Candidate]:
     layers = 9 if host == "resneXt" else 6  # of a block in each of the three stages
     if depth < layers + 2 or (depth - 2) % layers or width < 1:
         return []
-    settings: Dict[str, Any] = {
-        "askc_type": fusion,
-        "blocks": (depth - 2) // layers,
-        "channel_times": width,
-        "classes": classes,
-        "r": found["r"] and int(found["r"]),
-        "scale": found["scale"] and float(found["scale"]),
-        "context": found["context"],
-    }
-    settings = {name: value for name, value in settings.items() if value is not None}
+    settings = {"blocks": (depth - 2) // layers, "channel_times": width, "classes": classes, **_fusion(found, fusion)}
     variants: List[Dict[str, Any]]
     if host == "inception":
         variants = [{"inner": "full" if found["full"] else "legacy"}]
     else:
         shortcut = {"avg_down": False} if found["strided"] else {}
-        variants = [{"start_layer": start_layer, "deep_stem": deep, **shortcut} for deep in (False, True)]
+        variants = [{"start_layer": start_layer, **shortcut, **stem} for stem in ({}, {"deep_stem": True})]
     return [Candidate(found[0], f"cifar_{host.lower()}", {**settings, **variant}, CIFAR_SIZE) for variant in variants]
+
+
+def _of_imagenet_run(name: str, classes: int) -> List[Candidate]:
+    found = IMAGENET_RUN.search(name)
+    if not found:
+        return []
+    fusion, host, layers, start_layer = found.groups()[:4]
+    settings = {"start_layer": int(start_layer), "classes": classes, **_fusion(found, fusion)}
+    variants: List[Dict[str, Any]] = [{}, {"use_se": True}] if host == "resnext" else [{}]
+    if int(layers) in BASIC_BLOCKS:
+        variants = [{"block": "basic"}]
+    return [
+        Candidate(found[0], f"imagenet_{host}", {**settings, **variant, "layers": blocks}, ImageNetSettings.input_size)
+        for blocks in dict.fromkeys(each[int(layers)] for each in (BLOCKS, EXACT_BLOCKS) if int(layers) in each)
+        for variant in variants
+    ]
+
+
+def _of_segmentation_run(name: str, classes: int) -> List[Candidate]:
+    found = SEGMENTATION_RUN.search(name)
+    if not found:
+        return []
+    fusion, blocks, width = found.groups()[:3]
+    own = {name: found[name] for name in ("decoder_width", "fuse_order", "stem") if found[name]}
+    if "decoder_width" in own:
+        own["decoder_width"] = int(own["decoder_width"])
+    settings = {"blocks": int(blocks), "channel_times": int(width), "classes": classes, **_fusion(found, fusion), **own}
+    return [Candidate(found[0], SEGMENTATION_HOST, settings, SEGMENTATION_SIZE)]
+
+
+def _fusion(found: Match[str], flag: str) -> Dict[str, Any]:
+    """Arguments about the fusion, those that the name of a run has."""
+    numbers: Dict[str, Callable[[str], Any]] = {"r": int, "scale": float, "context": str}
+    return {"askc_type": flag, **{name: number(found[name]) for name, number in numbers.items() if found[name]}}
+
+
+def _as_built(candidate: Candidate) -> Dict[str, Any]:
+    """What the host takes, initial values left out, and the fusion by one name: the same for the same network."""
+    bound = signature(HOSTS[candidate.host]).bind(**candidate.settings)
+    bound.apply_defaults()
+    arguments = {"host": candidate.host, **bound.arguments, **bound.arguments.get("kwargs", {})}
+    if "askc_type" in arguments:
+        arguments["askc_type"] = fusion_operator(arguments["askc_type"])
+    return {name: value for name, value in arguments.items() if name not in ("kwargs", "last_gamma")}
 
 
 def _fits(candidate: Candidate, file: ParamsFile) -> bool:

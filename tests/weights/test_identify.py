@@ -1,11 +1,19 @@
 """Which network a file is of."""
 
 import mxnet as mx
+import numpy as np
 import pytest
 
 import gluon_aff
 from gluon_aff.errors import ParamsFileError
+from gluon_aff.networks import MODELS
 from gluon_aff.networks.zoo import cifar_inception, cifar_resnet, cifar_resnext
+from gluon_aff.published import published_weights
+from gluon_aff.training import cifar, imagenet, segmentation
+from gluon_aff.training.cifar_options import CIFARSettings
+from gluon_aff.training.imagenet_options import ImageNetSettings
+from gluon_aff.training.segmentation_options import SegmentationSettings
+from gluon_aff.weights import load_parameters
 from gluon_aff.weights.identify import dataset_of_run, fitting_networks, head_classes, network_of
 from gluon_aff.weights.params_format import read_params_file
 
@@ -56,6 +64,59 @@ def test_runs_are_recognised_by_their_names(name, build, tmp_path):
     assert dataset_of_run(file.path) == network.name.split("-")[0]
     built = network.build()
     assert list(built._collect_params_with_prefix()) == list(file.arrays)
+
+
+# All of these have the parameters of a model that fuses in another way
+@pytest.mark.parametrize(
+    ("recipe", "settings"),
+    [
+        (cifar, CIFARSettings(dataset="cifar100", askc_type="MS-SA", blocks=1, channel_times=1, shortcut="strided")),
+        (cifar, CIFARSettings(askc_type="AFF", scale=1.0, blocks=1, channel_times=1, shortcut="strided")),
+        (cifar, CIFARSettings(model="inception", askc_type="MS-GAU", blocks=1, channel_times=1)),
+        (imagenet, ImageNetSettings(askc_type="MS-SENet", num_layer=18)),
+        (imagenet, ImageNetSettings(askc_type="AFF", num_layer=18, scale=1.0)),
+        (segmentation, SegmentationSettings(askc_type="MS-SA")),
+        (segmentation, SegmentationSettings(scale=0.5)),
+    ],
+    ids=lambda value: getattr(value, "askc_type", None),
+)
+def test_the_name_says_how_a_run_fuses(recipe, settings, tmp_path):
+    settings = recipe.resolve(settings)
+    name = recipe.run_name(settings, 32) if recipe is cifar else recipe.run_name(settings)
+    net = recipe.build_network(settings)
+    file = saved(net, tmp_path / f"0.5-{name}-best.params", 64)
+    found = network_of(file).build()
+    load_parameters(found, file.path, mx.cpu())
+    images = mx.nd.random.normal(shape=(2, 3, 64, 64))
+    expected = net(images).asnumpy()
+    assert np.ptp(expected) > 0
+    np.testing.assert_array_equal(found(images).asnumpy(), expected)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        SegmentationSettings(fuse_order="bottom-up", decoder_width=12, stem="tiny"),
+        SegmentationSettings(askc_type="iAFF", blocks=2, channel_times=2, r=2, context="conv"),
+        ImageNetSettings(model="resnext", num_layer=101, use_se=True, r=8),
+        ImageNetSettings(num_layer=152, exact_layers=True, start_layer=1),
+    ],
+    ids=["fpn", "fpn", "resnext", "resnet152"],
+)
+def test_segmentation_and_imagenet_runs_of_other_shapes(settings, tmp_path):
+    recipe = segmentation if isinstance(settings, SegmentationSettings) else imagenet
+    settings = recipe.resolve(settings)
+    file = saved(recipe.build_network(settings), tmp_path / f"0.5-{recipe.run_name(settings)}-best.params", 64)
+    assert network_of(file).name == recipe.run_name(settings)
+
+
+@pytest.mark.parametrize(
+    "weights", [each for each in published_weights() if each.model in MODELS], ids=lambda weights: weights.file_name
+)
+def test_names_of_published_files_do_not_lead_astray(weights, tmp_path):
+    """Theirs are runs' names too; the published models have to stay what they are of."""
+    file = saved(gluon_aff.get_model(weights.model), tmp_path / weights.file_name, 64)
+    assert network_of(file).name == weights.model
 
 
 @pytest.mark.parametrize(
