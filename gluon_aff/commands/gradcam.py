@@ -163,7 +163,7 @@ def _write(
 ) -> None:
     import numpy as np
 
-    from gluon_aff.inspection.heat_map_picture import Cell, draw_grid
+    from gluon_aff.inspection.picture_grid import Cell, draw_grid
     from gluon_aff.results.plots import save_png
 
     cells = []

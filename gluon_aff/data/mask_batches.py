@@ -80,7 +80,11 @@ class MaskBatches(ShuffledBatches):
         return map(_to_batch, self._done(iter(tasks)))
 
 
+def network_input(pixels: np.ndarray) -> mx.nd.NDArray:
+    """Images uint8 (N, H, W, 3) as the network sees them: float32 (N, 3, H, W), normalised."""
+    return mx.nd.array(normalise(pixels, FOLDER_MEAN, FOLDER_STD), ctx=mx.cpu())
+
+
 def _to_batch(pair: Pair) -> Batch:
     images, masks = pair
-    pixels = mx.nd.array(normalise(images, FOLDER_MEAN, FOLDER_STD), ctx=mx.cpu())
-    return pixels, mx.nd.array(masks[:, np.newaxis], ctx=mx.cpu(), dtype="float32")
+    return network_input(images), mx.nd.array(masks[:, np.newaxis], ctx=mx.cpu(), dtype="float32")

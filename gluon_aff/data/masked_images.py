@@ -97,11 +97,12 @@ def augment(image: Image.Image, mask: Image.Image, crop_size: int, draws: Draws)
 
 def squash(image: Image.Image, mask: Image.Image, base_size: int) -> Pair:
     """Resize to base_size x base_size, the image bilinear, the mask to the nearest pixel."""
-    size = base_size, base_size
-    return (
-        np.asarray(image.resize(size, Image.Resampling.BILINEAR)),
-        np.asarray(mask.resize(size, Image.Resampling.NEAREST)),
-    )
+    return squash_image(image, base_size), np.asarray(mask.resize((base_size, base_size), Image.Resampling.NEAREST))
+
+
+def squash_image(image: Image.Image, base_size: int) -> np.ndarray:
+    """Resize bilinear: uint8 (base_size, base_size, 3)."""
+    return np.asarray(image.resize((base_size, base_size), Image.Resampling.BILINEAR))
 
 
 def _scaled(size: Tuple[int, int], long_side: int) -> Tuple[int, int]:

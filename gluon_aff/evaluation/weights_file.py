@@ -155,11 +155,16 @@ def load_weights(request: WeightsRequest, *, many_images: bool = False) -> Loade
     return _in_onnxruntime(onnx_model(loaded.net, loaded.card).infer, loaded.card, loaded.path)
 
 
-def load_network(request: WeightsRequest) -> LoadedNetwork:
+def load_network(request: WeightsRequest, *, segments: bool = False) -> LoadedNetwork:
     """Find the `.params` file, check it, build its network, load it.
 
+    Args:
+        request: which file.
+        segments: the network has to say of each pixel, not of the image, what it is.
+
     Raises:
-        InputError: if the file, the model and the label set do not go together, or MXNet cannot compute so.
+        InputError: if the file, the model and the label set do not go together, MXNet cannot compute so, or the network
+            is for another job.
         GluonAFFError: if published weights cannot be had.
     """
     if request.params.lower().endswith(ONNX_SUFFIX):
@@ -182,8 +187,13 @@ def load_network(request: WeightsRequest) -> LoadedNetwork:
         found = network_of(file)
         host, network, input_size = found.host, found.name, found.input_size
         net = found.build()
-    if host == SEGMENTATION_HOST:
-        raise InputError(f"{network} says of each pixel what it is: this command takes networks that classify images")
+    if segments != (host == SEGMENTATION_HOST):
+        raise InputError(
+            f"{network} classifies images: this command takes networks of train_segmentation.py"
+            if segments
+            else f"{network} says of each pixel what it is: this command takes networks that classify images; "
+            "gluon-aff segment is for this one"
+        )
     card = Card(
         network=network,
         for_cifar=input_size == CIFAR_SIZE,

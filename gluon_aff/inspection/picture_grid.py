@@ -1,4 +1,4 @@
-"""Images and heat maps in a grid, as in the paper's Fig. 6."""
+"""Pictures in a grid, as the heat maps in the paper's Fig. 6."""
 
 from __future__ import annotations
 
