@@ -147,7 +147,7 @@ COMMANDS: Dict[str, Command] = {
         _add_options,
         _segment,
         (
-            "--params params/0.9275-stopsign-ASKCFuse-resnet-20-1-fpn-c-1-tiny-best.params --data-dir demo/stop-signs "
+            "--params params/0.9249-stopsign-ASKCFuse-resnet-20-1-fpn-c-1-tiny-best.params --data-dir demo/stop-signs "
             "--base-size 128 -o worst.png",
             "--params my.params --model resnet20_fpn_b1 street.jpg --masks masks -o found.png",
         ),
