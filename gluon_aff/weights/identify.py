@@ -8,6 +8,7 @@ from inspect import signature
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Match, Optional
 
+from mxnet.base import MXNetError
 from mxnet.gluon import HybridBlock
 
 from gluon_aff.data.cifar import CIFAR_SIZE
@@ -154,14 +155,15 @@ def _of_imagenet_run(name: str, classes: int) -> List[Candidate]:
     found = IMAGENET_RUN.search(name)
     if not found:
         return []
-    fusion, host, layers, start_layer = found.groups()[:4]
-    settings = {"start_layer": int(start_layer), "classes": classes, **_fusion(found, fusion)}
-    variants: List[Dict[str, Any]] = [{}, {"use_se": True}] if host == "resnext" else [{}]
-    if int(layers) in BASIC_BLOCKS:
-        variants = [{"block": "basic"}]
+    fusion, host, *numbers = found.groups()[:4]
+    layers, start_layer = map(int, numbers)
+    settings = {"start_layer": start_layer, "classes": classes, **_fusion(found, fusion)}
+    variants: List[Dict[str, Any]] = [{"block": "basic"}] if layers in BASIC_BLOCKS else [{}]
+    if host == "resnext":
+        variants = [{}, {"use_se": True}]
     return [
         Candidate(found[0], f"imagenet_{host}", {**settings, **variant, "layers": blocks}, ImageNetSettings.input_size)
-        for blocks in dict.fromkeys(each[int(layers)] for each in (BLOCKS, EXACT_BLOCKS) if int(layers) in each)
+        for blocks in dict.fromkeys(each[layers] for each in (BLOCKS, EXACT_BLOCKS) if layers in each)
         for variant in variants
     ]
 
@@ -197,7 +199,7 @@ def _as_built(candidate: Candidate) -> Dict[str, Any]:
 def _fits(candidate: Candidate, file: ParamsFile) -> bool:
     try:
         parameters = candidate.build()._collect_params_with_prefix()
-    except GluonAFFError:  # a fusion in a file's name that does not exist
+    except (GluonAFFError, MXNetError, ZeroDivisionError):  # a name may say what no network can be
         return False
     return parameters.keys() == file.arrays.keys() and all(
         fits(parameter, file.arrays[name]) for name, parameter in parameters.items()

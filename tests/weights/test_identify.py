@@ -122,7 +122,10 @@ def test_names_of_published_files_do_not_lead_astray(weights, tmp_path):
 @pytest.mark.parametrize(
     "name",
     ["weights.params", "cifar10-nix-resnet-8-c-1-s-1.params", "cifar10-AFF-resnet-14-c-1-s-1.params"]
-    + [f"cifar10-AFF-resnet-{numbers}.params" for numbers in ("8-c-0-s-0", "1-c-1-s-1", "9-c-1-s-1", "2-c-1-s-1")],
+    + [f"cifar10-AFF-resnet-{numbers}.params" for numbers in ("8-c-0-s-0", "1-c-1-s-1", "9-c-1-s-1", "2-c-1-s-1")]
+    + [f"cifar10-AFF-resnet-14-c-1-s-1-{more}.params" for more in ("r-0", "r-9999999", "scale-1e999", "r-4-scale-0")]
+    + [f"ImageNet-AFF-{numbers}.params" for numbers in ("resnext--18-s-3", "resnet--1-s-3", "resnet--50-s-0-r-0")]
+    + [f"stopsign-AFF-resnet-20-{numbers}.params" for numbers in ("0-fpn-c-1", "1-fpn-c-0", "1-fpn-c-1-d-2")],
 )
 def test_what_fits_nothing(name, tmp_path):
     file = saved(cifar_resnet("AFF", 1, 1), tmp_path / name)
