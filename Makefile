@@ -20,8 +20,8 @@ demo-imagenet: .venv/.ready  ## the same with the AFF-ResNet-50 on 400 small pic
 test: .venv/.ready  ## run the tests, with coverage
 	OMP_NUM_THREADS=1 $(PYTHON_IN_VENV) -m pytest -n auto --maxprocesses 4 --dist loadfile --cov=gluon_aff --cov-report=term:skip-covered
 
-test-long: .venv/.ready  ## run the tests that train for minutes
-	$(PYTHON_IN_VENV) -m pytest -m long
+test-long: .venv/.ready  ## run the tests that train for minutes: an hour on two cores
+	OMP_NUM_THREADS=1 $(PYTHON_IN_VENV) -m pytest -m long -n auto --maxprocesses 4 --dist load
 
 test-all: .venv/.ready  ## run the tests on every Python 3.8-3.11 that is installed
 	$(PYTHON_IN_VENV) -m nox
