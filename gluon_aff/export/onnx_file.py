@@ -10,7 +10,7 @@ import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Iterator
+from typing import Any, Dict, Iterator, Tuple
 
 import mxnet as mx
 import numpy as np
@@ -21,8 +21,10 @@ from gluon_aff.errors import GluonAFFError, InputError, last_line
 from gluon_aff.export.agreement import Agreement, Logits, agree
 from gluon_aff.export.card import Card, properties
 from gluon_aff.export.onnx_runtime import import_extra, logits_of_session, session_of
+from gluon_aff.export.trace import INPUT as TRACED_INPUT
 from gluon_aff.export.trace import Traced, logits_of, trace
 from gluon_aff.files import replacing
+from gluon_aff.fusion.context import JOINED
 
 OPSET = 13  # of the nodes that MXNet writes
 IR_VERSION = 7  # that came with it
@@ -101,13 +103,14 @@ def _import_onnx() -> Any:
 
 def _as_mxnet_exports(onnx: Any, net: HybridBlock, input_size: int) -> Any:
     traced = trace(net)
+    shape = (1, 3, input_size, input_size)
     with tempfile.TemporaryDirectory() as folder, _opset(onnx), _silence():
         path = str(Path(folder) / "network.onnx")
         try:
             mx.onnx.export_model(
-                traced.symbol,
+                _with_counted_channels(traced.symbol, shape),
                 [{**traced.arguments, **_fixed_gammas(traced)}, traced.auxiliary],
-                [(1, 3, input_size, input_size)],
+                [shape],
                 [np.float32],
                 path,
                 dynamic=True,
@@ -118,6 +121,19 @@ def _as_mxnet_exports(onnx: Any, net: HybridBlock, input_size: int) -> Any:
                 f"the network cannot be written as ONNX ({last_line(error)}): use --format symbol"
             ) from None
         return onnx.load(path)
+
+
+def _with_counted_channels(symbol: mx.sym.Symbol, shape: Tuple[int, ...]) -> mx.sym.Symbol:
+    """The graph with joined channels counted, and sizes read from the right: MXNet's exporter cannot join two axes."""
+    internals = symbol.get_internals()
+    _, shapes, _ = internals.infer_shape(**{TRACED_INPUT: shape})
+    shape_of = dict(zip(internals.list_outputs(), shapes))
+    graph = json.loads(symbol.tojson())
+    for node in graph["nodes"]:
+        if node["op"] == "Reshape" and node["attrs"]["shape"] == str(JOINED):
+            channels = shape_of[f"{node['name']}_output"][1]
+            node["attrs"] = {"shape": str((-1, channels, 0, 0)), "reverse": "True"}
+    return mx.sym.load_json(json.dumps(graph))
 
 
 def _fixed_gammas(traced: Traced) -> Dict[str, mx.nd.NDArray]:

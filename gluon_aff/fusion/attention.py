@@ -108,7 +108,6 @@ class Concatenation(HybridBlock):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self._channels = channels
         with self.name_scope():
             self.fuse = sequential(
                 *([norm(in_channels=2 * channels)] if normalised else []),
@@ -117,7 +116,7 @@ class Concatenation(HybridBlock):
 
     def hybrid_forward(self, F: Any, y: Any, x: Any) -> Any:
         """Fuse."""
-        return self.fuse(joined(F, y, x, self._channels))
+        return self.fuse(joined(F, y, x))
 
 
 class GatedSum(_ContextAttention):

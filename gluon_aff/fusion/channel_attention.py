@@ -59,7 +59,7 @@ class CBAM(SE):
         """Attend."""
         strongest = F.max(x, axis=(2, 3), keepdims=True)
         x = F.broadcast_mul(x, F.sigmoid(self.excitation(global_mean(F, x)) + self.excitation(strongest)))
-        both = joined(F, F.mean(x, axis=1, keepdims=True), F.max(x, axis=1, keepdims=True), channels=1)
+        both = joined(F, F.mean(x, axis=1, keepdims=True), F.max(x, axis=1, keepdims=True))
         return F.broadcast_mul(x, F.sigmoid(self.spatial(both)))
 
 

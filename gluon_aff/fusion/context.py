@@ -45,15 +45,13 @@ def add_to_maps(F: Any, maps: Any, values: Any) -> Any:
     return maps + F.reshape_like(spread, maps)
 
 
-def joined(F: Any, first: Any, second: Any, channels: int, in_turns: bool = False) -> Any:
-    """Two arrays (N, channels, H, W) -> (N, 2 * channels, H, W): the first's channels before the second's, or in turns.
+JOINED = (0, -3, -2)  # MXNet's codes for a shape whose second and third axes are one
 
-    In turns is ShuffleNet's shuffle.
-    """
-    # Not concat: on CPUs the gradient of oneDNN's, after convolutions of other widths, crashes (SIGFPE).
-    # Read from the right, since mx.onnx knows no shape that joins two axes.
-    both = F.stack(first, second, axis=2 if in_turns else 1)
-    return F.reshape(both, shape=(-1, 2 * channels, 0, 0), reverse=True)
+
+def joined(F: Any, first: Any, second: Any, in_turns: bool = False) -> Any:
+    """Two arrays (N, C, H, W) -> (N, 2C, H, W): the first's channels before the second's, or in turns (ShuffleNet)."""
+    # Not concat: on CPUs the gradient of oneDNN's, after convolutions of other widths, crashes (SIGFPE)
+    return F.reshape(F.stack(first, second, axis=2 if in_turns else 1), shape=JOINED)
 
 
 def _flat(F: Any, maps: Any) -> Any:

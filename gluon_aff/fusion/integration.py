@@ -31,7 +31,6 @@ class AFI(HybridBlock):
         super().__init__(**kwargs)
         if channels < 1:
             raise InputError(f"AFI of {channels} channels: the network is too narrow")
-        self.channels = channels
         self._means_given = means_given
         hidden = max(channels // r, 1)
         with self.name_scope():

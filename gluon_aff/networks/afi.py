@@ -84,7 +84,7 @@ class Parts:
         adds: whether there is a shortcut.
         activates: ReLU at the end.
         shrinks: whether `rest` halves height and width.
-        passing: channels that pass by the block, as many as go through it; all are shuffled behind it.
+        splits: whether only half of the channels goes through the block, and all are shuffled behind it.
     """
 
     first: HybridBlock
@@ -93,7 +93,7 @@ class Parts:
     adds: bool = True
     activates: bool = True
     shrinks: bool = False
-    passing: int = 0
+    splits: bool = False
 
 
 @dataclass(frozen=True)
@@ -117,22 +117,21 @@ class Block(HybridBlock):
         super().__init__(**kwargs)
         self.first, self.integrate, self.attend = parts.first, integrate, attend
         self.rest, self.shortcut = parts.rest, parts.shortcut
-        self.adds, self.activates, self.shrinks = parts.adds, parts.activates, parts.shrinks
-        self.passing = parts.passing
+        self.adds, self.activates, self.shrinks, self.splits = parts.adds, parts.activates, parts.shrinks, parts.splits
 
     def hybrid_forward(self, F: Any, x: Any, *earlier: Any) -> Any:
         """Run the block."""
         passing = None
-        if self.passing:
+        if self.splits:
             passing, x = F.split(x, num_outputs=2, axis=1)
         feature = inner = self.first(x)
         if self.integrate is not None:
             integrated = self.integrate(*earlier)
             integrated = integrated if self.attend is None else self.attend(integrated)
-            inner = joined(F, feature, integrated, self.integrate.channels)
+            inner = joined(F, feature, integrated)
         out = self.rest(inner)
-        if self.passing:
-            out = joined(F, passing, out, self.passing, in_turns=True)
+        if self.splits:
+            out = joined(F, passing, out, in_turns=True)
         if self.adds:
             out = out + (x if self.shortcut is None else self.shortcut(x))
         return F.relu(out) if self.activates else out, feature
@@ -264,7 +263,7 @@ def shuffle_parts(member: Member, widths: Widths) -> Parts:
         ),
         adds=False,
         activates=False,
-        passing=member.channels,
+        splits=True,
     )
 
 
@@ -273,7 +272,7 @@ class ShuffleDown(HybridBlock):
 
     def __init__(self, channels: int, in_channels: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._half = half = channels // 2
+        half = channels // 2
         with self.name_scope():
             self.left = sequential(
                 _depthwise(in_channels, in_channels, 2),
@@ -295,7 +294,7 @@ class ShuffleDown(HybridBlock):
 
     def hybrid_forward(self, F: Any, x: Any) -> Any:
         """Run both branches."""
-        return joined(F, self.left(x), self.right(x), self._half, in_turns=True)
+        return joined(F, self.left(x), self.right(x), in_turns=True)
 
 
 class AFINet(Classifier):

@@ -140,9 +140,9 @@ def test_joined_channels_one_behind_the_other_or_shuffled():
     first, second = np.random.default_rng(0).normal(size=(2, 3, 4, 2, 5)).astype("float32")
     arrays = mx.nd.array(first), mx.nd.array(second)
     behind = np.concatenate([first, second], axis=1)
-    np.testing.assert_array_equal(joined(mx.nd, *arrays, 4).asnumpy(), behind)
+    np.testing.assert_array_equal(joined(mx.nd, *arrays).asnumpy(), behind)
     shuffled = behind.reshape(3, 2, 4, 2, 5).swapaxes(1, 2).reshape(3, 8, 2, 5)
-    np.testing.assert_array_equal(joined(mx.nd, *arrays, 4, in_turns=True).asnumpy(), shuffled)
+    np.testing.assert_array_equal(joined(mx.nd, *arrays, in_turns=True).asnumpy(), shuffled)
 
 
 def test_second_block_of_a_group_reuses_the_first_feature():
