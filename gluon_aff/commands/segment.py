@@ -5,17 +5,18 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, Iterable, List
+from typing import TYPE_CHECKING, Any, Dict, Iterable, Iterator, List, Sequence, Tuple
 
 from gluon_aff.commands import Command, check_suffix, json_text, positive
 from gluon_aff.errors import InputError
 from gluon_aff.files import replacing
-from gluon_aff.training.segmentation_options import SegmentationSettings
+from gluon_aff.training.options import check_not_empty, check_ranges
+from gluon_aff.training.segmentation_options import LIMITS, SegmentationSettings
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from gluon_aff.evaluation.inference import Infer
+    from gluon_aff.data.stop_signs import MaskedImage
     from gluon_aff.evaluation.segment import SegmentedImage
 
 WORST = 6
@@ -31,12 +32,18 @@ def _add_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
         "stop sign, instead of images"
     )  # fmt: skip
     parser.add_argument(
-        "--base-size", type=positive, default=SegmentationSettings.base_size, metavar="PIXELS", help="images are "
+        "--base-size", type=int, default=SegmentationSettings.base_size, metavar="PIXELS", help="images are "
         "squashed to a square of it; that of the training (default: %(default)s)"
+    )  # fmt: skip
+    parser.add_argument(
+        "--min-area", type=int, default=SegmentationSettings.min_area, metavar="PIXELS", help="leave out images with "
+        "fewer pixels of a stop sign, as in the training"
     )  # fmt: skip
     parser.add_argument("--batch-size", type=positive, default=8, help="images at a time (default: 8)")
     parser.add_argument("--gpus", default="0", metavar="IDS", help="GPUs (default: 0; the CPU without one)")
-    parser.add_argument("--masks", metavar="DIR", help="write each image's mask there, a PNG of its size, 0 and 255")
+    parser.add_argument(
+        "--masks", metavar="DIR", help="write each image's mask there, upright, a PNG of its size, 0 and 255"
+    )
     parser.add_argument(
         "-o", "--output", metavar="PNG", help=f"draw images and masks; with --data-dir, the {WORST} worst ones"
     )
@@ -45,93 +52,102 @@ def _add_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
 
 
 def _segment(options: argparse.Namespace) -> int:
-    _check(options)
+    if bool(options.images) == bool(options.data_dir):
+        raise InputError("name images, or COCO's folder with --data-dir, and not both")
+    check_not_empty(options, ("masks", "output"))
+    check_ranges(options, {"base_size": LIMITS["base_size"], "min_area": LIMITS["min_area"]})
+    signs = _signs(options)
+    _check_outputs(options, [sign.path for sign in signs] or options.images)
     from gluon_aff.evaluation.inference import in_mxnet
-    from gluon_aff.evaluation.segment import iou_and_niou
+    from gluon_aff.evaluation.segment import iou_and_niou_of, segment_images, segment_stop_signs
     from gluon_aff.evaluation.weights_file import WeightsRequest, load_network
 
     loaded = load_network(WeightsRequest(options.params, options.model, gpus=options.gpus), segments=True)
     if loaded.card.outputs != 1:
         raise InputError(f"{options.params} is of a network with {loaded.card.outputs} maps: this command takes one")
-    found, overlaps, shown = [], [], []
-    for image in _segmented(in_mxnet(loaded.net, loaded.contexts), options):
-        if options.masks:
-            _write_mask(image, options.masks)
-        found.append(_facts(image))
-        overlaps.append(image.overlap)
-        if options.output:
-            shown.append(image)
-            shown = sorted(shown, key=lambda image: image.iou)[:WORST] if options.data_dir else shown
-    if options.output:
-        _draw(shown, options.output)
-    measured = dict(zip(("iou", "niou"), iou_and_niou(overlaps))) if options.data_dir else {}
+    infer, sizes = in_mxnet(loaded.net, loaded.contexts), (options.base_size, options.batch_size)
+    segmented = segment_stop_signs(infer, signs, *sizes) if signs else segment_images(infer, options.images, *sizes)
+    results = []
+    for each in _written(segmented, options):
+        results.append(_facts(each))
+        if not (options.json or signs):
+            print(f"{results[-1]['share']:.4f}  {each.image.path}")
+    measured: Dict[str, float] = {}
+    if signs:
+        overlaps = ((result["intersection"], result["union"]) for result in results)
+        measured = dict(zip(("iou", "niou"), iou_and_niou_of(overlaps)))
     if options.json:
-        print(json_text({"network": loaded.card.network, **measured, "images": found}))
-    elif options.data_dir:
-        print(f"{loaded.card.network} on {len(found)} validation images, {options.base_size} x {options.base_size}")
+        print(json_text({"network": loaded.card.network, **measured, "images": results}))
+    elif signs:
+        print(f"{loaded.card.network} on {len(results)} validation images, {options.base_size} x {options.base_size}")
         print(f"IoU   {measured['iou']:.6f}\nnIoU  {measured['niou']:.6f}")
-    else:
-        for facts in found:
-            print(f"{facts['share']:.4f}  {facts['image']}")
     return 0
 
 
-def _check(options: argparse.Namespace) -> None:
-    if bool(options.images) == bool(options.data_dir):
-        raise InputError("name images, or COCO's folder with --data-dir, and not both")
-    images = set(map(os.path.realpath, options.images))
+def _signs(options: argparse.Namespace) -> Tuple[MaskedImage, ...]:
+    from gluon_aff.data.stop_signs import load_stop_signs
+
+    return load_stop_signs(options.data_dir, False, options.min_area).images if options.data_dir else ()
+
+
+def _check_outputs(options: argparse.Namespace, images: Sequence[str]) -> None:
+    """Refuse outputs that are one of the images or of each other."""
+    inputs = set(map(os.path.realpath, images))
+    masks = [os.path.realpath(_mask_path(options.masks, image)) for image in images] if options.masks else []
+    if len(set(masks)) < len(masks):
+        raise InputError(f"--masks {options.masks}: two images have the same name; segment them apart")
+    if inputs.intersection(masks):
+        raise InputError(f"--masks {options.masks}: the images are there; name another folder")
     if options.output:
         check_suffix(options.output, "-o", ".png")
-        if os.path.realpath(options.output) in images:
-            raise InputError(f"-o {options.output}: this is one of the images; name another file")
-    if options.masks:
-        masks = {os.path.realpath(_mask_path(options.masks, image)) for image in options.images}
-        if len(masks) < len(options.images):
-            raise InputError(f"--masks {options.masks}: two images have the same name; segment them apart")
-        if masks & images:
-            raise InputError(f"--masks {options.masks}: {min(masks & images)} is an image; name another folder")
-
-
-def _segmented(infer: Infer, options: argparse.Namespace) -> Iterable[SegmentedImage]:
-    from gluon_aff.data.stop_signs import load_stop_signs
-    from gluon_aff.evaluation.segment import segment_images, segment_stop_signs
-
-    sizes = options.base_size, options.batch_size
-    if options.data_dir:
-        return segment_stop_signs(infer, load_stop_signs(options.data_dir, train=False).images, *sizes)
-    return segment_images(infer, options.images, *sizes)
+        if os.path.realpath(options.output) in {*inputs, *masks}:
+            raise InputError(f"-o {options.output}: this is one of the images or masks; name another file")
 
 
 def _mask_path(folder: str, image: str) -> str:
     return os.path.join(folder, f"{Path(image).stem}.png")
 
 
-def _write_mask(image: SegmentedImage, folder: str) -> None:
+def _written(segmented: Iterable[SegmentedImage], options: argparse.Namespace) -> Iterator[SegmentedImage]:
+    """The images, their masks written as they come, and a picture of them at the end."""
     from PIL import Image
 
-    os.makedirs(folder, exist_ok=True)
-    with replacing(_mask_path(folder, image.path)) as partial:
-        Image.fromarray(image.own_size_mask()).convert("L").save(partial, format="PNG")
+    shown: List[SegmentedImage] = []
+    for each in segmented:
+        if options.masks:
+            with replacing(_mask_path(options.masks, each.image.path)) as partial:
+                Image.fromarray(each.own_size_mask()).convert("L").save(partial, format="PNG")
+        if options.output:
+            shown.append(each)
+        if options.data_dir:
+            shown = sorted(shown, key=lambda each: each.iou)[:WORST]
+        yield each
+    if options.output:
+        _draw(shown, options.output)
 
 
-def _facts(image: SegmentedImage) -> Dict[str, Any]:
-    measured = {} if image.truth is None else {"iou": image.iou}
-    return {"image": image.path, "share": float(image.found.mean()), **measured}
+def _facts(each: SegmentedImage) -> Dict[str, Any]:
+    facts = {"image": each.image.path, "share": float(each.found.mean())}
+    if each.image.truth is None:
+        return facts
+    intersection, union = each.overlap
+    return {**facts, "iou": each.iou, "intersection": intersection, "union": union}
 
 
-def _draw(segmented: List[SegmentedImage], path: str) -> None:
+def _draw(segmented: Sequence[SegmentedImage], path: str) -> None:
     from gluon_aff.inspection.picture_grid import Cell, draw_grid
     from gluon_aff.results.plots import save_png
 
-    measured = segmented[0].truth is not None
     rows = []
-    for image in segmented:
-        found = f"IoU {image.iou:.3f}" if measured else f"{image.found.mean():.2%} of the pixels"
-        cells = [Cell(image.pixels, Path(image.path).name), Cell(_tinted(image.pixels, image.found), found)]
-        if image.truth is not None:
-            cells.insert(1, Cell(_tinted(image.pixels, image.truth)))
-        rows.append(cells)
-    save_png(draw_grid(["input", *(["true mask"] if measured else []), "found"], rows), path)
+    for each in segmented:
+        pixels, truth = each.image.pixels, each.image.truth
+        rows.append([Cell(pixels, Path(each.image.path).name)])
+        if truth is not None:
+            rows[-1].append(Cell(_tinted(pixels, truth)))
+        text = f"{each.found.mean():.2%} of the pixels" if truth is None else f"IoU {each.iou:.3f}"
+        rows[-1].append(Cell(_tinted(pixels, each.found), text))
+    titles = ["input", "found"] if len(rows[0]) == 2 else ["input", "true mask", "found"]
+    save_png(draw_grid(titles, rows), path)
 
 
 def _tinted(pixels: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import Callable, Iterable, Iterator, NamedTuple, Optional, Sequence, Tuple, TypeVar
+from typing import Callable, Iterable, Iterator, Optional, Sequence, Tuple, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -21,31 +21,28 @@ from gluon_aff.iteration import one_behind
 Place = TypeVar("Place", str, MaskedImage)
 
 
-class _ReadImage(NamedTuple):
-    """The first attributes of a `SegmentedImage`."""
-
-    path: str
-    pixels: np.ndarray
-    size: Tuple[int, int]
-    truth: Optional[np.ndarray]
-
-
 @dataclass(frozen=True)
-class SegmentedImage:
-    """What the network makes of an image.
+class ReadImage:
+    """An image as the network sees it.
 
     Attributes:
         path: of the file.
-        pixels: what the network saw, uint8 (S, S, 3).
-        size: the image's width and height.
-        truth: the true mask, bool (S, S); None if it is not known.
-        logits: above 0 where the network finds the mask, float32 (S, S).
+        pixels: squashed to a square, uint8 (S, S, 3).
+        size: width and height before.
+        truth: the true mask, squashed too, bool (S, S); None if it is not known.
     """
 
     path: str
     pixels: np.ndarray
     size: Tuple[int, int]
-    truth: Optional[np.ndarray]
+    truth: Optional[np.ndarray] = None
+
+
+@dataclass(frozen=True)
+class SegmentedImage:
+    """An image, and what the network makes of it: float32 (S, S), above 0 where it finds the mask."""
+
+    image: ReadImage
     logits: np.ndarray
 
     @property
@@ -56,7 +53,7 @@ class SegmentedImage:
     @property
     def overlap(self) -> Tuple[int, int]:
         """Pixels in the intersection and in the union of the mask and the true one."""
-        truth = np.zeros_like(self.found) if self.truth is None else self.truth
+        truth = np.zeros_like(self.found) if self.image.truth is None else self.image.truth
         return int((self.found & truth).sum()), int((self.found | truth).sum())
 
     @property
@@ -67,11 +64,11 @@ class SegmentedImage:
 
     def own_size_mask(self) -> np.ndarray:
         """The mask at the image's own size, bool (height, width); the logits are resized, bilinear."""
-        return np.asarray(Image.fromarray(self.logits).resize(self.size, Image.Resampling.BILINEAR)) > 0
+        return np.asarray(Image.fromarray(self.logits).resize(self.image.size, Image.Resampling.BILINEAR)) > 0
 
 
 def segment_images(infer: Infer, paths: Sequence[str], base_size: int, batch_size: int) -> Iterator[SegmentedImage]:
-    """Find the masks in image files, in their order.
+    """Find the masks in image files, turned upright, in their order.
 
     Args:
         infer: (N, 3, S, S) -> logits (N, 1, S, S).
@@ -84,9 +81,9 @@ def segment_images(infer: Infer, paths: Sequence[str], base_size: int, batch_siz
         GluonAFFError: an output is not finite.
     """
 
-    def read(path: str) -> _ReadImage:
+    def read(path: str) -> ReadImage:
         image = read_image(path)
-        return _ReadImage(path, squash_image(image, base_size), image.size, None)
+        return ReadImage(path, squash_image(image, base_size), image.size)
 
     return _segmented(infer, paths, read, batch_size)
 
@@ -102,22 +99,22 @@ def segment_stop_signs(
         GluonAFFError: as there.
     """
 
-    def read(place: MaskedImage) -> _ReadImage:
+    def read(place: MaskedImage) -> ReadImage:
         image, mask = read_pair(place)
         pixels, truth = squash(image, mask, base_size)
-        return _ReadImage(place.path, pixels, image.size, truth.astype(bool))
+        return ReadImage(place.path, pixels, image.size, truth.astype(bool))
 
     return _segmented(infer, places, read, batch_size)
 
 
-def iou_and_niou(overlaps: Iterable[Tuple[int, int]]) -> Tuple[float, float]:
+def iou_and_niou_of(overlaps: Iterable[Tuple[int, int]]) -> Tuple[float, float]:
     """IoU of all pixels together, and the mean of the images' own, as in training, of their `overlap`s."""
     intersections, unions = np.array(list(overlaps)).T
     return float(intersections.sum() / max(unions.sum(), 1)), float((intersections / np.maximum(unions, 1)).mean())
 
 
 def _segmented(
-    infer: Infer, places: Sequence[Place], read: Callable[[Place], _ReadImage], batch_size: int
+    infer: Infer, places: Sequence[Place], read: Callable[[Place], ReadImage], batch_size: int
 ) -> Iterator[SegmentedImage]:
     chunks = (places[start : start + batch_size] for start in itertools.count(0, batch_size))
     read_chunks = ([read(place) for place in chunk] for chunk in itertools.takewhile(len, chunks))
@@ -129,5 +126,5 @@ def _segmented(
                     raise GluonAFFError(
                         f"the network's outputs for {image.path} are not finite: look for damaged weights"
                     )
-                yield SegmentedImage(image.path, image.pixels, image.size, image.truth, logits[0])
+                yield SegmentedImage(image, logits[0])
                 progress.update()

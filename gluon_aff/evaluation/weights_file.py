@@ -293,6 +293,8 @@ def _file(request: WeightsRequest) -> str:
     if not request.model:
         raise InputError("--params published: name the model with --model (gluon-aff models lists them)")
     weights = model_record(request.model).weights
+    if not weights:
+        raise InputError(f"--params published: none were, of {request.model}; name a file")
     labels = request.labels or next(iter(weights))
     if labels not in weights:
         there = " and ".join(LABELS.get(name, name) for name in weights)

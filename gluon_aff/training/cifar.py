@@ -91,7 +91,7 @@ def train_cifar(settings: CIFARSettings, contexts: Optional[List[mx.Context]] = 
     given, settings = settings, resolve(settings)
     name = run_name(settings, cifar_cardinality(settings.channel_times))
     save_dir = settings.save_dir if settings.save_period else ""
-    devices = (contexts, f"devices: {contexts}") if contexts else training_contexts(settings.gpus)
+    devices = (contexts, f"devices: {contexts}") if contexts is not None else training_contexts(settings.gpus)
     setup = set_up(settings, given.seed is not None, *devices, name if save_dir else None, MAY_DIFFER)
     settings, cluster = setup.settings, setup.cluster
     training, validation = _load_data(settings)
@@ -111,7 +111,6 @@ def train_cifar(settings: CIFARSettings, contexts: Optional[List[mx.Context]] = 
         hybrid = settings.mode == "hybrid"
         plan = Plan(
             epochs=settings.num_epochs,
-            seed=seed,
             batches=batches.epoch,
             mixup_weights=lambda epoch: mixup_weights(settings, epoch, len(batches)),
             validated=network_to_validate(lambda: build_network(settings), setup.contexts, "float32", hybrid),
@@ -125,9 +124,9 @@ def train_cifar(settings: CIFARSettings, contexts: Optional[List[mx.Context]] = 
         )
         training_run = Training(net, trainer, targets, setup.contexts, session.stop, cluster)
         state = run_epochs(training_run, plan, session, setup.checkpoint)
-    if not cluster.rank and not (setup.checkpoint and setup.checkpoint.finished):
-        append_best_accuracy(settings.dataset, settings.gpus, state.best)
-    return CIFARRun(state.best, state.params, log, plan.curve, cluster.rank)
+        if not cluster.rank and not (setup.checkpoint and setup.checkpoint.finished):
+            append_best_accuracy(settings.dataset, settings.gpus, state.best)
+    return CIFARRun(state.best, state.params, session.log.path, plan.curve, cluster.rank)
 
 
 def _data_notes(settings: CIFARSettings, training: LabelledImages) -> List[str]:

@@ -12,7 +12,7 @@ from mxnet.gluon import HybridBlock
 from gluon_aff.data.loading import Batch
 from gluon_aff.errors import TrainingError
 from gluon_aff.training.checkpoint import Checkpoint, RunState
-from gluon_aff.training.common import reseeding, save_best
+from gluon_aff.training.common import save_best
 from gluon_aff.training.logbook import draw_curve, epoch_line
 from gluon_aff.training.loop import NOT_BEGUN, Training, copy_parameters, train_epoch
 from gluon_aff.training.session import Session, begin, keep
@@ -27,7 +27,6 @@ class Plan:
 
     Attributes:
         epochs: number of them.
-        seed: of MXNet's random numbers.
         batches: of an epoch, from a step on.
         mixup_weights: of an epoch's batches against their reverse, (steps,).
         validated: network to validate, which gets the trained one's parameters.
@@ -41,7 +40,6 @@ class Plan:
     """
 
     epochs: int
-    seed: int
     batches: Callable[[int, int], Iterable[Batch]]
     mixup_weights: Callable[[int], np.ndarray]
     validated: HybridBlock
@@ -64,21 +62,23 @@ def run_epochs(training: Training, plan: Plan, session: Session, checkpoint: Opt
         checkpoint: to go on from.
 
     Raises:
-        TrainingError: if the loss is not finite.
-        Stopped: if a signal ended it; what it did is in a checkpoint.
+        InputError: the checkpoint does not fit the network.
+        TrainingError: the loss is not finite.
+        Stopped: a signal ended it; what it did is in a checkpoint.
+        GluonAFFError: a file cannot be written.
     """
-    alone_or_first = not training.cluster.rank
+    writes = not training.cluster.rank
     state = begin(session, training, checkpoint, RunState(0, best=0.0))
-    if state.errors and alone_or_first:
+    if state.errors and writes:
         draw_curve(state.errors, plan.curve)
     for epoch in range(state.epoch, plan.epochs):
         if plan.rate:
             training.trainer.set_learning_rate(plan.rate(epoch))
         state = _train(training, plan, session, state)
         state = _validate(training, plan, session, state)
-        keep(session, training, state)
-        if alone_or_first:
+        if writes:
             draw_curve(state.errors, plan.curve)
+        keep(session, training, state)
     return state
 
 
@@ -86,9 +86,8 @@ def _train(training: Training, plan: Plan, session: Session, state: RunState) ->
     """The state behind the training half of the next epoch."""
     epoch, done = state.epoch, state.begun.steps
     weights = plan.mixup_weights(epoch)
-    unseen = reseeding(plan.batches(epoch, done), plan.seed, epoch, done)
     try:
-        begun = train_epoch(training, unseen, weights, epoch, state.begun)
+        begun = train_epoch(training, plan.batches(epoch, done), weights, epoch, state.begun)
     except TrainingError as error:
         raise TrainingError(f"{error}. Kept: {state.params or 'no weights yet'}, {session.log.path}") from None
     state = replace(state, begun=begun)

@@ -29,7 +29,6 @@ from gluon_aff.training.common import (
     infer_shapes,
     mixup_weights,
     network_to_validate,
-    reseeding,
 )
 from gluon_aff.training.devices import training_contexts
 from gluon_aff.training.imagenet_options import (
@@ -120,13 +119,13 @@ def train_imagenet(settings: ImageNetSettings) -> ImageNetRun:
         Stopped: if a signal ended it; what it did is in a checkpoint.
     """
     given, settings = settings, resolve(settings)
-    check_directories({"--save-dir": settings.save_dir, "--logging-file": os.path.dirname(settings.logging_file)})
     gpus = ",".join(map(str, range(settings.num_gpus)))
     contexts, device_note = training_contexts(gpus, settings.strict_devices)
     on_gpu = contexts[0].device_type == "gpu"
     used = replace(settings, dtype=used_dtype(settings, on_gpu))
     name = f"imagenet-{run_name(settings)}" if _saves(settings) else None
     setup = set_up(used, given.seed is not None, contexts, device_note, name, MAY_DIFFER)
+    check_directories({"--save-dir": settings.save_dir, "--logging-file": os.path.dirname(settings.logging_file)})
     cluster = setup.cluster
     with _training_data(setup) as batches:
         validation = _validation_data(setup)
@@ -269,7 +268,7 @@ def _run_epochs(
         weights = mixup_weights(settings, epoch, len(batches))
         done = state.begun.steps
         observer = _speed_lines(session, settings, global_batch, epoch, done)
-        unseen = reseeding(batches.epoch(epoch, done), int(settings.seed or 0), epoch, done)
+        unseen = batches.epoch(epoch, done)
         try:
             begun = train_epoch(training, unseen, weights, epoch, state.begun, observer)
         except TrainingError as stop:

@@ -1,4 +1,4 @@
-"""What the options of both command lines share."""
+"""What the options of the training commands share."""
 
 from __future__ import annotations
 
@@ -45,6 +45,7 @@ COMMON_LIMITS: Dict[str, Tuple[float, float]] = {
     "lr": (0, 1e30),
     "wd": (0, 1e30),
     "lr_decay": (0, 1e30),
+    "scale": (1e-6, 1e6),
     "momentum": (0, 1),
     "mixup_alpha": (1e-3, 1e30),  # NumPy's sampler takes for ever below
 }

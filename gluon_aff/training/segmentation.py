@@ -18,10 +18,7 @@ from gluon_aff.data.stop_signs import load_stop_signs
 from gluon_aff.distributed.cluster import Cluster, make_trainer
 from gluon_aff.inspection.summary import count_layers, format_counts
 from gluon_aff.networks.zoo import HOSTS, SEGMENTATION_HOST
-from gluon_aff.training.common import (
-    infer_shapes,
-    network_to_validate,
-)
+from gluon_aff.training.common import infer_shapes, network_to_validate, reseeding
 from gluon_aff.training.devices import training_contexts
 from gluon_aff.training.epochs import Plan, run_epochs
 from gluon_aff.training.logbook import check_directories
@@ -94,7 +91,7 @@ def train_segmentation(settings: SegmentationSettings, contexts: Optional[List[m
     """
     given, settings = settings, resolve(settings)
     name = run_name(settings)
-    devices = (contexts, f"devices: {contexts}") if contexts else training_contexts(settings.gpus)
+    devices = (contexts, f"devices: {contexts}") if contexts is not None else training_contexts(settings.gpus)
     setup = set_up(settings, given.seed is not None, *devices, name if settings.save_dir else None, MAY_DIFFER)
     settings, cluster = setup.settings, setup.cluster
     net = _initialised(settings, setup)
@@ -112,8 +109,7 @@ def train_segmentation(settings: SegmentationSettings, contexts: Optional[List[m
     ) as batches, open_session(setup, versions, log, logging.BASIC_FORMAT) as session:
         plan = Plan(
             epochs=settings.num_epochs,
-            seed=seed,
-            batches=batches.epoch,
+            batches=lambda epoch, first: reseeding(batches.epoch(epoch, first), seed, epoch, first),
             mixup_weights=lambda epoch: np.ones(len(batches)),
             validated=network_to_validate(lambda: build_network(settings), setup.contexts, "float32", hybridize=True),
             validation=batches.validation,
@@ -126,7 +122,7 @@ def train_segmentation(settings: SegmentationSettings, contexts: Optional[List[m
         trainer = _make_trainer(net, settings, len(batches), cluster)
         training_run = Training(net, trainer, Masks(), setup.contexts, session.stop, cluster)
         state = run_epochs(training_run, plan, session, setup.checkpoint)
-    return SegmentationRun(state.best, state.best_niou, state.params, log, plan.curve, cluster.rank)
+    return SegmentationRun(state.best, state.best_niou, state.params, session.log.path, plan.curve, cluster.rank)
 
 
 def _initialised(settings: SegmentationSettings, setup: Setup[SegmentationSettings]) -> HybridBlock:

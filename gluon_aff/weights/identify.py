@@ -29,6 +29,7 @@ CIFAR_RUN = re.compile(
     r"(cifar10|cifar100)-(?:cifar100-)?([\w+-]+?)-(resnet|resneXt|inception)-(\d{1,4})(?:-\d+x4)?"
     rf"-c-(\d{{1,3}})-s-(\d{{1,4}}){FUSION_PART}(?P<strided>-strided)?(?P<full>-full)?"
 )
+IMAGENET_NAME = "imagenet-ImageNet-"
 # `train_imagenet.py`'s, which has two dashes
 IMAGENET_RUN = re.compile(rf"ImageNet-([\w+-]+?)-(resnet|resnext)--(\d{{1,3}})-s-(\d{{1,4}}){FUSION_PART}")
 # `train_segmentation.py`'s
@@ -64,17 +65,16 @@ class Candidate:
 def fitting_networks(file: ParamsFile) -> List[Candidate]:
     """Networks whose parameters have the names and shapes of `file`: models, then what its name says.
 
-    Different fusions may have the same parameters: a run's name, if it fits, decides which models count.
+    Different fusions may have the same parameters: the name of a run, if there is one, decides which models count.
     """
     classes = head_classes(file)
     if classes is None:
         return []
-    models, runs = (
-        [candidate for candidate in candidates if _fits(candidate, file)]
-        for candidates in (_models(file, classes), _of_run(Path(file.path).name, classes))
-    )
-    if not runs:
+    models = [model for model in _models(file, classes) if _fits(model, file)]
+    named = _of_run(Path(file.path).name, classes)
+    if not named:
         return models
+    runs = [run for run in named if _fits(run, file)]
     built = list(map(_as_built, runs))
     return [model for model in models if _as_built(model) in built] + runs
 
@@ -88,8 +88,8 @@ def network_of(file: ParamsFile) -> Candidate:
     fitting = fitting_networks(file)
     if not fitting:
         raise ParamsFileError(
-            f"{file.path} fits no published model, and its name is none that a training command gives: name the model "
-            "with --model to see what differs, or give the file its old name"
+            f"{file.path} fits no published model, or not the network of its name, which is as training commands give "
+            "them: name the model with --model to see what differs, or give the file its old name"
         )
     return fitting[0]
 
@@ -109,7 +109,7 @@ def dataset_of_run(path: str) -> Optional[str]:
     named = MODEL_RUN.search(name)
     if named and named[2] in MODELS:
         return named[1]
-    return "imagenet" if IMAGENET_RUN.search(name) else None
+    return "imagenet" if IMAGENET_NAME in name else None
 
 
 def _models(file: ParamsFile, classes: int) -> List[Candidate]:
@@ -197,6 +197,8 @@ def _as_built(candidate: Candidate) -> Dict[str, Any]:
 
 
 def _fits(candidate: Candidate, file: ParamsFile) -> bool:
+    if candidate.settings.get("blocks", 0) > len(file.arrays):  # which takes long to build
+        return False
     try:
         parameters = candidate.build()._collect_params_with_prefix()
     except (GluonAFFError, MXNetError, ZeroDivisionError):  # a name may say what no network can be

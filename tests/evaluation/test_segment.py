@@ -1,6 +1,7 @@
 """Masks in images: thresholds, sizes and figures against NumPy, Pillow and training; the command."""
 
 import json
+import shutil
 
 import mxnet as mx
 import numpy as np
@@ -10,7 +11,7 @@ from PIL import Image
 from gluon_aff.cli import main
 from gluon_aff.data.sample_stop_signs import write_stop_signs
 from gluon_aff.errors import GluonAFFError
-from gluon_aff.evaluation.segment import iou_and_niou, segment_images, segment_stop_signs
+from gluon_aff.evaluation.segment import iou_and_niou_of, segment_images, segment_stop_signs
 from gluon_aff.networks import get_model
 from gluon_aff.training.segmentation import train_segmentation
 from gluon_aff.training.segmentation_options import SegmentationSettings
@@ -44,11 +45,11 @@ def test_what_is_above_zero_is_the_mask_and_grows_to_the_images_size(image):
     (found,) = segment_images(red_channel, [str(image)], SIZE, 3)
     with Image.open(image) as whole:
         seen = np.asarray(whole.resize((SIZE, SIZE), Image.Resampling.BILINEAR))
-    np.testing.assert_array_equal(found.pixels, seen)
+    np.testing.assert_array_equal(found.image.pixels, seen)
     logits = ((seen[..., 0] / 255 - 0.485) / 0.229).astype(np.float32)
     np.testing.assert_array_equal(found.found, logits > 0)
     assert 0 < found.found.mean() < 0.5
-    assert found.truth is None
+    assert found.image.truth is None
     own = np.asarray(Image.fromarray(logits).resize((70, 30), Image.Resampling.BILINEAR)) > 0
     assert found.own_size_mask().shape == (30, 70)
     assert (found.own_size_mask() != own).mean() < 0.001
@@ -75,12 +76,12 @@ def test_figures_are_those_of_the_pixels(signs):
         assert each.iou == overlaps[-1][0] / overlaps[-1][1]
     intersections, unions = np.array(overlaps).T
     expected = intersections.sum() / unions.sum(), (intersections / unions).mean()
-    assert iou_and_niou(each.overlap for each in found) == pytest.approx(expected)
+    assert iou_and_niou_of(each.overlap for each in found) == pytest.approx(expected)
     assert 0 < expected[0] < 1
 
 
 def test_no_mask_at_all_counts_as_nothing():
-    assert iou_and_niou([(0, 0), (0, 0)]) == (0, 0)
+    assert iou_and_niou_of([(0, 0), (0, 0)]) == (0, 0)
 
 
 def test_outputs_that_are_not_finite(image):
@@ -159,8 +160,11 @@ def test_files_and_shares(run, weights, image, tmp_path):
         (("--data-dir", "coco", "image.png"), "and not both"),
         (("--data-dir", "coco"), "coco/annotations/instances_val2017.json is missing"),
         (("image.png", "-o", "image.png"), "this is one of the images"),
+        (("image.png", "--masks", "masks", "-o", "masks/image.png"), "this is one of the images or masks"),
+        (("image.png", "--masks", ""), "--masks is empty"),
+        (("image.png", "--base-size", "4"), "--base-size 4: must be from 32 to 10000"),
         (("image.png", "-o", "found.jpg"), "does not end in .png"),
-        (("image.png", "--masks", "."), "image.png is an image; name another folder"),
+        (("image.png", "--masks", "."), "the images are there; name another folder"),
         (("image.png", "other/image.jpg", "--masks", "masks"), "two images have the same name"),
         (("nothing.png",), "nothing.png cannot be read as an image"),
     ],
@@ -172,6 +176,46 @@ def test_what_cannot_be(arguments, said, run, weights, image, tmp_path):
     assert said in printed.err
     assert printed.err.count("\n") == 1
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_the_data_stays_as_it_is(signs, run, weights, tmp_path):
+    """Data of PNG files would be overwritten by the masks of the same names."""
+    data = tmp_path / "data"
+    shutil.copytree(signs, data)
+    annotations = data / "annotations" / "instances_val2017.json"
+    for image in (data / "val2017").glob("*.jpg"):
+        with Image.open(image) as pixels:
+            pixels.save(image.with_suffix(".png"))
+    annotations.write_text(annotations.read_text().replace(".jpg", ".png"))
+    before = {path: path.read_bytes() for path in data.rglob("*.png")}
+    for where in (("--masks", data / "val2017"), ("-o", min(before))):
+        code, printed = run("--params", weights, "--data-dir", data, *where)
+        assert code == 2
+        assert "name another" in printed.err
+    assert {path: path.read_bytes() for path in data.rglob("*.png")} == before
+
+
+def test_places_that_cannot_be_written(run, weights, image, tmp_path):
+    (tmp_path / "file").write_text("")
+    for where in (("--masks", "file"), ("-o", "file/found.png")):
+        code, printed = run("--params", weights, image, *where)
+        assert code == 1
+        assert "cannot be written" in printed.err
+        assert printed.err.count("\n") == 1
+
+
+def test_images_with_little_of_a_sign_can_be_left_out(signs, run, weights):
+    areas = [
+        json.loads(run("--params", weights, "--data-dir", signs, "--min-area", area, "--json")[1].out)
+        for area in (0, 1000)
+    ]
+    assert len(areas[0]["images"]) == 5 > len(areas[1]["images"])
+
+
+def test_nothing_was_published(run, image):
+    code, printed = run("--params", "published", "--model", "resnet20_fpn_b1", image)
+    assert code == 2
+    assert "--params published: none were, of resnet20_fpn_b1" in printed.err
 
 
 @pytest.mark.parametrize(

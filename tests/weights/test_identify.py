@@ -123,6 +123,7 @@ def test_names_of_published_files_do_not_lead_astray(weights, tmp_path):
     "name",
     ["weights.params", "cifar10-nix-resnet-8-c-1-s-1.params", "cifar10-AFF-resnet-14-c-1-s-1.params"]
     + [f"cifar10-AFF-resnet-{numbers}.params" for numbers in ("8-c-0-s-0", "1-c-1-s-1", "9-c-1-s-1", "2-c-1-s-1")]
+    + ["cifar100-MS-SA-resnet-14-c-1-s-1.params", "cifar100-MS-SA-resnet-9998-c-1-s-1.params"]
     + [f"cifar10-AFF-resnet-14-c-1-s-1-{more}.params" for more in ("r-0", "r-9999999", "scale-1e999", "r-4-scale-0")]
     + [f"ImageNet-AFF-{numbers}.params" for numbers in ("resnext--18-s-3", "resnet--1-s-3", "resnet--50-s-0-r-0")]
     + [f"stopsign-AFF-resnet-20-{numbers}.params" for numbers in ("0-fpn-c-1", "1-fpn-c-0", "1-fpn-c-1-d-2")],
@@ -139,6 +140,7 @@ def test_what_fits_nothing(name, tmp_path):
         ("0.7109-cifar100-afi_resnet32_cifar100-best.params", "cifar100"),
         ("0.9831-cifar10-afi_b_resnext29_32x4d_cifar100-best.params", "cifar10"),
         ("0.2381-imagenet-afi_resnet50-89-best.params", "imagenet"),
+        ("0.2381-imagenet-ImageNet-afi_resnet50-89-best.params", "imagenet"),
         ("0.2028-imagenet-ImageNet-ASKCFuse-resnet--50-s-3-239-best.params", "imagenet"),
         ("0.7109-cifar100-afi_resnet31_cifar100-best.params", None),
         ("afi_resnet50.params", None),
