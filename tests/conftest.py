@@ -1,10 +1,18 @@
 """Sample data that several rooms' tests train on."""
 
 import os
+import signal
 
 import pytest
 
 from gluon_aff.data.sample import write_shapes
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interruptible():
+    """Tests send SIGINT, which the background jobs of a shell, and all their children, would ignore."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -41,7 +41,6 @@ def start(folder, data, *extra):
             stderr=stderr,
             text=True,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # which a shell's background jobs ignore
         )
 
 
