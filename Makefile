@@ -1,4 +1,4 @@
-.PHONY: help venv demo demo-imagenet test test-long test-all bench lint format lock gpu clean
+.PHONY: help venv demo demo-imagenet test coverage test-long test-all bench lint format lock gpu clean
 
 PYTHON_IN_VENV = .venv/bin/python
 
@@ -17,7 +17,10 @@ demo-imagenet: .venv/.ready  ## the same with the AFF-ResNet-50 on 400 small pic
 	@rm -rf demo/imagenet
 	@$(PYTHON_IN_VENV) tools/demo.py pictures
 
-test: .venv/.ready  ## run the tests, with coverage
+test: .venv/.ready  ## run the tests
+	OMP_NUM_THREADS=1 $(PYTHON_IN_VENV) -m pytest -n auto --maxprocesses 4 --dist loadfile
+
+coverage: .venv/.ready  ## run them, a third slower, and list the lines that they leave out
 	OMP_NUM_THREADS=1 $(PYTHON_IN_VENV) -m pytest -n auto --maxprocesses 4 --dist loadfile --cov=gluon_aff --cov-report=term:skip-covered
 
 test-long: .venv/.ready  ## run the tests that train for minutes: an hour on two cores

@@ -1,4 +1,4 @@
-"""The command lines as a user types them, in processes of their own."""
+"""The command lines as a user types them, most in processes of their own."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from documented_commands import DOCUMENTED
 
-from gluon_aff.cli import COMMANDS
+from gluon_aff.cli import COMMANDS, main
 from gluon_aff.data.cifar import load_cifar
 from gluon_aff.networks import list_models
 
@@ -32,7 +32,9 @@ def assert_one_line(result, code, *parts):
     assert all(part in lines[0] for part in parts), lines[0]
 
 
-@pytest.mark.parametrize("which", DOCUMENTED)
+@pytest.mark.parametrize(
+    "which", [pytest.param(name, marks=pytest.mark.long) if "first release" in name else name for name in DOCUMENTED]
+)
 def test_documented_commands_start_on_sample_data(which, few_shapes, tmp_path):
     """Unchanged but for what makes them short: narrow, one epoch, small batches."""
     short = ["--data-dir", few_shapes, "--num-epochs", "1", "--batch-size", "20", "--channel-times", "1"]
@@ -67,15 +69,26 @@ def test_documented_commands_start_on_sample_data(which, few_shapes, tmp_path):
         (["--lr", "1e30", "--num-epochs", "3"], 1, ["the loss is", "at epoch", "step"]),
     ],
 )
-def test_bad_input_is_one_line_and_an_exit_code(arguments, code, parts, few_shapes, tmp_path):
+def test_bad_input_is_one_line_and_an_exit_code(arguments, code, parts, few_shapes, tmp_path, monkeypatch, capfd):
     (tmp_path / "file").write_text("")
+    monkeypatch.chdir(tmp_path)
     usual = ["--data-dir", few_shapes, "--channel-times", "1", "--batch-size", "20", "-j", "0"]
-    result = run(str(ROOT / "train_cifar.py"), *usual, *arguments, cwd=tmp_path)
-    if code == 1:  # a run that started has said more
-        result.stderr = result.stderr.splitlines()[-1]
-    assert_one_line(result, code, "train_cifar.py: error: ", *parts)
-    if code == 2:
+    try:
+        returned = main([*usual, *arguments], "train_cifar.py", "train-cifar")
+    except SystemExit as end:  # argparse's way
+        returned = end.code
+    lines = [line for line in capfd.readouterr().err.splitlines() if line.strip()]
+    assert returned == code, lines
+    assert lines[-1].startswith("train_cifar.py: error: ")
+    assert all(part in lines[-1] for part in parts), lines[-1]
+    if code == 2:  # a run that started has said more
+        assert len(lines) == 1
         assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_the_script_ends_with_that_code(few_shapes, tmp_path):
+    result = run(str(ROOT / "train_cifar.py"), "--data-dir", few_shapes, "--gpus", "all", cwd=tmp_path)
+    assert_one_line(result, 2, "train_cifar.py: error: ", "--gpus 'all'")
 
 
 def test_summary_flag_prints_and_writes_nothing(tmp_path):
