@@ -59,7 +59,7 @@ def _segment(options: argparse.Namespace) -> int:
     signs = _signs(options)
     _check_outputs(options, [sign.path for sign in signs] or options.images)
     from gluon_aff.evaluation.inference import in_mxnet
-    from gluon_aff.evaluation.segment import iou_and_niou_of, segment_images, segment_stop_signs
+    from gluon_aff.evaluation.segment import segment_images, segment_stop_signs
     from gluon_aff.evaluation.weights_file import WeightsRequest, load_network
 
     loaded = load_network(WeightsRequest(options.params, options.model, gpus=options.gpus), segments=True)
@@ -72,16 +72,23 @@ def _segment(options: argparse.Namespace) -> int:
         results.append(_facts(each))
         if not (options.json or signs):
             print(f"{results[-1]['share']:.4f}  {each.image.path}")
+    _print_figures(loaded.card.network, results, options)
+    return 0
+
+
+def _print_figures(network: str, results: Sequence[Dict[str, Any]], options: argparse.Namespace) -> None:
+    """IoU and nIoU, if there are true masks; with --json, all there is."""
+    from gluon_aff.evaluation.segment import iou_and_niou_of
+
     measured: Dict[str, float] = {}
-    if signs:
+    if options.data_dir:
         overlaps = ((result["intersection"], result["union"]) for result in results)
         measured = dict(zip(("iou", "niou"), iou_and_niou_of(overlaps)))
     if options.json:
-        print(json_text({"network": loaded.card.network, **measured, "images": results}))
-    elif signs:
-        print(f"{loaded.card.network} on {len(results)} validation images, {options.base_size} x {options.base_size}")
+        print(json_text({"network": network, **measured, "images": results}))
+    elif measured:
+        print(f"{network} on {len(results)} validation images, {options.base_size} x {options.base_size}")
         print(f"IoU   {measured['iou']:.6f}\nnIoU  {measured['niou']:.6f}")
-    return 0
 
 
 def _signs(options: argparse.Namespace) -> Tuple[MaskedImage, ...]:

@@ -89,7 +89,11 @@ class Setup(Generic[AnySettings]):
         return usable_workers(self.settings.num_workers, self.cluster.local_size)
 
     def norm(self, dtype: str = "float32") -> Dict[str, Any]:
-        """The hosts' norm_layer and norm_kwargs."""
+        """The hosts' norm_layer and norm_kwargs.
+
+        Raises:
+            InputError: --sync-bn does not go with the dtype or the devices.
+        """
         return norm_arguments(self.contexts, dtype) if self.settings.sync_bn else {}
 
     def versions(self, official: bool, label_values: int, head: int) -> str:
