@@ -189,7 +189,8 @@ def _network_and_trainer(
 ) -> Tuple[HybridBlock, gluon.Trainer]:
     """Fresh, or as --resume-params and --resume-states have them, unless a checkpoint will."""
     contexts, checkpoint = setup.contexts, setup.checkpoint
-    net = build_network(settings, **setup.norm(settings.dtype))
+    with mx.name.NameManager():  # names as in a fresh process: states are numbered in the names' order
+        net = build_network(settings, **setup.norm(settings.dtype))
     net.cast(settings.dtype)
     mx.random.seed(settings.seed)
     net.initialize(mx.init.MSRAPrelu(), ctx=contexts)

@@ -125,7 +125,7 @@ def load_states(trainer: gluon.Trainer, path: str) -> int:
     begun = saved.updates > 0 or len(saved.states) > 0
     if begun and set(saved.states) != set(updating):
         raise InputError(
-            f"{path} has states of {len(saved.states)} parameters, this network trains {len(updating)}: {REMEDY}"
+            f"{path} has states of {len(saved.states)} parameters, not of the {len(updating)} trained here: {REMEDY}"
         )
     loaded = [
         {

@@ -113,7 +113,10 @@ def test_resuming_gives_the_run_that_would_have_been(settings, tmp_path):
         save_dir=str(tmp_path / "again"),
         logging_file=str(tmp_path / "again.log"),
     )
-    run = train_imagenet(resumed)
+    with mx.name.NameManager() as names:  # as where a process has built other networks: "9" goes behind "10" in order
+        for hint in 8 * ["conv", "batchnorm", "bottleneck"]:
+            names.get(None, hint)
+        run = train_imagenet(resumed)
     (logged,) = read_log(run.log)
     assert logged.epochs["epoch"].tolist() == [1, 2]
     np.testing.assert_array_equal(logged.epochs["lr"], rates[1:])
