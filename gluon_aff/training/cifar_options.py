@@ -19,7 +19,7 @@ from gluon_aff.training.options import (
     check_ranges,
     fusion_part,
     is_listed,
-    recipe_in,
+    said_in,
     seed_or_drawn,
     set_defaults,
 )
@@ -130,7 +130,7 @@ def add_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
     _add_file_options(parser.add_argument_group("files"))
     add_checkpoint_options(parser.add_argument_group("checkpoints"))
     _add_idle_options(parser.add_argument_group("accepted without effect, as in the original"))
-    set_defaults(parser, CIFARSettings, _changed_defaults(argv))
+    set_defaults(parser, CIFARSettings, _changed_defaults(said_in(argv, parser)))
 
 
 def _add_network_options(group: argparse._ArgumentGroup) -> None:
@@ -237,15 +237,11 @@ def _add_idle_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--warmup-lr", type=float, help="warm-up starts at 0 whatever this says")
 
 
-def _changed_defaults(argv: List[str]) -> Dict[str, object]:
-    """What `--release first` and `--recipe afinets` in `argv` change of the defaults; flags given still overrule it."""
-    parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("--release")
-    parser.add_argument("--superclass", action="store_true")
-    chosen = parser.parse_known_args(argv)[0]
-    changed = dict(FIRST_RELEASE_DEFAULTS) if chosen.release == "first" else {}
-    if recipe_in(argv) == "afinets":
-        changed.update(AFINETS_RECIPE, fine_label=not chosen.superclass)
+def _changed_defaults(said: argparse.Namespace) -> Dict[str, object]:
+    """What `--release first` and `--recipe afinets` change of the defaults; flags given still overrule it."""
+    changed = dict(FIRST_RELEASE_DEFAULTS) if said.release == "first" else {}
+    if said.recipe == "afinets":
+        changed.update(AFINETS_RECIPE, fine_label=not said.superclass)
     return changed
 
 

@@ -21,7 +21,7 @@ from gluon_aff.training.options import (
     flag,
     fusion_part,
     is_listed,
-    recipe_in,
+    said_in,
     seed_or_drawn,
     set_defaults,
 )
@@ -174,7 +174,7 @@ def add_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
     add_checkpoint_options(parser.add_argument_group("checkpoints"))
     _add_resume_options(parser.add_argument_group("going on with a run, as the original does"))
     _add_idle_options(parser.add_argument_group("accepted without effect, as in the original"))
-    set_defaults(parser, ImageNetSettings, AFINETS_RECIPE if recipe_in(argv) == "afinets" else {})
+    set_defaults(parser, ImageNetSettings, AFINETS_RECIPE if said_in(argv, parser).recipe == "afinets" else {})
 
 
 def _add_network_options(group: argparse._ArgumentGroup) -> None:

@@ -74,11 +74,21 @@ def add_recipe_option(group: argparse._ArgumentGroup, about: str) -> None:
     group.add_argument("--optimizer", choices=("nag", "sgd"), help="NAG is SGD with Nesterov's momentum")
 
 
-def recipe_in(argv: List[str]) -> str:
-    """What `--recipe` in `argv` says."""
-    parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("--recipe")
-    return parser.parse_known_args(argv)[0].recipe or "aff"
+def said_in(argv: List[str], parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """What `argv` says of those options of `parser` that change the defaults of others."""
+    flags = [flag for action in parser._actions for flag in action.option_strings]
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)  # it does not know that --r is another option
+    first.add_argument("--recipe", default="aff")
+    first.add_argument("--release", default="head")
+    first.add_argument("--superclass", action="store_true")
+    return first.parse_known_args([_written_out(argument, flags) for argument in argv])[0]
+
+
+def _written_out(argument: str, flags: List[str]) -> str:
+    """`argument` with its flag in full if it is abbreviated."""
+    name, equals, value = argument.partition("=")
+    meant = [flag for flag in flags if flag.startswith(name)]
+    return meant[0] + equals + value if name.startswith("--") and len(meant) == 1 else argument
 
 
 def add_fusion_options(group: argparse._ArgumentGroup) -> None:

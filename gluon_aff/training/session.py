@@ -264,9 +264,8 @@ def keep(session: Session, training: Training, state: RunState) -> None:
         GluonAFFError: the checkpoint cannot be written.
     """
     last = state.epoch == session.facts.settings["num_epochs"]
-    due = last or (not state.begun.steps and state.epoch % session.every == 0)
     path = None
-    if session.folder and (due or session.stop()):
+    if session.folder and (last or session.stop() or (not state.begun.steps and state.epoch % session.every == 0)):
         path = _save(session, training, state, session.log.text())
     if session.stop() and not last:
         kept = f"{path}. To go on: the same command with --resume auto" if path else "no checkpoint, as asked for"

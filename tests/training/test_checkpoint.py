@@ -349,6 +349,12 @@ def test_what_vanishes_stops_the_run_in_one_line(what, settings, tmp_path, monke
     assert logged.epochs["epoch"].tolist() == [0, 1, 2]
 
 
+def test_a_run_without_checkpoints(settings, tmp_path):
+    run = train_cifar(replace(settings, checkpoint_every=0, resume=None))
+    assert Path(run.params).is_file()
+    assert not list(tmp_path.rglob("*.checkpoint"))
+
+
 def test_clocks_that_go_backwards_are_no_matter(settings, monkeypatch):
     ticks = iter(range(10**9, 0, -1000))
     monkeypatch.setattr(time, "time", lambda: float(next(ticks)))

@@ -1,6 +1,7 @@
 """The command line of train_cifar.py: the original's flags, defaults and names."""
 
 import shlex
+from dataclasses import replace
 
 import pytest
 from documented_commands import DOCUMENTED
@@ -93,6 +94,12 @@ def test_the_second_papers_recipe():
     assert (parse("").optimizer, parse("--recipe aff")) == ("nag", CIFARSettings())
     assert parse("--recipe afinets --lr 0.2 --optimizer nag").lr == 0.2
     assert not parse("--recipe afinets --superclass").fine_label
+
+
+@pytest.mark.parametrize("flags", ["--recipe afinets --r 8", "--r 8 --recipe=afinets", "--recip afinets --r=8"])
+def test_r_is_no_short_form_of_recipe_or_release(flags):
+    assert parse(flags) == replace(parse("--recipe afinets"), r=8)
+    assert parse("--release first --r 8") == replace(parse("--release first"), r=8)
 
 
 def test_a_listed_network_as_it_is():

@@ -156,6 +156,7 @@ def test_the_second_papers_recipe():
     assert (found.lr_mode, found.lr_decay_epoch, found.warmup_epochs) == ("step", "30,60,80", 0)
     assert parse("--recipe aff") == ImageNetSettings()
     assert parse("--recipe afinets --num-epochs 3 --lr-mode cosine").lr_mode == "cosine"
+    assert parse("--recipe afinets --r 8").num_epochs == 90
 
 
 def test_help_explains_every_flag_and_shows_its_default():
