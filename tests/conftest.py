@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 
 import pytest
 
@@ -25,8 +26,15 @@ def few_shapes(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def environment():
-    """What a test or a command in it does to the environment (threads, above all) ends with it."""
+    """What a test or a command in it starts in MXNet, or changes in the environment (threads, above all), ends with it.
+
+    In this order: oneDNN reads the environment in MXNet's threads, which ends the process where it is being changed.
+    """
     before = dict(os.environ)
     yield
-    os.environ.clear()
-    os.environ.update(before)
+    if "mxnet" in sys.modules:
+        sys.modules["mxnet"].nd.waitall()
+    for name in {*before, *os.environ} - {"PYTEST_CURRENT_TEST"}:
+        if before.get(name) != os.environ.get(name):
+            os.environ.pop(name, None)
+            os.environ.update({name: before[name]} if name in before else {})
