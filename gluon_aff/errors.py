@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from typing import Iterable
 
-A_LINE_OF = 50  # names
+A_LINE_OF = 30  # names
 NEAREST = 5
 
 

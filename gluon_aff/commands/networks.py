@@ -8,6 +8,7 @@ from typing import Dict, List
 
 from gluon_aff.commands import Command, json_text, positive
 from gluon_aff.errors import InputError
+from gluon_aff.training.options import add_integration_options, named_arguments
 
 
 def _add_models_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
@@ -37,6 +38,7 @@ def _add_summary_options(parser: argparse.ArgumentParser, argv: List[str]) -> No
     parser.add_argument("--classes", type=positive, help="outputs (default: the published head's)")
     parser.add_argument("--fusion", metavar="FUSION", help="operator in place of the network's own")
     parser.add_argument("--r", type=positive, help="channel reduction ratio (default: the network's)")
+    add_integration_options(parser)
     parser.add_argument("--input-size", type=positive, metavar="PIXELS", help="side of the image (default: its own)")
     operations = parser.add_mutually_exclusive_group()
     for flag, column, whose in (
@@ -61,8 +63,8 @@ def _summary(options: argparse.Namespace) -> int:
     from gluon_aff.networks import get_model, model_record
 
     record = model_record(options.model)
-    given = {name: value for name, value in (("fusion", options.fusion), ("r", options.r)) if value}
-    net = get_model(record.name, classes=options.classes, ctx=mx.cpu(), **given)
+    fusion = {"fusion": options.fusion} if options.fusion else {}
+    net = get_model(record.name, classes=options.classes, ctx=mx.cpu(), **fusion, **named_arguments(options))
     counts = count_layers(net, options.input_size or record.input_size)
     print(json_text([asdict(count) for count in counts]) if options.json else format_counts(counts, options.column))
     return 0
@@ -74,6 +76,11 @@ COMMANDS: Dict[str, Command] = {
         "show layers, parameters and multiply-adds of a network",
         _add_summary_options,
         _summary,
-        ("aff_resnet50", "aff_resnext50_32x4d --as-original", "resnet20_b1 --fusion MS-SA --r 2"),
+        (
+            "aff_resnet50",
+            "aff_resnext50_32x4d --as-original",
+            "resnet20_b1 --fusion MS-SA --r 2",
+            "afi_resnet32_cifar100 --stages 1",
+        ),
     ),
 }

@@ -7,7 +7,7 @@ from typing import Any, Callable, Dict
 
 from mxnet.gluon import HybridBlock, nn
 
-from gluon_aff.fusion.context import global_mean, joined, sequential
+from gluon_aff.fusion.context import GlobalAveragePool, joined, reduced, sequential
 
 
 class SE(HybridBlock):
@@ -20,8 +20,9 @@ class SE(HybridBlock):
 
     def __init__(self, channels: int, r: int = 16, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        hidden = max(channels // r, 1)
+        hidden = max(reduced(channels, r), 1)
         with self.name_scope():
+            self.pool = GlobalAveragePool()
             self.excitation = sequential(
                 nn.Conv2D(hidden, 1, in_channels=channels, use_bias=False),
                 nn.Activation("relu"),
@@ -30,7 +31,7 @@ class SE(HybridBlock):
 
     def hybrid_forward(self, F: Any, x: Any) -> Any:
         """Attend."""
-        return F.broadcast_mul(x, F.sigmoid(self.excitation(global_mean(F, x))))
+        return F.broadcast_mul(x, F.sigmoid(self.excitation(self.pool(x))))
 
 
 class GE(HybridBlock):
@@ -38,10 +39,12 @@ class GE(HybridBlock):
 
     def __init__(self, channels: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        with self.name_scope():
+            self.pool = GlobalAveragePool()
 
     def hybrid_forward(self, F: Any, x: Any) -> Any:
         """Attend."""
-        return F.broadcast_mul(x, F.sigmoid(global_mean(F, x)))
+        return F.broadcast_mul(x, F.sigmoid(self.pool(x)))
 
 
 class CBAM(SE):
@@ -58,7 +61,7 @@ class CBAM(SE):
     def hybrid_forward(self, F: Any, x: Any) -> Any:
         """Attend."""
         strongest = F.max(x, axis=(2, 3), keepdims=True)
-        x = F.broadcast_mul(x, F.sigmoid(self.excitation(global_mean(F, x)) + self.excitation(strongest)))
+        x = F.broadcast_mul(x, F.sigmoid(self.excitation(self.pool(x)) + self.excitation(strongest)))
         both = joined(F, F.mean(x, axis=1, keepdims=True), F.max(x, axis=1, keepdims=True))
         return F.broadcast_mul(x, F.sigmoid(self.spatial(both)))
 
@@ -75,11 +78,12 @@ class ECA(HybridBlock):
         width = int(abs((math.log2(channels) + 1) / 2))
         width += 1 - width % 2
         with self.name_scope():
+            self.pool = GlobalAveragePool()
             self.neighbours = nn.Conv2D(1, (1, width), padding=(0, width // 2), in_channels=1, use_bias=False)
 
     def hybrid_forward(self, F: Any, x: Any) -> Any:
         """Attend."""
-        means = F.reshape(global_mean(F, x), shape=(0, 1, 1, -1))
+        means = F.reshape(self.pool(x), shape=(0, 1, 1, -1))
         weights = F.reshape(F.sigmoid(self.neighbours(means)), shape=(0, -1, 1, 1))
         return F.broadcast_mul(x, weights)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Callable, Optional
 
+import numpy as np
 from mxnet.gluon import HybridBlock, nn
 
 from gluon_aff.errors import InputError, unknown_name
@@ -18,6 +19,18 @@ def sequential(*layers: HybridBlock) -> nn.HybridSequential:
     chain = nn.HybridSequential(prefix="")
     chain.add(*layers)
     return chain
+
+
+def is_count(value: Any) -> bool:
+    """Whether it is a whole number from 1."""
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and bool(value >= 1)
+
+
+def reduced(channels: int, r: Any) -> int:
+    """Channels over the reduction ratio `r`, rounded down; InputError unless that is a whole number from 1."""
+    if not is_count(r):
+        raise InputError(f"r={r!r}: the channel reduction ratio is a whole number from 1")
+    return channels // r
 
 
 class GlobalAveragePool(HybridBlock):
@@ -104,8 +117,8 @@ def context_branch(
         return ContextBranch(
             nn.Conv2D(outputs, 1, in_channels=channels), norm(in_channels=outputs), pooled=scale == "global"
         )
-    width = int(channels // r)
-    if width < 1:
+    width = reduced(channels, r)
+    if not width:
         raise InputError(f"channel reduction ratio r={r} leaves no channel of {channels}: take r <= {channels}")
     return ContextBranch(
         nn.Conv2D(width, 1, in_channels=channels),

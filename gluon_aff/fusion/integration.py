@@ -7,7 +7,7 @@ from typing import Any
 from mxnet.gluon import HybridBlock, nn
 
 from gluon_aff.errors import InputError
-from gluon_aff.fusion.context import global_mean
+from gluon_aff.fusion.context import GlobalAveragePool, reduced
 
 
 class AFI(HybridBlock):
@@ -24,25 +24,25 @@ class AFI(HybridBlock):
         means_given: their means (N, channels, 1, 1) are given behind the features, by callers that need them again.
 
     Raises:
-        InputError: if there are no channels.
+        InputError: if there are no channels, or `r` is no whole number from 1.
     """
 
     def __init__(self, channels: int, r: int, means_given: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if channels < 1:
             raise InputError(f"AFI of {channels} channels: the network is too narrow")
-        self._means_given = means_given
-        hidden = max(channels // r, 1)
+        hidden = max(reduced(channels, r), 1)
         with self.name_scope():
+            self.pool = None if means_given else GlobalAveragePool()
             self.reduce = nn.Dense(hidden, in_units=channels, use_bias=False, activation="relu", flatten=False)
             self.score = nn.Dense(channels, in_units=hidden, use_bias=False, flatten=False)
 
     def hybrid_forward(self, F: Any, *features: Any) -> Any:
         """Integrate."""
-        if self._means_given:
+        if self.pool is None:
             features, means = features[: len(features) // 2], features[len(features) // 2 :]
         else:
-            means = tuple(global_mean(F, each) for each in features)
+            means = tuple(map(self.pool, features))
         scores = self.score(self.reduce(F.stack(*(F.reshape(each, shape=(0, -1)) for each in means), axis=1)))
         weights = F.reshape(F.softmax(scores, axis=1), shape=(0, 0, 0, 1, 1))
         # One product at a time, so that memory grows with the features and no stack of them stands beside

@@ -9,6 +9,7 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon import HybridBlock, nn
 
+from gluon_aff.errors import InputError
 from gluon_aff.fusion.context import GlobalAveragePool
 from gluon_aff.inspection.layers import named_layers
 
@@ -36,16 +37,26 @@ class LayerCount:
 
 
 def count_layers(net: HybridBlock, input_size: int) -> List[LayerCount]:
-    """Run one (1, 3, input_size, input_size) image through `net` (initialised, not hybridized) and count."""
+    """Run one (1, 3, input_size, input_size) image through `net` (initialised, not hybridized) and count.
+
+    A layer that is called twice has two rows; its parameters are in the first.
+
+    Raises:
+        InputError: if the image is too small.
+    """
     counts: List[LayerCount] = []
     handles = [
         layer.register_forward_hook(_recorder(name, counts))
         for name, layer in named_layers(net)
         if isinstance(layer, (nn.Conv2D, nn.Dense, GlobalAveragePool)) or layer._reg_params
     ]
-    net(mx.nd.zeros((1, 3, input_size, input_size)))
-    for handle in handles:
-        handle.detach()
+    try:
+        net(mx.nd.zeros((1, 3, input_size, input_size)))
+    except (ValueError, mx.MXNetError):
+        raise InputError(f"--input-size {input_size} is too small for this network: take 32 or more") from None
+    finally:
+        for handle in handles:
+            handle.detach()
     return counts
 
 
@@ -86,7 +97,8 @@ def format_counts(counts: List[LayerCount], column: str = "multiply_adds") -> st
 
 def _recorder(name: str, counts: List[LayerCount]) -> Any:
     def record(layer: HybridBlock, inputs: Any, output: mx.nd.NDArray) -> None:
-        sizes = [(int(np.prod(p.shape)), p.grad_req != "null") for p in layer._reg_params.values()]
+        own = {} if any(count.name == name for count in counts) else layer._reg_params
+        sizes = [(int(np.prod(p.shape)), p.grad_req != "null") for p in own.values()]
         counts.append(
             LayerCount(
                 name,

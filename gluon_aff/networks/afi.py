@@ -11,9 +11,9 @@ from typing import Any, Callable, List, Optional, Sequence, Tuple
 
 from mxnet.gluon import HybridBlock, nn
 
-from gluon_aff.errors import unknown_name
+from gluon_aff.errors import InputError, unknown_name
 from gluon_aff.fusion.channel_attention import CHANNEL_ATTENTIONS
-from gluon_aff.fusion.context import GlobalAveragePool, joined, sequential
+from gluon_aff.fusion.context import GlobalAveragePool, is_count, joined, sequential
 from gluon_aff.fusion.integration import AFI
 from gluon_aff.networks.layers import Classifier, conv1x1, conv3x3, relu
 
@@ -43,8 +43,8 @@ class Integration:
     attention: Optional[str] = None
     first: str = "part"
 
-    def check(self) -> None:
-        """Raise InputError for a name that does not exist."""
+    def check(self, groups: int) -> None:
+        """Raise InputError for what a network of so many groups cannot be."""
         for what, name, known in (
             ("AFI variant", self.variant, VARIANTS),
             ("first feature", self.first, FIRST_FEATURES),
@@ -52,6 +52,11 @@ class Integration:
         ):
             if name not in known:
                 raise unknown_name(what, name, known)
+        if self.stages is None:
+            return
+        stages = list(self.stages) if isinstance(self.stages, Sequence) else []
+        if not stages or not all(is_count(stage) and stage <= groups for stage in stages):
+            raise InputError(f"stages {self.stages}: name those that integrate features, of 1 to {groups}, such as [1]")
 
     def of_group(self, number: int) -> str:
         """Variant of the group, '' where it does not integrate."""
@@ -333,14 +338,14 @@ def _stages(
 
 def afi_resnet(settings: Integration, blocks: int, classes: int = 100) -> AFINet:
     """CIFAR ResNet of depth 6 * blocks + 2, widths 16, 32, 64, with 1x1 shortcuts."""
-    settings.check()
+    settings.check(3)
     body = _stages(basic_parts, settings, (16, 32, 64), [blocks] * 3, 1, 16)
     return AFINet(_stem(16), body, 64, classes)
 
 
 def afi_imagenet_resnet(settings: Integration, layers: Sequence[int], classes: int = 1000) -> AFINet:
     """ImageNet ResNet of bottlenecks that stride in the 3x3 convolution (GluonCV's v1b)."""
-    settings.check()
+    settings.check(len(layers))
     stem = [nn.Conv2D(64, 7, 2, 3, in_channels=3, use_bias=False), _norm(64), relu(), nn.MaxPool2D(3, 2, 1)]
     body = _stages(bottleneck_parts, settings, (64, 128, 256, 512), layers, 4, 64)
     return AFINet(stem, body, 2048, classes)
@@ -348,7 +353,7 @@ def afi_imagenet_resnet(settings: Integration, layers: Sequence[int], classes: i
 
 def afi_resnext29(settings: Integration, classes: int = 100) -> AFINet:
     """ResNeXt-29 (32x4d) for CIFAR, three stages of three blocks, outputs twice as wide as the groups."""
-    settings.check()
+    settings.check(3)
     body = _stages(partial(bottleneck_parts, cardinality=32), settings, (128, 256, 512), (3, 3, 3), 2, 64)
     return AFINet(_stem(64, kernel=1), body, 1024, classes)
 
@@ -358,7 +363,6 @@ MOBILENET = ((1, 16, 1, 1), (6, 24, 2, 1), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96,
 
 def afi_mobilenet_v2(settings: Integration, classes: int = 100) -> AFINet:
     """MobileNetV2 for CIFAR; a group is a run of blocks whose expansions have one shape, over the stages' ends."""
-    settings.check()
     runs: List[Tuple[int, List[Member]]] = []
     in_channels, size = 32, 32
     shape = None
@@ -371,6 +375,7 @@ def afi_mobilenet_v2(settings: Integration, classes: int = 100) -> AFINet:
             runs[-1][1].append(Member(in_channels, channels, stride if index == 0 else 1))
             size //= runs[-1][1][-1].stride
             in_channels = channels
+    settings.check(sum(len(members) > 1 for _, members in runs))
     body: List[HybridBlock] = []
     number = 0
     for width, members in runs:
@@ -380,12 +385,15 @@ def afi_mobilenet_v2(settings: Integration, classes: int = 100) -> AFINet:
     return AFINet(_stem(32), body, 1280, classes)
 
 
+SHUFFLENET = ((116, 3), (232, 7), (464, 3))
+
+
 def afi_shufflenet_v2(settings: Integration, classes: int = 100) -> AFINet:
     """ShuffleNetV2 of width 1 for CIFAR; a stage's blocks behind the one that halves the size are a group."""
-    settings.check()
+    settings.check(len(SHUFFLENET))
     body: List[HybridBlock] = []
     in_channels = 24
-    for number, (channels, blocks) in enumerate(((116, 3), (232, 7), (464, 3)), 1):
+    for number, (channels, blocks) in enumerate(SHUFFLENET, 1):
         half = channels // 2
         body.append(ShuffleDown(channels, in_channels))
         body.append(integrated_group(shuffle_parts, settings, number, half, [Member(half, half, 1)] * blocks))

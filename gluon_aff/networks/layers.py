@@ -7,13 +7,12 @@ from functools import partial
 from typing import Any, List, Optional, Type
 
 import mxnet as mx
-import numpy as np
 from mxnet import autograd, init
 from mxnet.gluon import HybridBlock, nn
 
 from gluon_aff.errors import InputError
 from gluon_aff.fusion import Fusing, fusion_operator
-from gluon_aff.fusion.context import Norm, sequential
+from gluon_aff.fusion.context import Norm, is_count, sequential
 
 
 def norm_factory(norm_layer: Any, norm_kwargs: Optional[dict]) -> Norm:
@@ -89,7 +88,7 @@ def initial_gamma(zero: bool) -> str:
 
 def check_classes(classes: Any) -> None:
     """Raise InputError if `classes` is no number of outputs."""
-    if not isinstance(classes, (int, np.integer)) or isinstance(classes, bool) or classes < 1:
+    if not is_count(classes):
         raise InputError(f"classes={classes!r}: the number of outputs is a whole number from 1")
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import fnmatch
 import os
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
 
 import mxnet as mx
 from mxnet.gluon import HybridBlock
 
-from gluon_aff.errors import unknown_name
+from gluon_aff.errors import InputError, unknown_name
 from gluon_aff.networks.afi import (
     Integration,
     afi_imagenet_resnet,
@@ -34,6 +34,8 @@ CIFAR_WIDTHS = (16, 16, 32, 64)
 SEGMENTATION_HOST = "fpn"
 SEGMENTATION_SIZE = 480  # of the crops the paper's network was trained on, as far as known (open-acm)
 DTYPES = ("float32", "float16")
+INTEGRATION = tuple(field.name for field in fields(Integration) if field.name != "variant")
+ONLY_INTEGRATION = set(INTEGRATION) - {"r"}
 
 
 def cifar_cardinality(channel_times: int) -> int:
@@ -94,20 +96,24 @@ def fpn(askc_type: str, blocks: int, channel_times: int = 1, classes: int = 1, *
 def _afi(build: Callable[..., HybridBlock]) -> Callable[..., HybridBlock]:
     """Host of AFINets that takes the arguments of `Integration` one by one; the plain network without any."""
 
-    def host(
-        classes: int,
-        variant: str = "",
-        r: int = 4,
-        stages: Optional[Sequence[int]] = None,
-        attention: Optional[str] = None,
-        first: str = "part",
-        **arguments: Any,
-    ) -> HybridBlock:
-        return build(Integration(variant, r, stages, attention, first), classes=classes, **arguments)
+    def host(classes: int, variant: str = "", **kwargs: Any) -> HybridBlock:
+        given = {name: kwargs.pop(name) for name in INTEGRATION if name in kwargs}
+        if "askc_type" in kwargs:
+            raise InputError(f"fusion {kwargs['askc_type']}: AFINets and their plain hosts have none; leave it out")
+        if given and not variant:
+            raise InputError(f"{', '.join(given)}: a plain network integrates no features; take afi_... or afi_b_...")
+        return build(Integration(variant, **given), classes=classes, **kwargs)
 
     return host
 
 
+AFI_HOSTS: Dict[str, Callable[..., HybridBlock]] = {
+    "afi_cifar_resnet": _afi(afi_resnet),
+    "afi_cifar_resnext29": _afi(afi_resnext29),
+    "afi_cifar_mobilenet_v2": _afi(afi_mobilenet_v2),
+    "afi_cifar_shufflenet_v2": _afi(afi_shufflenet_v2),
+    "afi_imagenet_resnet": _afi(afi_imagenet_resnet),
+}
 HOSTS: Dict[str, Callable[..., HybridBlock]] = {
     "cifar_resnet": cifar_resnet,
     "cifar_resnext": cifar_resnext,
@@ -115,11 +121,7 @@ HOSTS: Dict[str, Callable[..., HybridBlock]] = {
     "imagenet_resnext": imagenet_resnext,
     "cifar_inception": cifar_inception,
     SEGMENTATION_HOST: fpn,
-    "afi_cifar_resnet": _afi(afi_resnet),
-    "afi_cifar_resnext29": _afi(afi_resnext29),
-    "afi_cifar_mobilenet_v2": _afi(afi_mobilenet_v2),
-    "afi_cifar_shufflenet_v2": _afi(afi_shufflenet_v2),
-    "afi_imagenet_resnet": _afi(afi_imagenet_resnet),
+    **AFI_HOSTS,
 }
 
 
@@ -327,6 +329,9 @@ def get_model(
         raise unknown_name("dtype", str(dtype), DTYPES)
     if "fusion" in kwargs:
         kwargs["askc_type"] = kwargs.pop("fusion")
+    idle = ONLY_INTEGRATION.intersection(kwargs)
+    if idle and record.host not in AFI_HOSTS:
+        raise InputError(f"{', '.join(sorted(idle))}: {record.name} integrates no features; take an AFINet, afi_...")
     net = HOSTS[record.host](**{**record.settings, "classes": classes, **kwargs})
     net.cast(dtype)
     if pretrained is not False and pretrained is not None:

@@ -31,6 +31,7 @@ from gluon_aff.training.devices import training_contexts
 from gluon_aff.training.epochs import Plan, run_epochs
 from gluon_aff.training.logbook import append_best_accuracy, check_directories
 from gluon_aff.training.loop import Targets, Training, validate
+from gluon_aff.training.options import named_arguments
 from gluon_aff.training.schedule import decay_epochs, step_rate, warmup_schedule
 from gluon_aff.training.session import Setup, open_session, set_up
 from gluon_aff.weights import load_parameters
@@ -55,7 +56,7 @@ def build_network(settings: CIFARSettings, **norm: Any) -> HybridBlock:
     if settings.named:
         if norm:
             raise InputError(f"--sync-bn goes with --model {', '.join(MODELS)}, not with {settings.model}")
-        return get_model(settings.model, settings.head_classes)
+        return get_model(settings.model, settings.head_classes, **named_arguments(settings))
     arguments: Dict[str, Any] = {"r": settings.r, "scale": settings.scale, "context": settings.context}
     if settings.model == "inception":
         arguments["inner"] = settings.inner

@@ -6,22 +6,26 @@ import argparse
 from dataclasses import dataclass, replace
 from typing import Dict, List, Optional, Tuple
 
-from gluon_aff.errors import unknown_name
 from gluon_aff.training.options import (
     COMMON_MAY_DIFFER,
-    FUSION_FLAGS,
     add_checkpoint_options,
     add_fusion_options,
+    add_integration_options,
     add_recipe_option,
     add_regularisation_options,
     add_run_options,
+    check_model_settings,
     check_not_empty,
     check_ranges,
+    fusion_flag,
     fusion_part,
     is_listed,
+    late_cuts,
+    named_part,
     said_in,
     seed_or_drawn,
     set_defaults,
+    unknown_model,
 )
 from gluon_aff.training.schedule import decay_epochs
 
@@ -34,14 +38,18 @@ FIRST_RELEASE_DEFAULTS: Dict[str, object] = {"mixup": True, "mixup_off_epoch": 2
 AFINETS_RECIPE: Dict[str, object] = {
     "optimizer": "sgd",
     "batch_size": 64,
+    "gpus": "0",
     "num_epochs": 300,
     "lr": 0.1,
     "lr_decay_epoch": "150,225",
     "warmup_epochs": 0,
-    "fine_label": True,
 }
 LIMITS: Dict[str, Tuple[float, float]] = {"blocks": (1, 1000), "channel_times": (1, 1000), "r": (1, 10**6)}
 MAY_DIFFER = (*COMMON_MAY_DIFFER, "gpus", "logging_dir", "save_plot_dir", "save_period")
+NETWORK_SETTINGS = (
+    *("askc_type", "scale", "context", "blocks", "channel_times", "start_layer"),
+    *("shortcut", "inner", "deep_stem"),
+)
 HEAD_CLASSES = {"cifar10": 10, "cifar100": 100}
 
 
@@ -100,6 +108,8 @@ class CIFARSettings:
     shortcut: str = "pool"
     inner: str = "legacy"
     optimizer: str = "nag"
+    stages: Optional[str] = None
+    attention: Optional[str] = None
 
     @property
     def depth(self) -> int:
@@ -140,7 +150,12 @@ def _add_network_options(group: argparse._ArgumentGroup) -> None:
         "network of `gluon-aff models` as it is, such as afi_resnet32_cifar100",
     )
     add_fusion_options(group)
-    group.add_argument("--r", type=int, help="channel reduction ratio (default: 4; resnext: 16, as in the original)")
+    group.add_argument(
+        "--r",
+        type=int,
+        help="channel reduction ratio (default: 4; resnext: 16, as in the original); AFINets' default is their paper's",
+    )
+    add_integration_options(group)
     group.add_argument(
         "--blocks", type=int, help="blocks per stage; depth is 6*blocks+2 (resnet, inception) or 9*blocks+2 (resnext)"
     )
@@ -203,7 +218,7 @@ def _add_schedule_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--lr-decay", type=float, help="factor at each decay epoch")
     group.add_argument("--lr-decay-epoch", metavar="EPOCHS", help="decay epochs; each comes --warmup-epochs earlier")
     group.add_argument("--lr-decay-period", type=int, help="decay every so many epochs instead, if not 0")
-    add_recipe_option(group, "SGD, 64 images, 300 epochs, lr 0.1 cut at 150 and 225, 100 classes")
+    add_recipe_option(group, "SGD, 64 images on one GPU, 300 epochs, lr 0.1 cut at 150 and 225, 100 classes")
     group.add_argument("--momentum", type=float, help="of the optimizer")
 
 
@@ -241,7 +256,7 @@ def _changed_defaults(said: argparse.Namespace) -> Dict[str, object]:
     """What `--release first` and `--recipe afinets` change of the defaults; flags given still overrule it."""
     changed = dict(FIRST_RELEASE_DEFAULTS) if said.release == "first" else {}
     if said.recipe == "afinets":
-        changed.update(AFINETS_RECIPE, fine_label=not said.superclass)
+        changed.update(AFINETS_RECIPE, fine_label=said.dataset == "cifar100" and not said.superclass)
     return changed
 
 
@@ -251,22 +266,25 @@ def resolve(settings: CIFARSettings) -> CIFARSettings:
     Raises:
         InputError: for a model that does not exist or a value out of range.
     """
+    settings = replace(settings, model=settings.model.lower())
     if settings.model in FIRST_RELEASE_MODELS:
         settings = replace(settings, model="resnext", blocks=FIRST_RELEASE_MODELS[settings.model])
     if settings.model not in MODELS and not settings.named:
-        raise unknown_name("--model", settings.model, [*MODELS, *FIRST_RELEASE_MODELS])
+        from gluon_aff.data.cifar import CIFAR_SIZE
+
+        raise unknown_model(settings.model, [*MODELS, *FIRST_RELEASE_MODELS], CIFAR_SIZE)
+    check_model_settings(settings, NETWORK_SETTINGS)
     check_ranges(settings, LIMITS)
     check_not_empty(settings, ("data_dir", "resume_from", "resume"))
     decay_epochs(settings.lr_decay_epoch, settings.lr_decay_period, settings.num_epochs, settings.warmup_epochs)
-    return replace(
-        settings, askc_type=FUSION_FLAGS.get(settings.askc_type, settings.askc_type), seed=seed_or_drawn(settings.seed)
-    )
+    settings = replace(settings, seed=seed_or_drawn(settings.seed))
+    return settings if settings.named else replace(settings, askc_type=fusion_flag(settings.askc_type))
 
 
 def run_name(settings: CIFARSettings, cardinality: int) -> str:
     """Name in the original's files: `cifar100-ASKCFuse-resnet-32-c-4-s-1`, and what the original has not."""
     if settings.named:
-        return f"{settings.dataset}-{settings.model}"
+        return f"{settings.dataset}-{settings.model}{named_part(settings)}"
     host = "resneXt" if settings.model == "resnext" else settings.model
     groups = f"-{cardinality}x4" if settings.model == "resnext" else ""
     strided = "-strided" if settings.shortcut == "strided" and settings.model == "resnet" else ""
@@ -281,9 +299,10 @@ def notes(settings: CIFARSettings, global_batch: int) -> List[str]:
     """What a user of these resolved settings should know at the start of a run, a line each."""
     fuses = settings.start_layer <= STAGES or settings.model == "inception"
     fusion = f"{settings.askc_type} from stage {settings.start_layer} on" if fuses else "addition in all stages"
+    late = late_cuts(settings, settings.warmup_epochs)
     head = f"under a {settings.head_classes}-way head"
     said_if = {
-        f"network: {settings.model}": settings.named,
+        f"network: {settings.model}{named_part(settings)}": settings.named,
         f"network: {settings.model} of {settings.depth} layers, fusion {fusion}": not settings.named,
         f"batch: {settings.batch_size} images per device, {global_batch} per step; lr is not scaled with it": True,
         "best weights: chosen by accuracy on the test images, as in the original": True,
@@ -298,6 +317,7 @@ def notes(settings: CIFARSettings, global_batch: int) -> List[str]:
         f"decay epochs come {settings.warmup_epochs} earlier than --lr-decay-epoch says, as in the original": (
             not settings.cosine and settings.warmup_epochs > 0
         ),
+        f"decay epochs behind the end, {settings.num_epochs}: {late}": bool(late) and not settings.cosine,
         f"warm-up lasts to the end: --warmup-epochs {settings.warmup_epochs}, --num-epochs {settings.num_epochs}": (
             settings.cosine and settings.warmup_epochs >= settings.num_epochs
         ),

@@ -58,6 +58,7 @@ from gluon_aff.training.loop import (
     train_epoch,
 )
 from gluon_aff.training.optimizer_states import load_states, save_states
+from gluon_aff.training.options import named_arguments
 from gluon_aff.training.schedule import decay_epochs, warmup_schedule
 from gluon_aff.training.session import Session, Setup, begin, keep, open_session, set_up
 from gluon_aff.training.stopping import StopRequestedError, unless_stopped
@@ -85,7 +86,7 @@ def build_network(settings: ImageNetSettings, **norm: Any) -> HybridBlock:
     if settings.named:
         if norm:
             raise InputError(f"--sync-bn goes with --model resnet and resnext, not with {settings.model}")
-        return get_model(str(settings.model), settings.classes)
+        return get_model(str(settings.model), settings.classes, **named_arguments(settings))
     own: Dict[str, Any] = {"use_se": settings.use_se}
     if settings.model == "resnet":
         own = {"last_gamma": settings.last_gamma, "block": "basic" if settings.basic else "bottleneck"}

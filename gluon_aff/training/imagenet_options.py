@@ -10,20 +10,25 @@ from typing import Dict, List, Optional, Tuple
 from gluon_aff.errors import InputError, unknown_name
 from gluon_aff.training.options import (
     COMMON_MAY_DIFFER,
-    FUSION_FLAGS,
     add_checkpoint_options,
     add_fusion_options,
+    add_integration_options,
     add_recipe_option,
     add_regularisation_options,
     add_run_options,
+    check_model_settings,
     check_not_empty,
     check_ranges,
     flag,
+    fusion_flag,
     fusion_part,
     is_listed,
+    late_cuts,
+    named_part,
     said_in,
     seed_or_drawn,
     set_defaults,
+    unknown_model,
 )
 from gluon_aff.training.schedule import decay_epochs
 
@@ -37,6 +42,7 @@ EXACT_BLOCKS: Dict[int, Tuple[int, ...]] = {**BLOCKS, 152: (3, 8, 36, 3)}  # as 
 AFINETS_RECIPE: Dict[str, object] = {
     "optimizer": "sgd",
     "batch_size": 64,
+    "num_gpus": 1,
     "num_epochs": 90,
     "lr": 0.025,
     "lr_mode": "step",
@@ -55,6 +61,11 @@ MAY_DIFFER = (
     "log_interval",
     "teacher_params",
 )
+NETWORK_SETTINGS = (
+    *("askc_type", "scale", "context", "start_layer", "num_layer", "exact_layers"),
+    *("last_gamma", "use_se"),
+)
+ORIGINAL_R = 16
 MODES = ("hybrid", "symbolic", "imperative")
 LR_MODES = ("cosine", "step", "poly")
 DTYPES = ("float16", "float32", "bfloat16")
@@ -83,7 +94,7 @@ class ImageNetSettings:
     use_rec: bool = False
     summary: bool = False
     batch_size: int = 128
-    r: int = 16
+    r: Optional[int] = None
     dtype: str = "float16"
     model: Optional[str] = None
     askc_type: Optional[str] = None
@@ -139,6 +150,8 @@ class ImageNetSettings:
     scale: Optional[float] = None
     context: Optional[str] = None
     optimizer: str = "nag"
+    stages: Optional[str] = None
+    attention: Optional[str] = None
 
     @property
     def named(self) -> bool:
@@ -196,7 +209,13 @@ def _add_network_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--start-layer", type=int, help="first stage with the fusion; earlier ones add, 5 means none of the four fuses"
     )
-    group.add_argument("--r", type=int, help="channels of a fusion over those of its bottleneck; idle in the original")
+    group.add_argument(
+        "--r",
+        type=int,
+        help="channels of a fusion over those of its bottleneck; idle in the original "
+        f"(default: {ORIGINAL_R}); AFINets' default is their paper's",
+    )
+    add_integration_options(group)
     group.add_argument(
         "--last-gamma", action="store_true", help="ResNet starts each block as its shortcut; ResNeXt always does"
     )
@@ -239,7 +258,7 @@ def _add_schedule_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--lr-decay", type=float, help="factor at each decay epoch, with --lr-mode step")
     group.add_argument("--lr-decay-epoch", metavar="EPOCHS", help="decay epochs, with --lr-mode step")
     group.add_argument("--lr-decay-period", type=int, help="decay every so many epochs instead, if not 0")
-    add_recipe_option(group, "SGD, 64 images, 90 epochs, lr 0.025 cut at 30, 60, 80")
+    add_recipe_option(group, "SGD, 64 images on one GPU, 90 epochs, lr 0.025 cut at 30, 60, 80")
     group.add_argument("--momentum", type=float, help="of the optimizer, in 0..1")
 
 
@@ -302,6 +321,8 @@ def resolve(settings: ImageNetSettings) -> ImageNetSettings:
         InputError: for a model that does not exist, a value out of range, or flags that contradict each other.
     """
     model, scenario = _host(settings.model, settings.scenario)
+    settings = replace(settings, model=model, scenario=scenario)
+    check_model_settings(settings, NETWORK_SETTINGS)
     check_ranges(settings, LIMITS)
     _check_choices(settings)
     if settings.basic and model != "resnet":
@@ -320,13 +341,10 @@ def resolve(settings: ImageNetSettings) -> ImageNetSettings:
         raise InputError(
             f"--resume-epoch {settings.resume_epoch} leaves nothing to train: raise --num-epochs {settings.num_epochs}"
         )
-    return replace(
-        settings,
-        model=model,
-        scenario=scenario,
-        askc_type=FUSION_FLAGS.get(settings.askc_type, settings.askc_type),
-        seed=seed_or_drawn(settings.seed),
-    )
+    settings = replace(settings, seed=seed_or_drawn(settings.seed))
+    if settings.named:
+        return settings
+    return replace(settings, r=settings.r or ORIGINAL_R, askc_type=fusion_flag(settings.askc_type))
 
 
 def _host(model: Optional[str], scenario: Optional[str]) -> Tuple[str, Optional[str]]:
@@ -338,7 +356,7 @@ def _host(model: Optional[str], scenario: Optional[str]) -> Tuple[str, Optional[
         return meant, scenario or "ResNet"
     host = _host_called(model)
     if host is None:
-        raise unknown_name("--model", model, [*HOSTS, *FIRST_RELEASE_MODELS])
+        raise unknown_model(model, [*HOSTS, *FIRST_RELEASE_MODELS], ImageNetSettings.input_size)
     if scenario is not None and meant != host:
         raise InputError(f"--model {model} and --scenario {scenario} contradict each other: leave one out")
     return host, scenario if model == host else model
@@ -372,10 +390,10 @@ def used_dtype(settings: ImageNetSettings, on_gpu: bool) -> str:
 def run_name(settings: ImageNetSettings) -> str:
     """Name in the original's files, `ImageNet-ASKCFuse-resnet--50-s-3` with its two dashes, and what is not its."""
     if settings.named:
-        return f"ImageNet-{settings.model}"
+        return f"ImageNet-{settings.model}{named_part(settings)}"
     return (
         f"ImageNet-{settings.askc_type}-{settings.model}--{settings.num_layer}-s-{settings.start_layer}"
-        f"{fusion_part(settings, ImageNetSettings.r)}"
+        f"{fusion_part(settings, ORIGINAL_R)}"
     )
 
 
@@ -411,7 +429,7 @@ def notes(settings: ImageNetSettings, global_batch: int, on_gpu: bool = True) ->
 
 def _network_notes(settings: ImageNetSettings) -> Dict[str, bool]:
     if settings.named:
-        return {f"network: {settings.model}, {settings.classes} outputs": True}
+        return {f"network: {settings.model}{named_part(settings)}, {settings.classes} outputs": True}
     fuses = settings.start_layer <= STAGES
     fusion = f"{settings.askc_type} from stage {settings.start_layer} on" if fuses else "addition in all stages"
     resnext = settings.model == "resnext"
@@ -430,7 +448,7 @@ def _network_notes(settings: ImageNetSettings) -> Dict[str, bool]:
             resnext and settings.use_se
         ),
         "--use-se has no effect on the ResNet, as in the original": settings.use_se and not resnext,
-        f"--r {settings.r} is used, where the original has 16 whatever it says": settings.r != 16 and fuses,
+        f"--r {settings.r} is used, where the original has 16 whatever it says": settings.r != ORIGINAL_R and fuses,
         "with one image per device the global context is all zeros while training (BatchNorm over one value): "
         "take --batch-size 2 or more": settings.batch_size == 1 and fuses and settings.askc_type != "DirectAdd",
     }
@@ -452,8 +470,10 @@ def _data_notes(settings: ImageNetSettings, on_gpu: bool) -> Dict[str, bool]:
 
 
 def _schedule_notes(settings: ImageNetSettings) -> Dict[str, bool]:
+    late = late_cuts(settings, 0)
     resumes = bool(settings.resume_params or settings.resume_states or settings.resume_epoch)
     return {
+        f"decay epochs behind the end, {settings.num_epochs}: {late}": bool(late) and settings.lr_mode == "step",
         f"warm-up lasts to the end: --warmup-epochs {settings.warmup_epochs}, --num-epochs {settings.num_epochs}": (
             settings.warmup_epochs >= settings.num_epochs
         ),

@@ -8,7 +8,8 @@ from dataclasses import fields
 from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple, Type, TypeVar
 
 from gluon_aff.distributed import KVSTORES
-from gluon_aff.errors import InputError
+from gluon_aff.errors import InputError, unknown_name
+from gluon_aff.training.schedule import decay_epochs
 
 Settings = TypeVar("Settings")
 # File names have the flags
@@ -20,6 +21,8 @@ FUSION_FLAGS = {
     "Concatenation": "Concat",
 }
 CONTEXTS = ("bottleneck", "conv")
+ATTENTIONS = ("SE", "GE", "CBAM", "ECA")
+AFI_SETTINGS = ("r", "stages", "attention")
 # Settings that have no say in what a run comes to
 COMMON_MAY_DIFFER = (
     "data_dir",
@@ -63,6 +66,58 @@ def is_listed(model: str, input_size: int) -> bool:
     return model in MODELS and MODELS[model].input_size == input_size
 
 
+def check_model_settings(settings: Any, network_settings: Iterable[str]) -> None:
+    """Raise InputError for a flag that the model does not take; a named one takes none but AFINets' own."""
+    from gluon_aff.networks.zoo import MODELS
+
+    own = AFI_SETTINGS if settings.named and "variant" in MODELS[settings.model].settings else ()
+    candidates = (*network_settings, *AFI_SETTINGS) if settings.named else ("stages", "attention")
+    defaults = {field.name: field.default for field in fields(settings)}
+    refused = [name for name in candidates if name not in own and getattr(settings, name) != defaults[name]]
+    why = f"{settings.model} is a network as it is" if settings.named else f"{settings.model} integrates no features"
+    if refused:
+        raise InputError(f"{', '.join(map(flag, refused))}: --model {why}; leave that out, or name another model")
+    stages_in(settings)
+
+
+def stages_in(settings: Any) -> Optional[List[int]]:
+    """What `--stages` says, None if nothing; InputError if that is no list of numbers."""
+    if settings.stages is None:
+        return None
+    try:
+        return [int(stage) for stage in settings.stages.split(",")]
+    except ValueError:
+        raise InputError(f"--stages {settings.stages}: name them by numbers, such as 1 or 1,2") from None
+
+
+def named_arguments(settings: Any) -> Dict[str, Any]:
+    """Arguments of `get_model` that are given for a named network."""
+    arguments = {"r": settings.r, "stages": stages_in(settings), "attention": settings.attention}
+    return {name: value for name, value in arguments.items() if value is not None}
+
+
+def named_part(settings: Any) -> str:
+    """What the name of a run's files says of a named network behind its name."""
+    arguments = named_arguments(settings)
+    stages = "+".join(map(str, arguments.get("stages", ())))
+    said_if = {
+        f"-r-{settings.r}": "r" in arguments,
+        f"-stages-{stages}": "stages" in arguments,
+        f"-{settings.attention}": "attention" in arguments,
+    }
+    return "".join(text for text, said in said_if.items() if said)
+
+
+def unknown_model(model: str, known: Iterable[str], input_size: int) -> InputError:
+    """Error for a `--model` that is neither one of the `known` nor listed for images of that side."""
+    from gluon_aff.networks.zoo import MODELS
+
+    if model.lower() in MODELS:
+        side = MODELS[model.lower()].input_size
+        return InputError(f"--model {model}: it is for images of {side} x {side}, not of {input_size} x {input_size}")
+    return unknown_name("--model", model, [*known, *(name for name in MODELS if is_listed(name, input_size))])
+
+
 def add_recipe_option(group: argparse._ArgumentGroup, about: str) -> None:
     """The second paper's defaults."""
     group.add_argument(
@@ -81,6 +136,7 @@ def said_in(argv: List[str], parser: argparse.ArgumentParser) -> argparse.Namesp
     first.add_argument("--recipe", default="aff")
     first.add_argument("--release", default="head")
     first.add_argument("--superclass", action="store_true")
+    first.add_argument("--dataset", default="cifar100")
     return first.parse_known_args([_written_out(argument, flags) for argument in argv])[0]
 
 
@@ -107,6 +163,14 @@ def add_fusion_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--context", choices=CONTEXTS, help="layers of a context branch (default: bottleneck; conv: one convolution)"
     )
+
+
+def add_integration_options(group: argparse._ActionsContainer) -> None:
+    """What AFINets have."""
+    group.add_argument(
+        "--stages", metavar="STAGES", help="of an AFINet: which integrate features, such as 1 or 1,2 (default: all)"
+    )
+    group.add_argument("--attention", choices=ATTENTIONS, help="of an AFINet: on the integrated feature")
 
 
 def add_regularisation_options(group: argparse._ArgumentGroup, no_wd_condition: str = "") -> None:
@@ -188,6 +252,11 @@ def check_not_empty(settings: Any, names: Iterable[str]) -> None:
             raise InputError(f"{flag(name)} is empty: give it a value, or leave the flag out")
 
 
+def fusion_flag(fusion: Optional[str]) -> str:
+    """Original flag of `fusion`, AFF's if None, which file names have."""
+    return FUSION_FLAGS.get(fusion, str(fusion))
+
+
 def fusion_part(settings: Any, usual_r: Optional[int]) -> str:
     """What the name of a run's files says of the fusion where it is not as in the original."""
     said_if = {
@@ -196,6 +265,12 @@ def fusion_part(settings: Any, usual_r: Optional[int]) -> str:
         f"-{settings.context}": settings.context is not None,
     }
     return "".join(text for text, said in said_if.items() if said)
+
+
+def late_cuts(settings: Any, earlier: int) -> str:
+    """Those decay epochs, so much earlier than `--lr-decay-epoch` says, that come behind the run's end."""
+    cuts = decay_epochs(settings.lr_decay_epoch, settings.lr_decay_period, settings.num_epochs, earlier)
+    return ", ".join(str(cut) for cut in cuts if cut >= settings.num_epochs)
 
 
 def seed_or_drawn(seed: Optional[int]) -> int:

@@ -9,12 +9,12 @@ from typing import Dict, List, Optional, Tuple
 from gluon_aff.errors import InputError
 from gluon_aff.training.options import (
     COMMON_MAY_DIFFER,
-    FUSION_FLAGS,
     add_checkpoint_options,
     add_fusion_options,
     add_run_options,
     check_not_empty,
     check_ranges,
+    fusion_flag,
     fusion_part,
     seed_or_drawn,
     set_defaults,
@@ -156,9 +156,7 @@ def resolve(settings: SegmentationSettings) -> SegmentationSettings:
     """
     check_ranges(settings, LIMITS)
     check_not_empty(settings, ("data_dir", "resume"))
-    return replace(
-        settings, askc_type=FUSION_FLAGS.get(settings.askc_type, settings.askc_type), seed=seed_or_drawn(settings.seed)
-    )
+    return replace(settings, askc_type=fusion_flag(settings.askc_type), seed=seed_or_drawn(settings.seed))
 
 
 def data_folder(settings: SegmentationSettings) -> str:

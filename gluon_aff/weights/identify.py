@@ -37,6 +37,11 @@ SEGMENTATION_RUN = re.compile(
     rf"stopsign-([\w+-]+?)-resnet-20-(\d{{1,4}})-fpn-c-(\d{{1,4}}){FUSION_PART}"
     r"(?:-d-(?P<decoder_width>\d{1,7}))?(?:-(?P<fuse_order>bottom-up))?(?:-(?P<stem>tiny))?"
 )
+# Both classifiers' commands', of a network that `gluon-aff models` lists
+NAMED_RUN = re.compile(
+    r"(?:cifar10|cifar100|imagenet(?:-ImageNet)?)-(\w+)(?:-r-(?P<r>\d{1,7}))?(?:-stages-(?P<stages>\d{1,3}(?:\+\d{1,3})*))?"
+    r"(?:-(?P<attention>SE|GE|CBAM|ECA))?"
+)
 INPUT_NORM = 6  # gammas and betas of a BatchNorm of the image, which do not train
 MODEL_RUN = re.compile(r"(cifar10|cifar100|imagenet)-(\w+)")  # of a network that is taken as it is
 
@@ -121,7 +126,8 @@ def _models(file: ParamsFile, classes: int) -> List[Candidate]:
 
 
 def _of_run(name: str, classes: int) -> List[Candidate]:
-    return [*_of_cifar_run(name, classes), *_of_imagenet_run(name, classes), *_of_segmentation_run(name, classes)]
+    readers = (_of_cifar_run, _of_imagenet_run, _of_segmentation_run, _of_named_run)
+    return [candidate for reader in readers for candidate in reader(name, classes)]
 
 
 def _as_large(record: ModelRecord, file: ParamsFile, classes: int) -> bool:
@@ -178,6 +184,21 @@ def _of_segmentation_run(name: str, classes: int) -> List[Candidate]:
         own["decoder_width"] = int(own["decoder_width"])
     settings = {"blocks": int(blocks), "channel_times": int(width), "classes": classes, **_fusion(found, fusion), **own}
     return [Candidate(found[0], SEGMENTATION_HOST, settings, SEGMENTATION_SIZE)]
+
+
+def _of_named_run(name: str, classes: int) -> List[Candidate]:
+    found = NAMED_RUN.search(name)
+    record = MODELS.get(found[1]) if found else None
+    if not found or not record:
+        return []
+    readers: Dict[str, Callable[[str], Any]] = {
+        "r": int,
+        "stages": lambda stages: [int(stage) for stage in stages.split("+")],
+        "attention": str,
+    }
+    given = {name: read(found[name]) for name, read in readers.items() if found[name]}
+    settings = {**record.settings, **given, "classes": classes}
+    return [Candidate(found[0] if given else record.name, record.host, settings, record.input_size)]
 
 
 def _fusion(found: Match[str], flag: str) -> Dict[str, Any]:

@@ -10,7 +10,7 @@ from gluon_aff.inspection.summary import count_layers, trainable_parameters
 from gluon_aff.networks import MODELS
 from gluon_aff.networks.afi import Integration, afi_resnet, joined
 
-# Parameters are afinets.md's; FLOPs, in 1e9 at batch 32, the paper's Tables 4 and 5 (afinets_spec, Section 4).
+# In 1e9 at batch 32: the paper's Tables 4 and 5 (afinets_spec, Section 4)
 PAPER_FLOPS = {
     "resnet32_cifar100": 2.23,
     "afi_resnet32_cifar100": 1.78,
@@ -112,7 +112,7 @@ def test_forward_backward_and_hybridized(name):
     side = 32 if MODELS[name].input_size == 32 else 64
     x = mx.nd.array(np.random.default_rng(0).normal(size=(4, 3, side, side)))
     weights = mx.nd.array(np.random.default_rng(1).normal(size=(4, MODELS[name].classes)))
-    gradients = []
+    gradients, silent = [], []
     for hybrid in (False, True):
         net.hybridize(hybrid)
         with mx.autograd.record():
@@ -120,12 +120,51 @@ def test_forward_backward_and_hybridized(name):
         gradients.append(
             {n: p.grad().asnumpy() for n, p in net._collect_params_with_prefix().items() if p.grad_req != "null"}
         )
+        silent.append({name for name, gradient in gradients[-1].items() if not gradient.any()})
     # The second block of a group integrates one feature, whose softmax is 1 whatever its scorer says
-    silent = {n for n, g in gradients[0].items() if not g.any()}
-    assert all(".integrate." in n and ".blocks.1." in n for n in silent), silent
+    one_feature = {name for name in gradients[0] if ".blocks.1.integrate." in name}
+    assert silent == [one_feature, one_feature]
+    assert bool(one_feature) == name.startswith("afi_")
     for parameter, gradient in gradients[0].items():
         difference = np.linalg.norm(gradients[1][parameter] - gradient)
         assert difference < 0.05 * np.linalg.norm(gradient) + 1e-2, parameter
+
+
+@pytest.mark.parametrize("name", ["afi_resnet32_cifar100", "afi_mobilenet_v2_cifar100", "afi_shufflenet_v2_cifar100"])
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        *(
+            ({"stages": stages}, "name those that integrate features, of 1 to [35]")
+            for stages in ([], [0], [9], 1, "1")
+        ),
+        *(({"r": r}, f"r={r}: the channel reduction ratio is a whole number from 1") for r in (0, -3, 1.5, True)),
+        ({"attention": "se"}, "unknown attention 'se': there are SE, GE"),
+        ({"first": "all"}, "unknown first feature"),
+        ({"fusion": "AFF"}, "fusion AFF: AFINets and their plain hosts have none"),
+    ],
+)
+def test_arguments_that_mean_nothing(name, given, message):
+    with pytest.raises(InputError, match=message):
+        get_model(name, **given)
+
+
+@pytest.mark.parametrize("given", [{"r": 4}, {"stages": [1]}, {"attention": "SE"}])
+def test_networks_that_integrate_nothing(given):
+    with pytest.raises(InputError, match="a plain network integrates no features"):
+        get_model("resnet32_cifar100", **given)
+    if "r" not in given:
+        with pytest.raises(InputError, match="aff_resnet50 integrates no features"):
+            get_model("aff_resnet50", **given)
+
+
+@pytest.mark.parametrize("attention", ["SE", "GE", "CBAM", "ECA"])
+def test_attentions_are_counted_once(attention):
+    """CBAM's two layers run twice."""
+    net = get_model("afi_resnet32_cifar100", attention=attention, ctx=mx.cpu())
+    counts = count_layers(net, 32)
+    assert sum(each.trainable for each in counts) == trainable_parameters(net)
+    assert sum(each.name.endswith(".attend.pool") for each in counts) == 12  # an integrating block, an average
 
 
 @pytest.mark.parametrize("name", AFINETS)

@@ -106,8 +106,39 @@ def test_a_listed_network_as_it_is():
     settings = resolve(parse("--model afi_b_resnet32_cifar100"))
     assert run_name(settings, 32) == "cifar100-afi_b_resnet32_cifar100"
     assert notes(settings, 128)[0] == "network: afi_b_resnet32_cifar100"
-    with pytest.raises(InputError, match="unknown --model 'afi_resnet50'"):
-        resolve(parse("--model afi_resnet50"))
+    integrating = resolve(parse("--model AFI_B_resnet32_cifar100 --r 8 --stages 1,3 --attention SE"))
+    assert run_name(integrating, 32) == "cifar100-afi_b_resnet32_cifar100-r-8-stages-1+3-SE"
+    assert notes(integrating, 128)[0] == "network: afi_b_resnet32_cifar100-r-8-stages-1+3-SE"
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("--model resnet20_b1 --fusion Add", "--askc-type: --model resnet20_b1 is a network as it is; leave that out"),
+        ("--model afi_resnet32_cifar100 --blocks 18 --deep-stem --r 8", "--blocks, --deep-stem: --model afi"),
+        ("--model resnet32_cifar100 --r 8", "--r: --model resnet32_cifar100 is a network as it is"),
+        ("--model resnet --stages 1 --attention SE", "--stages, --attention: --model resnet integrates no features"),
+        ("--model afi_resnet32_cifar100 --stages 1,x", "--stages 1,x: name them by numbers"),
+        ("--model afi_resnet50", "--model afi_resnet50: it is for images of 224 x 224, not of 32 x 32"),
+        ("--model afi_resnet23_cifar100", r"did you mean afi_resnet32_cifar100\? the nearest of"),
+    ],
+)
+def test_flags_that_a_model_does_not_take(command, message):
+    with pytest.raises(InputError, match=message):
+        resolve(parse(command))
+
+
+@pytest.mark.parametrize(
+    ("command", "late"),
+    [
+        ("--recipe afinets --num-epochs 200", ["decay epochs behind the end, 200: 225"]),
+        ("--recipe afinets", []),
+        ("--num-epochs 300", ["decay epochs behind the end, 300: 440"]),
+        ("--num-epochs 300 --cosine", []),
+    ],
+)
+def test_decay_epochs_behind_the_end_are_said(command, late):
+    assert [line for line in notes(resolve(parse(command)), 64) if "behind the end" in line] == late
 
 
 def test_missing_seed_is_drawn_and_a_given_one_kept():
@@ -118,7 +149,7 @@ def test_missing_seed_is_drawn_and_a_given_one_kept():
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        ("--model vgg", "unknown --model 'vgg'.*resnext38_32x4d"),
+        ("--model resnext37", r"unknown --model 'resnext37': did you mean resnext\?.*resnext38_32x4d"),
         ("--num-epochs 0", "--num-epochs 0: must be from 1 to"),
         ("--batch-size 0", "--batch-size 0"),
         ("--mixup --mixup-alpha 0", "--mixup-alpha 0.0: must be from 0.001"),

@@ -97,7 +97,7 @@ PUBLISHED_AFF_RESNET50 = {
 }
 OURS = {
     *("scenario", "exact_layers", "classes", "teacher_params", "seed", "strict_devices", "keep_one_best"),
-    *("checkpoint_every", "resume", "kvstore", "sync_bn", "scale", "context", "optimizer"),
+    *("checkpoint_every", "resume", "kvstore", "sync_bn", "scale", "context", "optimizer", "stages", "attention"),
 }
 
 
@@ -139,7 +139,7 @@ def test_the_settings_line_of_the_published_log():
 
 
 def test_defaults_are_the_originals():
-    settings = vars(parse(""))
+    settings = vars(resolve(parse("")))
     assert {name: settings[name] for name in ORIGINAL_DEFAULTS} == ORIGINAL_DEFAULTS
 
 
@@ -157,6 +157,17 @@ def test_the_second_papers_recipe():
     assert parse("--recipe aff") == ImageNetSettings()
     assert parse("--recipe afinets --num-epochs 3 --lr-mode cosine").lr_mode == "cosine"
     assert parse("--recipe afinets --r 8").num_epochs == 90
+    assert "decay epochs behind the end, 60: 60, 80" in said("--recipe afinets --num-epochs 60")
+
+
+def test_a_listed_network_as_it_is():
+    assert run_name(resolve(parse("--model AFI_resnet50"))) == "ImageNet-afi_resnet50"
+    assert run_name(resolve(parse("--model afi_resnet50 --r 16 --stages 2"))) == "ImageNet-afi_resnet50-r-16-stages-2"
+    for flags in ("--num-layer 34", "--fusion iAFF", "--exact-layers", "--last-gamma", "--use-se", "--stages 1"):
+        with pytest.raises(InputError, match="--model aff_resnet50 is a network as it is; leave that out"):
+            resolve(parse(f"--model aff_resnet50 {flags}"))
+    with pytest.raises(InputError, match="of 32 x 32, not of 224 x 224"):
+        resolve(parse("--model afi_resnet32_cifar100"))
 
 
 def test_help_explains_every_flag_and_shows_its_default():

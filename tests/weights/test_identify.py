@@ -100,14 +100,28 @@ def test_the_name_says_how_a_run_fuses(recipe, settings, tmp_path):
         SegmentationSettings(askc_type="iAFF", blocks=2, channel_times=2, r=2, context="conv"),
         ImageNetSettings(model="resnext", num_layer=101, use_se=True, r=8),
         ImageNetSettings(num_layer=152, exact_layers=True, start_layer=1),
+        ImageNetSettings(model="afi_resnet50", r=8, stages="1,4"),
     ],
-    ids=["fpn", "fpn", "resnext", "resnet152"],
+    ids=["fpn", "fpn", "resnext", "resnet152", "afi"],
 )
 def test_segmentation_and_imagenet_runs_of_other_shapes(settings, tmp_path):
     recipe = segmentation if isinstance(settings, SegmentationSettings) else imagenet
     settings = recipe.resolve(settings)
-    file = saved(recipe.build_network(settings), tmp_path / f"0.5-{recipe.run_name(settings)}-best.params", 64)
-    assert network_of(file).name == recipe.run_name(settings)
+    before = "" if recipe is segmentation else "imagenet-"
+    file = saved(recipe.build_network(settings), tmp_path / f"0.5-{before}{recipe.run_name(settings)}-best.params", 64)
+    assert network_of(file).name.endswith(recipe.run_name(settings))
+
+
+@pytest.mark.parametrize("attention", ["GE", "SE", None])
+def test_afinets_of_the_same_parameters(attention, tmp_path):
+    """GE has none; the name of the run says that it is there."""
+    settings = cifar.resolve(CIFARSettings(model="afi_resnet32_cifar100", attention=attention))
+    net = cifar.build_network(settings)
+    file = saved(net, tmp_path / f"0.71-{cifar.run_name(settings, 32)}-best.params")
+    found = network_of(file).build()
+    load_parameters(found, file.path, mx.cpu())
+    images = mx.nd.random.normal(shape=(2, 3, 32, 32))
+    np.testing.assert_array_equal(found(images).asnumpy(), net(images).asnumpy())
 
 
 @pytest.mark.parametrize(
