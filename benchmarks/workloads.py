@@ -44,7 +44,8 @@ def network(model: str, formulation: str) -> HybridBlock:
 
 def training_step(model: str, batch: int, formulation: str) -> Callable[[], None]:
     """A step of `model`: forward, backward, update; hybridized as the training of its data set does."""
-    return step_of(network(model, formulation), model_record(model), batch, mx.cpu())
+    record = model_record(model)
+    return step_of(network(model, formulation), record, random_images(batch, record.input_size, mx.cpu()))
 
 
 def inference(model: str, batch: int, formulation: str) -> Callable[[], Any]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import Iterator
+import tempfile
+from typing import Iterator, Mapping
 
-from gluon_aff.errors import GluonAFFError, last_line
+from gluon_aff.errors import GluonAFFError, InputError, last_line
 
 
 @contextlib.contextmanager
@@ -26,3 +27,24 @@ def replacing(path: str) -> Iterator[str]:
     finally:
         with contextlib.suppress(OSError):
             os.remove(partial)
+
+
+def check_directories(paths: Mapping[str, str]) -> None:
+    """See that files can be written in the directories (empty: the working directory), existing or to be made.
+
+    Args:
+        paths: by flag.
+
+    Raises:
+        InputError: if not; names the flag.
+    """
+    for flag, path in paths.items():
+        existing = os.path.abspath(path)
+        while not os.path.lexists(existing):
+            existing = os.path.dirname(existing)
+        try:
+            with tempfile.TemporaryFile(dir=existing):
+                pass
+        except OSError as error:
+            reason = f"{existing} cannot be written to ({error.strerror})"
+            raise InputError(f"{flag} {path}: {reason}; choose another directory") from None

@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 from dataclasses import dataclass
 from typing import Any, Callable, List, Sequence
 
 from gluon_aff.errors import InputError
+from gluon_aff.files import check_directories
 
 
 @dataclass(frozen=True)
@@ -35,14 +37,15 @@ def json_text(value: Any) -> str:
     return json.dumps(_plain(value), indent=1, allow_nan=False, default=str)
 
 
-def check_suffix(path: str, flag: str, *suffixes: str) -> None:
-    """Refuse an output file whose name does not end as its content asks, which may be an input by mistake.
+def check_output(path: str, flag: str, *suffixes: str) -> None:
+    """Refuse an output file that cannot be written, or whose name does not end as its content asks, perhaps an input.
 
     Raises:
         InputError: naming `flag`.
     """
     if not path.lower().endswith(suffixes):
         raise InputError(f"{flag} {path!r} does not end in {' or '.join(suffixes)}")
+    check_directories({flag: os.path.dirname(path)})
 
 
 def _plain(value: Any) -> Any:

@@ -6,7 +6,7 @@ import argparse
 from dataclasses import replace
 from typing import Dict, List
 
-from gluon_aff.commands import Command, check_suffix
+from gluon_aff.commands import Command, check_output
 from gluon_aff.commands.weights import add_file_options, request_of
 from gluon_aff.errors import InputError
 
@@ -27,7 +27,7 @@ def _add_export_options(parser: argparse.ArgumentParser, argv: List[str]) -> Non
 
 def _export(options: argparse.Namespace) -> int:
     if options.format == ONNX:
-        check_suffix(options.output, "-o", ".onnx")
+        check_output(options.output, "-o", ".onnx")
     elif options.output.lower().endswith(("/", ".onnx", ".json", ".params")):
         raise InputError(f"-o {options.output}: give the two files' names up to -symbol.json and -0000.params")
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence
 
-from gluon_aff.commands import Command, check_suffix, json_text
+from gluon_aff.commands import Command, check_output, json_text
 from gluon_aff.commands.weights import add_file_options, model_and_file, request_of, titles
 from gluon_aff.errors import InputError, unknown_name
 from gluon_aff.files import replacing
@@ -72,7 +72,7 @@ def _add_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
 
 
 def _gradcam(options: argparse.Namespace) -> int:
-    check_suffix(options.output, "-o", ".png")
+    check_output(options.output, "-o", ".png")
     if os.path.realpath(options.output) in map(os.path.realpath, options.images):
         raise InputError(f"-o {options.output}: this is one of the images; name another file")
     if options.label and len(options.label) != len(options.images):

@@ -26,9 +26,11 @@ def _memory(options: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from gluon_aff.networks.zoo import SEGMENTATION_HOST, model_record
+    from gluon_aff.training.devices import training_contexts
 
     if "," in options.gpus:
         raise InputError(f"--gpus {options.gpus}: memory is measured on one; name one")
+    training_contexts(options.gpus)
     records = [model_record(name) for name in (options.model, options.compare) if name]
     for record in records:
         if record.host == SEGMENTATION_HOST:

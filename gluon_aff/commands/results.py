@@ -7,7 +7,7 @@ import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Dict, List, Tuple
 
-from gluon_aff.commands import Command, check_suffix, json_text, positive
+from gluon_aff.commands import Command, check_output, json_text, positive
 from gluon_aff.errors import GluonAFFError, InputError, unknown_name
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def _compare(options: argparse.Namespace) -> int:
     if not 0 <= options.tolerance <= 100:
         raise InputError(f"--tolerance {options.tolerance} is no number of percentage points, 0 to 100")
     if options.plot is not None:
-        check_suffix(options.plot, "--plot", ".png")
+        check_output(options.plot, "--plot", ".png")
     runs = read_log(options.log)
     comparison = None
     try:
@@ -132,7 +132,7 @@ def _add_report_options(parser: argparse.ArgumentParser, argv: List[str]) -> Non
 def _report(options: argparse.Namespace) -> int:
     from gluon_aff.results.report import write_report
 
-    check_suffix(options.output, "--output", ".html", ".htm")
+    check_output(options.output, "--output", ".html", ".htm")
     logs = write_report(options.directory, options.output)
     print(f"{options.output} reports on {', '.join(logs)}")
     return 0

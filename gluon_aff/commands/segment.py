@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Iterable, Iterator, List, Sequence, Tuple
 
-from gluon_aff.commands import Command, check_suffix, json_text, positive
+from gluon_aff.commands import Command, check_output, json_text, positive
 from gluon_aff.errors import InputError
 from gluon_aff.files import replacing
 from gluon_aff.training.options import check_not_empty, check_ranges
@@ -106,7 +106,7 @@ def _check_outputs(options: argparse.Namespace, images: Sequence[str]) -> None:
     if inputs.intersection(masks):
         raise InputError(f"--masks {options.masks}: the images are there; name another folder")
     if options.output:
-        check_suffix(options.output, "-o", ".png")
+        check_output(options.output, "-o", ".png")
         if os.path.realpath(options.output) in {*inputs, *masks}:
             raise InputError(f"-o {options.output}: this is one of the images or masks; name another file")
 

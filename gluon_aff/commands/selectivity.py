@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List
 
-from gluon_aff.commands import Command, check_suffix, json_text
+from gluon_aff.commands import Command, check_output, json_text
 from gluon_aff.commands.weights import (
     add_data_options,
     add_device_options,
@@ -49,7 +49,8 @@ def _add_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--compare-layer", metavar="NAME", help="layer of the other network (default: likewise; of a plain network "
-        "beside AFI's, the second half of the first convolution's channels in the same block, as in the paper's Fig. 4)"
+        "what stands in place of the AFINet's feature: the second half of the first convolution in that block as in "
+        "the paper's Fig. 4, all of it beside AFI-B's)"
     )  # fmt: skip
     add_data_options(parser)
     add_device_options(parser)
@@ -60,7 +61,7 @@ def _add_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
 
 
 def _selectivity(options: argparse.Namespace) -> int:
-    check_suffix(options.output, "-o", ".png")
+    check_output(options.output, "-o", ".png")
     if options.compare_layer and not options.compare:
         raise InputError("--compare-layer: name the other network with --compare")
     measured = _measure(options)
@@ -75,14 +76,15 @@ def _measure(options: argparse.Namespace) -> List[_Measured]:
     from gluon_aff.inspection.layers import layer_called
     from gluon_aff.inspection.selectivity import channels_called, class_means, class_selectivity, default_channels
 
-    requests, layers = [request_of(options)], [options.layer, options.compare_layer]
+    requests, given = [request_of(options)], [options.layer, options.compare_layer]
     if options.compare:
         model, params = model_and_file(options.compare)
         requests.append(replace(requests[0], model=model, params=params))
     networks = [load_network(request) for request in requests]
+    asked = [channels_called(layer) if layer else None for layer in given[: len(networks)]]
     channels: List[Channels] = []
-    for loaded, layer in zip(networks, layers):
-        chosen = channels_called(layer) if layer else default_channels(loaded.net, channels[0] if channels else None)
+    for loaded, own, other, others in zip(networks, asked, networks[::-1], asked[::-1]):
+        chosen = own or default_channels(loaded.net, other.net, others.layer if others else "")
         layer_called(loaded.net, chosen.layer)  # before the first network has run
         channels.append(chosen)
     sets = [
@@ -132,7 +134,9 @@ def _facts(each: _Measured) -> Dict[str, Any]:
         "dead": len(found.index) - len(found.alive),
         "mean": found.mean,
         "index": found.index.tolist(),
-        "class": [each.data.names[label] for label in found.preferred],
+        "class": [
+            None if index != index else each.data.names[label] for index, label in zip(found.index, found.preferred)
+        ],
     }
 
 
@@ -172,7 +176,8 @@ COMMANDS: Dict[str, Command] = {
         _add_options,
         _selectivity,
         (
-            "--params afi.params --fine-label --compare plain.params -o selectivity.png",
+            "--params 0.7109-cifar100-afi_resnet32_cifar100-best.params --fine-label "
+            "--compare 0.7116-cifar100-resnet32_cifar100-best.params -o selectivity.png",
             "--model aff_resnet32_cifar100 --fine-label --layer features.3 -o selectivity.png",
         ),
         computes=True,

@@ -37,7 +37,7 @@ def measure(model: str, batch: int, training: bool, gpus: str) -> Dict[str, obje
     before = _held(context)
     net = get_model(record.name, ctx=context)
     if training:
-        take = step_of(net, record, batch, context)
+        take = step_of(net, record, images)
     else:
         net.hybridize(static_alloc=True)  # as gluon-aff evaluate does
 
@@ -56,12 +56,11 @@ def random_images(batch: int, size: int, context: mx.Context) -> mx.nd.NDArray:
     return mx.nd.array(values, ctx=context)
 
 
-def step_of(net: HybridBlock, record: ModelRecord, batch: int, context: mx.Context) -> Callable[[], None]:
-    """A training step of `net`, initialised, on random images; hybridized as the training of its data set does."""
+def step_of(net: HybridBlock, record: ModelRecord, images: mx.nd.NDArray) -> Callable[[], None]:
+    """A training step of `net`, initialised, on `images`; hybridized as the training of its data set does."""
     static = {} if record.input_size == CIFAR_SIZE else {"static_alloc": True, "static_shape": True}
     net.hybridize(**static)
-    labels = mx.nd.arange(batch, ctx=context) % record.classes
-    return step(net, random_images(batch, record.input_size, context), labels)
+    return step(net, images, mx.nd.arange(len(images), ctx=images.context) % record.classes)
 
 
 def step(net: HybridBlock, images: mx.nd.NDArray, labels: mx.nd.NDArray) -> Callable[[], None]:

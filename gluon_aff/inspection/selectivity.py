@@ -74,23 +74,28 @@ def channels_called(text: str) -> Channels:
     return Channels(found[1], int(found[2] or 0), int(found[3]) if found[3] else None)
 
 
-def default_channels(net: HybridBlock, beside: Optional[Channels] = None) -> Channels:
+def default_channels(net: HybridBlock, other: Optional[HybridBlock] = None, other_layer: str = "") -> Channels:
     """The network's last integrated feature, or else the maps that are averaged for the head.
 
-    Of a plain network `beside` an integrated feature of another, where that one has it in the concatenation (Fig. 4):
-    the second half of the channels of the first convolution in the same block.
+    Of a plain network beside an AFINet, the `other`: what stands in place of its last integrated feature, or of that
+    called `other_layer` (Fig. 4): as many channels, the last ones, of the first convolution in the same block.
 
     Raises:
         InputError: there is nothing of the kind.
     """
+    own, others = _integrating(net), _integrating(other) if other else {}
+    if own:
+        return Channels(next(reversed(own)))
+    place = other_layer or next(reversed(others), "")
+    first = re.sub(r"\.integrate$", ".first", place)
     layers = dict(named_layers(net))
-    integrating = [name for name, layer in layers.items() if isinstance(layer, AFI)]
-    if integrating:
-        return Channels(integrating[-1])
-    first = re.sub(r"\.integrate$", ".first", beside.layer) if beside else ""
-    if beside and first != beside.layer and first in layers:
-        return Channels(first, layers[first][0].weight.shape[0] // 2)
+    if place in others and first in layers:
+        return Channels(first, layers[first][0].weight.shape[0] - others[place].score.weight.shape[0])
     return Channels(pooled_layer(net))
+
+
+def _integrating(net: HybridBlock) -> Dict[str, AFI]:
+    return {name: layer for name, layer in named_layers(net) if isinstance(layer, AFI)}
 
 
 def class_means(

@@ -17,6 +17,7 @@ from gluon_aff.data.cifar import CIFAR_SIZE, LabelledImages, load_cifar
 from gluon_aff.data.loading import TrainBatches, validation_batches
 from gluon_aff.distributed.cluster import Cluster, make_trainer
 from gluon_aff.errors import InputError
+from gluon_aff.files import check_directories
 from gluon_aff.inspection.summary import count_layers, format_counts
 from gluon_aff.networks.zoo import HOSTS, cifar_cardinality, get_model
 from gluon_aff.training.cifar_options import MAY_DIFFER, MODELS, CIFARSettings, notes, resolve, run_name
@@ -29,7 +30,7 @@ from gluon_aff.training.common import (
 )
 from gluon_aff.training.devices import training_contexts
 from gluon_aff.training.epochs import Plan, run_epochs
-from gluon_aff.training.logbook import append_best_accuracy, check_directories
+from gluon_aff.training.logbook import append_best_accuracy
 from gluon_aff.training.loop import Targets, Training, validate
 from gluon_aff.training.options import named_arguments
 from gluon_aff.training.schedule import decay_epochs, step_rate, warmup_schedule

@@ -20,6 +20,7 @@ from gluon_aff.data.imagenet_training import ImageNetBatches, folder_batches, re
 from gluon_aff.distributed.cluster import Cluster, make_trainer
 from gluon_aff.errors import InputError, TrainingError, last_line
 from gluon_aff.evaluation.evaluate import Evaluation, evaluate
+from gluon_aff.files import check_directories
 from gluon_aff.inspection.summary import count_layers, format_counts
 from gluon_aff.networks.zoo import HOSTS, MODELS, get_model
 from gluon_aff.training.checkpoint import Checkpoint, RunState
@@ -43,7 +44,6 @@ from gluon_aff.training.imagenet_options import (
 )
 from gluon_aff.training.logbook import (
     batch_line,
-    check_directories,
     speed_line,
     training_line,
     validation_line,

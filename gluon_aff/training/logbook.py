@@ -8,7 +8,6 @@ import logging
 import os
 import socket
 import sys
-import tempfile
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, BinaryIO, Callable, Iterator, List, Mapping, Optional, Sequence, Tuple
@@ -17,27 +16,6 @@ from gluon_aff.errors import GluonAFFError, InputError, last_line
 from gluon_aff.files import replacing
 
 NEW_RUN = b"Namespace("
-
-
-def check_directories(paths: Mapping[str, str]) -> None:
-    """See that files can be written in the directories (empty: the working directory), existing or to be made.
-
-    Args:
-        paths: by flag.
-
-    Raises:
-        InputError: if not; names the flag.
-    """
-    for flag, path in paths.items():
-        existing = os.path.abspath(path)
-        while not os.path.lexists(existing):
-            existing = os.path.dirname(existing)
-        try:
-            with tempfile.TemporaryFile(dir=existing):
-                pass
-        except OSError as error:
-            reason = f"{existing} cannot be written to ({error.strerror})"
-            raise InputError(f"{flag} {path}: {reason}; choose another directory") from None
 
 
 class _LogFile(logging.FileHandler):

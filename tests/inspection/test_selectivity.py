@@ -115,14 +115,16 @@ def test_of_an_integrated_feature():
 
 def test_default_channels():
     integrating, plain = afi_resnet(Integration("A"), 3), afi_resnet(Integration(""), 3)
-    last = default_channels(integrating)
-    assert last == Channels("features.5.blocks.2.integrate")
+    last = Channels("features.5.blocks.2.integrate")
+    assert default_channels(integrating) == default_channels(integrating, plain) == last
     assert default_channels(plain) == Channels("features.5")
-    assert default_channels(plain, last) == Channels("features.5.blocks.2.first", 32)
-    assert default_channels(integrating, last) == last
-    other = cifar_resnet("AFF", 1, 1)
-    assert default_channels(other, last) == default_channels(other, Channels("features.5.integrate.x"))
-    assert default_channels(other) == Channels("features.6")
+    assert default_channels(plain, integrating) == Channels("features.5.blocks.2.first", 32)
+    assert default_channels(plain, integrating, "features.4.blocks.1.integrate") == Channels(
+        "features.4.blocks.1.first", 16
+    )
+    assert default_channels(plain, afi_resnet(Integration("B"), 3)) == Channels("features.5.blocks.2.first", 0)
+    assert default_channels(plain, integrating, "features.5") == Channels("features.5")
+    assert default_channels(cifar_resnet("AFF", 1, 1), integrating) == Channels("features.6")
 
 
 @pytest.mark.parametrize(

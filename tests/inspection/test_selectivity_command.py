@@ -69,6 +69,7 @@ def test_an_afinet_beside_its_host(run):
         assert alive == [index for index in each["index"] if index is not None]
         assert all(0 <= index <= 1 for index in alive)
         assert len(alive) + each["dead"] == 32
+        assert [label is None for label in each["class"]] == [index is None for index in each["index"]]
         assert sum(alive) / len(alive) == pytest.approx(each["mean"])
         assert each["images"] == 100
         assert all(row["class"] in map(str, range(100)) for row in mine if row["selectivity"])
@@ -121,3 +122,12 @@ def test_output_is_a_png(folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
     assert main(["selectivity", "--params", "afi.params", "-o", "afi.params"]) == 2
     assert "does not end in .png" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["selectivity", "gradcam", "segment", "export"])
+def test_an_output_that_cannot_be_written_is_said_first(command, capsys):
+    """Before the weights are even looked for."""
+    suffix = "onnx" if command == "export" else "png"
+    images = ["a.png"] if command in ("gradcam", "segment") else []
+    assert main([command, "--params", "none.params", "-o", f"/proc/none/out.{suffix}", *images]) == 2
+    assert "error: -o /proc/none: /proc cannot be written to" in capsys.readouterr().err
