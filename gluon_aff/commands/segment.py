@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Dict, Iterable, Iterator, List, Sequence,
 
 from gluon_aff.commands import Command, check_output, json_text, positive
 from gluon_aff.errors import InputError
-from gluon_aff.files import replacing
+from gluon_aff.files import check_directories, replacing
 from gluon_aff.training.options import check_not_empty, check_ranges
 from gluon_aff.training.segmentation_options import LIMITS, SegmentationSettings
 
@@ -105,6 +105,8 @@ def _check_outputs(options: argparse.Namespace, images: Sequence[str]) -> None:
         raise InputError(f"--masks {options.masks}: two images have the same name; segment them apart")
     if inputs.intersection(masks):
         raise InputError(f"--masks {options.masks}: the images are there; name another folder")
+    if options.masks:
+        check_directories({"--masks": options.masks})
     if options.output:
         check_output(options.output, "-o", ".png")
         if os.path.realpath(options.output) in {*inputs, *masks}:

@@ -300,7 +300,7 @@ def _add_resume_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--resume-states",
         metavar="FILE",
-        help="optimizer states to start from: momentum and number of updates; the schedule is this command line's",
+        help="optimizer states to start from: momentum and float32 weights; the schedule is this command line's",
     )
 
 

@@ -199,8 +199,8 @@ def test_places_that_cannot_be_written(run, weights, image, tmp_path):
     (tmp_path / "file").write_text("")
     for where in (("--masks", "file"), ("-o", "file/found.png")):
         code, printed = run("--params", weights, image, *where)
-        assert code == 1
-        assert "cannot be written" in printed.err
+        assert code == 2
+        assert f"error: {where[0]} file: " in printed.err
         assert printed.err.count("\n") == 1
 
 
