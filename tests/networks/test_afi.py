@@ -9,6 +9,7 @@ from gluon_aff.errors import InputError
 from gluon_aff.inspection.summary import count_layers, trainable_parameters
 from gluon_aff.networks import MODELS
 from gluon_aff.networks.afi import Integration, afi_resnet, joined
+from gluon_aff.published import paper_tables
 
 # In 1e9 at batch 32: the paper's Tables 4 and 5 (afinets_spec, Section 4)
 PAPER_FLOPS = {
@@ -33,12 +34,33 @@ PAPER_FLOPS_WITH_MORE_POOLING = {
     "afi_resnet152": 332.24,
     "afi_resnet110_cifar100": 6.23,
 }
+# docs/afinets.md says what is known of these
+OTHER_PARAMETERS = {
+    *("ShuffleNetV2", "AFI-ShuffleNetV2", "AFI-ShuffleNetV2-B", "AFI-ResNet-110"),
+    "AFI-ResNet-50-B",
+}
 AFINETS = [name for name, record in MODELS.items() if record.host.startswith("afi_")]
 
 
 def flops(name):
     net = get_model(name, ctx=mx.cpu())
     return 32 * sum(each.thop_count for each in count_layers(net, MODELS[name].input_size)) / 1e9
+
+
+def test_parameters_to_the_papers_last_digit():
+    """Tables 4 and 5: 378.23K, 1.74M, or millions."""
+    tables = [paper_tables()[name] for name in ("afi_table4_cifar100", "afi_table5_imagenet")]
+    printed = {title.replace("(32x4d)", "-32x4d"): row for table in tables for title, row in table.rows.items()}
+    units = {"K": 1e3, "M": 1e6}
+    different = set()
+    for name in AFINETS:
+        title = MODELS[name].title
+        if title == "AFI-ResNet-152-B":  # the one that the paper leaves out
+            continue
+        figure = printed[title][1] if MODELS[name].input_size == 32 else f"{printed[title][0]}M"
+        if f"{MODELS[name].trainable / units[figure[-1]]:.2f}" != figure[:-1]:
+            different.add(title)
+    assert different == OTHER_PARAMETERS
 
 
 @pytest.mark.parametrize("name", PAPER_FLOPS)
