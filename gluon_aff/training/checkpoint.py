@@ -23,7 +23,7 @@ import os
 import re
 import shutil
 import socket
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Tuple, TypeVar
 
 import mxnet as mx
@@ -322,14 +322,15 @@ def same_run(
     Raises:
         InputError: if not; it names what differs.
     """
-    saved = checkpoint.facts.settings
     if not seed_given:
-        settings = replace(settings, seed=saved.get("seed"))  # type: ignore[type-var]
-    own = asdict(settings)  # type: ignore[call-overload]
+        settings = replace(settings, seed=checkpoint.facts.settings.get("seed"))  # type: ignore[type-var]
+    # A version without a setting did what is now its default
+    defaults = {field.name: field.default for field in fields(settings)}  # type: ignore[arg-type]
+    saved = {**defaults, **checkpoint.facts.settings}
     differing = [
-        f"{flag(name)} is {value!r} and was {saved[name]!r}" if name in saved else f"{flag(name)} was not there"
-        for name, value in own.items()
-        if name not in may_differ and (name not in saved or saved[name] != value)
+        f"{flag(name)} is {value!r} and was {saved[name]!r}"
+        for name, value in asdict(settings).items()  # type: ignore[call-overload]
+        if name not in may_differ and saved[name] != value
     ]
     if devices != checkpoint.facts.devices:
         differing.append(f"there are {devices} devices and were {checkpoint.facts.devices}")

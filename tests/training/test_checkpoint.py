@@ -281,6 +281,16 @@ def test_a_drawn_seed_is_the_checkpoints(settings, tmp_path):
     assert same_run(replace(checkpoint, facts=facts), drawn, 1, False, MAY_DIFFER).seed == 99
 
 
+def test_settings_that_an_earlier_version_had_not_are_their_defaults(settings, tmp_path):
+    settings = resolve(settings)
+    checkpoint = read_checkpoint(saved(tmp_path / "x", CPUS[1], RunState(1, 0.0)))
+    earlier = {name: value for name, value in asdict(settings).items() if name != "optimizer"}
+    checkpoint = replace(checkpoint, facts=replace(checkpoint.facts, settings=earlier, devices=1))
+    assert same_run(checkpoint, settings, 1, True, MAY_DIFFER) == settings
+    with pytest.raises(InputError, match="--optimizer is 'sgd' and was 'nag'"):
+        same_run(checkpoint, replace(settings, optimizer="sgd"), 1, True, MAY_DIFFER)
+
+
 def test_a_new_run_keeps_an_unfinished_ones_checkpoint(settings, tmp_path, monkeypatch, capsys):
     for _ in range(2):
         with monkeypatch.context() as patched:
