@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from gluon_aff.errors import InputError
-from gluon_aff.published import PublishedRun
+from gluon_aff.published import PublishedRun, published_runs
 from gluon_aff.results.logs import LoggedRun
 from gluon_aff.training.schedule import decay_epochs
 
@@ -23,6 +23,12 @@ FUSION_NAMES = {
 }
 # These alone decide which network is trained, on which labels
 NETWORK = ("data set", "host", "release", "fusion", "depth", "width", "first fused stage", "labels")
+# Other settings that say what the network is, where a run does not name it
+NETWORK_DETAILS = (
+    *("network in detail", "deep stem", "channel reduction ratio", "squeeze-and-excitation", "last gamma at zero"),
+    "all 152 layers",
+)
+HOSTS = ("resnet", "resnext", "inception")
 LABELS_BY_NUMBER = {"20": "superclass", "100": "fine"}
 MOST_EPOCHS = 10**6
 
@@ -46,6 +52,7 @@ def logged_recipe(run: LoggedRun) -> Recipe:
         raise InputError("the run has no whole settings line")
     try:
         recipe = _imagenet(run.settings) if "num_gpus" in run.settings else _cifar(run.settings)
+        recipe.update(_listed_network(run.settings, recipe))
     except (TypeError, ValueError, KeyError, OverflowError) as error:
         raise InputError(f"its settings line is none of a training run ({error})") from None
     if recipe["data set"] == "cifar100" and recipe["labels"] is None:
@@ -88,6 +95,21 @@ def differences(recipe: Recipe, published: Recipe) -> List[Difference]:
     return [pair for pair in pairs if None not in (pair.this, pair.published) and pair.this != pair.published]
 
 
+def _listed_network(settings: Mapping[str, Any], recipe: Recipe) -> Recipe:
+    """The network of a run of ours whose --model is one that `gluon-aff models` lists; nothing for other runs."""
+    model = str(settings.get("model"))
+    if "seed" not in settings or model in HOSTS:
+        return {}
+    of_network = {*NETWORK, *NETWORK_DETAILS}.intersection(recipe) - {"data set", "labels"}
+    for run in published_runs().values():
+        if run.model == model:
+            known = published_recipe(run)
+            return {name: known.get(name) for name in of_network}
+    own = [f"{name} {settings[name]}" for name in ("r", "stages", "attention") if settings.get(name) is not None]
+    detail = ", ".join(own) or "its own"
+    return {**dict.fromkeys(of_network), "host": model, "release": "head", "network in detail": detail}
+
+
 def _cifar(settings: Mapping[str, Any]) -> Recipe:
     first_release = "askc_type" not in settings
     model = str(settings.get("model", "resnet"))
@@ -113,6 +135,7 @@ def _cifar(settings: Mapping[str, Any]) -> Recipe:
         "images per step": settings.get("batch_size", 0) * len(str(settings.get("gpus")).split(",")),
         "learning rate": settings.get("lr"),
         "schedule": _steps(settings, epochs, warmup) if stepped else f"cosine after {warmup} warm-up epochs",
+        "optimizer": settings.get("optimizer", "nag"),
         "momentum": settings.get("momentum"),
         "weight decay": settings.get("wd"),
         "no decay of beta, gamma, bias": bool(settings.get("no_wd", False)) and not stepped,
@@ -149,6 +172,7 @@ def _imagenet(settings: Mapping[str, Any]) -> Recipe:
         "images per step": settings.get("batch_size", 0) * max(int(settings.get("num_gpus", 0)), 1),
         "learning rate": settings.get("lr"),
         "schedule": _steps(settings, epochs, 0) if mode == "step" else f"{mode} after {warmup} warm-up epochs",
+        "optimizer": settings.get("optimizer", "nag"),
         "momentum": settings.get("momentum"),
         "weight decay": settings.get("wd"),
         "no decay of beta, gamma, bias": settings.get("no_wd", False),

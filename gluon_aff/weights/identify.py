@@ -81,7 +81,8 @@ def fitting_networks(file: ParamsFile) -> List[Candidate]:
         return models
     runs = [run for run in named if _fits(run, file)]
     built = list(map(_as_built, runs))
-    return [model for model in models if _as_built(model) in built] + runs
+    models = [model for model in models if _as_built(model) in built]
+    return models + [run for run in runs if run.name not in MODELS]
 
 
 def network_of(file: ParamsFile) -> Candidate:

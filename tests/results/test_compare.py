@@ -80,6 +80,7 @@ def test_differences_against_numpy(tmp_path):
         ("r", 8, ("network in detail", "r 8", "the original's")),
         ("scale", 1.0, ("network in detail", "scale 1.0", "the original's")),
         ("shortcut", "strided", ("network in detail", "shortcut strided", "the original's")),
+        ("optimizer", "sgd", ("optimizer", "sgd", "nag")),
     ],
 )
 def test_one_changed_setting_is_named(setting, value, row, tmp_path, capsys):
@@ -95,6 +96,25 @@ def test_one_changed_setting_is_named(setting, value, row, tmp_path, capsys):
     assert "--with " in out
     assert main(["compare", str(path), "--json"]) == 2
     assert json.loads(capsys.readouterr().out)["published"] is None
+
+
+def test_a_network_of_the_list_is_called_by_its_name(tmp_path):
+    """Not what the flags say that it does not take, such as --blocks; a published one is what was published."""
+    path = tmp_path / "train.log"
+    settings = {"seed": 1, "blocks": 1, "askc_type": None, "stages": "1", "r": None, "attention": None}
+
+    def differing(model, published):
+        run = RUNS[published]
+        path.write_text("\n".join([settings_line(run, **{**settings, "model": model}), *log_lines(run, 3)[1:]]))
+        found = {each.name: differences for each, differences in nearest_runs(read_log(str(path))[0])}[published]
+        return [(each.setting, each.this) for each in found]
+
+    assert differing("aff_resnet32_cifar100", "aff_resnet32_fine") == []
+    assert differing("iaff_resnet50", "iaff_resnet50") == []
+    integrating = [("host", "afi_resnet32_cifar100"), ("network in detail", "stages 1")]
+    assert differing("afi_resnet32_cifar100", "aff_resnet32_fine") == integrating
+    assert differing("resnext29_32x4d_cifar100", "aff_resnext47_32x4d_fine")[0] == ("host", "resnext29_32x4d_cifar100")
+    assert differing("resnet50", "aff_resnet50")[0] == ("host", "resnet50")
 
 
 def test_what_has_no_effect_is_no_difference(tmp_path):
