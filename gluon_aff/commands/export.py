@@ -30,6 +30,8 @@ def _export(options: argparse.Namespace) -> int:
         check_output(options.output, "-o", ".onnx")
     elif options.output.lower().endswith(("/", ".onnx", ".json", ".params")):
         raise InputError(f"-o {options.output}: give the two files' names up to -symbol.json and -0000.params")
+    else:
+        check_output(options.output, "-o", "")
 
     from gluon_aff.evaluation.weights_file import load_network, names_known, output_names
 
