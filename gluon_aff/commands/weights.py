@@ -163,13 +163,14 @@ def _evaluate(options: argparse.Namespace) -> int:
     loaded = load_weights(request_of(options), many_images=True)
     evaluated = evaluate_weights(loaded, options.dataset, options.data_dir, options.batch_size, options.num_workers)
     row = _evaluation_row(evaluated, options.batch_size)
-    if options.csv:
-        append_row(options.csv, row)
-        print(f"row appended to {options.csv}", file=sys.stderr)
     if options.json:
         print(json_text({**row, "per_class": [asdict(count) for count in evaluated.evaluation.per_class]}))
     else:
         print(_evaluation_text(evaluated, options.batch_size, options.per_class))
+    if options.csv:
+        sys.stdout.flush()
+        append_row(options.csv, row)
+        print(f"row appended to {options.csv}", file=sys.stderr)
     return 0
 
 

@@ -177,7 +177,7 @@ def folder_validation(
         read=lambda path: Path(path).read_bytes(),
         name=str,
         upright=False,
-        crop=lambda image: _folder_crop(image, input_size, crop_ratio),
+        crop=lambda image: folder_crop(image, input_size, crop_ratio),
         mean=FOLDER_MEAN,
         std=FOLDER_STD,
     )
@@ -204,7 +204,11 @@ def _find_records(root: Path) -> Optional[Tuple[str, str]]:
     return None
 
 
-def _folder_crop(image: np.ndarray, input_size: int, crop_ratio: float) -> np.ndarray:
+def folder_crop(image: np.ndarray, input_size: int, crop_ratio: float = CROP_RATIO) -> np.ndarray:
+    """What validation sees of an image in a folder; arguments and result as `resize_and_crop`'s.
+
+    From input size 320 on it is EfficientNet's centre crop, whatever the ratio.
+    """
     if input_size < LARGE_INPUT:
         return resize_and_crop(image, input_size, crop_ratio)
     height, width = image.shape[:2]

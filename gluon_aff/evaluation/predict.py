@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 from gluon_aff.data.augmentation import normalise as normalise_cifar
 from gluon_aff.data.cifar import CIFAR_SIZE
 from gluon_aff.data.image_files import read_image
-from gluon_aff.data.imagenet import FOLDER_MEAN, FOLDER_STD, normalise, opencv, resize_and_crop
+from gluon_aff.data.imagenet import FOLDER_MEAN, FOLDER_STD, folder_crop, normalise, opencv
 from gluon_aff.errors import GluonAFFError, InputError
 from gluon_aff.evaluation.inference import Infer
 from gluon_aff.iteration import one_behind
@@ -84,7 +84,7 @@ def fitting(for_cifar: bool, input_size: int, squash: bool = False) -> Preproces
     def imagenet(image: Image.Image) -> np.ndarray:
         if squash:
             return opencv().resize(np.asarray(image), (input_size, input_size))
-        return resize_and_crop(np.asarray(image), input_size)
+        return folder_crop(np.asarray(image), input_size)
 
     return cifar if for_cifar else imagenet
 

@@ -10,6 +10,7 @@ from typing import Dict, Mapping, Optional, Tuple
 from gluon_aff._version import __version__
 from gluon_aff.data.cifar import CIFAR_MEAN, CIFAR_STD
 from gluon_aff.data.imagenet import CROP_RATIO, FOLDER_MEAN, FOLDER_STD
+from gluon_aff.data.imagenet_images import EFFICIENTNET_BORDER, LARGE_INPUT
 
 WRITER = "gluon_aff"  # the key that says who wrote a file, and the version of it
 
@@ -61,8 +62,7 @@ def _preprocessing(card: Card) -> Dict[str, str]:
         name, crop = "cifar", f"centre square, resized to {size} x {size}, bicubic"
         mean, std = list(CIFAR_MEAN), list(CIFAR_STD)
     else:
-        shorter = math.ceil(size / CROP_RATIO)
-        name, crop = "imagenet", f"shorter side resized to {shorter}, bilinear; centre {size} x {size} cut out"
+        name, crop = "imagenet", _imagenet_crop(size)
         mean, std = ([round(value / 255, 6) for value in values] for values in (FOLDER_MEAN, FOLDER_STD))
     return {
         "preprocessing": name,
@@ -71,6 +71,14 @@ def _preprocessing(card: Card) -> Dict[str, str]:
         "mean": json.dumps(mean),
         "std": json.dumps(std),
     }
+
+
+def _imagenet_crop(size: int) -> str:
+    if size < LARGE_INPUT:
+        shorter = math.ceil(size / CROP_RATIO)
+        return f"shorter side resized to {shorter}, bilinear; centre {size} x {size} cut out"
+    share = f"{size} / {size + EFFICIENTNET_BORDER} of the shorter side"
+    return f"centre square, {share}, resized to {size} x {size}, bicubic"
 
 
 def card_of(found: Mapping[str, str]) -> Card:

@@ -345,6 +345,8 @@ def get_model(
 def _pretrained_file(record: ModelRecord, pretrained: Union[bool, str], root: str, open_aff: Optional[str]) -> str:
     from gluon_aff.weights.store import published_file
 
+    if pretrained is True and not record.weights:
+        raise InputError(f"pretrained: no weights of {record.name} were published; name a .params file")
     labels = next(iter(record.weights)) if pretrained is True else str(pretrained)
     if labels in record.weights:
         return published_file(record.weights[labels], root, open_aff)

@@ -8,6 +8,7 @@ import os
 from typing import Any, Iterable, Mapping
 
 from gluon_aff.errors import GluonAFFError, InputError
+from gluon_aff.files import check_directories
 
 COLUMNS = (
     "date",
@@ -36,11 +37,8 @@ def check_table(path: str) -> None:
     Raises:
         InputError: if not, or if the file has other columns.
     """
-    folder = os.path.dirname(path) or "."
-    while not os.path.exists(folder):
-        folder = os.path.dirname(folder) or "."
-    place = path if os.path.exists(path) else folder
-    if os.path.isdir(path) or not os.access(place, os.W_OK):
+    check_directories({"--csv": os.path.dirname(path)})
+    if os.path.isdir(path) or (os.path.exists(path) and not os.access(path, os.W_OK)):
         raise InputError(f"{path} cannot be written: name another file with --csv")
     if os.path.exists(path):
         with open(path, "rb") as file:

@@ -6,6 +6,7 @@ import os
 from typing import List, Tuple
 
 import mxnet as mx
+from mxnet.contrib.amp import amp
 
 from gluon_aff.errors import InputError
 from gluon_aff.machine.gpus import CU112, TO_CUDA, carried_code, find_driver, unusable
@@ -19,8 +20,11 @@ def training_contexts(gpus: str, strict: bool = False) -> Tuple[List[mx.Context]
 
     Raises:
         InputError: for text that is no list of ids, if GPUs exist but none of those named, if this MXNet carries no
-            code for one of those named, or, with `strict`, if one of those named does not exist.
+            code for one of those named, or, with `strict`, if one of those named does not exist; and in a process in
+            which a bfloat16 run has changed MXNet's operators.
     """
+    if amp._amp_initialized:
+        raise InputError("a bfloat16 run has changed MXNet's operators in this process: start another")
     try:
         wanted = sorted({int(gpu) for gpu in gpus.split(",") if gpu.strip()})
     except ValueError:

@@ -85,7 +85,8 @@ class Targets:
         target = dense_labels(y, self.classes, self.smoothing) if self.dense else y
         if self.mixup and weight < 1:
             x, target = mixup(x, weight), mixup(target, weight)
-        return x.astype(self.dtype, copy=False), target.astype(self.dtype, copy=False)
+        # Classes stay float32: float16 has no odd numbers above 2048
+        return x.astype(self.dtype, copy=False), target.astype(self.dtype, copy=False) if self.dense else target
 
     def loss_function(self) -> LossFunction:
         """Loss per image: cross-entropy, or GluonCV's distillation loss."""

@@ -215,17 +215,17 @@ def open_session(setup: Setup[Any], versions: str, log_path: str, log_format: st
             return
         if folder:
             stack.enter_context(locked(folder))
+        if checkpoint:
+            print(f"going on from {checkpoint.path}", file=sys.stderr)
+            log = stack.enter_context(open_log(log_path, log_format, checkpoint.log(), checkpoint.facts.log_start))
+        else:
+            log = stack.enter_context(open_log(log_path, log_format))
         if folder and not (
             checkpoint and os.path.realpath(os.path.dirname(checkpoint.path)) == os.path.realpath(folder)
         ):
             aside = clear(folder)
             if aside:
                 print(f"the unfinished run that was here: --resume {aside}", file=sys.stderr)
-        if checkpoint:
-            print(f"going on from {checkpoint.path}", file=sys.stderr)
-            log = stack.enter_context(open_log(log_path, log_format, checkpoint.log(), checkpoint.facts.log_start))
-        else:
-            log = stack.enter_context(open_log(log_path, log_format))
         began = {"from": checkpoint.state.position if checkpoint else "the start", "versions": versions}
         earlier = checkpoint.facts.sessions if checkpoint else ()
         facts = replace(facts, log_start=log.start, sessions=(*earlier, began))

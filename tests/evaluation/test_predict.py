@@ -152,6 +152,16 @@ def test_pixels_are_the_centre_or_all_of_the_image(for_cifar):
     np.testing.assert_array_equal(preprocessing(for_cifar, side)(image), normalised(centre, for_cifar))
 
 
+@pytest.mark.parametrize("side", [224, 331])
+def test_imagenets_pixels_are_those_of_validation(side, tmp_path):
+    """Of a folder's image, in the larger input size too."""
+    pixels = np.random.default_rng(0).integers(0, 256, (360, 500, 3), np.uint8)
+    (tmp_path / "val" / "a").mkdir(parents=True)
+    Image.fromarray(pixels).save(tmp_path / "val" / "a" / "image.png")
+    ((images, _),) = validation_data(str(tmp_path), side, 1, 0).batches
+    np.testing.assert_array_equal(preprocessing(False, side)(Image.fromarray(pixels)), images[0].asnumpy())
+
+
 def test_no_files():
     assert list(predict(in_mxnet(network(), CPU), [], preprocessing(True, 32), 2, 4)) == []
 

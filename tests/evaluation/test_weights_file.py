@@ -165,6 +165,20 @@ def test_rows_are_appended_to_a_file_of_the_same_columns_only(tmp_path):
 def test_the_table_is_checked_before_the_weights(tmp_path, capsys):
     assert main(["evaluate", "--params", "gone.params", "--csv", str(tmp_path)]) == 2
     assert "name another file with --csv" in capsys.readouterr().err
+    assert main(["evaluate", "--params", "gone.params", "--csv", f"{__file__}/x.csv"]) == 2
+    assert "cannot be written to (Not a directory)" in capsys.readouterr().err
+
+
+def test_figures_are_shown_though_the_table_cannot_take_them(trained, digits, tmp_path, monkeypatch, capsys):
+    def full(path, row):
+        raise GluonAFFError(f"{path} cannot be written")
+
+    monkeypatch.setattr("gluon_aff.results.evaluations.append_row", full)
+    table = str(tmp_path / "table.csv")
+    assert main(["evaluate", "--params", trained[1], "--data-dir", digits, "--csv", table]) == 1
+    printed = capsys.readouterr()
+    assert "top-1 accuracy" in printed.out
+    assert "cannot be written" in printed.err
 
 
 def test_other_images_than_the_official_ones_are_called_so(trained, digits, monkeypatch, capsys):

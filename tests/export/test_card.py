@@ -44,3 +44,8 @@ def test_mean_and_deviation_are_those_of_the_input(size):
 def test_imagenets_crop(size, shorter):
     crop = properties(card_for("a", size))["crop"]
     assert crop == f"shorter side resized to {shorter}, bilinear; centre {size} x {size} cut out"
+
+
+def test_large_inputs_are_cropped_as_efficientnets():
+    crop = properties(card_for("a", 331))["crop"]
+    assert crop == "centre square, 331 / 363 of the shorter side, resized to 331 x 331, bicubic"

@@ -78,6 +78,11 @@ def assert_same_but_for_the_head(net, other):
             np.testing.assert_array_equal(first[name].data().asnumpy(), second[name].data().asnumpy(), err_msg=name)
 
 
+def test_weights_that_nobody_published():
+    with pytest.raises(InputError, match="no weights of resnet50 were published"):
+        gluon_aff.get_model("resnet50", pretrained=True)
+
+
 @pytest.mark.parametrize("pretrained", ["fine", True, None])
 def test_pretrained_by_label_set_default_and_path(pretrained, published_narrow):
     net, path = published_narrow

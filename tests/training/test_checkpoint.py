@@ -39,6 +39,7 @@ from gluon_aff.training.cifar import train_cifar
 from gluon_aff.training.cifar_options import MAY_DIFFER, CIFARSettings, resolve
 from gluon_aff.training.imagenet import train_imagenet
 from gluon_aff.training.imagenet_options import ImageNetSettings
+from gluon_aff.training.logbook import open_log
 from gluon_aff.training.loop import EpochProgress
 from gluon_aff.weights.params_format import read_params_file
 
@@ -306,6 +307,15 @@ def test_a_new_run_keeps_an_unfinished_ones_checkpoint(settings, tmp_path, monke
     assert read_checkpoint(f"{FOLDER}.2").state.epoch == 1  # the one that was at work there before
     assert clear(FOLDER) is None  # that of a finished run is not kept
     assert newest_checkpoint(FOLDER) is None
+
+
+def test_a_run_that_is_refused_leaves_the_checkpoint_where_it_is(settings, monkeypatch):
+    stop_at(monkeypatch, 7)
+    with pytest.raises(Stopped):
+        train_cifar(settings)
+    with open_log(f"logs/train_{NAME}.log", "%(message)s"), pytest.raises(InputError, match="being written by another"):
+        train_cifar(replace(settings, resume=None))
+    assert newest_checkpoint(FOLDER) is not None
 
 
 def test_the_log_comes_back_from_the_checkpoint(settings, tmp_path, monkeypatch):

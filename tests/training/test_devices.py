@@ -118,3 +118,10 @@ def test_why_the_cpu(machine, monkeypatch, gpus, cuda, reason):
     contexts, note = devices.training_contexts("0")
     assert contexts == [mx.cpu()]
     assert note.startswith(f"device: CPU ({reason}")
+
+
+def test_nothing_runs_behind_a_bfloat16_run(monkeypatch):
+    """Which has patched MXNet's operators for good."""
+    monkeypatch.setattr("mxnet.contrib.amp.amp._amp_initialized", True)
+    with pytest.raises(InputError, match="a bfloat16 run has changed MXNet's operators in this process"):
+        devices.training_contexts("")

@@ -68,6 +68,16 @@ def test_metric_and_loss_in_numpy(mixup, smoothing):
     assert metric == pytest.approx(rmse if mixup else accuracy, rel=1e-5)
 
 
+def test_classes_beyond_float16_stay_themselves():
+    """Dense labels are cast, as in the original; no network of float16 runs on a CPU."""
+    labels = mx.nd.array([2047, 2049, 4097, 9999])
+    images = mx.nd.zeros((4, 3, 2, 2))
+    x, target = Targets(10_000, 0.0, False, "float16").pair(images, labels, 1.0)
+    assert x.dtype == np.float16
+    np.testing.assert_array_equal(target.asnumpy(), labels.asnumpy())
+    assert Targets(10_000, 0.1, False, "float16").pair(images, labels, 1.0)[1].dtype == np.float16
+
+
 def test_epoch_figures_are_means_over_batches():
     net = linear_network([mx.cpu()])
     batches = [nd(batch(seed=seed)) for seed in range(3)]
