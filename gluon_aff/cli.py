@@ -71,6 +71,7 @@ def main(argv: Optional[List[str]] = None, script: Optional[str] = None, command
         command: subcommand that `argv` are the arguments of, for scripts that are one command.
     """
     argv = sys.argv[1:] if argv is None else argv
+    _open_closed_streams()
     prog = script or "gluon-aff"
     parser = OneLineParser(prog)
     parser.add_argument("--version", action="version", version=f"gluon_aff {__version__}")
@@ -116,6 +117,13 @@ def main(argv: Optional[List[str]] = None, script: Optional[str] = None, command
     except KeyboardInterrupt:
         print(f"{prog}: interrupted", file=sys.stderr)
         return SIGNALLED + signal.SIGINT
+
+
+def _open_closed_streams() -> None:
+    """Python has None for what the caller has closed (`>&-`), which nobody who prints expects."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 (for as long as the process)
 
 
 def _silence_stdout() -> None:

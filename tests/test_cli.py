@@ -114,6 +114,38 @@ def test_summary_of_impossible_sizes(flags):
     assert_one_line(gluon_aff("summary", "aff_resnet50", *flags), 2, flags[0], flags[1])
 
 
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["evaluate", "--dataset"], ["argument --dataset: expected one argument"]),
+        (["report", "--recipe"], ["gluon-aff", "error"]),
+        (["train-cifar", "--recipe"], ["argument --recipe: expected one argument"]),
+        (["evaluate", "-j", "-5"], ["argument -j/--num-workers: invalid"]),
+        (["make-records", "a", "b", "-j", "-1"], ["argument -j/--num-workers: invalid"]),
+        (["export", "--params", "none.params", "--format", "symbol", "-o", ""], ["-o '' is not the name of a file"]),
+        (["gradcam", "--params", "x.params", "a.png", "-o", "folder.png"], ["'folder.png' is not the name of a file"]),
+    ],
+)
+def test_bad_arguments_of_any_command(arguments, parts, tmp_path, monkeypatch, capsys):
+    (tmp_path / "folder.png").mkdir()
+    monkeypatch.chdir(tmp_path)
+    try:
+        returned = main(arguments)
+    except SystemExit as end:
+        returned = end.code
+    (line,) = capsys.readouterr().err.splitlines()
+    assert returned == 2
+    assert all(part in line for part in parts), line
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-"])
+def test_a_stream_that_is_closed_changes_nothing(closed):
+    command = f"{shlex.quote(sys.executable)} -m gluon_aff published {closed}"
+    result = subprocess.run(["sh", "-c", command], cwd=ROOT, capture_output=True, text=True)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert ("aff_resnet50" in result.stdout) == (closed == "2>&-")
+
+
 def test_an_mxnet_error_is_one_line():
     result = gluon_aff("summary", "aff_resnet32_cifar100", "--classes", "9999999999")
     assert_one_line(result, 1, "gluon-aff: error: MXNet stopped: ")

@@ -32,19 +32,29 @@ def positive(text: str) -> int:
     return number
 
 
+def not_negative(text: str) -> int:
+    """Argument type of whole numbers from 0."""
+    number = int(text)
+    if number < 0:
+        raise ValueError
+    return number
+
+
 def json_text(value: Any) -> str:
     """`value` as JSON; numbers that are not finite as null, and what JSON does not have as text."""
     return json.dumps(_plain(value), indent=1, allow_nan=False, default=str)
 
 
 def check_output(path: str, flag: str, *suffixes: str) -> None:
-    """Refuse an output file that cannot be written, or whose name does not end as its content asks, perhaps an input.
+    """Refuse an output that names no file, one that cannot be written, or one that does not end as its content asks.
 
     Raises:
         InputError: naming `flag`.
     """
     if not path.lower().endswith(suffixes):
         raise InputError(f"{flag} {path!r} does not end in {' or '.join(suffixes)}")
+    if not os.path.basename(path) or os.path.isdir(path):
+        raise InputError(f"{flag} {path!r} is not the name of a file")
     check_directories({flag: os.path.dirname(path)})
 
 

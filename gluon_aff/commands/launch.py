@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Dict, List
 
-from gluon_aff.commands import Command, positive
+from gluon_aff.commands import Command, not_negative, positive
 from gluon_aff.errors import InputError
 
 HOW = """
@@ -42,27 +42,21 @@ def _add_launch_options(parser: argparse.ArgumentParser, argv: List[str]) -> Non
     parser.epilog = f"{HOW}\n{parser.epilog}"
     parser.add_argument("-n", "--workers", type=positive, required=True, metavar="WORKERS", help="workers to start")
     parser.add_argument(
-        "-s", "--servers", type=_count, metavar="SERVERS", help="servers to start (default: one a machine; 0: neither "
-        "servers nor a scheduler, for commands without --kvstore dist_*)"
+        "-s", "--servers", type=not_negative, metavar="SERVERS", help="servers to start (default: one a machine; 0: "
+        "neither servers nor a scheduler, for commands without --kvstore dist_*)"
     )  # fmt: skip
     parser.add_argument("-H", "--hosts", metavar="FILE", help="file of machines (default: this one)")
     parser.add_argument("--address", metavar="IP", help="of the first machine (default: its name's)")
     parser.add_argument("--port", type=_port, help="of the scheduler, on the first machine (default: a free one here)")
     parser.add_argument(
-        "--restarts", type=_count, default=0, metavar="K", help="start again up to K times after a failure (default: 0)"
-    )
+        "--restarts", type=not_negative, default=0, metavar="K", help="start again up to K times after a failure "
+        "(default: 0)"
+    )  # fmt: skip
     parser.add_argument(
         "--grace", type=_seconds, default=120.0, metavar="SECONDS", help="time to finish a step and to save, once "
         "asked to end (default: 120)"
     )  # fmt: skip
     parser.add_argument("worker_command", nargs="+", metavar="COMMAND", help="what each worker runs, behind --")
-
-
-def _count(text: str) -> int:
-    number = int(text)
-    if number < 0:
-        raise ValueError
-    return number
 
 
 def _port(text: str) -> int:
@@ -86,7 +80,7 @@ def _launch(options: argparse.Namespace) -> int:
     if options.address and not options.hosts:
         raise InputError("--address goes with -H: without it, all runs on this machine")
     used = set(place(options.workers, hosts))
-    if options.restarts and "--resume" not in options.worker_command:
+    if options.restarts and not any(word.partition("=")[0] == "--resume" for word in options.worker_command):
         say("COMMAND has no --resume auto, so a restart would begin anew")
     return launch(
         Job(

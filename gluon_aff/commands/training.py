@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import Any, Callable, Dict, List
 
-from gluon_aff.commands import Command, positive
+from gluon_aff.commands import Command, not_negative, positive
 from gluon_aff.training.cifar_options import CIFARSettings
 from gluon_aff.training.cifar_options import add_options as add_cifar_options
 from gluon_aff.training.imagenet_options import ImageNetSettings
@@ -98,7 +98,7 @@ def _add_make_records_options(parser: argparse.ArgumentParser, argv: List[str]) 
     parser.add_argument("--quality", type=positive, default=95, help="of JPEG, 1 to 100 (default: 95)")
     parser.add_argument("--no-shuffle", action="store_true", help="write class after class")
     parser.add_argument("--seed", type=int, default=0, help="of the order (default: 0)")
-    parser.add_argument("-j", "--num-workers", type=int, default=4, help="threads (default: 4)")
+    parser.add_argument("-j", "--num-workers", type=not_negative, default=4, help="threads (default: 4)")
     parser.add_argument("--skip-unreadable", action="store_true", help="leave out pictures that cannot be read")
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple
 
 from gluon_aff._version import __version__
-from gluon_aff.commands import Command, json_text, positive
+from gluon_aff.commands import Command, json_text, not_negative, positive
 
 if TYPE_CHECKING:
     from gluon_aff.evaluation.weights_file import EvaluatedWeights, LoadedNetwork, WeightsRequest
@@ -113,7 +113,7 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
         "folder with val.rec and val.idx, or with class folders"
     )  # fmt: skip
     parser.add_argument(
-        "-j", "--num-workers", type=int, default=8, help="threads that decode ImageNet's images (default: 8)"
+        "-j", "--num-workers", type=not_negative, default=8, help="threads that decode ImageNet's images (default: 8)"
     )
 
 

@@ -29,7 +29,7 @@ def read_image(path: str, upright: bool = True) -> Image.Image:
     """
     try:
         if not Path(path).is_file():
-            raise OSError("there is no such file")
+            raise OSError("it is no regular file" if Path(path).exists() else "there is no such file")
         with _whole_images_only(), Image.open(path) as image:
             return _to_rgb(ImageOps.exif_transpose(image) if upright else image)
     # Pillow's readers raise all kinds of errors on damaged files, from SyntaxError to struct.error.

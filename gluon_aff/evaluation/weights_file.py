@@ -149,6 +149,7 @@ def load_weights(request: WeightsRequest, *, many_images: bool = False) -> Loade
         devices = ",".join(map(str, loaded.contexts))
         return LoadedWeights(in_mxnet(net, loaded.contexts), loaded.card, loaded.path, devices)
     _refuse_float16(request)
+    _refuse_gpus(request)
     from gluon_aff.export.onnx_file import onnx_model
 
     loaded = load_network(replace(request, gpus=""))
@@ -217,6 +218,7 @@ def _load_onnx(request: WeightsRequest) -> LoadedWeights:
     if request.engine not in (None, ONNX_RUNTIME):
         raise InputError(f"--engine {request.engine}: {path} is for onnxruntime; name the .params file it was made of")
     _refuse_float16(request)
+    _refuse_gpus(request)
     logits, card = open_onnx(path)
     if request.model and model_record(request.model).name != card.network:
         raise InputError(f"--model {request.model}: {path} is of {card.network}; leave the flag out")
@@ -231,6 +233,11 @@ def _in_onnxruntime(logits: Logits, card: Card, path: str) -> LoadedWeights:
     from gluon_aff.export.onnx_runtime import import_extra
 
     return LoadedWeights(in_thread(logits), card, path, f"ONNX Runtime {import_extra('onnxruntime').__version__}, cpu")
+
+
+def _refuse_gpus(request: WeightsRequest) -> None:
+    if request.gpus not in ("", WeightsRequest.gpus):
+        raise InputError(f"--gpus {request.gpus}: ONNX Runtime computes on the CPU here; leave it out")
 
 
 def _refuse_float16(request: WeightsRequest) -> None:

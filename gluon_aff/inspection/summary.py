@@ -13,6 +13,7 @@ from gluon_aff.errors import InputError
 from gluon_aff.fusion.context import GlobalAveragePool
 from gluon_aff.inspection.layers import named_layers
 
+SMALLEST_SIZE = 32  # that every network can halve as often as it does
 PROBE_SIZE = 64  # parameters are as many at any size
 
 
@@ -53,7 +54,11 @@ def count_layers(net: HybridBlock, input_size: int) -> List[LayerCount]:
     try:
         net(mx.nd.zeros((1, 3, input_size, input_size)))
     except (ValueError, mx.MXNetError):
-        raise InputError(f"--input-size {input_size} is too small for this network: take 32 or more") from None
+        if input_size >= SMALLEST_SIZE:
+            raise
+        raise InputError(
+            f"--input-size {input_size} is too small for this network: take {SMALLEST_SIZE} or more"
+        ) from None
     finally:
         for handle in handles:
             handle.detach()

@@ -133,10 +133,11 @@ def said_in(argv: List[str], parser: argparse.ArgumentParser) -> argparse.Namesp
     """What `argv` says of those options of `parser` that change the defaults of others."""
     flags = [flag for action in parser._actions for flag in action.option_strings]
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)  # it does not know that --r is another option
-    first.add_argument("--recipe", default="aff")
-    first.add_argument("--release", default="head")
+    # What lacks its value is for `parser` to complain of
+    first.add_argument("--recipe", nargs="?", default="aff")
+    first.add_argument("--release", nargs="?", default="head")
+    first.add_argument("--dataset", nargs="?", default="cifar100")
     first.add_argument("--superclass", action="store_true")
-    first.add_argument("--dataset", default="cifar100")
     return first.parse_known_args([_written_out(argument, flags) for argument in argv])[0]
 
 

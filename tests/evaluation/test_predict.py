@@ -134,6 +134,8 @@ def test_files_that_are_no_images_have_an_error_and_the_rest_goes_on(tmp_path, m
 def test_only_files_that_are_no_images(tmp_path):
     (found,) = predict(in_mxnet(network(), CPU), [str(tmp_path / "none")], preprocessing(True, 32), 2, 4)
     assert "no such file" in found.error
+    (found,) = predict(in_mxnet(network(), CPU), [str(tmp_path)], preprocessing(True, 32), 2, 4)
+    assert "it is no regular file" in found.error
 
 
 @pytest.mark.parametrize("for_cifar", [True, False])

@@ -5,6 +5,7 @@ import pytest
 from mxnet.gluon import nn
 
 from gluon_aff import get_model
+from gluon_aff.errors import InputError
 from gluon_aff.fusion.context import sequential
 from gluon_aff.inspection.summary import count_layers, format_counts
 from gluon_aff.networks import MODELS
@@ -46,3 +47,17 @@ def test_table_totals():
     assert "trainable parameters: 7,897,156" in format_counts(counts)
     assert "with running statistics and fixed scales: 7,917,456" in format_counts(counts)
     assert "FLOPs as original at batch 1: 1,133,120,084" in format_counts(counts, "original_count")
+
+
+def test_a_size_that_is_not_too_small_is_not_called_so(monkeypatch):
+    """Memory that is missing, say."""
+
+    def infer(*arguments):
+        raise mx.MXNetError("out of memory")
+
+    net = get_model("resnet20_b1", ctx=mx.cpu())
+    monkeypatch.setattr(type(net), "hybrid_forward", infer)
+    with pytest.raises(mx.MXNetError, match="out of memory"):
+        count_layers(net, 32)
+    with pytest.raises(InputError, match="--input-size 31 is too small"):
+        count_layers(net, 31)
