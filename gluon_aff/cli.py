@@ -15,6 +15,7 @@ from typing import Dict, List, NoReturn, Optional
 
 from gluon_aff._version import __version__
 from gluon_aff.commands import (
+    USAGE_ERROR,
     Command,
     ablation,
     doctor,
@@ -31,7 +32,6 @@ from gluon_aff.commands import (
 )
 from gluon_aff.errors import GluonAFFError, InputError, Stopped, last_line
 
-USAGE_ERROR = 2
 FAILURE = 1
 SIGNALLED = 128  # and the signal's number, as shells have it
 MISSING_LIBRARY = "cannot open shared object file"  # the dynamic linker's words

@@ -12,6 +12,8 @@ from typing import Any, Callable, List, Sequence
 from gluon_aff.errors import InputError
 from gluon_aff.files import check_directories
 
+USAGE_ERROR = 2  # exit code of wrong input
+
 
 @dataclass(frozen=True)
 class Command:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import glob
 import os
 import shlex
@@ -12,8 +13,9 @@ import sys
 from types import FrameType
 from typing import TYPE_CHECKING, Dict, List, Optional, Tuple
 
-from gluon_aff.commands import Command, positive
+from gluon_aff.commands import USAGE_ERROR, Command, not_negative, positive
 from gluon_aff.errors import GluonAFFError, InputError, Stopped
+from gluon_aff.files import check_directories
 from gluon_aff.results.ablation_rows import HOSTS, MOST_BLOCKS, TABLES, Row, rows_of, training_flags
 
 if TYPE_CHECKING:
@@ -42,7 +44,9 @@ def _add_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
         "--blocks", type=positive, nargs="+", default=list(range(1, MOST_BLOCKS + 1)), metavar="B",
         help="blocks in each stage (default: 1 2 3 4)",
     )  # fmt: skip
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0], metavar="SEED", help="runs of each (default: 0)")
+    parser.add_argument(
+        "--seeds", type=not_negative, nargs="+", default=[0], metavar="SEED", help="runs of each (default: 0)"
+    )
     parser.add_argument("--fusions", nargs="+", metavar="FUSION", help="rows to train (default: all of the table)")
     parser.add_argument("--r", type=positive, help="channel reduction ratio (default: the paper's for each row)")
     parser.add_argument("--num-epochs", type=positive, help="epochs (default: the paper's); decays are scaled with it")
@@ -55,19 +59,25 @@ def _add_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
 def _ablation(options: argparse.Namespace) -> int:
     host = HOSTS[options.host]
     rows = _chosen(rows_of(options.table, options.host, options.blocks, options.seeds, options.r), options.fusions)
-    more = [
-        *(["--data-dir", os.path.abspath(options.data_dir)] if options.data_dir else []),
-        *shlex.split(options.flags),
-    ]
+    data = ["--data-dir", os.path.abspath(os.path.expanduser(options.data_dir))] if options.data_dir else []
+    more = [*data, *_words(options.flags)]
     commands = {row: training_flags(row, host, options.num_epochs, more) for row in rows}
     out = options.out or os.path.join("ablation", f"{options.table}-{options.host}")
     counts = _parameters(rows, options.host)
     if options.dry_run:
         _print_plan(rows, counts, commands)
         return 0
+    check_directories({"--out": out})
     results = [_trained(row, counts[row], os.path.join(out, row.folder), commands[row], options.host) for row in rows]
     _report(results, rows, out, options.host)
     return 0
+
+
+def _words(flags: str) -> List[str]:
+    try:
+        return shlex.split(flags)
+    except ValueError as error:
+        raise InputError(f"--flags {flags}: {error}") from None
 
 
 def _chosen(rows: List[Row], fusions: Optional[List[str]]) -> List[Row]:
@@ -118,8 +128,13 @@ def _trained(row: Row, parameters: int, folder: str, command: List[str], host: s
     if signalled and code:
         raise Stopped(f"stopped within {folder}. To go on: the same command", signalled)
     if code:
-        raise GluonAFFError(f"{folder}: the training ended with exit code {code}; what it said stands above")
+        with contextlib.suppress(OSError):
+            os.rmdir(folder)  # if nothing has been written there
+        kind = InputError if code == USAGE_ERROR else GluonAFFError
+        raise kind(f"{folder}: the training ended with exit code {code}; what it said stands above")
     logs = glob.glob(os.path.join(glob.escape(folder), "train_*.log"))
+    if not logs:
+        raise GluonAFFError(f"{folder}: the training has left no log there; what it said stands above")
     result = result_of(row, parameters, max(logs, key=os.path.getmtime), HOSTS[host].score[0], command)
     write_result(result, folder)
     if signalled:

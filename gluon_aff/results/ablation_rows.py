@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
+from gluon_aff.errors import InputError
+
 MOST_BLOCKS = 4
 
 # Paper, Table 2. Decay epochs, inner widths and shortcuts are the first release's; mixup was most likely off.
@@ -130,10 +132,29 @@ def _figure(table: Any, row: str, column: str) -> Optional[float]:
     return dict(zip(table.columns, table.rows[row])).get(column)
 
 
+# They say what a row is, and where the ablation looks for its log
+ROW_FLAGS = (
+    *("--fusion", "--askc-type", "--r", "--blocks", "--seed", "--num-epochs", "--model", "--save-dir", "--logging-dir"),
+    *("--save-plot-dir", "--resume", "--summary"),
+)
+
+
+def _is_rows(flag: str) -> bool:
+    """Whether it is one of `ROW_FLAGS` or short for one; --mode is not short for --model."""
+    return flag not in ("--", "--mode") and any(each.startswith(flag) for each in ROW_FLAGS)
+
+
 def training_flags(row: Row, host: Host, epochs: Optional[int], more: Sequence[str]) -> List[str]:
-    """Arguments of `gluon-aff` that train `row` in the folder it is run in; `more` flags overrule the recipe's."""
+    """Arguments of `gluon-aff` that train `row` in the folder it is run in; `more` flags overrule the recipe's.
+
+    Raises:
+        InputError: if `more` says what the row is, or where its files are.
+    """
+    own = [word for word in more if word.startswith("--") and _is_rows(word.partition("=")[0])]
+    if own:
+        raise InputError(f"--flags {' '.join(own)}: the ablation itself says that; leave it out")
     epochs = epochs or host.epochs
-    cuts = ",".join(map(str, sorted({int(share * epochs) for share in host.decays})))
+    cuts = ",".join(str(max(int(share * epochs), 1)) for share in host.decays)
     return [
         host.command,
         *("--fusion", row.fusion, "--r", str(row.r), "--blocks", str(row.blocks), "--seed", str(row.seed)),

@@ -53,6 +53,8 @@ def test_decays_go_with_the_epochs():
     flags = training_flags(row, HOSTS["resnet"], 40, ["--batch-size", "16"])
     assert flags[flags.index("--lr-decay-epoch") + 1] == "30,35"
     assert flags[-2:] == ["--batch-size", "16"]
+    flags = training_flags(row, HOSTS["resnet"], 2, [])
+    assert flags[flags.index("--lr-decay-epoch") + 1] == "1,1"  # both of them, never before the first epoch
 
 
 def result(fusion="AFF", blocks=1, seed=0, score=0.75, paper=0.763):
@@ -115,6 +117,21 @@ def test_dry_run(capsys, tmp_path, monkeypatch):
         ("ablation table4 --host resnet --fusions AFFF", "--fusions AFFF: the table has Add, Concatenation, MS-GAU"),
         ("ablation table3 --host resnet --blocks 0", "argument --blocks: invalid positive value: '0'"),
         ("ablation table5 --host resnet", "invalid choice: 'table5'"),
+        ("ablation table4 --host resnet --seeds -1", "argument --seeds: invalid"),
+        ("ablation table4 --host resnet --flags='", "--flags ': No closing quotation"),
+        ("ablation table4 --host resnet --out /proc/none", "--out /proc/none: /proc cannot be written to"),
+        *(
+            (f"ablation table4 --host resnet --flags={flag}", f"--flags {flag}: the ablation itself says that")
+            for flag in (
+                "--fusion=AFF",
+                "--seed=7",
+                "--logging-dir=x",
+                "--summary",
+                "--summ",
+                "--r=2",
+                "--askc-type=SK",
+            )
+        ),
     ],
 )
 def test_what_cannot_be(arguments, message, capsys):
@@ -124,6 +141,16 @@ def test_what_cannot_be(arguments, message, capsys):
         code = exit.code
     assert code == 2
     assert message in capsys.readouterr().err
+
+
+def test_wrong_data_is_wrong_input_and_leaves_nothing(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    arguments = ["ablation", "table4", "--host", "resnet", "--blocks", "1", "--fusions", "Add", "--data-dir", "~/none"]
+    assert main(arguments) == 2
+    printed = capfd.readouterr().err
+    assert "the training ended with exit code 2" in printed
+    assert os.path.expanduser("~/none") in printed
+    assert not list(tmp_path.rglob("Add-b1-seed0"))
 
 
 SMALL = ["--blocks", "1", "--num-epochs", "2", "--fusions", "Add", "AFF"]
