@@ -39,11 +39,10 @@ SEGMENTATION_RUN = re.compile(
 )
 # Both classifiers' commands', of a network that `gluon-aff models` lists
 NAMED_RUN = re.compile(
-    r"(?:cifar10|cifar100|imagenet(?:-ImageNet)?)-(\w+)(?:-r-(?P<r>\d{1,7}))?(?:-stages-(?P<stages>\d{1,3}(?:\+\d{1,3})*))?"
-    r"(?:-(?P<attention>SE|GE|CBAM|ECA))?"
+    r"(?P<dataset>cifar10|cifar100|imagenet)-(?:ImageNet-)?(?P<model>\w+)"
+    r"(?:-r-(?P<r>\d{1,7}))?(?:-stages-(?P<stages>\d{1,3}(?:\+\d{1,3})*))?(?:-(?P<attention>SE|GE|CBAM|ECA))?"
 )
 INPUT_NORM = 6  # gammas and betas of a BatchNorm of the image, which do not train
-MODEL_RUN = re.compile(r"(cifar10|cifar100|imagenet)-(\w+)")  # of a network that is taken as it is
 
 
 @dataclass(frozen=True)
@@ -112,9 +111,9 @@ def dataset_of_run(path: str) -> Optional[str]:
     found = CIFAR_RUN.search(name)
     if found:
         return found[1]
-    named = MODEL_RUN.search(name)
-    if named and named[2] in MODELS:
-        return named[1]
+    named = NAMED_RUN.search(name)
+    if named and named["model"] in MODELS:
+        return named["dataset"]
     return "imagenet" if IMAGENET_NAME in name else None
 
 
@@ -189,7 +188,7 @@ def _of_segmentation_run(name: str, classes: int) -> List[Candidate]:
 
 def _of_named_run(name: str, classes: int) -> List[Candidate]:
     found = NAMED_RUN.search(name)
-    record = MODELS.get(found[1]) if found else None
+    record = MODELS.get(found["model"]) if found else None
     if not found or not record:
         return []
     readers: Dict[str, Callable[[str], Any]] = {
