@@ -87,6 +87,8 @@ def test_first_release_defaults_can_be_asked_for():
 def test_the_second_papers_recipe():
     """AFINets, Section 4.1."""
     found = parse("--recipe afinets")
+    assert found.gpus == "0"  # 64 images in all
+    assert not parse("--recipe afinets --dataset cifar10").fine_label
     assert (found.optimizer, found.momentum, found.wd) == ("sgd", 0.9, 1e-4)
     assert (found.batch_size, found.num_epochs, found.lr, found.lr_decay) == (64, 300, 0.1, 0.1)
     assert (found.lr_decay_epoch, found.warmup_epochs, found.cosine) == ("150,225", 0, False)

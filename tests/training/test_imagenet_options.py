@@ -154,6 +154,7 @@ def test_the_second_papers_recipe():
     assert (found.optimizer, found.momentum, found.wd) == ("sgd", 0.9, 1e-4)
     assert (found.batch_size, found.num_epochs, found.lr, found.lr_decay) == (64, 90, 0.025, 0.1)
     assert (found.lr_mode, found.lr_decay_epoch, found.warmup_epochs) == ("step", "30,60,80", 0)
+    assert found.num_gpus == 1  # 64 images in all
     assert parse("--recipe aff") == ImageNetSettings()
     assert parse("--recipe afinets --num-epochs 3 --lr-mode cosine").lr_mode == "cosine"
     assert parse("--recipe afinets --r 8").num_epochs == 90
