@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
-from typing import Any, List, Tuple
+from typing import Any, Iterator, List, Tuple
 
 import mxnet as mx
 import numpy as np
@@ -37,6 +38,19 @@ class LayerCount:
     thop_count: int
 
 
+@contextlib.contextmanager
+def refusing_small_images(input_size: int) -> Iterator[None]:
+    """Say that images of that side are too small where MXNet cannot compute shapes of them; raise InputError."""
+    try:
+        yield
+    except (ValueError, mx.MXNetError):
+        if input_size >= SMALLEST_SIZE:
+            raise
+        raise InputError(
+            f"--input-size {input_size} is too small for this network: take {SMALLEST_SIZE} or more"
+        ) from None
+
+
 def count_layers(net: HybridBlock, input_size: int) -> List[LayerCount]:
     """Run one (1, 3, input_size, input_size) image through `net` (initialised, not hybridized) and count.
 
@@ -52,13 +66,8 @@ def count_layers(net: HybridBlock, input_size: int) -> List[LayerCount]:
         if isinstance(layer, (nn.Conv2D, nn.Dense, GlobalAveragePool)) or layer._reg_params
     ]
     try:
-        net(mx.nd.zeros((1, 3, input_size, input_size)))
-    except (ValueError, mx.MXNetError):
-        if input_size >= SMALLEST_SIZE:
-            raise
-        raise InputError(
-            f"--input-size {input_size} is too small for this network: take {SMALLEST_SIZE} or more"
-        ) from None
+        with refusing_small_images(input_size):
+            net(mx.nd.zeros((1, 3, input_size, input_size)))
     finally:
         for handle in handles:
             handle.detach()

@@ -21,7 +21,7 @@ from gluon_aff.distributed.cluster import Cluster, make_trainer
 from gluon_aff.errors import InputError, TrainingError, last_line
 from gluon_aff.evaluation.evaluate import Evaluation, evaluate
 from gluon_aff.files import check_directories
-from gluon_aff.inspection.summary import SMALLEST_SIZE, count_layers, format_counts
+from gluon_aff.inspection.summary import count_layers, format_counts, refusing_small_images
 from gluon_aff.networks.zoo import HOSTS, MODELS, get_model
 from gluon_aff.training.checkpoint import Checkpoint, RunState
 from gluon_aff.training.common import (
@@ -198,12 +198,8 @@ def _network_and_trainer(
     if settings.resume_params and not checkpoint:
         load_parameters(net, settings.resume_params, contexts)
     side = settings.input_size
-    try:
+    with refusing_small_images(side):
         infer_shapes(net, (settings.batch_size, 3, side, side), contexts[0], settings.dtype)
-    except (ValueError, mx.MXNetError):
-        if side >= SMALLEST_SIZE:
-            raise
-        raise InputError(f"--input-size {side} is too small for this network: take {SMALLEST_SIZE} or more") from None
     net.hybridize(settings.hybrid, static_alloc=True, static_shape=True)
     if settings.no_wd:
         exempt_from_decay(net)
