@@ -1,4 +1,4 @@
-.PHONY: help venv demo demo-imagenet test coverage test-long test-all bench lint format lock gpu clean
+.PHONY: help venv demo demo-imagenet test coverage test-long test-all mutants bench lint format lock gpu clean
 
 PYTHON_IN_VENV = .venv/bin/python
 
@@ -28,6 +28,9 @@ test-long: .venv/.ready  ## run the tests that train for minutes: an hour on two
 
 test-all: .venv/.ready  ## run the tests on every Python 3.8-3.11 that is installed
 	$(PYTHON_IN_VENV) -m nox
+
+mutants: .venv/.ready  ## put N=50 small faults (SEED=0, ROOMS=...) into a copy, one at a time: which do no tests notice?
+	$(PYTHON_IN_VENV) -m tools.mutants -n $(or $(N),50) --seed $(or $(SEED),0) $(if $(ROOMS),--rooms $(ROOMS))
 
 bench: .venv/.ready  ## measure speed and memory against a literal formulation of the original
 	$(PYTHON_IN_VENV) -m benchmarks

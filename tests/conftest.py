@@ -3,10 +3,13 @@
 import os
 import signal
 import sys
+from pathlib import Path
 
 import pytest
 
 from gluon_aff.data.sample import write_shapes
+
+sys.path.append(str(Path(__file__).parents[1]))  # for benchmarks and tools, which are not installed with the package
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,0 +1,98 @@
+"""`make mutants`: which faults are put in, and whether a test that fails is seen."""
+
+import textwrap
+
+import pytest
+
+from tools.mutants.faults import find_faults
+from tools.mutants.trial import LONGEST_TRIAL, choose_tests, try_fault
+
+SOURCE = textwrap.dedent('''\
+    """Half of 3 is 1."""
+    LIMIT: int = 10
+    __all__ = ["half", "LIMIT"]
+
+    def half(value: int = 4, *, exact=False):
+        """Half, 0.5 of it."""
+        if value > LIMIT and not exact:
+            raise ValueError(f"{value} is over {LIMIT + 0}")
+        report("ä", value, unit="m", digits=2)
+        return value / 2 if exact else value // 2
+''')
+
+
+def changes(source=SOURCE):
+    return {(fault.line, fault.kind, fault.what) for fault in find_faults("half.py", source)}
+
+
+def test_every_kind_of_fault_is_found_and_words_are_left_alone():
+    assert changes() == {
+        (2, "number", "`10` becomes `11`"),
+        (5, "number", "`4` becomes `5`"),
+        (5, "switch", "`False` becomes `True`"),
+        (7, "condition", "`value > LIMIT and not exact` becomes `True`"),
+        (7, "condition", "`value > LIMIT and not exact` becomes `False`"),
+        (7, "condition", "`and` becomes `or` before `not exact`"),
+        (7, "condition", "`not exact` becomes `exact`"),
+        (7, "comparison", "`>` becomes `>=` before `LIMIT`"),
+        (9, "call", '`report("ä", value, unit="m", digits=2)` is left out'),
+        (9, "order", '`"ä"` and `value` change places'),
+        (9, "option", "the argument `digits=2` is left out"),
+        (9, "number", "`2` becomes `3`"),
+        (10, "choice", "`value / 2` and `value // 2` change places"),
+        (10, "arithmetic", "`/` becomes `*` before `2`"),
+        (10, "arithmetic", "`//` becomes `*` before `2`"),
+        (10, "number", "`2` becomes `3`"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("line", "kind", "changed"),
+    [
+        (2, "number", "LIMIT: int = 11"),
+        (7, "comparison", "    if value >= LIMIT and not exact:"),
+        (9, "order", '    report(value, "ä", unit="m", digits=2)'),
+        (9, "option", '    report("ä", value, unit="m", )'),
+        (9, "call", "    pass"),
+        (10, "choice", "    return value // 2 if exact else value / 2"),
+    ],
+)
+def test_a_fault_changes_its_place_and_nothing_else(line, kind, changed):
+    fault = next(fault for fault in find_faults("half.py", SOURCE) if (fault.line, fault.kind) == (line, kind))
+    expected = SOURCE.splitlines()
+    expected[line - 1] = changed
+    assert fault.applied_to(SOURCE).splitlines() == expected
+    assert fault.is_python(SOURCE)
+
+
+class Covering:
+    """Every test covers everything."""
+
+    def __init__(self, seconds):
+        self.seconds = seconds
+
+    def of(self, path, lines):
+        return list(self.seconds)
+
+
+def test_tests_are_taken_while_there_is_time():
+    fault = find_faults("half.py", SOURCE)[0]
+    seconds = {"a": LONGEST_TRIAL / 2, "b": LONGEST_TRIAL / 2, "c": 0.1}
+    assert choose_tests(fault, Covering(seconds)) == ["a", "b"]
+    assert choose_tests(fault, Covering({"long": LONGEST_TRIAL + 1, "c": 0.1})) == ["long"]
+
+
+def test_a_fault_is_noticed_where_a_test_fails_and_is_taken_out_again(tmp_path):
+    source = "def larger(a, b):\n    return a if a > b else b\n"
+    (tmp_path / "larger.py").write_text(source)
+    (tmp_path / "test_larger.py").write_text("from larger import larger\ndef test_it(): assert larger(1, 2) == 2\n")
+    choice, comparison = (
+        next(fault for fault in find_faults("larger.py", source) if fault.kind == kind)
+        for kind in ("choice", "comparison")
+    )
+    covering = Covering({"test_larger.py::test_it": 0.1})
+    noticed, survived = (try_fault(fault, tmp_path, covering) for fault in (choice, comparison))
+    assert (noticed.noticed, noticed.by) == (True, "test_larger.py::test_it - assert 1 == 2")
+    assert not survived.noticed  # where both are the same, it makes no difference which is returned
+    assert (tmp_path / "larger.py").read_text() == source
+    assert not try_fault(choice, tmp_path, Covering({})).noticed

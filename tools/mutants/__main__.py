@@ -1,0 +1,151 @@
+"""`make mutants`: draw small faults, put them into the package one at a time, report those that no test notices."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import sys
+import tempfile
+from collections import Counter, defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from queue import Queue
+from typing import Dict, Iterator, List
+
+from tqdm import tqdm
+
+from tools.mutants.covering_tests import CoveringTests, measure
+from tools.mutants.faults import Fault, find_faults
+from tools.mutants.trial import ROOT, Outcome, copy_checkout, environment_for, run_tests, try_fault
+
+CACHE = ROOT / "build" / "mutants"
+ROOMS = ("fusion", "networks", "data", "training", "weights", "results")
+CONTROLS = 20  # tests that have to pass without a fault, or no trial means anything
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line's options."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.mutants",
+        description="Put small faults into a copy of the package, one at a time, and run the fast tests that cover the "
+        "line. The first run takes as long as `make coverage`, to learn which tests cover what; after that, 50 faults "
+        "take minutes. Exit code 1 if fewer than --goal percent were noticed.",
+    )
+    parser.add_argument("-n", "--number", type=int, default=50, help="how many faults (default: 50)")
+    parser.add_argument("--seed", type=int, default=0, help="of the draw (default: 0)")
+    parser.add_argument("--rooms", nargs="+", default=ROOMS, metavar="ROOM", help="folders of gluon_aff to draw from")
+    parser.add_argument("--goal", type=float, default=95.0, help="percent to be noticed (default: 95)")
+    parser.add_argument("--list", action="store_true", help="print the faults that would be tried, and try none")
+    options = parser.parse_args()
+    unknown = [room for room in options.rooms if not (ROOT / "gluon_aff" / room).is_dir()]
+    if unknown or options.number < 1:
+        parser.error(f"no room of gluon_aff: {', '.join(unknown)}" if unknown else "-n has to be at least 1")
+    return options
+
+
+def draw(rooms: List[str], number: int, seed: int) -> List[Fault]:
+    """Draw faults: of each a room first, then a kind, then a place, so that long tables do not crowd out the rest."""
+    rng = random.Random(seed)
+    sources: Dict[str, str] = {}
+    places: Dict[str, Dict[str, List[Fault]]] = {room: defaultdict(list) for room in rooms}
+    for room in rooms:
+        for file in sorted((ROOT / "gluon_aff" / room).rglob("*.py")):
+            path = str(file.relative_to(ROOT))
+            sources[path] = file.read_text(encoding="utf-8")
+            for fault in find_faults(path, sources[path]):
+                places[room][fault.kind].append(fault)
+    drawn: List[Fault] = []
+    while len(drawn) < number and any(kind for room in places.values() for kind in room.values()):
+        room = rng.choice([room for room in rooms if any(places[room].values())])
+        kind = rng.choice(sorted(kind for kind, faults in places[room].items() if faults))
+        faults = places[room][kind]
+        fault = faults.pop(rng.randrange(len(faults)))
+        if fault.is_python(sources[fault.path]):
+            drawn.append(fault)
+    return drawn
+
+
+def try_all(faults: List[Fault], trees: List[Path], covering: CoveringTests) -> Iterator[Outcome]:
+    """Try the faults, as many at a time as there are copies of the checkout; the outcomes come in the faults' order."""
+    free: Queue[Path] = Queue()
+    for tree in trees:
+        free.put(tree)
+
+    def try_one(fault: Fault) -> Outcome:
+        tree = free.get()
+        try:
+            return try_fault(fault, tree, covering)
+        finally:
+            free.put(tree)
+
+    with ThreadPoolExecutor(len(trees)) as pool:
+        yield from tqdm(pool.map(try_one, faults), total=len(faults), unit="fault", disable=None)
+
+
+def check_without_fault(tree: Path, covering: CoveringTests) -> None:
+    """Raise SystemExit if tests fail in a copy of the checkout that has no fault."""
+    chosen = random.Random(0).sample(sorted(covering.seconds), min(CONTROLS, len(covering.seconds)))
+    code, output = run_tests(tree, chosen, 600)
+    if code:
+        raise SystemExit(f"mutants: error: tests fail without a fault:\n{output[-4000:]}")
+
+
+def report(outcomes: List[Outcome], seed: int) -> float:
+    """Print what was noticed and what was not; return the percentage."""
+    rooms = Counter(Path(outcome.fault.path).parts[1] for outcome in outcomes)
+    noticed = Counter(Path(outcome.fault.path).parts[1] for outcome in outcomes if outcome.noticed)
+    for room, tried in sorted(rooms.items()):
+        print(f"{room:12} {noticed[room]:3} of {tried:3} noticed")
+    percent = 100 * sum(noticed.values()) / len(outcomes)
+    print(f"seed {seed}: {sum(noticed.values())} of {len(outcomes)} noticed, {percent:.1f} %")
+    for outcome in outcomes:
+        if not outcome.noticed:
+            fault = outcome.fault
+            tests = f"{outcome.tests} tests ran it" if outcome.tests else "no test runs it"
+            print(f"not noticed: {fault.path}:{fault.line}: {fault.kind}: {fault.what} ({tests})")
+    return percent
+
+
+def write_json(outcomes: List[Outcome], path: Path) -> None:
+    """Write a row for each fault."""
+    rows = [
+        {
+            "file": outcome.fault.path,
+            "line": outcome.fault.line,
+            "kind": outcome.fault.kind,
+            "change": outcome.fault.what,
+            "noticed": outcome.noticed,
+            "by": outcome.by,
+            "tests": outcome.tests,
+        }
+        for outcome in outcomes
+    ]
+    path.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+
+
+def main() -> int:
+    """Run the command; return its exit code."""
+    options = parse_arguments()
+    faults = draw(options.rooms, options.number, options.seed)
+    if options.list:
+        for fault in faults:
+            print(f"{fault.path}:{fault.line}: {fault.kind}: {fault.what}")
+        return 0
+    CACHE.mkdir(parents=True, exist_ok=True)
+    processes = min(len(os.sched_getaffinity(0)), 4)
+    with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
+        trees = [Path(folder) / str(number) for number in range(processes)]
+        for tree in trees:
+            copy_checkout(tree)
+        covering = measure(trees[0], environment_for(trees[0]), CACHE, processes)
+        check_without_fault(trees[0], covering)
+        outcomes = list(try_all(faults, trees, covering))
+    percent = report(outcomes, options.seed)
+    write_json(outcomes, CACHE / f"seed-{options.seed}.json")
+    return int(percent < options.goal)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,107 @@
+"""Which tests run a line, and how long each takes: measured once, then for test files that changed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Dict, Iterable, List, Set, Tuple
+
+from coverage import CoverageData
+
+DURATION = re.compile(r"([\d.]+)s (?:call|setup|teardown) +(\S+::.+)")
+CONFIG = "[run]\nbranch = true\nrelative_files = true\nsource = gluon_aff\ndata_file = {}\n"
+
+
+@dataclass(frozen=True)
+class CoveringTests:
+    """What a run of the fast tests has shown.
+
+    Attributes:
+        seconds: duration of each test by its node id.
+        data: lines by test.
+    """
+
+    seconds: Dict[str, float]
+    data: CoverageData
+
+    def of(self, path: str, lines: Tuple[int, int]) -> List[str]:
+        """Tests that run a line from `lines[0]` to `lines[1]` of a file, or else any line of it, or else its room's.
+
+        What runs while the package is imported (constants, defaults, decorators) belongs to no test in particular.
+        """
+        by_line = self.data.contexts_by_lineno(path)
+        here = self._tests(tests for line, tests in by_line.items() if lines[0] <= line <= lines[1])
+        anywhere = here or self._tests(by_line.values())
+        room = f"tests/{Path(path).parent.name}/"
+        chosen = anywhere or {test for test in self.seconds if test.startswith(room)}
+        return sorted(chosen, key=lambda test: (not test.startswith(room), self.seconds[test]))
+
+    def _tests(self, contexts: Iterable[List[str]]) -> Set[str]:
+        found = {context.rsplit("|", 1)[0] for of_line in contexts for context in of_line}
+        return found & self.seconds.keys()
+
+
+def measure(tree: Path, environment: Dict[str, str], cache: Path, processes: int) -> CoveringTests:
+    """Run the fast tests of `tree`, all of them or those in files that changed since `cache` was written.
+
+    Args:
+        tree: a copy of the checkout.
+        environment: for the tests.
+        cache: folder where the result is kept.
+        processes: how many run at once.
+
+    Raises:
+        SystemExit: a test fails without any fault in the package.
+    """
+    known, data_file = cache / "tests.json", cache / "coverage.sqlite"
+    package = _hash(sorted((tree / "gluon_aff").rglob("*.py")))
+    earlier = json.loads(known.read_text()) if known.is_file() else {}
+    if earlier.get("package") != package:
+        earlier = {"package": package, "files": {}, "seconds": {}}
+        data_file.unlink(missing_ok=True)
+    files = {str(file.relative_to(tree)): _test_file_hash(tree, file) for file in tree.glob("tests/**/test_*.py")}
+    changed = sorted(file for file, digest in files.items() if earlier["files"].get(file) != digest)
+    seconds = {t: s for t, s in earlier["seconds"].items() if t.split("::")[0] in files.keys() - set(changed)}
+    if changed:
+        seconds.update(_run(tree, environment, changed, data_file, processes))
+        known.write_text(json.dumps({"package": package, "files": files, "seconds": seconds}))
+    data = CoverageData(str(data_file))
+    data.read()
+    return CoveringTests(seconds, data)
+
+
+def _run(
+    tree: Path, environment: Dict[str, str], files: List[str], data_file: Path, processes: int
+) -> Dict[str, float]:
+    """Run the tests in `files`, add what they cover to `data_file`; return how long each took."""
+    print(f"running the tests of {len(files)} files, to know which of them cover what", file=sys.stderr)
+    config = tree / ".coverage-config"
+    config.write_text(CONFIG.format(data_file))
+    coverage = ("--cov", "--cov-append", "--cov-context=test", f"--cov-config={config}", "--cov-report=")
+    spread = ("-n", str(processes), "--dist", "loadfile")
+    command = [sys.executable, "-m", "pytest", "-q", *spread, *coverage, "--durations=0", "-vv", *files]
+    result = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, check=False)
+    if result.returncode:
+        raise SystemExit(f"mutants: error: tests fail without a fault:\n{result.stdout[-4000:]}{result.stderr[-2000:]}")
+    seconds: Dict[str, float] = {}
+    for duration, test in DURATION.findall(result.stdout):
+        seconds[test] = seconds.get(test, 0.0) + float(duration)
+    return seconds
+
+
+def _test_file_hash(tree: Path, file: Path) -> str:
+    """Of a file of tests and of all that its folder and those above share among tests."""
+    shared = {path for folder in (tree / "tests", file.parent) for path in folder.glob("*.py")}
+    return _hash([*sorted(path for path in shared if not path.name.startswith("test_")), file])
+
+
+def _hash(files: List[Path]) -> str:
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()

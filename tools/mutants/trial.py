@@ -1,0 +1,108 @@
+"""One fault at a time in a copy of the checkout: does a test that covers it fail?"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Dict, List, Tuple
+
+from tools.mutants.covering_tests import CoveringTests
+from tools.mutants.faults import Fault
+
+ROOT = Path(__file__).parents[2]
+LONGEST_TRIAL = 120.0  # seconds of tests, as measured without a fault
+PASSED = 0  # any other exit code means that the fault was noticed: tests failed, or could not even be collected
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a fault.
+
+    Attributes:
+        fault: it.
+        noticed: a test failed or took far too long.
+        tests: how many were to be run, at most.
+        by: the test that noticed it, if one can be named.
+    """
+
+    fault: Fault
+    noticed: bool
+    tests: int
+    by: str = ""
+
+
+def copy_checkout(to: Path) -> None:
+    """Copy what git tracks, and what it does not ignore, to a new folder, with compiled files that go by content."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    )
+    for name in filter(None, listed.stdout.decode().split("\0")):
+        source, target = ROOT / name, to / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_symlink() or source.is_file():
+            shutil.copy2(source, target, follow_symlinks=False)
+    # A fault may leave a file's size and, within a second, its time: only the content tells that it changed.
+    compiling = ["-m", "compileall", "-q", "--invalidation-mode", "checked-hash", "gluon_aff", "tests"]
+    subprocess.run([sys.executable, *compiling], cwd=to, check=True)
+
+
+def environment_for(tree: Path) -> Dict[str, str]:
+    """The environment in which the tests of a copy, and all that they start, import the copy."""
+    return {**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
+
+
+def choose_tests(fault: Fault, covering: CoveringTests) -> List[str]:
+    """Tests that cover a fault, its room's and the shortest first, as many as `LONGEST_TRIAL` has time for."""
+    chosen, left = [], LONGEST_TRIAL
+    for test in covering.of(fault.path, fault.lines):
+        left -= covering.seconds[test]
+        if left < 0 and chosen:
+            break
+        chosen.append(test)
+    return chosen
+
+
+def run_tests(tree: Path, tests: List[str], seconds: float) -> Tuple[int, str]:
+    """Run `tests` until one fails; return pytest's exit code and output.
+
+    Raises:
+        subprocess.TimeoutExpired: they took longer than `seconds`.
+    """
+    names = tree / "tests-of-this-trial.txt"
+    names.write_text("\n".join(tests))
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "--tb=no", "-rfE", f"@{names}"]
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    with subprocess.Popen(command, cwd=tree, env=environment_for(tree), start_new_session=True, **streams) as process:
+        try:
+            output, _ = process.communicate(timeout=seconds)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # what the tests started, too
+    return process.returncode, output
+
+
+def try_fault(fault: Fault, tree: Path, covering: CoveringTests) -> Outcome:
+    """Put a fault into a copy of the checkout, run the tests that cover it, take it out again."""
+    tests = choose_tests(fault, covering)
+    if not tests:
+        return Outcome(fault, False, 0)
+    file = tree / fault.path
+    source = file.read_text(encoding="utf-8")
+    file.write_text(fault.applied_to(source), encoding="utf-8")
+    try:
+        code, output = run_tests(tree, tests, 60 + 5 * sum(covering.seconds[test] for test in tests))
+    except subprocess.TimeoutExpired:
+        return Outcome(fault, True, len(tests), "the time limit")
+    finally:
+        file.write_text(source, encoding="utf-8")
+    failed = [line.split(" ", 1)[1] for line in output.splitlines() if line.startswith(("FAILED ", "ERROR "))]
+    return Outcome(fault, code != PASSED, len(tests), failed[0] if failed else f"pytest's exit code {code}")
