@@ -4,11 +4,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mxnet.gluon.data.vision import transforms
+from PIL import Image, ImageOps
 
-from gluon_aff.data.augmentation import augment_batch, crop_and_flip, draw_epoch, epoch_order, normalise
-from gluon_aff.data.cifar import CIFAR_MEAN, CIFAR_STD
+from gluon_aff.data.augmentation import (
+    AugmentationDraws,
+    augment_batch,
+    crop_and_flip,
+    draw_epoch,
+    epoch_order,
+    normalise,
+)
+from gluon_aff.data.autoaugment import AutoAugmentDraws
 from gluon_aff.errors import InputError
 
+# Of red, green and blue, in the original's train_cifar.py
+MEAN, DEVIATION = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 IMAGES = np.random.default_rng(2).integers(0, 256, (64, 32, 32, 3), dtype=np.uint8)
 
 
@@ -49,7 +59,7 @@ def test_crop_is_gluoncvs_random_crop(monkeypatch):
 
 
 def test_normalise_is_gluons():
-    reference = transforms.Compose([transforms.ToTensor(), transforms.Normalize(CIFAR_MEAN, CIFAR_STD)])
+    reference = transforms.Compose([transforms.ToTensor(), transforms.Normalize(MEAN, DEVIATION)])
     expected = np.stack([reference(mx.nd.array(image, dtype="uint8")).asnumpy() for image in IMAGES])
     result = normalise(IMAGES)
     assert result.dtype == np.float32
@@ -59,7 +69,7 @@ def test_normalise_is_gluons():
 
 def test_normalise_every_value():
     values = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1).repeat(3, axis=3)
-    expected = (values / 255 - CIFAR_MEAN) / CIFAR_STD
+    expected = (values / 255 - MEAN) / DEVIATION
     np.testing.assert_allclose(normalise(values), expected.transpose(0, 3, 1, 2), rtol=0, atol=1e-6)
 
 
@@ -121,3 +131,20 @@ def test_augmented_sample_is_the_same_in_any_batch():
     rows = np.array([40, 3, 21])
     np.testing.assert_array_equal(augment_batch(IMAGES[rows], draws.take(rows), True), whole[rows])
     assert (augment_batch(IMAGES, draws, auto_augment=False) != whole).any()
+
+
+def test_auto_augment_comes_before_crop_and_flip():
+    """Policy 0 begins with an inversion: what the crop fills in afterwards stays black."""
+    choices = AutoAugmentDraws(np.array([0]), np.array([[0.0, 1.0]]), np.array([[1, 1]]), np.array([0], np.uint32))
+    offset, flip = np.array([[1, 6]]), np.array([True])
+    inverted = np.asarray(ImageOps.invert(Image.fromarray(IMAGES[0])))
+    found = augment_batch(IMAGES[:1], AugmentationDraws(choices, offset, flip), auto_augment=True)
+    np.testing.assert_array_equal(found[0], pixel_by_pixel(inverted, offset[0], flip[0]))
+
+
+def test_streams_are_those_of_the_published_seeds():
+    """PCG64 of the seed, the epoch and the purpose, 0 for the order: another number would make every seed another."""
+    expected = np.random.Generator(np.random.PCG64((11, 4, 0))).permutation(90)
+    np.testing.assert_array_equal(epoch_order(11, 4, 90), expected)
+    table = np.random.Generator(np.random.PCG64((11, 4, 1))).random((90, 9))
+    np.testing.assert_array_equal(draw_epoch(11, 4, 90).auto.uniform, table[:, 1:3])

@@ -26,10 +26,14 @@ from gluon_aff.data.imagenet_augmentation import (
     record_crop,
     to_draws,
 )
-from gluon_aff.data.imagenet_images import RECORD_MEAN, RECORD_STD, Box
+from gluon_aff.data.imagenet_images import Box
 from gluon_aff.data.imagenet_training import folder_batches, record_batches
+from gluon_aff.data.loading import WHOLE, Share
 from gluon_aff.errors import DataError, InputError, TrainingError
 
+# The original's of red, green and blue: ImageRecordIter's, and GluonCV's on a scale of 0..1
+RECORD_MEAN, RECORD_STD = (123.68, 116.779, 103.939), (58.393, 57.12, 57.375)
+FOLDER_MEAN, FOLDER_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SAME = 1e-5  # probability below which two samples are not of one distribution
 
 
@@ -74,6 +78,7 @@ def make(kind, request, batch_size=4, seed=3, input_size=24, num_workers=0, **mo
     """Batches of the fixture that is named."""
     data = request.getfixturevalue(kind)
     if kind == "records":
+        more.pop("auto_augment", None)
         return record_batches(*data, batch_size, seed, input_size, num_workers, **more)
     return folder_batches(data, batch_size, seed, input_size, more.pop("auto_augment", True), num_workers, **more)
 
@@ -115,6 +120,63 @@ def test_shapes_types_and_device(kind, request):
     assert (images.shape, images.dtype, images.context) == ((4, 3, 24, 24), np.float32, mx.cpu())
     assert (labels.shape, labels.dtype, labels.context) == ((4,), np.float32, mx.cpu())
     assert 0.2 < np.abs(images.asnumpy()).mean() < 2
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_pixels_are_normalised_as_in_the_original(kind, request):
+    """Taken back, all are whole numbers from 0 to 255."""
+    mean, deviation = (RECORD_MEAN, RECORD_STD) if kind == "records" else np.multiply((FOLDER_MEAN, FOLDER_STD), 255)
+    images, _ = next(make(kind, request, batch_size=23).epoch(0))
+    pixels = images.asnumpy().transpose(0, 2, 3, 1).astype(np.float64) * deviation + mean
+    assert np.abs(pixels - np.rint(pixels)).max() < 1e-4
+    assert 0 <= np.rint(pixels).min() < 50
+    assert 200 < np.rint(pixels).max() <= 255
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_image_is_augmented_otherwise_in_every_epoch(kind, request):
+    epochs = []
+    for number in range(2):
+        ((images, labels),) = make(kind, request, batch_size=23, auto_augment=False).epoch(number)
+        epochs.append(images.asnumpy()[np.argsort(labels.asnumpy())])
+    assert not any(np.array_equal(*pair) for pair in zip(*epochs))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_shares_make_up_the_whole_batch(kind, request):
+    def first(size, share):
+        return next(make(kind, request, batch_size=size, share=share).epoch(1))
+
+    parts = [first(4, Share(rank, 2)) for rank in (0, 1)]
+    for place, array in enumerate(first(8, WHOLE)):
+        np.testing.assert_array_equal(np.concatenate([part[place].asnumpy() for part in parts]), array.asnumpy())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_only_records_are_turned_as_their_exif_data_says(kind, tmp_path):
+    """ImageRecordIter did, and Gluon's folders did not: a photograph taken upright is trained on as a PNG of that."""
+    import cv2
+
+    turned = Image.Exif()
+    turned[0x0112] = 6  # a quarter turn clockwise shows it upright
+    picture(3, 50, 90).save(tmp_path / "photograph.jpg", exif=turned)
+    photograph = (tmp_path / "photograph.jpg").read_bytes()
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    as_stored = cv2.imdecode(np.frombuffer(photograph, np.uint8), flags)[..., ::-1]
+    seen = []
+    for name, image in (
+        ("photograph", photograph),
+        ("expected", encoded(np.rot90(as_stored, -1) if kind == "records" else as_stored)),
+    ):
+        (tmp_path / name / "train" / "a").mkdir(parents=True)
+        (tmp_path / name / "train" / "a" / "0.png").write_bytes(image)
+        batches = (
+            record_batches(*pack(tmp_path, [image], [0], name), 1, 0, 32, 0)
+            if kind == "records"
+            else folder_batches(str(tmp_path / name), 1, 0, 32, False, 0)
+        )
+        seen.append(bytes_of(batch for number in range(3) for batch in batches.epoch(number)))
+    assert seen[0] == seen[1]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -412,7 +474,7 @@ def test_large_inputs_are_validated_with_gluoncvs_centre_crop(tmp_path):
     data = folder_validation(str(tmp_path), 320, 4, 0)
     ((images, _),) = data.batches
     crops = [EfficientNetCenterCrop(320)(image).resize((320, 320), Image.Resampling.BICUBIC) for image in pictures]
-    mean, std = np.array((0.485, 0.456, 0.406)), np.array((0.229, 0.224, 0.225))
+    mean, std = np.array(FOLDER_MEAN), np.array(FOLDER_STD)
     expected = (np.stack([np.asarray(crop) for crop in crops]) / 255 - mean) / std
     np.testing.assert_allclose(images.asnumpy(), expected.transpose(0, 3, 1, 2), atol=1e-5)
 

@@ -11,7 +11,7 @@ import pytest
 
 from gluon_aff.data.augmentation import normalise
 from gluon_aff.data.cifar import LabelledImages, load_cifar
-from gluon_aff.data.loading import TrainBatches, usable_workers, validation_batches
+from gluon_aff.data.loading import Share, TrainBatches, usable_workers, validation_batches
 from gluon_aff.errors import DataError, InputError, TrainingError
 
 
@@ -84,6 +84,36 @@ def test_equal_images_are_augmented_differently():
     data = LabelledImages(np.repeat(numbered(1).images, 32, axis=0), np.zeros(32, np.int32), 10)
     images, _ = next(TrainBatches(data, 32, seed=0, auto_augment=False, num_workers=0).epoch(0))
     assert len({image.tobytes() for image in images.asnumpy()}) > 16
+
+
+def test_an_image_is_cut_and_flipped_otherwise_in_every_epoch():
+    """Of 162 ways to cut and flip an image, two epochs choose the same for less than one of 50 images."""
+    noise = np.random.default_rng(0).integers(0, 256, (50, 32, 32, 3), dtype=np.uint8)
+    batches = TrainBatches(LabelledImages(noise, np.arange(50), 50), 50, seed=1, auto_augment=False, num_workers=0)
+    epochs = []
+    for number in range(3):
+        ((images, labels),) = batches.epoch(number)
+        epochs.append(images.asnumpy()[np.argsort(labels.asnumpy())])
+    for one, other in ((0, 1), (0, 2), (1, 2)):
+        same = [np.array_equal(*pair) for pair in zip(epochs[one], epochs[other])]
+        assert sum(same) <= 4
+
+
+def test_shares_make_up_the_whole_batch(data):
+    def batches(size, share=Share()):  # noqa: B008
+        return TrainBatches(data, size, seed=3, auto_augment=True, num_workers=0, share=share).epoch(1)
+
+    whole = next(batches(64))
+    parts = [next(batches(32, Share(rank, 2))) for rank in (0, 1)]
+    for place, array in enumerate(whole):
+        np.testing.assert_array_equal(np.concatenate([part[place].asnumpy() for part in parts]), array.asnumpy())
+
+
+def test_shares_of_validation_take_turns(data):
+    some = LabelledImages(data.images[:70], data.labels[:70], data.classes)
+    whole = bytes_of(validation_batches(some, 16))
+    for rank in (0, 1):
+        assert bytes_of(validation_batches(some, 16, Share(rank, 2))) == whole[rank::2]
 
 
 def test_an_epoch_can_be_left_early_and_another_begun(data):
