@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from typing import List, Optional
 
@@ -22,17 +23,25 @@ scripts (benchmarks/literal.py).
 Both are measured in turns, in one run, after a warm-up. What is printed are
 their medians and the ratio: how many times better ours is. The machine should
 have nothing else to do; ratios suffer less from company than times.
+
+All of them take from 20 to 40 minutes on two cores. --quick takes about 5: one
+row of each kind, 3 measurements of each. It shows that all is in order, and no more.
 """
+REPEATS, QUICK_REPEATS = 7, 3
+TABLE, QUICK_TABLE = "build/benchmarks.csv", "build/benchmarks-quick.csv"
+QUICK_HEADING = "A quick run: few rows and few measurements of each, not to be quoted in docs/performance.md."
 
 
 def parser() -> argparse.ArgumentParser:
     """Parser of the command line."""
     width = max(len(benchmark.name) for benchmark in BENCHMARKS)
-    listing = "\n".join(f"  {b.name:<{width}}  {b.about} ({b.unit}; target {b.target})" for b in BENCHMARKS)
+    listing = "\n".join(
+        f"  {b.name:<{width}} {'*' if b.quick else ' '} {b.about} ({b.unit}; target {b.target})" for b in BENCHMARKS
+    )
     result = argparse.ArgumentParser(
         "python -m benchmarks",
         description=DESCRIPTION,
-        epilog=f"benchmarks:\n{listing}\n\nexamples:\n  python -m benchmarks\n"
+        epilog=f"benchmarks (* with --quick too):\n{listing}\n\nexamples:\n  python -m benchmarks\n"
         "  python -m benchmarks --only step-resnet32 pipeline --repeats 15 --csv ''",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -43,32 +52,54 @@ def parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="these benchmarks (default: all)",
     )
-    result.add_argument("--repeats", type=positive, default=7, metavar="N", help="measurements of each (default: 7)")
+    result.add_argument(
+        "--quick", action="store_true", help="a row of each kind, few measurements; writes a table of its own"
+    )
+    result.add_argument(
+        "--repeats",
+        type=positive,
+        metavar="N",
+        help=f"measurements of each (default: {REPEATS}; with --quick: {QUICK_REPEATS})",
+    )
     result.add_argument(
         "--csv",
-        default="build/benchmarks.csv",
         metavar="FILE",
-        help="write the table there too (default: %(default)s; '' for no file)",
+        help=f"write the table there too (default: {TABLE}; with --quick: {QUICK_TABLE}; '' for no file)",
     )
     return result
 
 
+def _options(argv: Optional[List[str]]) -> argparse.Namespace:
+    """Options, with what a quick or a full run has where nothing is said."""
+    arguments = parser()
+    options = arguments.parse_args(argv)
+    quick = options.quick
+    options.only = options.only or [each.name for each in BENCHMARKS if each.quick or not quick]
+    options.repeats = options.repeats or (QUICK_REPEATS if quick else REPEATS)
+    if options.csv is None:
+        options.csv = QUICK_TABLE if quick else TABLE
+    if quick and os.path.abspath(options.csv) == os.path.abspath(TABLE):
+        arguments.error(f"--csv {options.csv}: a quick run does not take the place of the full table")
+    return options
+
+
 def main(argv: Optional[List[str]] = None) -> int:
     """Run the command line; return its exit code."""
-    options = parser().parse_args(argv)
+    options = _options(argv)
     use_all_cores()
     machine = description()
     for name, value in machine.items():
         print(f"{name}: {value}")
     results = []
     for benchmark in BENCHMARKS:
-        if not options.only or benchmark.name in options.only:
+        if benchmark.name in options.only:
             results.append(run(benchmark, options.repeats))
             print(f"{benchmark.name}: {results[-1].ratio:.2f}", file=sys.stderr)
-    print(f"\n{table(results)}")
+    heading = f"{QUICK_HEADING}\n\n" if options.quick else ""
+    print(f"\n{heading}{table(results)}")
     try:
         if options.csv:
-            write_csv(results, options.csv, machine)
+            write_csv(results, options.csv, "quick" if options.quick else "full", machine)
             print(f"\nwritten: {options.csv}", file=sys.stderr)
     except GluonAFFError as error:
         print(f"python -m benchmarks: error: {error}", file=sys.stderr)

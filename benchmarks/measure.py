@@ -29,6 +29,7 @@ class Benchmark:
         target: what the project set out to reach, as text.
         make: returns what measures the literal formulation once, and what measures ours.
         warm_up: measurements of each to throw away first.
+        quick: whether a quick run has it: one row of each kind, the one that takes least.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Benchmark:
     target: str
     make: Callable[[], Tuple[Measure, Measure]]
     warm_up: int = WARM_UP
+    quick: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,8 +80,8 @@ def table(results: Sequence[Result]) -> str:
     return columns_text(rows, right=(1, 2, 4))
 
 
-def write_csv(results: Sequence[Result], path: str, machine: Dict[str, str]) -> None:
-    """Write a row for each result to a new file.
+def write_csv(results: Sequence[Result], path: str, kind: str, machine: Dict[str, str]) -> None:
+    """Write a row for each result to a new file; `kind` says in each whether the run was full or quick.
 
     Raises:
         GluonAFFError: it cannot be written.
@@ -88,7 +90,7 @@ def write_csv(results: Sequence[Result], path: str, machine: Dict[str, str]) -> 
     with replacing(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(
-            ["benchmark", "about", "literal", "ours", "unit", "ratio", "target", "repeats", "date", *machine]
+            ["benchmark", "about", "literal", "ours", "unit", "ratio", "target", "repeats", "run", "date", *machine]
         )
         for r in results:
             row = [
@@ -100,7 +102,7 @@ def write_csv(results: Sequence[Result], path: str, machine: Dict[str, str]) -> 
                 r.ratio,
                 r.benchmark.target,
             ]
-            writer.writerow([*row, r.repeats, date, *machine.values()])
+            writer.writerow([*row, r.repeats, kind, date, *machine.values()])
 
 
 def _figure(value: float) -> str:

@@ -79,7 +79,12 @@ RESNET32, RESNEXT38, RESNET50 = "aff_resnet32_cifar100", "aff_resnext38_32x4d_ci
 
 BENCHMARKS = (
     Benchmark(
-        "step-resnet32", "training step of AFF-ResNet-32, 32 images", "ms", ">= 1.9", partial(_steps, RESNET32, 32)
+        "step-resnet32",
+        "training step of AFF-ResNet-32, 32 images",
+        "ms",
+        ">= 1.9",
+        partial(_steps, RESNET32, 32),
+        quick=True,
     ),
     Benchmark(
         "step-resnext38",
@@ -98,9 +103,15 @@ BENCHMARKS = (
         ">= 1.9",
         partial(_commands, RESNET32, 32),
         0,
+        quick=True,
     ),
     Benchmark(
-        "infer-resnet32-1", "logits of AFF-ResNet-32, 1 image", "ms", ">= 1.3", partial(_inferences, RESNET32, 1)
+        "infer-resnet32-1",
+        "logits of AFF-ResNet-32, 1 image",
+        "ms",
+        ">= 1.3",
+        partial(_inferences, RESNET32, 1),
+        quick=True,
     ),
     Benchmark(
         "infer-resnet32-32", "logits of AFF-ResNet-32, 32 images", "ms", ">= 1.3", partial(_inferences, RESNET32, 32)
@@ -117,6 +128,7 @@ BENCHMARKS = (
         "ms",
         ">= 2.2",
         partial(_inferences, RESNET50, 1, "exported"),
+        quick=True,
     ),
     Benchmark(
         "pipeline-autoaugment",
@@ -124,11 +136,17 @@ BENCHMARKS = (
         "images/s",
         ">= 4",
         partial(_pipelines, True),
+        quick=True,
     ),
     Benchmark(
-        "pipeline", "CIFAR batches of crop and flip, one process", "images/s", ">= 8", partial(_pipelines, False)
+        "pipeline",
+        "CIFAR batches of crop and flip, one process",
+        "images/s",
+        ">= 8",
+        partial(_pipelines, False),
+        quick=True,
     ),
-    Benchmark("help", "gluon-aff --help, from start to end", "s", "< 0.3 s", _helps),
+    Benchmark("help", "gluon-aff --help, from start to end", "s", "< 0.3 s", _helps, quick=True),
     Benchmark(
         "memory-resnet32",
         "peak of a process that trains AFF-ResNet-32, 32 images",
@@ -136,6 +154,7 @@ BENCHMARKS = (
         ">= 1",
         partial(_peaks, RESNET32, 32),
         0,
+        quick=True,
     ),
     Benchmark(
         "memory-resnext38",

@@ -74,6 +74,61 @@ def test_csv_that_cannot_be_written(monkeypatch, tmp_path, capsys):
     assert str(tmp_path) in capsys.readouterr().err.splitlines()[-1]
 
 
+@pytest.fixture
+def two_rows(monkeypatch, tmp_path):
+    """A program of two rows, of which a quick run has one, in an empty folder; names of what was measured."""
+    measured = []
+    monkeypatch.chdir(tmp_path)
+    made = tuple(
+        Benchmark(name, "", "ms", "", lambda name=name: (lambda: measured.append(name) or 8.0, lambda: 2.0), 0, quick)
+        for name, quick in (("slow", False), ("short", True))
+    )
+    monkeypatch.setattr(program, "BENCHMARKS", made)
+    return measured
+
+
+def rows_in(path):
+    with path.open(newline="") as file:
+        return [(row["benchmark"], row["repeats"], row["run"]) for row in csv.DictReader(file)]
+
+
+def test_a_quick_run_says_so_and_leaves_the_full_table_alone(two_rows, tmp_path, capsys):
+    assert program.main([]) == 0
+    assert "quick" not in capsys.readouterr().out
+    assert two_rows == ["slow"] * 7 + ["short"] * 7
+    full = tmp_path / "build" / "benchmarks.csv"
+    before = full.read_bytes()
+    two_rows.clear()
+    assert program.main(["--quick"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert two_rows == ["short"] * 3
+    heading = lines.index(program.QUICK_HEADING)
+    assert "quick run" in lines[heading]
+    assert "not to be quoted in docs/performance.md" in lines[heading]
+    assert lines[heading + 2].startswith("benchmark ")  # the table itself
+    assert full.read_bytes() == before
+    assert rows_in(full) == [("slow", "7", "full"), ("short", "7", "full")]
+    assert rows_in(full.with_name("benchmarks-quick.csv")) == [("short", "3", "quick")]
+
+
+def test_a_quick_run_does_what_else_is_asked_for_but_never_overwrites_the_full_table(two_rows, tmp_path, capsys):
+    assert program.main(["--quick", "--only", "slow", "--repeats", "2", "--csv", "mine.csv"]) == 0
+    assert rows_in(tmp_path / "mine.csv") == [("slow", "2", "quick")]
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        program.main(["--quick", "--csv", "./build/benchmarks.csv"])
+    assert stop.value.code == 2
+    assert "a quick run does not take the place of the full table" in capsys.readouterr().err
+    assert not (tmp_path / "build").exists()
+
+
+def test_a_quick_run_has_a_row_of_each_kind():
+    kinds = [benchmark.name.split("-")[0] for benchmark in rows.BENCHMARKS]
+    quick = [benchmark.name.split("-")[0] for benchmark in rows.BENCHMARKS if benchmark.quick]
+    assert set(quick) == set(kinds) == {"step", "command", "infer", "onnx", "pipeline", "help", "memory"}
+    assert len(quick) < len(kinds)
+
+
 def test_unknown_benchmark(capsys):
     with pytest.raises(SystemExit) as stop:
         program.main(["--only", "nothing"])
