@@ -7,6 +7,7 @@ parameters, momentum and figures; worker 0 also FOLDER/checkpoint.npz after each
 
 import contextlib
 import os
+import pickle
 import signal
 import sys
 import time
@@ -22,6 +23,7 @@ from gluon_aff.errors import InputError
 
 GLOBAL_BATCH = 16
 STEPS = 12
+SET_OPTIMIZER = 0  # MXNet's number of the command whose text its servers unpickle
 
 
 def images_of(step):
@@ -128,8 +130,18 @@ def train(cluster, folder, options):
     return 128 + signal.SIGTERM if figures and figures[-1][1] else 0
 
 
+class Bomb:
+    """Makes FOLDER/exploded where it is unpickled."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.folder / "exploded"),)
+
+
 def tell(cluster, folder):
-    """What the workers tell each other, to FOLDER/told{rank}.npz."""
+    """What the workers tell each other, to FOLDER/told{rank}.npz; and a bomb for the servers."""
     rank = cluster.rank
     told = {
         "float16": cluster.total(mx.nd.full((2, 3), rank + 1, dtype="float16")).asnumpy(),
@@ -168,6 +180,8 @@ def tell(cluster, folder):
     told["slow"] = total.asnumpy()
     told["answered_after"] = time.monotonic() - started
     cluster.barrier()
+    if rank == 0 and not isinstance(cluster.kvstore, str):
+        cluster.kvstore._send_command_to_servers(SET_OPTIMIZER, pickle.dumps(Bomb(folder), 0).decode())
     np.savez(folder / f"told{rank}.npz", size=cluster.size, **told)
 
 

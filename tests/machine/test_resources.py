@@ -72,6 +72,16 @@ def test_limits_of_the_unified_hierarchy(system):
     assert (cpu_quota(), memory_limit()) == (4.0, 6 * GIB)
 
 
+@pytest.mark.parametrize("tight", ["user.slice/job.scope", "user.slice", ""])
+def test_the_tightest_of_nested_groups_counts(tight, system):
+    """A process gets what each group around it leaves it, whichever is the tightest (cgroups(7))."""
+    system("proc/self/cgroup", "0::/user.slice/job.scope\n")
+    for folder in ("user.slice/job.scope", "user.slice", ""):
+        system(f"sys/fs/cgroup/{folder}/cpu.max", "150000 100000" if folder == tight else "800000 100000")
+        system(f"sys/fs/cgroup/{folder}/memory.max", str((3 if folder == tight else 16) * GIB))
+    assert (cpu_quota(), memory_limit()) == (1.5, 3 * GIB)
+
+
 def test_limits_of_version_1(system):
     system("proc/self/cgroup", "12:cpu,cpuacct:/docker/abc\n4:memory:/docker/abc\n1:name=systemd:/docker/abc\n")
     system("sys/fs/cgroup/cpu/cpu.cfs_quota_us", "50000")
