@@ -10,9 +10,9 @@ import sys
 import pytest
 
 from gluon_aff.cli import main
-from gluon_aff.errors import InputError
+from gluon_aff.errors import GluonAFFError, InputError
 from gluon_aff.results import ablation
-from gluon_aff.results.ablation import RowResult, finished_result, summaries, summary_text
+from gluon_aff.results.ablation import RowResult, finished_result, result_of, summaries, summary_text
 from gluon_aff.results.ablation_rows import HOSTS, rows_of, training_flags
 
 
@@ -69,6 +69,32 @@ def test_mean_and_spread_over_seeds():
     lines = summary_text([one, other], {"AFF": "Global + Local", "iAFF": "iAFF"}, "accuracy").splitlines()
     assert lines[1].split()[-8:] == ["1", "2", "95,460", "0.7600", "0.0141", "2", "0.763", "-0.0030"]
     assert lines[2].split()[-4:] == ["-", "1", "0.763", "-0.0130"]
+
+
+def test_the_best_epoch_of_the_last_run_counts_and_not_its_last(tmp_path):
+    """Section 5 of the paper and the original's file names are of best scores."""
+    header = (
+        "INFO:root:gluon_aff 0.1.0, MXNet 1.9.1, devices cpu(0), 128 images per step, {} data, 20 label values under a "
+        "20-way head"
+    )
+    epoch = "INFO:root:[Epoch {}] train=0.100000 val={} loss=1.000000 lr: 0.200000 time: 1.000000"
+    runs = [
+        ("other", ["0.900000"]),
+        ("official", ["0.500000", "0.763000", "nan", "0.763000", "0.700000"]),
+        ("other", []),
+    ]
+    lines = []
+    for data, scores in runs:
+        lines += ["INFO:root:Namespace(seed=1)", header.format(data), *map(epoch.format, range(9), scores)]
+    log = tmp_path / "train.log"
+    log.write_text("\n".join(lines))
+    (row,) = [each for each in rows_of("table4", "resnet", [1], [5]) if each.fusion == "AFF"]
+    found = result_of(row, 95_460, str(log), "val_acc", ["train-cifar"])
+    assert (found.score, found.best_epoch, found.epochs, found.data) == (0.763, 1, 5, "official")
+    assert (found.fusion, found.r, found.blocks, found.seed, found.paper) == ("AFF", 2, 1, 5, 0.763)
+    assert (found.parameters, found.log, found.command) == (95_460, "train.log", ["train-cifar"])
+    with pytest.raises(GluonAFFError, match=r"has no epoch with a score: remove its folder"):
+        result_of(row, 95_460, str(log), "val_iou", [])
 
 
 def test_what_another_command_left_is_not_taken(tmp_path):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
@@ -162,6 +163,26 @@ def test_accuracies_that_are_not_finite_are_passed_over(tmp_path):
     run.epochs["val_acc"][:] = np.nan
     with pytest.raises(InputError, match="no accuracy"):
         compare(run, FINE)
+
+
+@pytest.mark.parametrize(
+    ("best", "code", "said"),
+    [
+        (0.8557, 1, "outside 0.5 points: best accuracy differs by +2.00 points"),
+        (0.8407, 0, "within 0.5 points: best accuracy differs by +0.50 points"),
+        (0.8307, 0, "within 0.5 points: best accuracy differs by -0.50 points"),
+        (0.8306, 1, "outside 0.5 points: best accuracy differs by -0.51 points"),
+    ],
+)
+def test_a_run_that_is_better_or_worse_by_more_than_half_a_point_is_outside(best, code, said, tmp_path, capsys):
+    """The published best is 83.57 %, by the name of its weights; far better is as suspicious as far worse."""
+    lines = [
+        re.sub(r"val=(\S+)", lambda found: f"val={min(float(found[1]), best):f}", each) for each in log_lines(FINE)
+    ]
+    lines[1 + 635] = re.sub(r"val=\S+", f"val={best:f}", lines[1 + 635])
+    (tmp_path / "train.log").write_text("\n".join(lines))
+    assert main(["compare", str(tmp_path / "train.log")]) == code
+    assert said in capsys.readouterr().out
 
 
 def test_exit_codes_and_output(tmp_path, capsys):

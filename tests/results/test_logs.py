@@ -1,5 +1,6 @@
 """Logs as users have them: several runs, cut lines, NUL bytes, other lines, gzip."""
 
+import dataclasses
 import gzip
 import json
 import os
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from results.written_logs import SEGMENTATION, log_lines, settings_line
 
@@ -78,6 +79,28 @@ def test_epochs_that_fall_back_start_a_run(published, tmp_path):
     assert [run.finished for run in runs] == [5, 5]
     assert runs[1].settings is None
     assert_figures(runs[1], published, 5)
+
+
+@pytest.mark.parametrize("published", [CIFAR, IMAGENET], ids=["cifar", "imagenet"])
+def test_an_epoch_that_repeats_starts_a_run(published, tmp_path):
+    """A run was started again after its first epoch; nothing else in the log tells, without --log-interval's lines."""
+    lines = [line for line in log_lines(published, 1)[1:] if "Batch [" not in line]
+    runs = read_log(written(tmp_path / "train.log", lines * 2))
+    assert [run.finished for run in runs] == [1, 1]
+    for run in runs:
+        assert_figures(run, published, 1)
+
+
+@pytest.mark.parametrize(
+    ("mixup", "metric"), [({"mixup": False}, "train_acc"), ({"mixup": True}, "train_rmse"), ({}, "train_rmse")]
+)
+def test_a_run_without_mixup_logs_the_accuracy_in_the_place_of_the_rmse(mixup, metric, tmp_path):
+    """As logs/README.md says. The first release's settings do not say whether there was mixup: there always was."""
+    said = {name: value for name, value in CIFAR.settings.items() if name != "mixup"}
+    lines = [settings_line(dataclasses.replace(CIFAR, settings={**said, **mixup})), *log_lines(CIFAR, 3)[1:]]
+    (run,) = read_log(written(tmp_path / "train.log", lines))
+    assert [name for name in run.epochs if name.startswith("train_")] == [metric]
+    np.testing.assert_array_equal(run.epochs[metric], curve(CIFAR)["train_rmse"][:3])
 
 
 def test_batches_that_fall_back_within_an_epoch_start_a_run(tmp_path):
@@ -193,9 +216,13 @@ def test_settings_are_read_as_literals_only(tmp_path):
 
 @settings(deadline=None, max_examples=200)
 @given(st.binary(max_size=2000), st.integers(0, 20))
+@example(b"\x1f\x8b", 0)
+@example(b"\x1f\x8b", 1)
 def test_any_bytes_between_the_lines_do_no_harm(tmp_path_factory, noise, position):
+    noise = noise.replace(b"Namespace", b"").replace(b"Epoch", b"")
+    assume(position or not noise.startswith(b"\x1f\x8b"))  # by which a gzip file is known
     lines = [line.encode() for line in log_lines(CIFAR, 20)]
-    lines.insert(position, noise.replace(b"Namespace", b"").replace(b"Epoch", b""))
+    lines.insert(position, noise)
     path = tmp_path_factory.mktemp("noise") / "train.log"
     path.write_bytes(b"\n".join(lines))
     assert sum(run.finished for run in read_log(str(path))) == 20

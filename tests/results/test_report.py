@@ -15,7 +15,7 @@ from results.browser import browser, view
 from results.written_logs import SEGMENTATION, log_lines
 
 from gluon_aff.cli import main
-from gluon_aff.published import published_runs
+from gluon_aff.published import curve, published_runs
 from gluon_aff.results.report import write_report
 
 RUNS = published_runs()
@@ -89,13 +89,80 @@ def test_says_what_the_log_says(page):
 
 def test_own_row_stands_where_its_figure_belongs(page):
     """README at the last commit: ResNeXt-38 91.2, ResNet-32 90.8, the next one 89.3; this run 90.78."""
-    section = page.read_text().split("<h2>logs/superclass.log")[1].split("Beside the tables")[1]
-    rows = [re.findall(r"<td[^>]*>([^<]*)", row) for row in section.split("</table>")[0].split("<tr")[2:]]
+    rows = table_rows(page.read_text().split("<h2>logs/superclass.log")[1], "open-aff README at 0bcfd8a")
     names = [row[0] for row in rows]
     own = names.index("this run")
     assert rows[own - 1] == ["AFF-ResNet-32", "90.8", "7.9"]
     assert rows[own] == ["this run", "90.78", ""]
     assert rows[own + 1][1] == "89.3"
+
+
+def reported(folder, lines):
+    """The page on a folder with one log of those lines."""
+    (folder / "train.log").write_text("\n".join(lines))
+    write_report(str(folder), str(folder / "report.html"))
+    return (folder / "report.html").read_text()
+
+
+def table_rows(page, source):
+    """Cells of the rows of the table whose source that is."""
+    table = page.split(source)[1].split("</table>")[0]
+    return [re.findall(r"<td[^>]*>([^<]*)", row) for row in table.split("<tr")[2:]]
+
+
+def test_a_table_of_errors_has_the_runs_error(page):
+    """Epoch 30 of AFF-ResNet-50: the best error so far stands below all of the README's, which are sorted by it."""
+    best = 100 * curve(RUNS["aff_resnet50"])["err_top1"][:30].min()
+    for source in ("open-aff README at 0bcfd8a", "AFF paper, Table 5"):
+        rows = table_rows(page.read_text().split("<h2>logs/imagenet.log")[1], source)
+        assert rows[-1][:2] == ["this run", f"{best:.2f}"]
+        errors = [float(row[1]) for row in rows]
+        assert errors == sorted(errors)
+        assert "ResNet-101" in [row[0] for row in rows]
+
+
+def header_line(data):
+    libraries = "<b>MXNet</b> & more"
+    return (
+        f"gluon_aff 0.1.0, {libraries}, devices gpu(0), 256 images per step, {data} data, 20 label values under a "
+        "100-way head"
+    )
+
+
+@pytest.mark.parametrize(("data", "shown"), [("official", True), ("other", False)])
+def test_figures_on_other_images_stand_beside_none_of_the_papers(data, shown, tmp_path):
+    first, *figures = log_lines(RUNS["aff_resnet32_superclass_run2"], 3)
+    text = reported(tmp_path, [first, header_line(data), *figures])
+    assert ("Beside the tables" in text) == shown
+    assert ("AFF-ResNeXt-47-32x4d" in text.split("<svg")[1]) == shown
+
+
+def test_whatever_a_log_says_is_text_on_the_page(tmp_path):
+    """Settings, environment and names of files come from whoever wrote them."""
+    first, *figures = log_lines(RUNS["aff_resnet32_superclass_run2"], 3)
+    folder = tmp_path / "<s>folder"
+    folder.mkdir()
+    (folder / "<i>.params").write_text("blob")
+    (folder / "<i>.log").write_text("\n".join([first.replace("num_epochs=640", "num_epochs='<u>'"), *figures]))
+    bomb = "<img src=x onerror=alert(1)>"
+    first = first.replace("Namespace(", f"Namespace(note={bomb!r}, ").replace("model='", "model='<u>")
+    text = reported(folder, [first, header_line("official"), *figures])
+    assert "&lt;img src=x onerror=alert(1)&gt;" in text
+    assert "&lt;b&gt;MXNet&lt;/b&gt; &amp; more" in text
+    assert "<h2>&lt;i&gt;.log</h2>" in text
+    assert "host &lt;u&gt;resnet (published ResNet)" in text
+    assert "Not compared: its settings line is none of a training run (invalid literal" in text
+    assert not re.search("<[sbiu]>|<img ", text)
+
+
+@pytest.mark.parametrize(("more", "said"), [(0.0049, "good within"), (0.0052, "bad outside"), (-0.0052, "bad outside")])
+def test_half_a_point_more_or_less_is_marked(more, said, tmp_path):
+    """As `gluon-aff compare` does on its own."""
+    lines = log_lines(RUNS["aff_resnet32_fine"], 3)
+    best = 0.0764  # of its first three epochs
+    text = reported(tmp_path, [line.replace(f"val={best:f}", f"val={best + more:f}") for line in lines])
+    kind, word = said.split()
+    assert f'<span class="{kind}">{word} 0.5 points: best accuracy differs by {100 * more:+.2f} points' in text
 
 
 def test_bad_input_is_one_line(tmp_path, capsys):

@@ -1,0 +1,57 @@
+"""The table that `gluon-aff evaluate` appends to: one that was begun goes on, whoever began it."""
+
+import csv
+
+import pytest
+
+from gluon_aff.errors import InputError
+from gluon_aff.results.evaluations import append_row
+
+# As the first release of this package wrote it
+BEGUN = (
+    "date,network,weights,git_blob_sha1,dataset,labels,official_data,images,top1,top5,loss,published_error_percent,"
+    "images_per_second,batch_size,devices,versions,command\n"
+)
+ROW = {
+    "command": "gluon-aff evaluate --params 'a, b.params'",
+    "versions": "MXNet 1.9.1",
+    "devices": "CPU",
+    "batch_size": 32,
+    "images_per_second": 12.5,
+    "published_error_percent": None,
+    "loss": 0.75,
+    "top5": 0.9641,
+    "top1": 0.8357,
+    "images": 10_000,
+    "official_data": True,
+    "labels": "fine",
+    "dataset": "cifar100",
+    "git_blob_sha1": "e5f9164dd45269fa776b65c4eb95308ff7465e80",
+    "weights": "a, b.params",
+    "network": "aff_resnet32_cifar100",
+    "date": "2026-11-28T12:00:00+00:00",
+}
+LINE = (
+    '2026-11-28T12:00:00+00:00,aff_resnet32_cifar100,"a, b.params",e5f9164dd45269fa776b65c4eb95308ff7465e80,cifar100,'
+    "fine,True,10000,0.8357,0.9641,0.75,,12.5,32,CPU,MXNet 1.9.1,\"gluon-aff evaluate --params 'a, b.params'\"\n"
+)
+
+
+@pytest.mark.parametrize("begun", ["", BEGUN, BEGUN + LINE, BEGUN + LINE[:-1]], ids=["empty", "header", "row", "cut"])
+def test_a_table_goes_on_with_every_figure_under_its_name(begun, tmp_path):
+    path = tmp_path / "evaluations.csv"
+    path.write_text(begun)
+    append_row(str(path), ROW)
+    rows = begun.count("fine,") + 1
+    assert path.read_text() == BEGUN + LINE * rows
+    with path.open(newline="") as file:
+        *_, last = csv.DictReader(file)
+    assert last == {name: "" if value is None else str(value) for name, value in ROW.items()}
+
+
+def test_a_table_with_its_columns_in_another_order_is_refused(tmp_path):
+    path = tmp_path / "evaluations.csv"
+    path.write_text(BEGUN.replace("top1,top5", "top5,top1"))
+    with pytest.raises(InputError, match="has other columns: name another file with --csv"):
+        append_row(str(path), ROW)
+    assert path.read_text() == BEGUN.replace("top1,top5", "top5,top1")
