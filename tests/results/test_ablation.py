@@ -57,6 +57,47 @@ def test_decays_go_with_the_epochs():
     assert flags[flags.index("--lr-decay-epoch") + 1] == "1,1"  # both of them, never before the first epoch
 
 
+def flags_of(command):
+    """Flags of a training command with their words."""
+    starts = [i for i, word in enumerate(command) if word.startswith("--")]
+    return {command[a]: " ".join(command[a + 1 : b]) for a, b in zip(starts, [*starts[1:], len(command)])}
+
+
+@pytest.mark.parametrize(
+    ("host", "command", "said"),
+    [
+        ("inception", "train-cifar", {"--model": "inception", "--num-epochs": "400", "--batch-size": "128"}),
+        ("resnet", "train-cifar", {"--model": "resnet", "--num-epochs": "400", "--batch-size": "128"}),
+        ("fpn", "train-segmentation", {"--num-epochs": "300", "--batch-size": "32", "--lr": "0.01"}),
+    ],
+)
+def test_a_row_is_trained_as_table_2_says(host, command, said):
+    """The paper's Table 2; Kaiming's initial values are MXNet's MSRAPrelu. Section 5.1: the 20 superclasses."""
+    row = rows_of("table4", host, [3], [5])[-1]
+    trained = training_flags(row, HOSTS[host], None, [])
+    flags = flags_of(trained)
+    assert trained[0] == command
+    assert said.items() <= flags.items()
+    own = {"--fusion": "iAFF", "--r": "4", "--blocks": "3", "--seed": "5", "--resume": "auto", "--keep-one-best": ""}
+    assert own.items() <= flags.items()
+    if command == "train-cifar":
+        assert {
+            "--lr": "0.2",
+            "--init": "msraprelu",
+            "--superclass": "",
+            "--dataset": "cifar100",
+        }.items() <= flags.items()
+        assert (flags["--channel-times"], flags["--warmup-epochs"]) == ("1", "0")
+        assert "--mixup" not in flags
+    folders = [flags[name] for name in ("--save-dir", "--logging-dir", "--save-plot-dir")]
+    assert folders == ["."] * 3
+
+
+def test_mode_is_no_short_name_of_a_flag_that_the_ablation_says():
+    row = rows_of("table4", "resnet", [1], [0])[0]
+    assert training_flags(row, HOSTS["resnet"], None, ["--mode", "symbolic"])[-2:] == ["--mode", "symbolic"]
+
+
 def result(fusion="AFF", blocks=1, seed=0, score=0.75, paper=0.763):
     return RowResult(fusion, 2, blocks, seed, 95_460, score, paper, 3, 4, "official", "train.log", ["train-cifar"])
 
