@@ -172,7 +172,7 @@ def test_dry_run(capsys, tmp_path, monkeypatch):
         == 0
     )
     lines = capsys.readouterr().out.splitlines()
-    assert lines[1].split() == ["Concatenation", "2", "2", "0", "221,108", "0.749"]  # by hand, from the layers
+    assert lines[1].split() == ["Concatenation", "2", "2", "0", "221,108", "0.749"]  # counted layer by layer
     assert lines[2].split() == ["AFF", "2", "2", "0", "224,052", "0.784"]
     assert lines[3].startswith("gluon-aff train-cifar --fusion Concatenation --r 2 --blocks 2 --seed 0")
     assert os.listdir(tmp_path) == []
