@@ -14,6 +14,15 @@ def random_parameters(block, seed=0):
     return {name: p.data().asnumpy() for name, p in block._collect_params_with_prefix().items()}
 
 
+def moderate_parameters(block):
+    """The same with weights around 0 that hardly let values grow, for blocks of many layers and channels."""
+    random_parameters(block)
+    for name, parameter in block._collect_params_with_prefix().items():
+        if name.endswith("weight"):
+            parameter.set_data((parameter.data() - 0.25) / np.sqrt(np.prod(parameter.shape[1:])))
+    return {name: p.data().asnumpy() for name, p in block._collect_params_with_prefix().items()}
+
+
 def convolution(p, prefix, z):
     return np.einsum("oc,nchw->nohw", p[f"{prefix}.weight"][:, :, 0, 0], z) + p[f"{prefix}.bias"][:, None, None]
 
@@ -51,3 +60,35 @@ def weight(p, z, suffix="", scales=("local", "global"), context=bottleneck):
         for name, scale in zip(names, scales)
     )
     return sigmoid(total)
+
+
+def below(p, prefix):
+    """Parameters whose names start with `prefix`, without it."""
+    return {name[len(prefix) :]: value for name, value in p.items() if name.startswith(prefix)}
+
+
+def wide_convolution(p, prefix, z, stride=1, dilation=1):
+    """3x3, with as many zeros around as keep the size at stride 1."""
+    height, width = z.shape[2:]
+    padded = np.pad(z, ((0, 0), (0, 0), (dilation,) * 2, (dilation,) * 2))
+    taps = sum(
+        np.einsum(
+            "oc,nchw->nohw",
+            p[f"{prefix}.weight"][:, :, row, column],
+            padded[:, :, row * dilation :, column * dilation :][:, :, :height, :width],
+        )
+        for row in range(3)
+        for column in range(3)
+    )
+    return taps[:, :, ::stride, ::stride] + p.get(f"{prefix}.bias", np.zeros(len(taps[0])))[:, None, None]
+
+
+def stretched(z, height, width):
+    """Bilinear, corners to corners."""
+    rows, columns = np.linspace(0, z.shape[2] - 1, height), np.linspace(0, z.shape[3] - 1, width)
+    for axis, at in ((2, rows), (3, columns)):
+        low = np.minimum(at.astype(int), z.shape[axis] - 1)
+        high = np.minimum(low + 1, z.shape[axis] - 1)
+        share = (at - low).reshape([-1 if each == axis else 1 for each in range(4)])
+        z = z.take(low, axis) * (1 - share) + z.take(high, axis) * share
+    return z

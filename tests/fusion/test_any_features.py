@@ -3,7 +3,7 @@
 import mxnet as mx
 import numpy as np
 import pytest
-from fusion.equations import batch_norm, bottleneck, convolution, pooled, random_parameters, weight
+from fusion.equations import batch_norm, below, bottleneck, convolution, pooled, random_parameters, stretched, weight
 from mxnet.gluon import nn
 
 from gluon_aff.errors import InputError
@@ -12,22 +12,6 @@ from gluon_aff.fusion import OPERATORS, FeatureFusion
 
 def maps(seed, channels, height=4, width=6, batch=2):
     return np.random.default_rng(seed).normal(size=(batch, channels, height, width)).astype("float32")
-
-
-def below(values, prefix):
-    """Parameters whose names start with `prefix`, without it."""
-    return {name[len(prefix) :]: value for name, value in values.items() if name.startswith(prefix)}
-
-
-def stretched(z, height, width):
-    """Bilinear, corners to corners."""
-    rows, columns = np.linspace(0, z.shape[2] - 1, height), np.linspace(0, z.shape[3] - 1, width)
-    for axis, at in ((2, rows), (3, columns)):
-        low = np.minimum(at.astype(int), z.shape[axis] - 1)
-        high = np.minimum(low + 1, z.shape[axis] - 1)
-        share = (at - low).reshape([-1 if each == axis else 1 for each in range(4)])
-        z = z.take(low, axis) * (1 - share) + z.take(high, axis) * share
-    return z
 
 
 @pytest.mark.parametrize("hybrid", [False, True])

@@ -3,12 +3,21 @@
 import mxnet as mx
 import numpy as np
 import pytest
+from fusion.equations import (
+    batch_norm,
+    below,
+    convolution,
+    moderate_parameters,
+    stretched,
+    weight,
+    wide_convolution,
+)
 
 from gluon_aff import get_model
 from gluon_aff.errors import InputError
 from gluon_aff.fusion import OPERATORS
 from gluon_aff.networks import MODELS, FeatureMaps
-from gluon_aff.networks.zoo import fpn
+from gluon_aff.networks.zoo import cifar_inception, fpn
 
 FAMILIES = {"resnet20_b1": (100,), "inception_resnet20_b1": (100,), "resnet20_fpn_b1": (1, 48, 32)}
 
@@ -74,6 +83,55 @@ def test_other_decoders(arguments):
     net = fpn("AFF", 1, **arguments)
     net.initialize(mx.init.Xavier())
     assert net(images(40, 56)).shape == (2, 1, 40, 56)
+
+
+def activated(z):
+    return np.maximum(z, 0)
+
+
+def fused_levels(p, high, low):
+    """Fig. 4c by MS-GAU, w X + Y (Table 1): the high level, which has the larger receptive field, is Y."""
+    high = stretched(high, *low.shape[2:])
+    high = activated(batch_norm(p, "feature_high.1", convolution(p, "feature_high.0", high)))
+    if "feature_low.0.weight" in p:
+        low = activated(batch_norm(p, "feature_low.1", convolution(p, "feature_low.0", low)))
+    fused = weight(below(p, "attention."), high) * low + high
+    return activated(batch_norm(p, "post.1", wide_convolution(p, "post.0", fused)))
+
+
+@pytest.mark.parametrize("arguments", [{}, {"fuse_order": "bottom-up"}, {"decoder_width": 24, "stem": "tiny"}])
+def test_the_pyramid_by_its_equations(arguments):
+    """From the maps of the stages to the logits of an image whose sides halve to odd ones."""
+    net = fpn("MS-GAU", 1, classes=2, **arguments)
+    net.infer_shape(mx.nd.zeros((1, 3, 32, 32)))
+    p = moderate_parameters(net)
+    x = images(38, 30)
+    first, second, third = (each.asnumpy() for each in FeatureMaps(net)(x))
+    if arguments.get("fuse_order") == "bottom-up":
+        fused = fused_levels(below(p, "fuse23."), third, fused_levels(below(p, "fuse12."), second, first))
+    else:
+        fused = fused_levels(below(p, "fuse12."), fused_levels(below(p, "fuse23."), third, second), first)
+    hidden = activated(batch_norm(p, "head.1", wide_convolution(p, "head.0", fused)))
+    expected = stretched(convolution(p, "head.4", hidden), 38, 30)
+    assert net(x).shape == expected.shape
+    np.testing.assert_allclose(net(x).asnumpy(), expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_the_same_layer_by_its_equations(stride):
+    """Fig. 4a by MS-GAU, w X + Y: Y is the convolution that sees 5x5 pixels."""
+    net = cifar_inception("MS-GAU", 1)
+    net.infer_shape(mx.nd.zeros((1, 3, 32, 32)))
+    layer = net.features[{1: 2, 2: 3}[stride]][0].resfwd[2]
+    p = moderate_parameters(layer)
+    x = np.random.default_rng(0).normal(size=(2, 16, 7, 6)).astype("float32")
+    branches = (
+        batch_norm(p, f"{name}.1", wide_convolution(p, f"{name}.0", x, stride, dilation))
+        for name, dilation in (("feature_spatial_3", 1), ("feature_spatial_5", 2))
+    )
+    three, five = branches
+    expected = weight(below(p, "attention."), five) * three + five
+    np.testing.assert_allclose(layer(mx.nd.array(x)).asnumpy(), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_width_of_the_fused_maps():
