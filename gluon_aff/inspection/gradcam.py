@@ -11,7 +11,7 @@ from mxnet import autograd
 from mxnet.gluon import HybridBlock
 
 from gluon_aff.data.imagenet_images import opencv
-from gluon_aff.errors import InputError
+from gluon_aff.errors import GluonAFFError, InputError
 from gluon_aff.inspection.layers import layer_by_layer, layer_called
 
 
@@ -44,6 +44,7 @@ def class_activation(net: HybridBlock, image: np.ndarray, layer: str, label: Opt
 
     Raises:
         InputError: for an unknown layer or label, a layer whose output shows no places, or a network without logits.
+        GluonAFFError: if the layer's output or the gradient is not finite.
     """
     observed = layer_called(net, layer)
     device = next(iter(net.collect_params().values())).list_ctx()[0]
@@ -70,7 +71,10 @@ def class_activation(net: HybridBlock, image: np.ndarray, layer: str, label: Opt
         raise InputError(f"label {label} is none of the network's, 0 to {len(values) - 1}")
     chosen = mx.nd.one_hot(mx.nd.array([label], ctx=device), len(values))
     (gradient,) = autograd.grad([logits], [maps], [chosen], train_mode=False)
-    return ClassActivation(values, label, maps.asnumpy()[0], gradient.asnumpy()[0])
+    found = ClassActivation(values, label, maps.asnumpy()[0], gradient.asnumpy()[0])
+    if not (np.isfinite(found.maps).all() and np.isfinite(found.gradient).all()):
+        raise GluonAFFError(f"the maps of {layer} or their gradient are not finite: look for damaged weights")
+    return found
 
 
 def heat_map(activation: ClassActivation, tutorial: bool = False) -> np.ndarray:

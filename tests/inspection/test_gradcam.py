@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from mxnet.gluon import nn
 
-from gluon_aff.errors import InputError
+from gluon_aff.errors import GluonAFFError, InputError
 from gluon_aff.inspection.gradcam import (
     ClassActivation,
     class_activation,
@@ -218,3 +218,15 @@ def test_other_blocks_than_ours():
     net.initialize()
     assert pooled_layer(net) == "0"
     assert class_activation(net, picture(16), "0").gradient.shape == (4, 14, 14)
+
+
+def test_maps_that_are_not_finite_are_no_cold_map():
+    """Behind a ReLU, which makes 0 of them, logits may be finite all the same."""
+    net = nn.HybridSequential()
+    net.add(nn.Conv2D(2, 1), nn.HybridLambda(lambda F, x: F.where(x == x, x, F.zeros_like(x))))
+    net.add(nn.GlobalAvgPool2D(), nn.Flatten(), nn.Dense(3))
+    net.initialize()
+    net(mx.nd.zeros((1, 3, 8, 8)))
+    net[0].bias.set_data(mx.nd.array([np.nan, 0]))
+    with pytest.raises(GluonAFFError, match="the maps of 0 or their gradient are not finite"):
+        class_activation(net, picture(8), "0")

@@ -128,6 +128,24 @@ def test_impossible_numbers_of_classes_change_nothing(classes):
             narrow(classes=classes)
 
 
+@pytest.mark.parametrize("initialised", [True, False])
+def test_a_new_head_is_xaviers_and_has_the_old_ones_type_and_devices(initialised):
+    """Glorot and Bengio 2010: uniform to sqrt(6 / (inputs + outputs)); the bias is 0."""
+    devices = [mx.cpu(0), mx.cpu(1)]
+    net = narrow(dtype="float16", ctx=devices if initialised else None)
+    net.reset_classifier(50)
+    assert {np.dtype(p.dtype).name for p in (net.output.weight, net.output.bias)} == {"float16"}
+    if not initialised:
+        net.initialize(mx.init.One(), ctx=devices)
+        assert net.output.weight.data(devices[0]).asnumpy().all()  # had been left for this
+        return
+    assert net.output.weight.list_ctx() == devices
+    values = net.output.weight.data(devices[1]).asnumpy()
+    assert np.abs(values).max() == pytest.approx(np.sqrt(6 / (64 + 50)), rel=0.01)
+    assert np.unique(values).size > 100
+    assert not net.output.bias.data(devices[0]).asnumpy().any()
+
+
 @pytest.mark.parametrize("dtype", ["banana", "int8", "float64"])
 def test_other_types_than_float32_and_float16(dtype):
     with pytest.raises(InputError, match="there are float32, float16"):

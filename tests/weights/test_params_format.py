@@ -14,6 +14,7 @@ import sys
 import tracemalloc
 import zipfile
 from collections import Counter
+from pathlib import Path
 from typing import NamedTuple
 
 import mxnet as mx
@@ -30,6 +31,7 @@ from gluon_aff.weights.params_format import git_blob_sha1, read_params_file, wri
 MAGICS = {1: 0xF993FAC8, 2: 0xF993FAC9, 3: 0xF993FACA}
 BFLOAT16 = np.dtype([("bfloat16", np.uint16)])
 FLAGS = {"float32": 0, "float64": 1, "float16": 2, "uint8": 3, "int32": 4, "int8": 5, "int64": 6, "bool": 7}
+LATER_FLAGS = ("int16", "uint16", "uint32", "uint64")  # which MXNet 1.9.1 has in mshadow/base.h, but makes no arrays of
 ITEM_SIZES = {0: 4, 1: 8, 2: 2, 3: 1, 4: 4, 5: 1, 6: 8, 7: 1, 8: 2, 9: 2, 10: 4, 11: 8, 12: 2}
 INFLATED = (33, 2**31 - 1, 2**31, 2**32 - 1, 2**60, 2**62, 2**63 - 1, 2**63, 2**64 - 1)  # 2**n - 1 is -1 when signed
 SIZE_KINDS = ("arrays", "ndim", "dim", "names", "length")
@@ -184,12 +186,16 @@ def test_every_type_mxnet_has_there_and_back(tmp_path):
     assert path.read_bytes() == laid_out(2, params.arrays)[0]
 
 
-@pytest.mark.parametrize("dtype", ["int16", "uint16", "uint32", "uint64"])
+@pytest.mark.parametrize("dtype", LATER_FLAGS)
 def test_types_of_later_mxnet_there_and_back(tmp_path, dtype):
-    path = str(tmp_path / "types.params")
+    path = tmp_path / "types.params"
     array = numbers(1, (3, 2), dtype)
-    write_params_file(path, {"a": array})
-    assert bits(same_back(tmp_path / "types.params").arrays) == bits({"a": array})
+    write_params_file(str(path), {"a": array})
+    assert bits(same_back(path).arrays) == bits({"a": array})
+    header = Path(mx.libinfo.find_include_path(), "mshadow", "base.h").read_text()
+    (flag,) = re.findall(rf"^ *k{dtype.capitalize()} *= (\d+),", header, re.MULTILINE)
+    type_field = 24 + 4 + 4 + 4 + 2 * 8 + 8  # behind the file's head, magic number, storage, dimensions, device
+    assert struct.unpack_from("<i", path.read_bytes(), type_field) == (int(flag),)
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (3, 0), (0, 0, 2), (1,), (2, 3), (1,) * 32])
