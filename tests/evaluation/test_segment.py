@@ -1,6 +1,7 @@
 """Masks in images: thresholds, sizes and figures against NumPy, Pillow and training; the command."""
 
 import json
+import os
 import shutil
 
 import mxnet as mx
@@ -11,13 +12,16 @@ from PIL import Image
 from gluon_aff.cli import main
 from gluon_aff.data.sample_stop_signs import write_stop_signs
 from gluon_aff.errors import GluonAFFError
+from gluon_aff.evaluation import inference
 from gluon_aff.evaluation.segment import iou_and_niou_of, segment_images, segment_stop_signs
+from gluon_aff.inspection import picture_grid
 from gluon_aff.networks import get_model
 from gluon_aff.training.segmentation import train_segmentation
 from gluon_aff.training.segmentation_options import SegmentationSettings
 
 pytest.importorskip("pycocotools")
 SIZE = 48
+IMAGES = 9  # with a sign, and one without
 
 
 def red_channel(images):
@@ -29,7 +33,7 @@ def red_channel(images):
 @pytest.fixture(scope="module")
 def signs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data") / "signs"
-    write_stop_signs(str(folder), 8, 5)
+    write_stop_signs(str(folder), 8, IMAGES + 1)
     return folder
 
 
@@ -65,7 +69,9 @@ def test_figures_are_those_of_the_pixels(signs):
     coco = COCO(str(signs / "annotations" / "instances_val2017.json"))
     (category,) = coco.getCatIds(catNms=["stop sign"])
     overlaps = []
-    for each, number in zip(found, sorted(coco.imgs)):
+    with_sign = sorted(coco.getImgIds(catIds=[category]))
+    assert len(found) == len(with_sign) == IMAGES == len(coco.imgs) - 1
+    for each, number in zip(found, with_sign):
         masks = [
             coco.annToMask(annotation) for annotation in coco.imgToAnns[number] if annotation["category_id"] == category
         ]
@@ -112,7 +118,19 @@ def weights(tmp_path):
     return "everywhere.params"
 
 
-def test_a_trained_network_scores_as_in_its_log(signs, run, capsys):
+def drawn(monkeypatch):
+    """The titles and the rows of cells that commands draw from now on."""
+    figures = []
+
+    def watched(titles, rows, draw=picture_grid.draw_grid):
+        figures.append((titles, rows))
+        return draw(titles, rows)
+
+    monkeypatch.setattr(picture_grid, "draw_grid", watched)
+    return figures
+
+
+def test_a_trained_network_scores_as_in_its_log(signs, run, capsys, monkeypatch):
     trained = train_segmentation(
         SegmentationSettings(
             data_dir=str(signs),
@@ -128,6 +146,7 @@ def test_a_trained_network_scores_as_in_its_log(signs, run, capsys):
         )
     )
     capsys.readouterr()
+    figures = drawn(monkeypatch)
     code, printed = run(
         "--params", trained.params, "--data-dir", signs, "--json", "-o", "worst.png", "--masks", "masks"
     )
@@ -135,10 +154,20 @@ def test_a_trained_network_scores_as_in_its_log(signs, run, capsys):
     result = json.loads(printed.out)
     assert result["network"] == "stopsign-ASKCFuse-resnet-20-1-fpn-c-1-tiny"
     assert result["iou"] == pytest.approx(trained.best_iou, abs=1e-6)
-    assert len(result["images"]) == 5
+    assert len(result["images"]) == IMAGES
     assert np.mean([image["iou"] for image in result["images"]]) == pytest.approx(result["niou"])
+    ratios = [image["intersection"] / image["union"] for image in result["images"]]
+    assert ratios == [image["iou"] for image in result["images"]]
+    worst = sorted(result["images"], key=lambda image: image["iou"])[:6]
+    assert worst[0]["iou"] < worst[-1]["iou"] < max(ratios)
+    ((titles, rows),) = figures
+    assert titles == ["input", "true mask", "found"]
+    assert [row[0].text for row in rows] == [os.path.basename(image["image"]) for image in worst]
+    assert [row[2].text for row in rows] == [f"IoU {image['iou']:.3f}" for image in worst]
     with Image.open("worst.png") as picture:
-        assert picture.height > picture.width  # five rows of three
+        assert picture.height > picture.width  # six rows of three
+    masks = [os.path.splitext(os.path.basename(image["image"]))[0] + ".png" for image in result["images"]]
+    assert sorted(os.listdir("masks")) == sorted(masks)
     code, printed = run("--params", trained.params, "--data-dir", signs)
     assert printed.out.splitlines()[1:] == [f"IoU   {result['iou']:.6f}", f"nIoU  {result['niou']:.6f}"]
 
@@ -209,7 +238,20 @@ def test_images_with_little_of_a_sign_can_be_left_out(signs, run, weights):
         json.loads(run("--params", weights, "--data-dir", signs, "--min-area", area, "--json")[1].out)
         for area in (0, 1000)
     ]
-    assert len(areas[0]["images"]) == 5 > len(areas[1]["images"])
+    assert len(areas[0]["images"]) == IMAGES > len(areas[1]["images"])
+
+
+@pytest.mark.parametrize(("arguments", "sizes"), [((), [8, 1]), (("--batch-size", "4"), [4, 4, 1])])
+def test_images_are_read_so_many_at_a_time(arguments, sizes, signs, run, weights, monkeypatch):
+    seen = []
+
+    def watched(net, contexts, infers=inference.in_mxnet):
+        infer = infers(net, contexts)
+        return lambda images: (seen.append(len(images)), infer(images))[1]
+
+    monkeypatch.setattr(inference, "in_mxnet", watched)
+    assert run("--params", weights, "--data-dir", signs, *arguments)[0] == 0
+    assert seen == sizes
 
 
 def test_nothing_was_published(run, image):

@@ -1,4 +1,4 @@
-"""ImageNet's hosts with plain addition against GluonCV's, from which the original made them; dropout before the head."""
+"""ImageNet's hosts with plain addition against GluonCV's, of which the original made them; dropout."""
 
 import zlib
 
