@@ -2,12 +2,14 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import mxnet as mx
 import pytest
 from PIL import Image
 
 from gluon_aff.cli import main
+from gluon_aff.evaluation import weights_file
 from gluon_aff.networks import get_model
 from gluon_aff.networks.zoo import cifar_resnet
 
@@ -78,9 +80,26 @@ def test_an_afinet_beside_its_host(run):
     assert not list(out.glob("*.partial"))
 
 
-def test_another_layer_as_text(run):
-    code, printed, out = run("--params", "plain.params", *CIFAR100, "--layer", "features.2[4:12]")
+def test_another_layer_as_text(run, monkeypatch):
+    sizes = []
+
+    def noted(batches):
+        for images, labels in batches:
+            sizes.append(len(images))
+            yield images, labels
+
+    def watched(*arguments, set_of=weights_file.validation_set):
+        data = set_of(*arguments)
+        return replace(data, batches=noted(data.batches))
+
+    monkeypatch.setattr(weights_file, "validation_set", watched)
+    arguments = ["--params", "plain.params", *CIFAR100, "--layer", "features.2[4:12]", "--batch-size", "40"]
+    code, printed, out = run(*arguments)
     assert code == 0, printed.err
+    assert sizes == [40, 40, 20]
+    with open(out / "figure.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["layer"], row["channel"]) for row in rows] == [("features.2", str(n)) for n in range(4, 12)]
     header, row, note, files = printed.out.splitlines()
     assert header.split() == ["network", "layer", "channels", "dead", "mean", "index"]
     assert row.split()[:3] == ["resnet32_cifar100", "features.2[4:12]", "8"]
