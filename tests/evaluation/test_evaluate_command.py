@@ -15,6 +15,7 @@ import mxnet as mx
 import numpy as np
 import pytest
 from exported_networks import card_for, filled
+from PIL import Image
 
 from gluon_aff import __version__
 from gluon_aff.cli import main
@@ -179,3 +180,32 @@ def test_imagenets_official_set_has_50_000_images_of_1000_classes(images, classe
     data = validation_set(card_for("x", 224, 1000), "x.params", "imagenet", str(tmp_path), 100, 0)
     assert (data.images, data.official) == (images, official)
     assert data.names == (class_names("imagenet") if official else list(map(str, range(classes))))
+
+
+def test_imagenets_images_have_the_size_that_is_asked_for(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (120, 90)).save(tmp_path / name / "1.png")
+    for size in (64, 80):
+        data = validation_set(card_for("x", size, 2), "x.params", "imagenet", str(tmp_path), 2, 0)
+        assert [images.shape for images, _ in data.batches] == [(2, 3, size, size)]
+
+
+@pytest.mark.parametrize(("arguments", "sizes", "shown"), [((), [5], 5), (("--batch-size", "2"), [2, 2, 1], 5)])
+def test_files_are_predicted_so_many_at_a_time(arguments, sizes, shown, folder, tmp_path, monkeypatch, capsys):
+    seen = []
+
+    def watched(request, many_images=False, load=weights_file.load_weights):
+        loaded = load(request, many_images=many_images)
+        return replace(loaded, infer=lambda images: (seen.append(len(images)), loaded.infer(images))[1])
+
+    monkeypatch.setattr(weights_file, "load_weights", watched)
+    paths = [str(tmp_path / f"{number}.png") for number in range(5)]
+    for number, path in enumerate(paths):
+        Image.new("RGB", (32, 32), (number * 40, 0, 0)).save(path)
+    weights = str(folder / f"0.5-{NETWORK}-best.params")
+    assert main(["predict", "--params", weights, "--fine-label", *arguments, *paths]) == 0
+    assert seen == sizes
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:: shown + 1] == paths
+    assert all(line.split()[1] in class_names("cifar100", True) for line in lines if line not in paths)

@@ -8,6 +8,8 @@ import pytest
 from PIL import Image
 
 from gluon_aff.cli import main
+from gluon_aff.inspection import picture_grid
+from gluon_aff.inspection.gradcam import overlay
 from gluon_aff.inspection.picture_grid import Cell, draw_grid
 from gluon_aff.networks.zoo import cifar_resnet, imagenet_resnet
 
@@ -87,12 +89,26 @@ def test_a_class_by_name_or_number_and_missed_labels(run):
     assert printed.out.count("missed)") == sum(row["networks"][0]["missed"] for row in rows) > 0
 
 
-def test_resize_sees_the_whole_image(run):
-    maps = {}
+def test_resize_sees_the_whole_image(run, monkeypatch):
+    maps, extremes, cells = {}, {}, {}
     for flags in ([], ["--resize"], ["--tutorial"]):
+        name = " ".join(flags)
+
+        def watched(titles, rows, name=name, draw=draw_grid):
+            (cells[name],) = rows
+            return draw(titles, rows)
+
+        monkeypatch.setattr(picture_grid, "draw_grid", watched)
         code, _, out = run("--params", FIRST, *flags, "b.jpg")
         assert code == 0
-        maps[" ".join(flags)] = np.load(out / "maps.npy")
+        maps[name] = np.load(out / "maps.npy")
+        (facts,) = json.loads((out / "maps.json").read_text())[0]["networks"]
+        extremes[name] = facts["least"], facts["largest"]
+    assert 0 <= extremes[""][0] < extremes[""][1]
+    assert extremes["--tutorial"][1] == pytest.approx(extremes[""][1] + 1)  # added before the ReLU
+    for name, (image, picture) in cells.items():
+        expected = overlay(image.pixels, maps[name][0, 0], name == "--tutorial")
+        np.testing.assert_array_equal(picture.pixels, expected)
     assert not np.allclose(maps[""], maps["--resize"], atol=0.01)
     steps = maps["--tutorial"] * 255
     np.testing.assert_allclose(steps, np.rint(steps), atol=1e-4)

@@ -1,10 +1,13 @@
 """Counts against the original's figures (networks.md) and by hand."""
 
+import json
+
 import mxnet as mx
 import pytest
 from mxnet.gluon import nn
 
 from gluon_aff import get_model
+from gluon_aff.cli import main
 from gluon_aff.errors import InputError
 from gluon_aff.fusion.context import sequential
 from gluon_aff.inspection.summary import count_layers, format_counts
@@ -61,3 +64,33 @@ def test_a_size_that_is_not_too_small_is_not_called_so(monkeypatch):
         count_layers(net, 32)
     with pytest.raises(InputError, match="--input-size 31 is too small"):
         count_layers(net, 31)
+
+
+def summary(capsys, *arguments):
+    """The last three lines by what they say, with their figures."""
+    assert main(["summary", *arguments]) == 0
+    lines = capsys.readouterr().out.splitlines()[-3:]
+    return {title: int(figure.replace(",", "")) for title, figure in (line.rsplit(": ", 1) for line in lines)}
+
+
+def test_every_option_of_the_command_acts(capsys):
+    """Counts of the papers: Table 3 of r = 2, AFINets' Table 1; their FLOPs for a batch of 32."""
+    trainable, title = "trainable parameters", "{} at batch 1"
+    plain = summary(capsys, "resnet20_b1")
+    assert plain[trainable] == 89_916
+    assert summary(capsys, "resnet20_b1", "--fusion", "MS-SA", "--r", "2")[trainable] == 95_460
+    assert summary(capsys, "resnet20_b1", "--classes", "10")[trainable] == 89_916 - 90 * (64 + 1)
+    assert summary(capsys, "afi_resnet32_cifar100", "--stages", "1")[trainable] == 468_212
+    doubled = summary(capsys, "resnet20_b1", "--input-size", "64")
+    assert doubled[trainable] == plain[trainable]
+    maps, maps_doubled = (counts[title.format("multiply-adds")] for counts in (plain, doubled))
+    assert 3.9 < maps_doubled / maps < 4  # but for the head and the pooled contexts
+    original = summary(capsys, "aff_resnet32_cifar100", "--as-original")
+    assert original[title.format("FLOPs as original")] == 1_133_120_084
+    thop = summary(capsys, "resnet32_cifar100", "--as-thop")[title.format("FLOPs as thop")]
+    assert 32 * thop / 1e9 == pytest.approx(2.23, abs=0.00501)
+    assert main(["summary", "resnet20_b1", "--json"]) == 0
+    layers = json.loads(capsys.readouterr().out)
+    assert sum(layer["trainable"] for layer in layers) == plain[trainable]
+    assert layers[-1]["output_shape"] == [1, 100]
+    assert layers[-1]["multiply_adds"] == 64 * 100

@@ -8,7 +8,7 @@ from gluon_aff import get_model
 from gluon_aff.errors import InputError
 from gluon_aff.inspection.summary import count_layers, trainable_parameters
 from gluon_aff.networks import MODELS
-from gluon_aff.networks.afi import Integration, afi_resnet, joined
+from gluon_aff.networks.afi import Block, Integration, afi_resnet, joined
 from gluon_aff.published import paper_tables
 
 # In 1e9 at batch 32: the paper's Tables 4 and 5 (afinets_spec, Section 4)
@@ -221,6 +221,57 @@ def test_second_block_of_a_group_reuses_the_first_feature():
     assert seen[1].shape == (2, 8, 8, 8)
     expected = np.concatenate([seen[1].asnumpy(), seen[0].asnumpy()[:, :8]], axis=1)
     np.testing.assert_array_equal(seen["into 1"].asnumpy(), expected)
+
+
+def watched_blocks(name):
+    """Each block of a network with its input, what its two parts give, and its output, in NumPy, of random images."""
+    net = small(name)
+    seen = []
+
+    def watch(block):
+        row = {"block": block}
+        seen.append(row)
+        block.first.register_forward_hook(lambda _, __, output: row.update(first=output.asnumpy()))
+        block.rest.register_forward_hook(lambda _, __, output: row.update(rest=output.asnumpy()))
+        block.register_forward_hook(lambda _, inputs, __: row.update(x=inputs[0].asnumpy()))
+        block.register_forward_hook(lambda _, __, outputs: row.update(out=outputs[0].asnumpy()))
+
+    net.apply(lambda block: watch(block) if isinstance(block, Block) else None)
+    net(mx.nd.array(np.random.default_rng(0).normal(size=(2, 3, 32, 32))))
+    return seen
+
+
+def with_shortcut(row):
+    shortcut = row["block"].shortcut
+    return row["rest"] + (row["x"] if shortcut is None else shortcut(mx.nd.array(row["x"])).asnumpy())
+
+
+def test_inverted_residuals_have_no_relu_at_the_end():
+    """Sandler et al. 2018; a shortcut where the size stays, and only there."""
+    blocks = watched_blocks("mobilenet_v2_cifar100")
+    assert len(blocks) == 17
+    for row in blocks:
+        expected = with_shortcut(row) if row["x"].shape[2:] == row["out"].shape[2:] else row["rest"]
+        np.testing.assert_allclose(row["out"], expected, rtol=1e-4, atol=1e-5)
+        assert (row["out"] < 0).any()
+        assert (row["first"] >= 0).all()
+
+
+def test_shuffled_blocks_pass_the_first_half_on():
+    """Ma et al. 2018: one half of the channels passes by, and the halves take turns afterwards."""
+    blocks = watched_blocks("shufflenet_v2_cifar100")
+    assert len(blocks) == 13
+    for row in blocks:
+        half = row["x"].shape[1] // 2
+        np.testing.assert_array_equal(row["out"][:, ::2], row["x"][:, :half])
+        np.testing.assert_array_equal(row["out"][:, 1::2], row["rest"])
+        assert (row["rest"] >= 0).all()
+
+
+@pytest.mark.parametrize("name", ["resnet32_cifar100", "resnext29_32x4d_cifar100"])
+def test_residual_blocks_end_in_a_relu(name):
+    for row in watched_blocks(name):
+        np.testing.assert_allclose(row["out"], np.maximum(with_shortcut(row), 0), rtol=1e-4, atol=1e-5)
 
 
 def test_halves_hand_on_two_features():
