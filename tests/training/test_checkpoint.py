@@ -137,6 +137,33 @@ def test_only_the_newest_stays_and_the_place_decides_not_the_clock(tmp_path):
     assert newest_checkpoint(str(tmp_path)) == path
 
 
+def test_all_of_it_is_on_the_disk_before_it_has_its_name_and_before_the_last_one_goes(tmp_path, monkeypatch):
+    """Else a machine that loses its power has a checkpoint with empty files, or none."""
+    saved(tmp_path, CPUS[2], RunState(1, 0.5))
+    done, fsync, rename, rmtree = [], os.fsync, os.rename, shutil.rmtree
+
+    def flushed(descriptor):
+        done.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")).name)
+        fsync(descriptor)
+
+    def renamed(source, target):
+        done.append(f"{Path(source).name} to {Path(target).name}")
+        rename(source, target)
+
+    def removed(path, **named):
+        done.extend([f"without {Path(path).name}"] if os.path.exists(path) else [])
+        rmtree(path, **named)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", flushed)
+        patched.setattr(os, "rename", renamed)
+        patched.setattr(shutil, "rmtree", removed)
+        path = Path(saved(tmp_path, CPUS[2], RunState(2, 0.5)))
+    files = {each.name for each in path.iterdir()}
+    assert set(done[: len(files)]) == files
+    assert done[len(files) :] == ["epoch-2.partial", "epoch-2.partial to epoch-2", tmp_path.name, "without epoch-1"]
+
+
 def test_nothing_in_it_is_a_pickle(tmp_path):
     path = Path(saved(tmp_path, CPUS[2], RunState(1, 0.0)))
     assert {p.name for p in path.iterdir()} == {

@@ -282,6 +282,15 @@ def test_states_of_another_network(small):
     assert (fresh.optimizer.num_update, fresh._updaters[0].states) == (0, {})
 
 
+def test_states_of_another_type(tmp_path):
+    """Of the right shape."""
+    _, trainer, _ = begun(tmp_path / "a.states")
+    states = {index: state.astype("float64") for index, state in trainer._updaters[0].states.items()}
+    (tmp_path / "a.states").write_bytes(pickle.dumps((states, trainer.optimizer)))
+    with pytest.raises(InputError, match="float64 5x4, this network needs float32 5x4"):
+        load_states(trainer_of(network()), str(tmp_path / "a.states"))
+
+
 def test_states_of_a_run_in_another_number_format(tmp_path):
     net = Halves()
     net.initialize()
@@ -506,6 +515,19 @@ def test_counts_that_do_not_fit(change, message, tmp_path):
     change(trainer.optimizer)
     trainer.save_states(str(tmp_path / "a.states"))
     assert message in refusal(trainer_of(network()), tmp_path / "a.states")
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_a_parameter_has_had_the_updates_of_the_device_with_the_most(order, tmp_path):
+    """Whichever of them the file names last."""
+    _, trainer, _ = begun(tmp_path / "a.states")
+    all_counts = trainer.optimizer._index_update_count
+    behind = {index: count - 1 for index, count in all_counts.items()}
+    trainer.optimizer._all_index_update_counts = {device: (all_counts, behind)[device] for device in order}
+    trainer.save_states(str(tmp_path / "a.states"))
+    fresh = trainer_of(network())
+    assert load_states(fresh, str(tmp_path / "a.states")) == STEPS
+    assert set(fresh.optimizer._index_update_count.values()) == {STEPS}
 
 
 def test_counts_from_before_mxnet_counted_by_device(tmp_path):
