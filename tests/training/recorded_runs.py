@@ -81,6 +81,16 @@ class Run:
     files: List[str] = field(default_factory=list)
 
     @property
+    def log(self):
+        """Lines of the log."""
+        (name,) = (name for name in self.files if "train_" in name and name.endswith(".log"))
+        return (self.folder / name).read_text().splitlines()
+
+    def logged(self, figure):
+        """What the log says of each epoch."""
+        return [float(line.split(f" {figure}")[1].split()[0]) for line in self.log if "[Epoch " in line]
+
+    @property
     def rates(self):
         return [rate for epoch in self.epochs for rate in epoch.rates]
 

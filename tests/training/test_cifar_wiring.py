@@ -36,8 +36,8 @@ RUNS = {
         [0.25, 0.50001, 0.50004, 0.50004],
     ),
     "steps": (
-        f"{TINY} --num-epochs 4 --seed 7 --data-dir {{other}} --fine-label --context conv --lr-decay 0.5 "
-        "--lr-decay-epoch 3,5 --warmup-epochs 2",
+        f"{TINY} --num-epochs 4 --seed 7 --data-dir {{other}} --fine-label --mixup --mixup-off-epoch 0 --no-wd "
+        "--context conv --lr-decay 0.5 --lr-decay-epoch 3,5 --warmup-epochs 2",
         [0.1, 0.2, 0.3, 0.4],
     ),
     "resumed": (
@@ -46,7 +46,7 @@ RUNS = {
     ),
     "cifar10": (
         f"{TINY} --num-epochs 3 --seed 0 --model inception --inner full --dataset cifar10 --data-dir {{ten}} "
-        "--lr-decay-period 2 --warmup-epochs 1 --save-period 0",
+        "--label-smoothing --lr-decay-period 2 --warmup-epochs 1 --save-period 0",
         [0.1, 0.2, 0.3],
     ),
     "named": (
@@ -181,12 +181,16 @@ def smallest_target(run):
     return float(run.epochs[-1].targets[0].min())
 
 
-def smoothed_and_mixed(run, classes=30):
-    """Whether the targets of a batch are 1 - 0.1 + 0.1 / K and 0.1 / K, mixed with their reverse."""
+def targets(run, classes, smoothing):
+    """Of the first batch: 1 - eta + eta / K for the class and eta / K for the others, mixed with their reverse."""
     now = run.epochs[0]
-    hot = np.eye(classes)[now.batches[0][1].astype(int)] * 0.9 + 0.1 / classes
-    expected = now.mixup[0] * hot + (1 - now.mixup[0]) * hot[::-1]
-    return now.targets[0].shape == expected.shape and np.allclose(now.targets[0], expected, atol=1e-6)
+    rows = np.eye(classes)[now.batches[0][1].astype(int)] * (1 - smoothing) + smoothing / classes
+    return now.mixup[0] * rows + (1 - now.mixup[0]) * rows[::-1]
+
+
+def mixes(run):
+    """Whether the inputs and the targets are mixed, by the same weights."""
+    return mixed_inputs(run, 0) and np.allclose(run.epochs[0].targets[0], targets(run, 30, 0.1), atol=1e-6)
 
 
 def cosine_rates():
@@ -267,7 +271,7 @@ SEEN = {
     "logging_dir": Seen("cosine", written_in("log"), [f"log/train_{IAFF}.log"]),
     "resume_from": Seen("weights", starts_with_the_file, True, "nothing"),
     "save_plot_dir": Seen("cosine", written_in("curve"), [f"curve/{IAFF}_history.png"]),
-    "mixup": Seen("cosine", lambda run: (mixed_inputs(run, 0), smoothed_and_mixed(run)), (True, True), "nothing"),
+    "mixup": Seen("cosine", mixes, True, "nothing"),
     "mixup_alpha": Seen("cosine", beta_weights, drawn_weights(0.3, 4, 1)),
     "mixup_off_epoch": Seen("cosine", unmixed_epochs, [3]),
     "auto_aug": Seen("cosine", lambda run: plain_images(run, given_in(run.name, "seed")) < 1, True),
@@ -363,6 +367,51 @@ def test_every_flag_arrives(field, runs, places):
     if row.against != "nothing":
         assert given_in(row.against, field) != given_in(row.run, field)
         assert row.look(runs(row.against)) != expected
+
+
+@pytest.mark.parametrize(
+    ("name", "classes", "smoothing", "mixes"),
+    [("cosine", 30, 0.1, True), ("steps", 100, 0.0, True), ("cifar10", 10, 0.1, False)],
+)
+def test_smoothing_and_mixup_act_without_each_other(name, classes, smoothing, mixes, runs):
+    """The original crashes without --mixup."""
+    first = runs(name).epochs[0]
+    np.testing.assert_allclose(first.targets[0], targets(runs(name), classes, smoothing), atol=1e-6)
+    assert (first.mixup < 1).any() == mixes
+
+
+def test_without_both_the_targets_are_the_labels(runs):
+    first = runs("defaults").epochs[0]
+    np.testing.assert_array_equal(first.targets[0], first.batches[0][1])
+    assert first.mixup.tolist() == [1, 1]
+
+
+def test_no_wd_has_no_effect_without_cosine(runs):
+    """As in the original, though not in the help there."""
+    assert given_in("steps", "no_wd")
+    assert spared(runs("steps")) == set()
+
+
+def test_the_log_has_the_epochs_rates_and_scores(runs):
+    """The rate after the last step."""
+    for name in ("cosine", "steps", "weights"):
+        run = runs(name)
+        assert run.logged("lr:") == pytest.approx(epoch_rates(run), abs=5e-7)
+        assert run.logged("val=") == pytest.approx(RUNS[name][1], abs=5e-7)
+        assert [line for line in run.log if "[Epoch 0]" in line] == run.log[2:3]
+    assert "100 label values under a 100-way head" in runs("steps").log[1]
+    assert "20 label values under a 30-way head" in runs("cosine").log[1]
+
+
+def test_without_weights_none_are_named(runs):
+    assert "weights: none" in runs("cifar10").out.replace("  ", " ")
+
+
+def test_a_gpu_that_is_not_there_is_named(places):
+    """So --gpus says which devices a run takes."""
+    run = record(places, "train-cifar --gpus 7", SCORER, [], gpus=2)
+    assert run.code == 2
+    assert "--gpus 7: this machine has GPUs 0 to 1 only" in run.err
 
 
 def test_what_is_validated_is_what_was_trained(runs):

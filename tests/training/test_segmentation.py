@@ -140,25 +140,13 @@ def test_another_network_does_not_go_on(settings):
 @pytest.mark.parametrize(
     "changed",
     [
-        {"askc_type": "iAFF", "fuse_order": "bottom-up", "decoder_width": 12},
         {"askc_type": "Concatenation", "stem": "tiny", "blocks": 2},
         {"askc_type": "MS-SENet", "context": "conv", "scale": 1.0},
-        {"askc_type": "Global+Global", "lr_mode": "constant", "keep_one_best": True},
     ],
 )
-def test_every_kind_of_network_trains(settings, changed):
+def test_other_networks_train(settings, changed):
     run = train_segmentation(replace(settings, num_epochs=1, **changed))
     assert len(without_times(log_lines(run))) == 1
-
-
-def test_rates_are_polys_per_update_or_constant(settings):
-    """Three steps an epoch: the last of nine updates has 0, as logged after each epoch."""
-    rates = []
-    for mode in ("poly", "constant"):
-        run = train_segmentation(replace(settings, num_epochs=3, lr_mode=mode, logging_dir=mode, save_dir=""))
-        rates.append([float(rate) for rate in re.findall(r"lr: (\S+)", "\n".join(log_lines(run)))])
-    assert rates[0] == pytest.approx([0.01 * (1 - update / 8) ** 0.9 for update in (3, 6, 8)], abs=1e-6)
-    assert rates[1] == [0.01] * 3
 
 
 def test_without_a_place_for_weights(settings, tmp_path):

@@ -17,6 +17,7 @@ from gluon_aff.data.sample_stop_signs import write_stop_signs
 from gluon_aff.data.stop_signs import load_stop_signs, mask_toolbox
 from gluon_aff.networks.zoo import HOSTS
 from gluon_aff.training.segmentation_options import SegmentationSettings
+from gluon_aff.weights.params_format import read_params_file
 
 pytest.importorskip("pycocotools")
 
@@ -217,3 +218,27 @@ def test_every_flag_arrives(field, runs):
     if row.against != "nothing":
         assert given_in(row.against, field) != given_in(row.run, field)
         assert row.look(runs(row.against)) != row.expected
+
+
+def test_the_log_has_the_epochs_rates_and_scores(runs):
+    """The rate after the last step; the first of the scores is IoU."""
+    for name in ("other", "constant"):
+        run = runs(name)
+        assert run.logged("lr:") == pytest.approx([epoch.rates[-1] for epoch in run.epochs], abs=5e-7)
+        assert list(zip(run.logged("val="), run.logged("niou="))) == [
+            pytest.approx(each, abs=5e-7) for each in RUNS[name][1]
+        ]
+
+
+def test_the_best_file_has_the_weights_of_the_first_epoch_with_the_best_iou(runs):
+    run = runs("other")
+    (name,) = best_files(run)
+    kept = dict(read_params_file(str(run.folder / name)).arrays)
+    assert [same(kept, epoch.validated) for epoch in run.epochs] == [False, False, True, False]
+
+
+def test_a_gpu_that_is_not_there_is_named(tmp_path):
+    """So --gpus says which devices a run takes."""
+    run = record(tmp_path, "train-segmentation --gpus 7", SCORER, [], gpus=2)
+    assert run.code == 2
+    assert "--gpus 7: this machine has GPUs 0 to 1 only" in run.err
