@@ -6,7 +6,9 @@ so that it knows which epoch is the best), and MXNet's and Python's own function
 
 import contextlib
 import io
+import json
 import subprocess
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Dict, List
@@ -17,6 +19,8 @@ import pytest
 
 from gluon_aff.cli import main
 from gluon_aff.training import epochs
+
+VALIDATION_SECONDS = 0.1  # at least
 
 
 @dataclass
@@ -31,6 +35,7 @@ class Epoch:
         targets: what cross-entropy, if that is the loss, compared that with.
         rates: learning rate of each step.
         checkpoints: names of those there when the epoch began.
+        seconds: that training took.
         validation: images and labels that the network was validated on, in order.
         validated: parameters of the network that was validated.
         answer: the first images of that, and what the network made of them.
@@ -43,6 +48,7 @@ class Epoch:
     inputs: List[np.ndarray] = field(default_factory=list)
     targets: List[np.ndarray] = field(default_factory=list)
     rates: List[float] = field(default_factory=list)
+    seconds: float = 0.0
     validation: Any = None
     validated: Dict[str, np.ndarray] = field(default_factory=dict)
     answer: Any = None
@@ -79,6 +85,12 @@ class Run:
     contexts: Any = None
     compiled: Any = None
     files: List[str] = field(default_factory=list)
+
+    @property
+    def checkpoint(self):
+        """What the run's last checkpoint says, and its name."""
+        (path,) = self.folder.glob("*/*.checkpoint/epoch-*/checkpoint.json")
+        return {**json.loads(path.read_text()), "name": path.parent.name}
 
     @property
     def log(self):
@@ -138,7 +150,9 @@ def _watch(patch, run, scorer, scores):
                 now.batches.append(tuple(map(numpy, batch)))
                 yield batch
 
-        return train_epoch(training, loaded(), mixup, epoch, begun, lambda step, metric, rate: now.rates.append(rate))
+        done = train_epoch(training, loaded(), mixup, epoch, begun, lambda step, metric, rate: now.rates.append(rate))
+        now.seconds = done.seconds
+        return done
 
     def recorded_loss(self, output, target, *more):
         run.epochs[-1].targets.append(numpy(target))
@@ -146,6 +160,7 @@ def _watch(patch, run, scorer, scores):
 
     def scored(net, batches, *more):
         images, labels = zip(*batches)
+        time.sleep(VALIDATION_SECONDS)
         now = run.epochs[-1]
         now.validation = tuple(np.concatenate([numpy(each) for each in part]) for part in (images, labels))
         now.answer = numpy(images[0]), numpy(net(images[0]))

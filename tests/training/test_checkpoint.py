@@ -1,5 +1,6 @@
 """Checkpoints: what is in them comes back to the bit, and what is wrong with one is said in a line."""
 
+import contextlib
 import json
 import os
 import random
@@ -299,6 +300,21 @@ def test_settings_that_differ_are_named(settings, monkeypatch):
 def test_settings_that_may_differ_exist():
     assert set(MAY_DIFFER) <= set(asdict(CIFARSettings()))
     assert set(imagenet_options.MAY_DIFFER) <= set(asdict(ImageNetSettings()))
+
+
+def test_a_run_goes_on_with_other_places_but_with_nothing_else_that_differs(settings, tmp_path):
+    """What may differ: where files are, who does the work, and what is kept of it."""
+    settings = resolve(settings)
+    checkpoint = read_checkpoint(saved(tmp_path / "x", CPUS[1], RunState(1, 0.0)))
+    may = set()
+    for name in asdict(settings):
+        facts = replace(checkpoint.facts, settings={**asdict(settings), name: "another"}, devices=1)
+        with contextlib.suppress(InputError):
+            same_run(replace(checkpoint, facts=facts), settings, 1, True, MAY_DIFFER)
+            may.add(name)
+    places = {"data_dir", "save_dir", "logging_dir", "save_plot_dir"}
+    work = {"num_workers", "gpus", "kvstore", "summary", "resume"}
+    assert may == {*places, *work, "keep_one_best", "save_period", "checkpoint_every"}
 
 
 def test_a_drawn_seed_is_the_checkpoints(settings, tmp_path):

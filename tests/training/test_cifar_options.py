@@ -143,6 +143,12 @@ def test_decay_epochs_behind_the_end_are_said(command, late):
     assert [line for line in notes(resolve(parse(command)), 64) if "behind the end" in line] == late
 
 
+@pytest.mark.parametrize("depth", [29, 38, 47])
+def test_the_first_releases_names_say_their_depth(depth):
+    settings = resolve(parse(f"--model resnext{depth}_32x4d"))
+    assert (settings.model, settings.depth) == ("resnext", depth)
+
+
 def test_missing_seed_is_drawn_and_a_given_one_kept():
     assert 0 <= resolve(parse("")).seed < 2**31
     assert resolve(parse("--seed 5")).seed == 5

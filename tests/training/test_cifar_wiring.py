@@ -11,7 +11,7 @@ from typing import Any, Callable
 import mxnet as mx
 import numpy as np
 import pytest
-from training.recorded_runs import draws, fits, initialised, record, same
+from training.recorded_runs import VALIDATION_SECONDS, draws, fits, initialised, record, same
 
 from gluon_aff.cli import COMMANDS, OneLineParser, fill_parser
 from gluon_aff.networks import get_model
@@ -32,7 +32,7 @@ RUNS = {
         "--batch-size 5 --num-epochs 4 -j 1 --auto_aug --mixup --mixup-alpha 0.3 --mixup-off-epoch 1 "
         "--label-smoothing --cosine --warmup-epochs 1 --lr 0.03 --momentum 0.7 --wd 0.002 --no-wd --optimizer sgd "
         "--seed 5 --gpus 0 --kvstore local --sync-bn --save-dir weights --logging-dir log --save-plot-dir curve "
-        "--keep-one-best --checkpoint-every 2 --drop-rate 0.5 --warmup-lr 0.01",
+        "--keep-one-best --checkpoint-every 3 --drop-rate 0.5 --warmup-lr 0.01",
         [0.25, 0.50001, 0.50004, 0.50004],
     ),
     "steps": (
@@ -59,7 +59,7 @@ RUNS = {
         [0.5],
     ),
     "summary": ("--summary", []),
-    "weights": (f"{TINY} --num-epochs 1 --seed 1 --resume-from {{weights}}", [0.5]),
+    "weights": (f"{TINY} --num-epochs 1 --seed 1 -j 1 --resume-from {{weights}}", [0.5]),
 }
 NETWORKS = {
     "defaults": ("cifar_resnet", {"askc_type": "AFF", "blocks": 1, "channel_times": 1}),
@@ -287,7 +287,7 @@ SEEN = {
     "data_dir": Seen("steps", validated_on, lambda folder: digest(images_in(folder / "other/test.bin", 2))),
     "seed": Seen("cosine", lambda run: (labels_by(run, 5), run.seeds[0]), (True, 5)),
     "keep_one_best": Seen("cosine", best_files, [f"weights/0.5000-{IAFF}-best.params"]),
-    "checkpoint_every": Seen("cosine", checkpoints, ["epoch-0", "epoch-0", "epoch-2", "epoch-2"]),
+    "checkpoint_every": Seen("cosine", checkpoints, ["epoch-0", "epoch-0", "epoch-0", "epoch-3"]),
     "resume": Seen("resumed", lambda run: (run.err.count("going on from params/"), len(run.epochs)), (1, 0)),
     "kvstore": Seen("cosine", lambda run: run.trainer._kvstore_params["kvstore"], "local"),
     "sync_bn": Seen("cosine", lambda run: "--sync-bn has no effect on one device" in run.err, True),
@@ -434,3 +434,30 @@ def test_ignored_flags_change_nothing(runs):
         assert f"--{name.replace('_', '-')} has no effect, as in the original" in cosine.err
     assert "Dropout" not in str(cosine.net)
     assert cosine.rates == cosine_rates()
+
+
+def test_the_curve_has_the_errors_and_a_run_ends_with_a_checkpoint(runs):
+    """Also where --checkpoint-every does not divide the epochs; the error while training is the RMSE with mixup."""
+    for name, training in (("cosine", lambda train: train), ("defaults", lambda train: 1 - train)):
+        run = runs(name)
+        last = run.checkpoint
+        expected = [(training(train), 1 - score) for train, score in zip(run.logged("train="), RUNS[name][1])]
+        assert last["state"]["errors"] == [pytest.approx(each, abs=1e-6) for each in expected]
+        assert last["name"] == f"epoch-{len(run.epochs)}"
+
+
+def test_an_epochs_seconds_are_those_of_its_validation_too(runs):
+    for epoch, seconds in zip(runs("steps").epochs, runs("steps").logged("time:")):
+        assert seconds > epoch.seconds + 0.9 * VALIDATION_SECONDS
+
+
+def test_a_finished_run_that_is_resumed_does_not_count_again(runs):
+    runs("resumed")
+    (name,) = (name for name in runs("defaults").files if "best_Acc" in name)
+    assert (runs("defaults").folder / name).read_text() == "best Acc: 0.5000\n"
+
+
+def test_workers_are_for_autoaugment_only(runs):
+    """Without it they would take longer than the work."""
+    assert given_in("weights", "num_workers") == 1
+    assert runs("weights").data_workers == 0

@@ -230,6 +230,10 @@ def test_the_log_has_the_epochs_rates_and_scores(runs):
         ]
 
 
+def test_the_best_niou_need_not_be_of_the_epoch_with_the_best_iou(runs):
+    assert "best IoU:  0.5\nbest nIoU: 0.3\n" in runs("defaults").out
+
+
 def test_the_best_file_has_the_weights_of_the_first_epoch_with_the_best_iou(runs):
     run = runs("other")
     (name,) = best_files(run)
