@@ -36,12 +36,11 @@ def kinds(block):
     return found.union(*map(kinds, block._children.values()))
 
 
-@pytest.mark.parametrize("hybrid", [False, True])
 @pytest.mark.parametrize("name", list_models(published=True))
-def test_logits(name, hybrid):
+def test_logits(name):
     ours, other = with_equal_parameters(name)
     for net in (ours, other):
-        net.hybridize(hybrid)
+        net.hybridize()
     images = mx.nd.array(np.random.default_rng(1).normal(size=(2, 3, 37, 50)))
     expected = other(images).asnumpy()
     np.testing.assert_allclose(ours(images).asnumpy(), expected, rtol=0, atol=1e-5 * np.abs(expected).max())

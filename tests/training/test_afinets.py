@@ -56,6 +56,7 @@ def small(monkeypatch):
     monkeypatch.setitem(MODELS, SMALL, replace(record, name=SMALL, settings=settings, trainable=count))
 
 
+@pytest.mark.long
 def test_a_small_one_learns_digits_and_its_weights_are_recognised(train, small, digits, capsys):
     code, printed = train("train-cifar", SMALL, digits, "--dataset", "cifar10", *SHORT)
     accuracy = float(printed["best_val_score"])

@@ -82,7 +82,7 @@ def without_times(lines):
 
 def test_same_seed_same_bits_for_any_number_of_workers(settings):
     """Over several epochs: validating with the network that trains changed the rounding of later updates."""
-    settings = replace(settings, batch_size=5, num_epochs=5)
+    settings = replace(settings, batch_size=5, num_epochs=3)
     runs, weights = [], []
     for number, workers in enumerate((0, 2)):
         run = train_cifar(replace(settings, num_workers=workers, save_dir=f"p{number}", logging_dir=f"l{number}"))

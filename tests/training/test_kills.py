@@ -200,8 +200,11 @@ def test_a_second_run_in_the_same_directory_is_refused(few_shapes, tmp_path):
     assert f"in use by process {process.pid} on " in other.stderr.splitlines()[-1]
     process.kill()
     process.communicate()
-    finish(tmp_path, few_shapes, "--resume", "auto")
+    process = start(tmp_path, few_shapes, "--resume", "auto")
+    wait_until_it_trains(process, tmp_path)
     assert "going on from" in said(tmp_path)  # the dead one's lock does not count
+    process.kill()
+    process.communicate()
 
 
 def test_a_finished_run_has_nothing_to_go_on_with(undisturbed, few_shapes):

@@ -193,6 +193,7 @@ def test_the_command(settings, few_signs, capsys):
     assert "trainable parameters: 95,533" in capsys.readouterr().out  # AFF, r = 4 (paper_spec 3.2)
 
 
+@pytest.mark.long
 def test_it_learns(tmp_path, monkeypatch):
     """From nothing to signs told from the shapes around them, in under a minute."""
     monkeypatch.chdir(tmp_path)

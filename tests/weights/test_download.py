@@ -225,9 +225,12 @@ def test_goes_on_after_a_broken_connection(serve, path, how):
     get(server, path, patience=Patience(connect=2, read=0.3, retries=4, pause=0.01))
     assert content(path) == CONTENT
     starts = [request.start for request in server.requests]
-    assert len(starts) >= 3
-    assert starts == sorted(set(starts))
-    assert [request.headers["If-Range"] for request in server.requests] == [None, *['"v1"'] * (len(starts) - 1)]
+    assert len(set(starts)) >= 3
+    assert starts == sorted(starts)
+    if how != "reset":  # which on a busy machine may drop all that was sent, so that a request is made again
+        assert len(starts) == len(set(starts))
+    begun = [request.headers["If-Range"] for request in server.requests if request.start]
+    assert begun == ['"v1"'] * len(begun)
 
 
 def test_gives_up_and_the_next_call_goes_on(serve, path, partial):

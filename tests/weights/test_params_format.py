@@ -489,10 +489,10 @@ def test_damage_to_a_network_is_one_line_or_harmless(tmp_path, net):
     content, fields = laid_out(2, loaded_by_mxnet(path))
     assert path.read_bytes() == content
     rng = random.Random(0)
-    hit = rng.sample(fields, 20) + fields[:12] + fields[-6:]
+    hit = rng.sample(fields, 4) + fields[:6] + fields[-3:]
     with at_most(6 * len(content)):
-        seen = run_through(path, content, fields, damage(content, hit, rng.sample(range(len(content)), 30), rng))
-    assert sum(seen.values()) >= 1000
+        seen = run_through(path, content, fields, damage(content, hit, rng.sample(range(len(content)), 10), rng))
+    assert sum(seen.values()) >= 300
 
 
 @pytest.mark.parametrize("version", [1, 2, 3])
