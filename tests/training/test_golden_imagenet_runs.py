@@ -1,0 +1,22 @@
+"""Whole runs of the documented commands for ImageNet, held against goldens (tests/goldens/README.md)."""
+
+import pytest
+from training.golden_runs import RUNS, golden_of, measure, write_data
+from training.golden_tests import HeldAgainstGoldens
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("golden_imagenet_runs")
+    write_data(folder)
+    return folder
+
+
+@pytest.fixture(scope="module", params=[name for name in sorted(RUNS) if name.startswith("imagenet_")])
+def golden_and_found(request, data):
+    golden = golden_of(request.param)
+    return golden, measure(request.param, data, golden["engine_free"]["weights"])
+
+
+class TestRuns(HeldAgainstGoldens):
+    pass
