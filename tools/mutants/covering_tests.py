@@ -44,8 +44,11 @@ class CoveringTests:
         return sorted(chosen, key=lambda test: (not test.startswith(room), self.seconds[test]))
 
     def _tests(self, contexts: Iterable[List[str]]) -> Set[str]:
-        found = {context.rsplit("|", 1)[0] for of_line in contexts for context in of_line}
-        return found & self.seconds.keys()
+        """Tests of these contexts; of one that runs in a fixture, which others may share, all tests of the file."""
+        found = {tuple(context.rsplit("|", 1)) for of_line in contexts for context in of_line if context}
+        tests = {test for test, *_ in found}
+        shared = {test.split("::")[0] for test, phase in found if phase == "setup"}
+        return (tests | {test for test in self.seconds if test.split("::")[0] in shared}) & self.seconds.keys()
 
 
 def measure(tree: Path, environment: Dict[str, str], cache: Path, processes: int) -> CoveringTests:
