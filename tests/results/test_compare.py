@@ -186,6 +186,14 @@ def test_mixup_of_the_first_release_ended_20_epochs_before_the_end(tmp_path):
     assert changed(tmp_path, first, mixup_off_epoch=20) == []
 
 
+def test_accuracies_have_two_digits_and_errors_of_the_softmax_six(tmp_path, capsys):
+    """An accuracy is printed in percent, whose hundredths are one image of 10,000."""
+    assert main(["compare", logged(tmp_path, FINE, 400)]) == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"^top-1 accuracy \(%\) +400 +0\.00 +\+0\.00 +0$", printed, re.MULTILINE)
+    assert re.search(r"^train RMSE +400 +0\.000000 +\+0\.000000 +0$", printed, re.MULTILINE)
+
+
 def test_paces_are_of_the_median_epoch(tmp_path):
     """One epoch that waited for the file system changes nothing."""
     lines = log_lines(FINE, 5)

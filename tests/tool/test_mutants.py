@@ -4,8 +4,9 @@ import textwrap
 
 import pytest
 
+from tools.mutants import __main__ as mutants
 from tools.mutants.faults import find_faults
-from tools.mutants.trial import LONGEST_TRIAL, choose_tests, try_fault
+from tools.mutants.trial import LONGEST_TRIAL, Outcome, choose_tests, try_fault
 
 SOURCE = textwrap.dedent('''\
     """Half of 3 is 1."""
@@ -96,3 +97,26 @@ def test_a_fault_is_noticed_where_a_test_fails_and_is_taken_out_again(tmp_path):
     assert not survived.noticed  # where both are the same, it makes no difference which is returned
     assert (tmp_path / "larger.py").read_text() == source
     assert not try_fault(choice, tmp_path, Covering({})).noticed
+
+
+def test_what_is_explained_counts_neither_way_while_its_line_is_as_it_was(tmp_path, monkeypatch, capsys):
+    faults = find_faults("gluon_aff/half.py", SOURCE)[:3]
+    outcomes = [Outcome(fault, noticed, 1) for fault, noticed in zip(faults, (True, False, False))]
+    explained = tmp_path / "explained.csv"
+    explained.write_text(
+        "file,code,change,why\n"
+        'gluon_aff/half.py,"def half(value: int = 4, *, exact=False):",`4` becomes `5`,Every caller gives one.\n'
+        "gluon_aff/half.py,another line,`False` becomes `True`,It was so.\n"
+    )
+    monkeypatch.setattr(mutants, "EXPLAINED", explained)
+    monkeypatch.setattr(mutants, "ROOT", tmp_path)
+    assert mutants.report(outcomes, 7) == 50
+    printed = capsys.readouterr().out
+    assert "seed 7: 1 of 2 noticed, 50.0 %; 1 more are explained in explained.csv" in printed
+    assert "not noticed: gluon_aff/half.py:5: switch: `False` becomes `True` (1 tests ran it)" in printed
+
+
+def test_a_draw_is_the_same_for_the_same_seed_and_takes_no_place_twice():
+    drawn = mutants.draw(["fusion"], 30, 3)
+    assert mutants.draw(["fusion"], 30, 3) == drawn != mutants.draw(["fusion"], 30, 4)
+    assert len({(fault.path, fault.start, fault.text) for fault in drawn}) == 30

@@ -32,15 +32,16 @@ class CoveringTests:
     data: CoverageData
 
     def of(self, path: str, lines: Tuple[int, int]) -> List[str]:
-        """Tests that run a line from `lines[0]` to `lines[1]` of a file, or else any line of it, or else its room's.
+        """Tests that run a line from `lines[0]` to `lines[1]` of a file, its room's and the shortest first.
 
-        What runs while the package is imported (constants, defaults, decorators) belongs to no test in particular.
+        What runs while the package is imported (constants, defaults, decorators) belongs to no test in particular: for
+        that, the tests of the file's room, and those that run any line of the file.
         """
         by_line = self.data.contexts_by_lineno(path)
-        here = self._tests(tests for line, tests in by_line.items() if lines[0] <= line <= lines[1])
-        anywhere = here or self._tests(by_line.values())
         room = f"tests/{Path(path).parent.name}/"
-        chosen = anywhere or {test for test in self.seconds if test.startswith(room)}
+        chosen = self._tests(tests for line, tests in by_line.items() if lines[0] <= line <= lines[1])
+        if not chosen:
+            chosen = self._tests(by_line.values()) | {test for test in self.seconds if test.startswith(room)}
         return sorted(chosen, key=lambda test: (not test.startswith(room), self.seconds[test]))
 
     def _tests(self, contexts: Iterable[List[str]]) -> Set[str]:

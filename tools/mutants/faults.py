@@ -27,6 +27,7 @@ class Fault:
         kind: of the change, such as "number" or "condition".
         lines: first and last line, counted from 1, of the statement that the place belongs to.
         line: where the change begins.
+        code: that line, without white space around it.
         start: offset in the file's text where the change begins.
         end: offset where it ends.
         text: what stands there instead.
@@ -37,10 +38,16 @@ class Fault:
     kind: str
     lines: Tuple[int, int]
     line: int
+    code: str
     start: int
     end: int
     text: str
     what: str
+
+    @property
+    def identity(self) -> Tuple[str, str, str]:
+        """What stays the same where lines move."""
+        return self.path, self.code, self.what
 
     def applied_to(self, source: str) -> str:
         """The file's text with the fault in it."""
@@ -88,7 +95,8 @@ class _Finder(ast.NodeVisitor):
         if isinstance(body, list):  # the head of a compound statement
             last = max(first, body[0].lineno - 1)
         line = bisect.bisect_right(self.line_starts, start)
-        self.faults.append(Fault(self.path, kind, (first, last), line, start, end, text, what))
+        code = self.source.splitlines()[line - 1].strip()
+        self.faults.append(Fault(self.path, kind, (first, last), line, code, start, end, text, what))
 
     def replace(self, kind: str, node: ast.AST, text: str) -> None:
         self.add(kind, *self.span(node), text, f"`{self.words(node)}` becomes `{text}`")
