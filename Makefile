@@ -35,7 +35,7 @@ mutants: .venv/.ready  ## put N=50 small faults (SEED=0, ROOMS=...) into a copy,
 bench: .venv/.ready  ## measure speed and memory against a literal formulation of the original
 	$(PYTHON_IN_VENV) -m benchmarks
 
-bench-quick: .venv/.ready  ## a row of each kind, to see that all is in order: 5 minutes on two cores
+bench-quick: .venv/.ready  ## a row of each kind, to see that all is in order: a few minutes
 	$(PYTHON_IN_VENV) -m benchmarks --quick
 
 lint: .venv/.ready  ## check style and types

@@ -24,7 +24,7 @@ Both are measured in turns, in one run, after a warm-up. What is printed are
 their medians and the ratio: how many times better ours is. The machine should
 have nothing else to do; ratios suffer less from company than times.
 
-All of them take from 20 to 40 minutes on two cores. --quick takes about 5: one
+All of them take from 20 to 40 minutes on two cores. --quick takes a few minutes: one
 row of each kind, 3 measurements of each. It shows that all is in order, and no more.
 """
 REPEATS, QUICK_REPEATS = 7, 3

@@ -333,6 +333,9 @@ def test_published_command(capsys):
     assert main(["published"]) == 0
     overview = capsys.readouterr().out
     assert all(name in overview for name in RUNS)
+    header, first = overview.split("\nmodel ")[1].splitlines()[:2]
+    assert re.search(r"labels +top-1 error +epoch +file", header)
+    assert re.search(r" \d+\.\d\d % +\d+ +\S+\.params", first)
     assert main(["published", "aff_resnext47_32x4d_superclass_run3"]) == 0
     shown = capsys.readouterr().out
     assert "  3. aff_resnext47_32x4d_superclass_run3: best 91.84 %" in shown

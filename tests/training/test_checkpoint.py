@@ -297,6 +297,21 @@ def test_settings_that_differ_are_named(settings, monkeypatch):
     train_cifar(replace(settings, seed=None, num_workers=1, logging_dir="other", resume=FOLDER))
 
 
+def test_a_drawn_seed_is_on_the_disk_before_the_first_step(settings, monkeypatch, tmp_path):
+    """A run that is killed in its first epoch can still be the run that it began as."""
+
+    def killed(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("gluon_aff.training.epochs.train_epoch", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train_cifar(replace(settings, seed=None))
+    kept = read_checkpoint(FOLDER)
+    assert kept.state.position == "epoch-0"
+    (log,) = (tmp_path / "logs").glob("train_*.log")
+    assert f"seed={kept.facts.settings['seed']}," in log.read_text()
+
+
 def test_settings_that_may_differ_exist():
     assert set(MAY_DIFFER) <= set(asdict(CIFARSettings()))
     assert set(imagenet_options.MAY_DIFFER) <= set(asdict(ImageNetSettings()))
