@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from exported_networks import card_for, filled
 from PIL import Image
+from validation_batches import batch_sizes
 
 from gluon_aff import __version__
 from gluon_aff.cli import main
@@ -75,23 +76,6 @@ def evaluate(folder, tmp_path, monkeypatch, capsys):
         return capsys.readouterr()
 
     return run
-
-
-def batch_sizes(monkeypatch):
-    """The sizes of the batches of validation images that commands read from now on."""
-    sizes = []
-
-    def noted(batches):
-        for images, labels in batches:
-            sizes.append(len(images))
-            yield images, labels
-
-    def watched(*arguments, set_of=weights_file.validation_set):
-        data = set_of(*arguments)
-        return replace(data, batches=noted(data.batches))
-
-    monkeypatch.setattr(weights_file, "validation_set", watched)
-    return sizes
 
 
 @pytest.mark.parametrize(("arguments", "sizes"), [((), [128, 72]), (("--batch-size", "90"), [90, 90, 20])])

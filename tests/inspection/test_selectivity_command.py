@@ -2,14 +2,13 @@
 
 import csv
 import json
-from dataclasses import replace
 
 import mxnet as mx
 import pytest
 from PIL import Image
+from validation_batches import batch_sizes
 
 from gluon_aff.cli import main
-from gluon_aff.evaluation import weights_file
 from gluon_aff.networks import get_model
 from gluon_aff.networks.zoo import cifar_resnet
 
@@ -81,18 +80,7 @@ def test_an_afinet_beside_its_host(run):
 
 
 def test_another_layer_as_text(run, monkeypatch):
-    sizes = []
-
-    def noted(batches):
-        for images, labels in batches:
-            sizes.append(len(images))
-            yield images, labels
-
-    def watched(*arguments, set_of=weights_file.validation_set):
-        data = set_of(*arguments)
-        return replace(data, batches=noted(data.batches))
-
-    monkeypatch.setattr(weights_file, "validation_set", watched)
+    sizes = batch_sizes(monkeypatch)
     arguments = ["--params", "plain.params", *CIFAR100, "--layer", "features.2[4:12]", "--batch-size", "40"]
     code, printed, out = run(*arguments)
     assert code == 0, printed.err

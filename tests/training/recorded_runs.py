@@ -11,7 +11,7 @@ import subprocess
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Callable, Dict, List
 
 import mxnet as mx
 import numpy as np
@@ -115,6 +115,16 @@ class Run:
 
     def _decays(self, numbers):
         return self.trainer.optimizer._get_wds(numbers)
+
+
+@dataclass
+class Seen:
+    """Where a flag is seen: in which run, how, and what is seen there; `against` is a run that sees something else."""
+
+    run: str
+    look: Callable
+    expected: Any
+    against: str = "defaults"
 
 
 def record(folder, command, scorer, scores, gpus=0):

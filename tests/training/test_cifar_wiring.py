@@ -5,13 +5,12 @@ A flag that is in no row of the table fails a test, and so does one that changes
 
 import hashlib
 import math
-from dataclasses import dataclass, fields
-from typing import Any, Callable
+from dataclasses import fields
 
 import mxnet as mx
 import numpy as np
 import pytest
-from training.recorded_runs import VALIDATION_SECONDS, draws, fits, initialised, record, same
+from training.recorded_runs import VALIDATION_SECONDS, Seen, draws, fits, initialised, record, same
 
 from gluon_aff.cli import COMMANDS, OneLineParser, fill_parser
 from gluon_aff.networks import get_model
@@ -85,16 +84,6 @@ NETWORKS = {
     "named": ("afi_resnet32_cifar100", {"stages": [1], "attention": "SE"}),
 }
 IGNORED = {"drop_rate", "warmup_lr"}  # by the original, too
-
-
-@dataclass
-class Seen:
-    """Where a flag is seen: in which run, how, and what is seen there; `against` is a run that sees something else."""
-
-    run: str
-    look: Callable
-    expected: Any
-    against: str = "defaults"
 
 
 def built(name, **changed):

@@ -3,13 +3,12 @@
 A flag that is in no row of the table fails a test, and so does one that changes nothing.
 """
 
-from dataclasses import dataclass, fields
-from typing import Any, Callable
+from dataclasses import fields
 
 import mxnet as mx
 import numpy as np
 import pytest
-from training.recorded_runs import draws, fits, initialised, record, same
+from training.recorded_runs import Seen, draws, fits, initialised, record, same
 
 from gluon_aff.cli import COMMANDS, OneLineParser, fill_parser
 from gluon_aff.data.masked_images import augment, read_pair, to_draws
@@ -56,16 +55,6 @@ NETWORKS = {
     },
     "constant": {"askc_type": "AFF", "blocks": 1, "channel_times": 1, "context": "conv"},
 }
-
-
-@dataclass
-class Seen:
-    """Where a flag is seen: in which run, how, and what is seen there; `against` is a run that sees something else."""
-
-    run: str
-    look: Callable
-    expected: Any
-    against: str = "defaults"
 
 
 def built(name, **changed):

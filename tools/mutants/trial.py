@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Dict, List, Tuple
 
-from tools.mutants.covering_tests import CoveringTests
+from tools.mutants.covering_tests import PASSED, CoveringTests
 from tools.mutants.faults import Fault
 
 ROOT = Path(__file__).parents[2]
 LONGEST_TRIAL = 120.0  # seconds of tests, as measured without a fault
-PASSED = 0  # any other exit code means that the fault was noticed: tests failed, or could not even be collected
 
 
 @dataclass(frozen=True)
@@ -105,4 +104,5 @@ def try_fault(fault: Fault, tree: Path, covering: CoveringTests) -> Outcome:
     finally:
         file.write_text(source, encoding="utf-8")
     failed = [line.split(" ", 1)[1] for line in output.splitlines() if line.startswith(("FAILED ", "ERROR "))]
+    # Tests failed, or could not even be collected
     return Outcome(fault, code != PASSED, len(tests), failed[0] if failed else f"pytest's exit code {code}")
