@@ -43,9 +43,8 @@ def assert_one_line(result, code, *parts):
     assert all(part in lines[0] for part in parts), lines[0]
 
 
-@pytest.mark.parametrize(
-    "which", [name if name == "AFF-ResNet-32" else pytest.param(name, marks=pytest.mark.long) for name in DOCUMENTED]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("which", DOCUMENTED)
 def test_documented_commands_start_on_sample_data(which, few_shapes, tmp_path):
     """Unchanged but for what makes them short; what they leave is held by the golden runs (tests/goldens/runs)."""
     short = ["--data-dir", few_shapes, "--num-epochs", "1", "--batch-size", "20", "--channel-times", "1"]

@@ -36,7 +36,13 @@ def kinds(block):
     return found.union(*map(kinds, block._children.values()))
 
 
-@pytest.mark.parametrize("name", list_models(published=True))
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in ("aff_resnet32_cifar100", "iaff_resnet50") else pytest.mark.long)
+        for name in list_models(published=True)
+    ],
+)
 def test_logits(name):
     ours, other = with_equal_parameters(name)
     for net in (ours, other):

@@ -9,6 +9,7 @@ from gluon_aff.commands.memory import MODES
 from gluon_aff.machine.children import Answer
 
 
+@pytest.mark.long
 def test_processes_of_their_own(capsys):
     """Training holds what inference need not, and twice the images need more: 256 are 3 MiB, their features more."""
     held = {}

@@ -81,7 +81,7 @@ def test_one_stage_only(blocks, counts):
     assert tuple(trainable_parameters(afi_resnet(Integration("A", 4, [s]), blocks)) for s in (1, 2, 3)) == counts
 
 
-@pytest.mark.parametrize("name", ["resnet50", "resnet152"])
+@pytest.mark.parametrize("name", ["resnet50", pytest.param("resnet152", marks=pytest.mark.long)])
 def test_plain_imagenet_networks_are_gluoncvs(name):
     """Names, order and shapes differ, outputs do not: v1b, parameter by parameter in the order they are used."""
     from gluoncv import model_zoo

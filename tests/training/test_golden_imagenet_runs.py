@@ -12,7 +12,18 @@ def data(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module", params=[name for name in sorted(RUNS) if name.startswith("imagenet_")])
+# Other runs of the first release have its flags, and those of the head these networks.
+LONG = ("imagenet_first_iaff_resnet", "imagenet_first_aff_resnext")
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(name, marks=pytest.mark.long if name in LONG else ())
+        for name in sorted(RUNS)
+        if name.startswith("imagenet_")
+    ],
+)
 def golden_and_found(request, data):
     golden = golden_of(request.param)
     return golden, measure(request.param, data, golden["engine_free"]["weights"])

@@ -104,7 +104,7 @@ def test_same_seed_same_bits_for_any_number_of_workers(settings):
     assert_same_weights(runs[0].params, runs[1].params)
 
 
-@pytest.mark.parametrize("steps", [2, 4, 6])
+@pytest.mark.parametrize("steps", [pytest.param(2, marks=pytest.mark.long), 4, pytest.param(6, marks=pytest.mark.long)])
 def test_a_run_that_was_stopped_goes_on_to_the_bit(settings, steps, monkeypatch):
     """Stopped within an epoch, or behind the last step of one, which it then validates first."""
     settings = replace(settings, num_epochs=3, resume="auto")
