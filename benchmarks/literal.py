@@ -18,8 +18,8 @@ from PIL import Image
 from gluon_aff.data.augmentation import PADDING, AugmentationDraws
 from gluon_aff.data.autoaugment import CIFAR10_POLICIES, apply_policy
 from gluon_aff.data.cifar import CIFAR_MEAN, CIFAR_STD
-from gluon_aff.fusion import AFF, iAFF
-from gluon_aff.fusion.context import GlobalAveragePool
+from gluon_aff.gluon.fusion import AFF, iAFF
+from gluon_aff.gluon.fusion.context import GlobalAveragePool
 
 
 class LiteralPool(GlobalAveragePool):

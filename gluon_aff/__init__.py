@@ -18,7 +18,7 @@ from gluon_aff._platform import SKIP_CHECK, platform_problem, several_mxnet_buil
 from gluon_aff._version import __version__
 
 if TYPE_CHECKING:
-    from gluon_aff.networks.zoo import get_model, list_models
+    from gluon_aff.gluon.networks.zoo import get_model, list_models
 
 __all__ = ["__version__", "get_model", "list_models"]
 
@@ -42,7 +42,7 @@ def __getattr__(name: str) -> Any:
     """get_model and list_models, imported on first use."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module("gluon_aff.networks.zoo"), name)
+    value = getattr(import_module("gluon_aff.gluon.networks.zoo"), name)
     globals()[name] = value
     return value
 

@@ -4,7 +4,7 @@ import mxnet as mx
 import numpy as np
 
 from gluon_aff.export.card import Card
-from gluon_aff.networks.zoo import HOSTS
+from gluon_aff.gluon.networks.zoo import HOSTS
 
 NETWORKS = {
     "AFF-ResNet, CIFAR": ("cifar_resnet", {"askc_type": "AFF", "blocks": 1, "channel_times": 1}, 32),

@@ -98,7 +98,7 @@ def test_names_come_with_their_first_use(run_isolated):
         "from gluon_aff import *",
         "print(get_model.__module__)",
     )
-    assert result.stdout == "True True\ngluon_aff.networks.zoo\n", result.stderr
+    assert result.stdout == "True True\ngluon_aff.gluon.networks.zoo\n", result.stderr
 
 
 def test_unknown_name_is_an_attribute_error():

@@ -89,8 +89,8 @@ def _chosen(rows: List[Row], fusions: Optional[List[str]]) -> List[Row]:
 
 
 def _parameters(rows: List[Row], host: str) -> Dict[Row, int]:
+    from gluon_aff.gluon.networks import get_model
     from gluon_aff.inspection.summary import trainable_parameters
-    from gluon_aff.networks import get_model
 
     counts = {}
     for row in rows:

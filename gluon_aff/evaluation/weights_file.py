@@ -18,7 +18,7 @@ from gluon_aff.evaluation.evaluate import Evaluation, evaluate_logits
 from gluon_aff.evaluation.inference import Infer, fused, in_mxnet, in_thread
 from gluon_aff.export.agreement import Logits
 from gluon_aff.export.card import Card
-from gluon_aff.networks.zoo import MODELS, SEGMENTATION_HOST, get_model, model_record
+from gluon_aff.gluon.networks.zoo import MODELS, SEGMENTATION_HOST, get_model, model_record
 from gluon_aff.published import PublishedWeights, weights_with_hash
 from gluon_aff.training.devices import training_contexts
 from gluon_aff.weights.identify import dataset_of_run, head_classes, network_of

@@ -24,7 +24,7 @@ from gluon_aff.export.onnx_runtime import import_extra, logits_of_session, sessi
 from gluon_aff.export.trace import INPUT as TRACED_INPUT
 from gluon_aff.export.trace import Traced, logits_of, trace
 from gluon_aff.files import replacing
-from gluon_aff.fusion.context import JOINED
+from gluon_aff.gluon.fusion.context import JOINED
 
 OPSET = 13  # of the nodes that MXNet writes
 IR_VERSION = 7  # that came with it

@@ -8,7 +8,7 @@ from typing import Iterator, Tuple
 from mxnet.gluon import HybridBlock, nn
 
 from gluon_aff.errors import InputError, unknown_name
-from gluon_aff.fusion.context import GlobalAveragePool
+from gluon_aff.gluon.fusion.context import GlobalAveragePool
 
 
 def named_layers(block: HybridBlock, prefix: str = "") -> Iterator[Tuple[str, HybridBlock]]:

@@ -16,7 +16,7 @@ from gluon_aff.data.loading import Batch
 from gluon_aff.errors import DataError, GluonAFFError, InputError
 from gluon_aff.evaluation.evaluate import class_indices
 from gluon_aff.evaluation.inference import network_dtype
-from gluon_aff.fusion.integration import AFI
+from gluon_aff.gluon.fusion.integration import AFI
 from gluon_aff.inspection.layers import layer_by_layer, layer_called, named_layers, pooled_layer
 from gluon_aff.iteration import one_behind
 from gluon_aff.results.plots import COLOURS

@@ -11,7 +11,7 @@ import numpy as np
 from mxnet.gluon import HybridBlock, nn
 
 from gluon_aff.errors import InputError
-from gluon_aff.fusion.context import GlobalAveragePool
+from gluon_aff.gluon.fusion.context import GlobalAveragePool
 from gluon_aff.inspection.layers import named_layers
 
 SMALLEST_SIZE = 32  # that every network can halve as often as it does

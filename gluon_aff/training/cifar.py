@@ -18,8 +18,8 @@ from gluon_aff.data.loading import TrainBatches, validation_batches
 from gluon_aff.distributed.cluster import Cluster, make_trainer
 from gluon_aff.errors import InputError
 from gluon_aff.files import check_directories
+from gluon_aff.gluon.networks.zoo import HOSTS, cifar_cardinality, get_model
 from gluon_aff.inspection.summary import count_layers, format_counts
-from gluon_aff.networks.zoo import HOSTS, cifar_cardinality, get_model
 from gluon_aff.training.cifar_options import MAY_DIFFER, MODELS, CIFARSettings, notes, resolve, run_name
 from gluon_aff.training.common import (
     SMOOTHING,

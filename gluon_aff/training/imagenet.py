@@ -21,8 +21,8 @@ from gluon_aff.distributed.cluster import Cluster, make_trainer
 from gluon_aff.errors import InputError, TrainingError, last_line
 from gluon_aff.evaluation.evaluate import Evaluation, evaluate
 from gluon_aff.files import check_directories
+from gluon_aff.gluon.networks.zoo import HOSTS, MODELS, get_model
 from gluon_aff.inspection.summary import count_layers, format_counts, refusing_small_images
-from gluon_aff.networks.zoo import HOSTS, MODELS, get_model
 from gluon_aff.training.checkpoint import Checkpoint, RunState
 from gluon_aff.training.common import (
     SMOOTHING,

@@ -61,14 +61,14 @@ def flag(name: str) -> str:
 
 def is_listed(model: str, input_size: int) -> bool:
     """Whether `gluon-aff models` lists a network of that name and input."""
-    from gluon_aff.networks.zoo import MODELS
+    from gluon_aff.gluon.networks.zoo import MODELS
 
     return model in MODELS and MODELS[model].input_size == input_size
 
 
 def check_model_settings(settings: Any, network_settings: Iterable[str]) -> None:
     """Raise InputError for a flag that the model does not take; a named one takes none but AFINets' own."""
-    from gluon_aff.networks.zoo import MODELS
+    from gluon_aff.gluon.networks.zoo import MODELS
 
     own = AFI_SETTINGS if settings.named and "variant" in MODELS[settings.model].settings else ()
     candidates = (*network_settings, *AFI_SETTINGS) if settings.named else ("stages", "attention")
@@ -110,7 +110,7 @@ def named_part(settings: Any) -> str:
 
 def unknown_model(model: str, known: Iterable[str], input_size: int) -> InputError:
     """Error for a `--model` that is neither one of the `known` nor listed for images of that side."""
-    from gluon_aff.networks.zoo import MODELS
+    from gluon_aff.gluon.networks.zoo import MODELS
 
     if model.lower() in MODELS:
         side = MODELS[model.lower()].input_size

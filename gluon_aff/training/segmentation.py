@@ -17,8 +17,8 @@ from gluon_aff.data.mask_batches import MaskBatches
 from gluon_aff.data.stop_signs import load_stop_signs
 from gluon_aff.distributed.cluster import Cluster, make_trainer
 from gluon_aff.files import check_directories
+from gluon_aff.gluon.networks.zoo import HOSTS, SEGMENTATION_HOST
 from gluon_aff.inspection.summary import count_layers, format_counts
-from gluon_aff.networks.zoo import HOSTS, SEGMENTATION_HOST
 from gluon_aff.training.common import infer_shapes, network_to_validate, reseeding
 from gluon_aff.training.devices import training_contexts
 from gluon_aff.training.epochs import Plan, run_epochs

@@ -13,8 +13,8 @@ from mxnet.gluon import HybridBlock
 
 from gluon_aff.data.cifar import CIFAR_SIZE
 from gluon_aff.errors import GluonAFFError, ParamsFileError
-from gluon_aff.fusion import fusion_operator
-from gluon_aff.networks.zoo import HOSTS, MODELS, SEGMENTATION_HOST, SEGMENTATION_SIZE, ModelRecord
+from gluon_aff.gluon.fusion import fusion_operator
+from gluon_aff.gluon.networks.zoo import HOSTS, MODELS, SEGMENTATION_HOST, SEGMENTATION_SIZE, ModelRecord
 from gluon_aff.training.imagenet_options import BASIC_BLOCKS, BLOCKS, EXACT_BLOCKS, ImageNetSettings
 from gluon_aff.weights.params import fits, head_names
 from gluon_aff.weights.params_format import ParamsFile

@@ -239,7 +239,7 @@ def test_parameters_of_a_network_that_inferred_reach_all_workers(start, tmp_path
     script.write_text(
         "import mxnet as mx, numpy as np\n"
         "from gluon_aff.distributed.cluster import join, make_trainer\n"
-        "from gluon_aff.networks.zoo import cifar_resnet\n"
+        "from gluon_aff.gluon.networks.zoo import cifar_resnet\n"
         "cluster = join('dist_sync')\n"
         "net = cifar_resnet('AFF', 2, 4, classes=10, prefix='net_')\n"
         "mx.random.seed(cluster.rank)\n"

@@ -9,7 +9,7 @@ import pytest
 
 from gluon_aff.distributed.sync_bn import norm_arguments
 from gluon_aff.errors import InputError
-from gluon_aff.networks.zoo import HOSTS
+from gluon_aff.gluon.networks.zoo import HOSTS
 
 GPUS = [mx.gpu(0), mx.gpu(1)]
 NETWORKS = [("cifar_resnet", 1), ("cifar_resnext", 1), ("imagenet_resnet", (1, 1, 1, 1))]
@@ -20,7 +20,7 @@ ONE_STEP = """
 import mxnet as mx, numpy as np
 from mxnet import autograd, gluon
 from gluon_aff.distributed.sync_bn import norm_arguments
-from gluon_aff.networks.zoo import cifar_resnet
+from gluon_aff.gluon.networks.zoo import cifar_resnet
 
 devices = [mx.cpu(0), mx.cpu(1)]
 build = lambda **norm: cifar_resnet("iAFF", 1, 1, classes=4, **norm)

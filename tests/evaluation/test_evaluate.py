@@ -15,7 +15,7 @@ from gluon_aff.errors import DataError, GluonAFFError
 from gluon_aff.evaluation import evaluate as module
 from gluon_aff.evaluation.evaluate import ClassCount, evaluate
 from gluon_aff.evaluation.inference import network_dtype
-from gluon_aff.networks.zoo import cifar_resnet
+from gluon_aff.gluon.networks.zoo import cifar_resnet
 from gluon_aff.training.loop import validate
 
 CPU = [mx.cpu()]

@@ -25,7 +25,7 @@ from gluon_aff.data.class_names import class_names
 from gluon_aff.data.sample import write_shapes
 from gluon_aff.evaluation import weights_file
 from gluon_aff.evaluation.weights_file import validation_set
-from gluon_aff.networks.zoo import cifar_resnet
+from gluon_aff.gluon.networks.zoo import cifar_resnet
 from gluon_aff.published import published_weights
 from gluon_aff.weights.params_format import git_blob_sha1
 

@@ -6,8 +6,8 @@ import pytest
 from exported_networks import NETWORKS, filled, network_and_card
 
 from gluon_aff.evaluation.inference import fused, in_mxnet, in_thread
-from gluon_aff.fusion import OPERATORS
-from gluon_aff.networks.zoo import HOSTS
+from gluon_aff.gluon.fusion import OPERATORS
+from gluon_aff.gluon.networks.zoo import HOSTS
 
 # a short batch after a long one, the long one again, other sizes
 SHAPES = [(1, 3, 64, 64), (6, 3, 32, 32), (2, 3, 32, 32), (6, 3, 32, 32), (1, 3, 97, 71), (1, 3, 64, 64)]

@@ -14,8 +14,8 @@ from gluon_aff.data.sample_stop_signs import write_stop_signs
 from gluon_aff.errors import GluonAFFError
 from gluon_aff.evaluation import inference
 from gluon_aff.evaluation.segment import iou_and_niou_of, segment_images, segment_stop_signs
+from gluon_aff.gluon.networks import get_model
 from gluon_aff.inspection import picture_grid
-from gluon_aff.networks import get_model
 from gluon_aff.training.segmentation import train_segmentation
 from gluon_aff.training.segmentation_options import SegmentationSettings
 

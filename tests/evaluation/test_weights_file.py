@@ -17,7 +17,7 @@ from gluon_aff.data.sample import write_digits
 from gluon_aff.errors import GluonAFFError, InputError
 from gluon_aff.evaluation import weights_file
 from gluon_aff.evaluation.weights_file import WeightsRequest, evaluate_weights, load_network, load_weights, output_names
-from gluon_aff.networks.zoo import cifar_resnet
+from gluon_aff.gluon.networks.zoo import cifar_resnet
 from gluon_aff.published import published_weights
 from gluon_aff.results.evaluations import COLUMNS, append_row, check_table
 from gluon_aff.results.logs import read_log

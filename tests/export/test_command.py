@@ -17,7 +17,7 @@ from PIL import Image
 
 from gluon_aff.cli import main
 from gluon_aff.evaluation.weights_file import WeightsRequest, load_weights
-from gluon_aff.networks.zoo import cifar_resnet
+from gluon_aff.gluon.networks.zoo import cifar_resnet
 from gluon_aff.weights.params_format import git_blob_sha1
 
 CIFAR100 = "0.5-cifar100-ASKCFuse-resnet-8-c-1-s-1-best"

@@ -6,6 +6,8 @@ import pytest
 from mxnet.gluon import nn
 
 from gluon_aff.errors import GluonAFFError, InputError
+from gluon_aff.gluon.networks.afi import Integration, afi_resnet
+from gluon_aff.gluon.networks.zoo import cifar_inception, cifar_resnet, cifar_resnext, fpn, get_model, imagenet_resnet
 from gluon_aff.inspection.gradcam import (
     ClassActivation,
     class_activation,
@@ -14,8 +16,6 @@ from gluon_aff.inspection.gradcam import (
     resized_heat_map,
 )
 from gluon_aff.inspection.layers import named_layers, pooled_layer
-from gluon_aff.networks.afi import Integration, afi_resnet
-from gluon_aff.networks.zoo import cifar_inception, cifar_resnet, cifar_resnext, fpn, get_model, imagenet_resnet
 
 # With the size of the image, the layer behind the last fusion and ReLU, and the size of its maps
 NETWORKS = {

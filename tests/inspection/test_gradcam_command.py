@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 
 from gluon_aff.cli import main
+from gluon_aff.gluon.networks.zoo import cifar_resnet, imagenet_resnet
 from gluon_aff.inspection import picture_grid
 from gluon_aff.inspection.gradcam import overlay
 from gluon_aff.inspection.picture_grid import Cell, draw_grid
-from gluon_aff.networks.zoo import cifar_resnet, imagenet_resnet
 
 SMALL = "cifar10-ASKCFuse-resnet-8-c-1-s-1"
 

@@ -6,6 +6,8 @@ import pytest
 from mxnet.gluon import nn
 
 from gluon_aff.errors import DataError, GluonAFFError, InputError
+from gluon_aff.gluon.networks.afi import Integration, afi_resnet
+from gluon_aff.gluon.networks.zoo import cifar_resnet
 from gluon_aff.inspection.layers import named_layers
 from gluon_aff.inspection.selectivity import (
     Channels,
@@ -16,8 +18,6 @@ from gluon_aff.inspection.selectivity import (
     default_channels,
     draw_distributions,
 )
-from gluon_aff.networks.afi import Integration, afi_resnet
-from gluon_aff.networks.zoo import cifar_resnet
 
 CPU = [mx.cpu()]
 

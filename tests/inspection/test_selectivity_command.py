@@ -9,8 +9,8 @@ from PIL import Image
 from validation_batches import batch_sizes
 
 from gluon_aff.cli import main
-from gluon_aff.networks import get_model
-from gluon_aff.networks.zoo import cifar_resnet
+from gluon_aff.gluon.networks import get_model
+from gluon_aff.gluon.networks.zoo import cifar_resnet
 
 
 @pytest.fixture(scope="module")

@@ -118,8 +118,8 @@ def test_what_is_explained_counts_neither_way_while_its_line_is_as_it_was(tmp_pa
 
 
 def test_a_draw_is_the_same_for_the_same_seed_and_takes_no_place_twice():
-    drawn = mutants.draw(["fusion"], 30, 3)
-    assert mutants.draw(["fusion"], 30, 3) == drawn != mutants.draw(["fusion"], 30, 4)
+    drawn = mutants.draw(["gluon/fusion"], 30, 3)
+    assert mutants.draw(["gluon/fusion"], 30, 3) == drawn != mutants.draw(["gluon/fusion"], 30, 4)
     assert len({(fault.path, fault.start, fault.text) for fault in drawn}) == 30
 
 
@@ -129,8 +129,8 @@ class Lines:
     def contexts_by_lineno(self, path):
         return {
             1: [""],
-            3: ["tests/data/test_a.py::one|run"],
-            4: ["tests/fusion/test_b.py::first|setup"],
+            3: ["tests/data/a.py::one|run"],
+            4: ["tests/gluon/fusion/b.py::first|setup"],
             9: ["gone|run"],
         }
 
@@ -138,21 +138,31 @@ class Lines:
 @pytest.mark.parametrize(
     ("lines", "chosen"),
     [
-        ((3, 3), ["tests/data/test_a.py::one"]),
-        ((4, 4), ["tests/fusion/test_b.py::second", "tests/fusion/test_b.py::first"]),  # which share a fixture
-        ((3, 4), ["tests/fusion/test_b.py::second", "tests/fusion/test_b.py::first", "tests/data/test_a.py::one"]),
-        ((1, 1), ["tests/fusion/test_c.py::reads_a_constant", "second", "first", "tests/data/test_a.py::one"]),
+        ((3, 3), ["tests/data/a.py::one"]),
+        (
+            (4, 4),
+            ["tests/gluon/fusion/b.py::second", "tests/gluon/fusion/b.py::first"],
+        ),  # which share a fixture
+        (
+            (3, 4),
+            [
+                "tests/gluon/fusion/b.py::second",
+                "tests/gluon/fusion/b.py::first",
+                "tests/data/a.py::one",
+            ],
+        ),
+        ((1, 1), ["tests/gluon/fusion/c.py::reads_a_constant", "second", "first", "tests/data/a.py::one"]),
     ],
 )
 def test_tests_of_a_line_are_its_rooms_and_the_shortest_first(lines, chosen):
     """What runs at import is held by tests of the room, too, that run no line of the file."""
     seconds = {
-        "tests/data/test_a.py::one": 0.1,
-        "tests/fusion/test_b.py::first": 3.0,
-        "tests/fusion/test_b.py::second": 2.0,
-        "tests/fusion/test_c.py::reads_a_constant": 1.0,
+        "tests/data/a.py::one": 0.1,
+        "tests/gluon/fusion/b.py::first": 3.0,
+        "tests/gluon/fusion/b.py::second": 2.0,
+        "tests/gluon/fusion/c.py::reads_a_constant": 1.0,
         "tests/weights/test_d.py::elsewhere": 0.5,
     }
-    found = CoveringTests(seconds, Lines()).of("gluon_aff/fusion/operators.py", lines)
+    found = CoveringTests(seconds, Lines()).of("gluon_aff/gluon/fusion/operators.py", lines)
     assert [test if "::" in wanted else test.split("::")[1] for test, wanted in zip(found, chosen)] == chosen
     assert len(found) == len(chosen)

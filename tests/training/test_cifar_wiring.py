@@ -13,8 +13,8 @@ import pytest
 from training.recorded_runs import VALIDATION_SECONDS, Seen, draws, fits, initialised, record, same
 
 from gluon_aff.cli import COMMANDS, OneLineParser, fill_parser
-from gluon_aff.networks import get_model
-from gluon_aff.networks.zoo import HOSTS
+from gluon_aff.gluon.networks import get_model
+from gluon_aff.gluon.networks.zoo import HOSTS
 from gluon_aff.training.cifar_options import CIFARSettings
 from gluon_aff.weights.params_format import read_params_file
 

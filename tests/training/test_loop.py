@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from gluon_aff.errors import TrainingError
+from gluon_aff.gluon.networks.zoo import cifar_resnet
 from gluon_aff.iteration import one_behind
-from gluon_aff.networks.zoo import cifar_resnet
 from gluon_aff.training.loop import EpochProgress, Targets, Teacher, Training, train_epoch, validate
 from gluon_aff.training.stopping import StopRequest
 

@@ -6,7 +6,7 @@ import pytest
 
 from gluon_aff.cli import COMMANDS, OneLineParser, fill_parser
 from gluon_aff.errors import InputError
-from gluon_aff.networks import fpn
+from gluon_aff.gluon.networks import fpn
 from gluon_aff.training import segmentation_options
 from gluon_aff.training.options import settings_from
 from gluon_aff.training.segmentation_options import (

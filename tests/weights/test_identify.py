@@ -6,8 +6,8 @@ import pytest
 
 import gluon_aff
 from gluon_aff.errors import ParamsFileError
-from gluon_aff.networks import MODELS
-from gluon_aff.networks.zoo import cifar_inception, cifar_resnet, cifar_resnext
+from gluon_aff.gluon.networks import MODELS
+from gluon_aff.gluon.networks.zoo import cifar_inception, cifar_resnet, cifar_resnext
 from gluon_aff.published import published_weights
 from gluon_aff.training import cifar, imagenet, segmentation
 from gluon_aff.training.cifar_options import CIFARSettings

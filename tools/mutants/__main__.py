@@ -17,13 +17,13 @@ from typing import Dict, Iterator, List, Set, Tuple
 
 from tqdm import tqdm
 
-from tools.mutants.covering_tests import CoveringTests, measure
+from tools.mutants.covering_tests import CoveringTests, measure, room_of
 from tools.mutants.faults import Fault, find_faults
 from tools.mutants.trial import ROOT, Outcome, copy_checkout, environment_for, run_tests, try_fault
 
 CACHE = ROOT / "build" / "mutants"
 EXPLAINED = Path(__file__).with_name("explained.csv")
-ROOMS = ("fusion", "networks", "data", "training", "weights", "results")
+ROOMS = ("gluon/fusion", "gluon/networks", "data", "training", "weights", "results")
 CONTROLS = 20  # tests that have to pass without a fault, or no trial means anything
 
 
@@ -105,10 +105,10 @@ def report(outcomes: List[Outcome], seed: int) -> float:
     """Print what was noticed and what was not; return the percentage of those that are not explained."""
     explained = read_explained()
     unexplained = [each for each in outcomes if each.noticed or each.fault.identity not in explained]
-    rooms = Counter(Path(outcome.fault.path).parts[1] for outcome in unexplained)
-    noticed = Counter(Path(outcome.fault.path).parts[1] for outcome in unexplained if outcome.noticed)
+    rooms = Counter(room_of(outcome.fault.path) for outcome in unexplained)
+    noticed = Counter(room_of(outcome.fault.path) for outcome in unexplained if outcome.noticed)
     for room, tried in sorted(rooms.items()):
-        print(f"{room:12} {noticed[room]:3} of {tried:3} noticed")
+        print(f"{room:14} {noticed[room]:3} of {tried:3} noticed")
     percent = 100 * sum(noticed.values()) / max(len(unexplained), 1)
     print(
         f"seed {seed}: {sum(noticed.values())} of {len(unexplained)} noticed, {percent:.1f} %; "

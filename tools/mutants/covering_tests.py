@@ -19,6 +19,11 @@ PASSED, SOME_FAILED = 0, 1
 CONFIG = "[run]\nbranch = true\nrelative_files = true\nsource = gluon_aff\ndata_file = {}\n"
 
 
+def room_of(path: str) -> str:
+    """Folder within the package, and within the tests, that the module at `path` belongs to."""
+    return Path(path).parent.relative_to("gluon_aff").as_posix()
+
+
 @dataclass(frozen=True)
 class CoveringTests:
     """What a run of the fast tests has shown.
@@ -38,7 +43,7 @@ class CoveringTests:
         that, the tests of the file's room, and those that run any line of the file.
         """
         by_line = self.data.contexts_by_lineno(path)
-        room = f"tests/{Path(path).parent.name}/"
+        room = f"tests/{room_of(path)}/"
         chosen = self._tests(tests for line, tests in by_line.items() if lines[0] <= line <= lines[1])
         if not chosen:
             chosen = self._tests(by_line.values()) | {test for test in self.seconds if test.startswith(room)}

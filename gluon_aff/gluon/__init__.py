@@ -1,0 +1,1 @@
+"""The MXNet engine: all that imports mxnet or gluoncv."""

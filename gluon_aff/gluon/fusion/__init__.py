@@ -1,0 +1,26 @@
+"""Feature fusion blocks, under the paper's names and the original's `--askc-type` flags."""
+
+from gluon_aff.gluon.fusion.any_features import FeatureFusion
+from gluon_aff.gluon.fusion.attention import AFF, MSCAM, Concatenation, DirectAdd, GatedSum, SelectiveKernel, iAFF
+from gluon_aff.gluon.fusion.operators import OPERATORS, SKIPS, Fusing, Operator, fusion_operator
+
+ASKCFuse = AFF
+ResGlobLocaforGlobLocaCha = iAFF
+
+__all__ = [
+    "AFF",
+    "MSCAM",
+    "OPERATORS",
+    "SKIPS",
+    "ASKCFuse",
+    "Concatenation",
+    "DirectAdd",
+    "FeatureFusion",
+    "Fusing",
+    "GatedSum",
+    "Operator",
+    "ResGlobLocaforGlobLocaCha",
+    "SelectiveKernel",
+    "fusion_operator",
+    "iAFF",
+]

@@ -1,0 +1,402 @@
+"""AFINets: blocks hand the features of their first convolution on to later ones (the second paper).
+
+The paper leaves the wiring open; its parameter counts decide it (afinets_spec, Sections 1 to 5).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Callable, List, Optional, Sequence, Tuple
+
+from mxnet.gluon import HybridBlock, nn
+
+from gluon_aff.errors import InputError, unknown_name
+from gluon_aff.gluon.fusion.channel_attention import CHANNEL_ATTENTIONS
+from gluon_aff.gluon.fusion.context import GlobalAveragePool, is_count, joined, sequential
+from gluon_aff.gluon.fusion.integration import AFI
+from gluon_aff.gluon.networks.layers import Classifier, conv1x1, conv3x3, relu
+
+VARIANTS = ("", "A", "B")
+FIRST_FEATURES = ("part", "halves")
+# Sizes as of a strided convolution; what lies outside does not count
+HALVING = {"kernel": (2, 2), "stride": (2, 2), "pooling_convention": "full", "count_include_pad": False}
+
+
+@dataclass(frozen=True)
+class Integration:
+    """How the blocks of a group integrate features.
+
+    Attributes:
+        variant: 'A' (AFI-Network): first convolutions have half their channels, the integrated feature the other
+            half; 'B' (AFI-Network-B): the integrated feature is added to all; '' for the plain host.
+        r: channel reduction ratio of the scorer.
+        stages: groups that integrate, from 1; all if None (Table 1).
+        attention: one of `CHANNEL_ATTENTIONS`, on the integrated feature (Table 2); none if None.
+        first: with A, what a group's first block, which has all channels, hands on: 'part', its first half, or
+            'halves', both as two features. The paper's FLOPs speak for 'part'.
+    """
+
+    variant: str = "A"
+    r: int = 4
+    stages: Optional[Sequence[int]] = None
+    attention: Optional[str] = None
+    first: str = "part"
+
+    def check(self, groups: int) -> None:
+        """Raise InputError for what a network of so many groups cannot be."""
+        for what, name, known in (
+            ("AFI variant", self.variant, VARIANTS),
+            ("first feature", self.first, FIRST_FEATURES),
+            ("attention", self.attention or "SE", CHANNEL_ATTENTIONS),
+        ):
+            if name not in known:
+                raise unknown_name(what, name, known)
+        if self.stages is None:
+            return
+        stages = list(self.stages) if isinstance(self.stages, Sequence) else []
+        if not stages or not all(is_count(stage) and stage <= groups for stage in stages):
+            raise InputError(f"stages {self.stages}: name those that integrate features, of 1 to {groups}, such as [1]")
+
+    def of_group(self, number: int) -> str:
+        """Variant of the group, '' where it does not integrate."""
+        return self.variant if self.stages is None or number in self.stages else ""
+
+
+@dataclass(frozen=True)
+class Widths:
+    """Channels of a block around its integration.
+
+    Attributes:
+        first: outputs of its first convolution.
+        inner: what the next layer gets: the feature and the integrated one.
+        full: outputs of the host's first convolution.
+    """
+
+    first: int
+    inner: int
+    full: int
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A residual block in two parts, between which features of earlier blocks come in.
+
+    Attributes:
+        first: makes the block's feature.
+        rest: layers from there to the addition.
+        shortcut: None for the input itself.
+        adds: whether there is a shortcut.
+        activates: ReLU at the end.
+        shrinks: whether `rest` halves height and width.
+        splits: whether only half of the channels goes through the block, and all are shuffled behind it.
+    """
+
+    first: HybridBlock
+    rest: HybridBlock
+    shortcut: Optional[HybridBlock] = None
+    adds: bool = True
+    activates: bool = True
+    shrinks: bool = False
+    splits: bool = False
+
+
+@dataclass(frozen=True)
+class Member:
+    """A block's place: its input channels, its outputs, its stride."""
+
+    in_channels: int
+    channels: int
+    stride: int
+
+
+PartsOf = Callable[[Member, Widths], Parts]
+
+
+class Block(HybridBlock):
+    """(N, in_channels, H, W) and features of earlier blocks -> the block's output, and its own feature."""
+
+    def __init__(
+        self, parts: Parts, integrate: Optional[AFI] = None, attend: Optional[HybridBlock] = None, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.first, self.integrate, self.attend = parts.first, integrate, attend
+        self.rest, self.shortcut = parts.rest, parts.shortcut
+        self.adds, self.activates, self.shrinks, self.splits = parts.adds, parts.activates, parts.shrinks, parts.splits
+
+    def hybrid_forward(self, F: Any, x: Any, *earlier: Any) -> Any:
+        """Run the block."""
+        passing = None
+        if self.splits:
+            passing, x = F.split(x, num_outputs=2, axis=1)
+        feature = inner = self.first(x)
+        if self.integrate is not None:
+            integrated = self.integrate(*earlier)
+            integrated = integrated if self.attend is None else self.attend(integrated)
+            inner = joined(F, feature, integrated)
+        out = self.rest(inner)
+        if self.splits:
+            out = joined(F, passing, out, in_turns=True)
+        if self.adds:
+            out = out + (x if self.shortcut is None else self.shortcut(x))
+        return F.relu(out) if self.activates else out, feature
+
+
+class Group(HybridBlock):
+    """Blocks whose features have one width and size; each but the first integrates those before.
+
+    (N, C, H, W) -> the last block's output. Each feature is averaged once.
+
+    Args:
+        blocks: in their order.
+        shared: channels that a block hands on, 0 for none.
+        halves: whether the first block, which has twice as many, hands on both halves.
+    """
+
+    def __init__(self, blocks: Sequence[Block], shared: int, halves: bool, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.blocks = sequential(*blocks)
+        self.pool = GlobalAveragePool()
+        self._shared, self._halves = shared, halves
+
+    def hybrid_forward(self, F: Any, x: Any) -> Any:
+        """Run the blocks."""
+        earlier: List[Any] = []
+        means: List[Any] = []
+        for index, block in enumerate(self.blocks):
+            x, feature = block(x, *(earlier + means if block.integrate is not None else ()))
+            if not self._shared or index == len(self.blocks) - 1:
+                continue
+            if block.shrinks:  # its feature is as large as the stage before
+                feature = F.Pooling(feature, pool_type="avg", **HALVING)
+            parts = 2 if self._halves and index == 0 else 1
+            shared = [
+                F.slice_axis(feature, axis=1, begin=part * self._shared, end=(part + 1) * self._shared)
+                for part in range(parts)
+            ]
+            earlier += shared
+            means += [self.pool(each) for each in shared]
+        return x
+
+
+def integrated_group(
+    parts_of: PartsOf, settings: Integration, number: int, width: int, members: Sequence[Member]
+) -> Group:
+    """Group of blocks whose first convolutions make `width` channels in the host."""
+    variant = settings.of_group(number) if len(members) > 1 else ""
+    shared = {"": 0, "A": width // 2, "B": width}[variant]
+    plain = Widths(width, width, width)
+    inner = Widths(width // 2, width, width) if variant == "A" else Widths(width, 2 * width, width)
+    blocks = [Block(parts_of(members[0], plain))]
+    for member in members[1:]:
+        if not variant:
+            blocks.append(Block(parts_of(member, plain)))
+            continue
+        attend = CHANNEL_ATTENTIONS[settings.attention](shared) if settings.attention else None
+        blocks.append(Block(parts_of(member, inner), AFI(shared, settings.r, means_given=True), attend))
+    return Group(blocks, shared, settings.first == "halves" and variant == "A")
+
+
+def _norm(channels: int) -> nn.BatchNorm:
+    return nn.BatchNorm(in_channels=channels)
+
+
+def _depthwise(channels: int, in_channels: int, stride: int) -> nn.Conv2D:
+    return nn.Conv2D(channels, 3, stride, 1, groups=channels, in_channels=in_channels, use_bias=False)
+
+
+def _shortcut(member: Member) -> Optional[HybridBlock]:
+    """1x1 and BN where width or size changes."""
+    if member.stride == 1 and member.in_channels == member.channels:
+        return None
+    return sequential(conv1x1(member.channels, member.in_channels, member.stride), _norm(member.channels))
+
+
+def basic_parts(member: Member, widths: Widths) -> Parts:
+    """3x3 (stride), BN, ReLU | 3x3, BN: the CIFAR ResNet's."""
+    return Parts(
+        sequential(conv3x3(widths.first, member.in_channels, member.stride), _norm(widths.first), relu()),
+        sequential(conv3x3(member.channels, widths.inner), _norm(member.channels)),
+        _shortcut(member),
+    )
+
+
+def bottleneck_parts(member: Member, widths: Widths, cardinality: int = 1) -> Parts:
+    """1x1, BN, ReLU | 3x3 (stride), BN, ReLU, 1x1, BN: the bottleneck of ResNet-50 and, in groups, of ResNeXt."""
+    return Parts(
+        sequential(conv1x1(widths.first, member.in_channels), _norm(widths.first), relu()),
+        sequential(
+            conv3x3(widths.full, widths.inner, member.stride, cardinality=cardinality),
+            _norm(widths.full),
+            relu(),
+            conv1x1(member.channels, widths.full),
+            _norm(member.channels),
+        ),
+        _shortcut(member),
+        shrinks=member.stride == 2,
+    )
+
+
+def inverted_parts(member: Member, widths: Widths) -> Parts:
+    """1x1, BN, ReLU | depthwise 3x3 (stride), BN, ReLU, 1x1, BN: MobileNetV2's; a shortcut at stride 1 only."""
+    return Parts(
+        sequential(conv1x1(widths.first, member.in_channels), _norm(widths.first), relu()),
+        sequential(
+            _depthwise(widths.full, widths.inner, member.stride),
+            _norm(widths.full),
+            relu(),
+            conv1x1(member.channels, widths.full),
+            _norm(member.channels),
+        ),
+        _shortcut(member) if member.stride == 1 else None,
+        adds=member.stride == 1,
+        activates=False,
+        shrinks=member.stride == 2,
+    )
+
+
+def shuffle_parts(member: Member, widths: Widths) -> Parts:
+    """1x1, BN, ReLU | depthwise 3x3, BN, 1x1, BN, ReLU: the right branch of ShuffleNetV2's block."""
+    return Parts(
+        sequential(conv1x1(widths.first, member.in_channels), _norm(widths.first), relu()),
+        sequential(
+            _depthwise(widths.inner, widths.inner, 1),
+            _norm(widths.inner),
+            conv1x1(member.channels, widths.inner),
+            _norm(member.channels),
+            relu(),
+        ),
+        adds=False,
+        activates=False,
+        splits=True,
+    )
+
+
+class ShuffleDown(HybridBlock):
+    """ShuffleNetV2's block that halves height and width: (N, in_channels, H, W) -> (N, channels, H/2, W/2)."""
+
+    def __init__(self, channels: int, in_channels: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        half = channels // 2
+        with self.name_scope():
+            self.left = sequential(
+                _depthwise(in_channels, in_channels, 2),
+                _norm(in_channels),
+                conv1x1(half, in_channels),
+                _norm(half),
+                relu(),
+            )
+            self.right = sequential(
+                conv1x1(half, in_channels),
+                _norm(half),
+                relu(),
+                _depthwise(half, half, 2),
+                _norm(half),
+                conv1x1(half, half),
+                _norm(half),
+                relu(),
+            )
+
+    def hybrid_forward(self, F: Any, x: Any) -> Any:
+        """Run both branches."""
+        return joined(F, self.left(x), self.right(x), in_turns=True)
+
+
+class AFINet(Classifier):
+    """Stem, groups of blocks, tail, global average pool, dense: (N, 3, H, W) -> (N, classes) logits."""
+
+    stage_class = Group
+
+    def __init__(
+        self, stem: Sequence[HybridBlock], body: Sequence[HybridBlock], channels: int, classes: int, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        with self.name_scope():
+            self.features = sequential(*stem, *body, GlobalAveragePool(), nn.Flatten())
+            self.output = nn.Dense(classes, in_units=channels)
+
+
+def _stem(channels: int, kernel: int = 3) -> List[HybridBlock]:
+    conv = conv3x3(channels, 3) if kernel == 3 else conv1x1(channels, 3)
+    return [conv, _norm(channels), relu()]
+
+
+def _stages(
+    parts_of: PartsOf, settings: Integration, widths: Sequence[int], layers: Sequence[int], expansion: int, stem: int
+) -> List[HybridBlock]:
+    """Groups that are stages, of so many blocks (`layers`) and widths; outputs are `expansion` times as wide."""
+    groups: List[HybridBlock] = []
+    in_channels = stem
+    for number, (width, blocks) in enumerate(zip(widths, layers), 1):
+        channels = expansion * width
+        members = [Member(in_channels, channels, 1 if number == 1 else 2)]
+        members += [Member(channels, channels, 1)] * (blocks - 1)
+        groups.append(integrated_group(parts_of, settings, number, width, members))
+        in_channels = channels
+    return groups
+
+
+def afi_resnet(settings: Integration, blocks: int, classes: int = 100) -> AFINet:
+    """CIFAR ResNet of depth 6 * blocks + 2, widths 16, 32, 64, with 1x1 shortcuts."""
+    settings.check(3)
+    body = _stages(basic_parts, settings, (16, 32, 64), [blocks] * 3, 1, 16)
+    return AFINet(_stem(16), body, 64, classes)
+
+
+def afi_imagenet_resnet(settings: Integration, layers: Sequence[int], classes: int = 1000) -> AFINet:
+    """ImageNet ResNet of bottlenecks that stride in the 3x3 convolution (GluonCV's v1b)."""
+    settings.check(len(layers))
+    stem = [nn.Conv2D(64, 7, 2, 3, in_channels=3, use_bias=False), _norm(64), relu(), nn.MaxPool2D(3, 2, 1)]
+    body = _stages(bottleneck_parts, settings, (64, 128, 256, 512), layers, 4, 64)
+    return AFINet(stem, body, 2048, classes)
+
+
+def afi_resnext29(settings: Integration, classes: int = 100) -> AFINet:
+    """ResNeXt-29 (32x4d) for CIFAR, three stages of three blocks, outputs twice as wide as the groups."""
+    settings.check(3)
+    body = _stages(partial(bottleneck_parts, cardinality=32), settings, (128, 256, 512), (3, 3, 3), 2, 64)
+    return AFINet(_stem(64, kernel=1), body, 1024, classes)
+
+
+MOBILENET = ((1, 16, 1, 1), (6, 24, 2, 1), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
+
+
+def afi_mobilenet_v2(settings: Integration, classes: int = 100) -> AFINet:
+    """MobileNetV2 for CIFAR; a group is a run of blocks whose expansions have one shape, over the stages' ends."""
+    runs: List[Tuple[int, List[Member]]] = []
+    in_channels, size = 32, 32
+    shape = None
+    for expansion, channels, blocks, stride in MOBILENET:
+        for index in range(blocks):
+            width = expansion * in_channels
+            if (width, size) != shape:
+                shape = (width, size)
+                runs.append((width, []))
+            runs[-1][1].append(Member(in_channels, channels, stride if index == 0 else 1))
+            size //= runs[-1][1][-1].stride
+            in_channels = channels
+    settings.check(sum(len(members) > 1 for _, members in runs))
+    body: List[HybridBlock] = []
+    number = 0
+    for width, members in runs:
+        number += len(members) > 1
+        body.append(integrated_group(inverted_parts, settings, number, width, members))
+    body += [conv1x1(1280, in_channels), _norm(1280), relu()]
+    return AFINet(_stem(32), body, 1280, classes)
+
+
+SHUFFLENET = ((116, 3), (232, 7), (464, 3))
+
+
+def afi_shufflenet_v2(settings: Integration, classes: int = 100) -> AFINet:
+    """ShuffleNetV2 of width 1 for CIFAR; a stage's blocks behind the one that halves the size are a group."""
+    settings.check(len(SHUFFLENET))
+    body: List[HybridBlock] = []
+    in_channels = 24
+    for number, (channels, blocks) in enumerate(SHUFFLENET, 1):
+        half = channels // 2
+        body.append(ShuffleDown(channels, in_channels))
+        body.append(integrated_group(shuffle_parts, settings, number, half, [Member(half, half, 1)] * blocks))
+        in_channels = channels
+    body += [conv1x1(1024, in_channels), _norm(1024), relu()]
+    return AFINet(_stem(24), body, 1024, classes)

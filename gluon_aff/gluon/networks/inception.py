@@ -1,0 +1,99 @@
+"""Inception-ResNet for 32 x 32 images: each 3x3 convolution is two branches, fused (paper, Fig. 4a, "same layer")."""
+
+from __future__ import annotations
+
+from typing import Any, List, Optional
+
+from mxnet.gluon import HybridBlock, nn
+
+from gluon_aff.errors import unknown_name
+from gluon_aff.gluon.fusion import Fusing, fusion_operator
+from gluon_aff.gluon.fusion.context import sequential
+from gluon_aff.gluon.networks.cifar_resnet import pre_activation_end, pre_activation_stages
+from gluon_aff.gluon.networks.layers import Classifier, NormalisesInput, norm_factory
+
+INNER_WIDTHS = ("legacy", "full")
+
+
+class InceptionConv(HybridBlock):
+    """A 3x3 convolution and one dilated by 2, which sees 5x5 pixels, each with BN, fused as X and Y.
+
+    (N, in_channels, H, W) -> (N, channels, H/stride, W/stride). Plain addition has no BN before it, as in the first
+    release.
+    """
+
+    def __init__(self, fusing: Fusing, channels: int, in_channels: int, stride: int = 1, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        with self.name_scope():
+            self.feature_spatial_3, self.feature_spatial_5 = (
+                sequential(
+                    nn.Conv2D(channels, 3, stride, dilation, dilation, in_channels=in_channels),
+                    *([] if fusion_operator(fusing.operator).name == "Add" else [fusing.norm(in_channels=channels)]),
+                )
+                for dilation in (1, 2)
+            )
+            self.attention = fusing(channels)
+
+    def hybrid_forward(self, F: Any, x: Any) -> Any:
+        """Convolve twice and fuse."""
+        return self.attention(self.feature_spatial_5(x), self.feature_spatial_3(x))
+
+
+class InceptionResNet(NormalisesInput, Classifier):
+    """The CIFAR ResNet with an `InceptionConv` for each 3x3 convolution, the stem's too; plain additive shortcuts.
+
+    Shapes: (N, 3, H, W) -> (N, classes) logits. 1 + 6 * blocks fusions (paper, Table 2: Inception-ResNet-20-b).
+
+    Args:
+        askc_type: fusion, by the original's flag or the paper's name.
+        layers: blocks in each stage.
+        channels: widths of the stem and of each stage.
+        classes: outputs.
+        norm_layer: normalisation layer, such as BatchNorm or SyncBatchNorm.
+        norm_kwargs: its further arguments.
+        r: channel reduction ratio of the fusions (keyword only).
+        scale: factor on the output of AFF, iAFF and SKNet; 1 if None (keyword only).
+        context: 'bottleneck' or 'conv' branches, see `fusion.Fusing` (keyword only).
+        inner: 'full', or 'legacy': a block's first convolution keeps the width of the stage before, as in the first
+            release and so, most likely, behind the paper's numbers (keyword only).
+        **kwargs: `prefix` and `params` of a Gluon block.
+
+    Raises:
+        InputError: for an unknown fusion or inner width.
+    """
+
+    def __init__(
+        self,
+        askc_type: str,
+        layers: List[int],
+        channels: List[int],
+        classes: int,
+        norm_layer: Any = nn.BatchNorm,
+        norm_kwargs: Optional[dict] = None,
+        *,
+        r: int = 4,
+        scale: Optional[float] = None,
+        context: Optional[str] = None,
+        inner: str = "full",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if inner not in INNER_WIDTHS:
+            raise unknown_name("inner width", inner, INNER_WIDTHS)
+        norm = norm_factory(norm_layer, norm_kwargs)
+        fusing = Fusing(askc_type, r, scale, context, "same layer", norm)
+        plain = Fusing("Add", norm=norm)
+
+        def conv(width: int, in_channels: int, stride: int = 1) -> InceptionConv:
+            return InceptionConv(fusing, width, in_channels, stride)
+
+        with self.name_scope():
+            self.features = sequential(
+                norm(scale=False, center=False),
+                conv(channels[0], 3),
+                *pre_activation_stages(
+                    [plain] * len(layers), layers, channels, conv=conv, avg_down=False, legacy_inner=inner == "legacy"
+                ),
+                *pre_activation_end(channels[len(layers)], norm),
+            )
+            self.output = nn.Dense(classes, in_units=channels[len(layers)])

@@ -1,0 +1,108 @@
+"""The seven published networks against figures measured on the original's (tests/goldens)."""
+
+import json
+import zlib
+from pathlib import Path
+
+import mxnet as mx
+import numpy as np
+import pytest
+
+from gluon_aff import get_model, list_models
+from gluon_aff.gluon.networks import MODELS
+
+GOLDENS = {path.stem: path for path in sorted((Path(__file__).parents[2] / "goldens").glob("*.json"))}
+
+
+def golden_value(name, shape):
+    """The fill that the goldens were measured with (tests/goldens/README.md)."""
+    rs = np.random.RandomState(zlib.crc32(name.encode()) & 0x7FFFFFFF)
+    if name.endswith(("gamma", "running_var")):
+        return rs.uniform(0.5, 1.5, shape).astype("float32")
+    if name.endswith("weight"):
+        return rs.normal(0, np.sqrt(0.5 / np.prod(shape[1:])), shape).astype("float32")
+    return rs.normal(0, 0.1, shape).astype("float32")
+
+
+def described_array(text):
+    """Evaluate an input's description, `numpy.random.RandomState(s).normal(size=(...)).astype(float32)`."""
+    seed = int(text.split("RandomState(")[1].split(")")[0])
+    size = tuple(int(n) for n in text.split("size=(")[1].split(")")[0].split(","))
+    return mx.nd.array(np.random.RandomState(seed).normal(size=size).astype("float32"))
+
+
+def with_golden_parameters(name):
+    net = get_model(name)
+    net.initialize(mx.init.Zero())
+    golden = json.loads(GOLDENS[name].read_text())
+    for parameter, shape, _ in golden["parameters"]:
+        net._collect_params_with_prefix()[parameter].shape = tuple(shape)
+    for parameter in net.collect_params().values():
+        parameter._finish_deferred_init()
+    for parameter_name, parameter in net._collect_params_with_prefix().items():
+        parameter.set_data(mx.nd.array(golden_value(parameter_name, parameter.shape)))
+    net.hybridize(static_alloc=True, static_shape=True)
+    return net, golden
+
+
+def test_every_model_has_a_golden():
+    assert set(GOLDENS) == set(list_models(published=True))
+
+
+@pytest.fixture(scope="module", params=sorted(GOLDENS))
+def measured(request):
+    """Everything a golden file says of a network, measured on ours in one go."""
+    net, golden = with_golden_parameters(request.param)
+    parameters = net._collect_params_with_prefix()
+    logits = net(described_array(golden["input"])).asnumpy()
+    data, labels = described_array(golden["train_input"]), mx.nd.array(golden["train_labels"])
+    with mx.autograd.record():
+        loss = mx.gluon.loss.SoftmaxCrossEntropyLoss()(net(data), labels).mean()
+    loss.backward()
+    return request.param, golden, parameters, logits, float(loss.asscalar())
+
+
+def test_names_order_shapes_and_grad_req(measured):
+    _, golden, parameters, _, _ = measured
+    assert [[n, list(p.shape), p.grad_req] for n, p in parameters.items()] == golden["parameters"]
+
+
+def test_trainable_count_as_recorded(measured):
+    name, golden, parameters, _, _ = measured
+    trainable = sum(int(np.prod(p.shape)) for p in parameters.values() if p.grad_req != "null")
+    assert trainable == golden["n_trainable"] == MODELS[name].trainable
+
+
+def test_logits(measured):
+    _, golden, _, logits, _ = measured
+    expected = np.array(golden["logits_inference"])
+    np.testing.assert_allclose(logits[:, :20], expected, rtol=0, atol=1e-5 * np.abs(logits).max())
+    assert logits.argmax(axis=1).tolist() == golden["argmax"]
+    np.testing.assert_allclose(np.linalg.norm(logits, axis=1), golden["logits_l2"], rtol=1e-5)
+
+
+def test_training_loss(measured):
+    _, golden, _, _, loss = measured
+    assert loss == pytest.approx(golden["train_mode_loss"], rel=1e-3)
+
+
+def test_gradient_norms(measured):
+    _, golden, parameters, _, _ = measured
+    norms = {n: float(np.linalg.norm(parameters[n].grad().asnumpy())) for n in golden["train_mode_grad_l2"]}
+    assert norms == pytest.approx(golden["train_mode_grad_l2"], rel=2e-2)
+
+
+def test_running_statistics_after_one_step(measured):
+    _, golden, parameters, _, _ = measured
+    sums = {n: float(parameters[n].data().asnumpy().sum()) for n in golden["running_stat_sums_after_one_step"]}
+    expected = {n: v for n, v in golden["running_stat_sums_after_one_step"].items() if v is not None}
+    assert {n: sums[n] for n in expected} == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize("name", sorted(GOLDENS))
+def test_gammas_that_start_at_zero(name):
+    golden = json.loads(GOLDENS[name].read_text())
+    net = get_model(name, ctx=mx.cpu())
+    net(mx.nd.zeros((1, 3, 32, 32)))
+    gammas = {n: p for n, p in net._collect_params_with_prefix().items() if n.endswith("gamma")}
+    assert [n for n, p in gammas.items() if not p.data().asnumpy().any()] == golden["zero_initialised_gamma"]
