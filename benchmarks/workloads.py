@@ -12,12 +12,12 @@ from mxnet.gluon import HybridBlock
 from benchmarks.literal import literal, literal_batch
 from benchmarks.measure import Measure
 from gluon_aff.data.augmentation import augment_batch, draw_epoch, normalise
-from gluon_aff.data.cifar import CIFAR_SIZE
 from gluon_aff.evaluation.inference import fused
 from gluon_aff.export.card import Card
 from gluon_aff.export.onnx_file import onnx_model
-from gluon_aff.gluon.networks.zoo import get_model, model_record
+from gluon_aff.gluon.networks.zoo import get_model
 from gluon_aff.inspection.memory import random_images, step_of
+from gluon_aff.models import CIFAR_SIZE, model_record
 
 BATCH = 128  # images in a batch of the input pipeline, the original's default
 BATCHES = 4

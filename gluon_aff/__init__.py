@@ -18,9 +18,12 @@ from gluon_aff._platform import SKIP_CHECK, platform_problem, several_mxnet_buil
 from gluon_aff._version import __version__
 
 if TYPE_CHECKING:
-    from gluon_aff.gluon.networks.zoo import get_model, list_models
+    from gluon_aff.gluon.networks.zoo import get_model
+    from gluon_aff.models import list_models
 
 __all__ = ["__version__", "get_model", "list_models"]
+
+_MODULES = {"get_model": "gluon_aff.gluon.networks.zoo", "list_models": "gluon_aff.models"}
 
 
 def _check_platform() -> None:
@@ -40,9 +43,9 @@ _check_platform()
 
 def __getattr__(name: str) -> Any:
     """get_model and list_models, imported on first use."""
-    if name not in __all__:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module("gluon_aff.gluon.networks.zoo"), name)
+    value = getattr(import_module(_MODULES[name]), name)
     globals()[name] = value
     return value
 

@@ -4,7 +4,7 @@ import mxnet as mx
 import numpy as np
 
 from gluon_aff.export.card import Card
-from gluon_aff.gluon.networks.zoo import HOSTS
+from gluon_aff.gluon.networks.zoo import BUILDERS
 
 NETWORKS = {
     "AFF-ResNet, CIFAR": ("cifar_resnet", {"askc_type": "AFF", "blocks": 1, "channel_times": 1}, 32),
@@ -28,7 +28,7 @@ NETWORKS = {
 
 def network_and_card(name, outputs=7):
     host, settings, size = NETWORKS[name]
-    return filled(HOSTS[host](**settings, classes=outputs), size), card_for(name, size, outputs)
+    return filled(BUILDERS[host](**settings, classes=outputs), size), card_for(name, size, outputs)
 
 
 def filled(net, input_size):

@@ -12,7 +12,7 @@ from documented_commands import DOCUMENTED
 
 from gluon_aff.cli import COMMANDS, main
 from gluon_aff.data.cifar import load_cifar
-from gluon_aff.gluon.networks import list_models
+from gluon_aff.models import list_models
 
 ROOT = Path(__file__).parents[1]
 

@@ -25,7 +25,7 @@ def _add_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
 def _memory(options: argparse.Namespace) -> int:
     from tqdm import tqdm
 
-    from gluon_aff.gluon.networks.zoo import SEGMENTATION_HOST, model_record
+    from gluon_aff.models import SEGMENTATION_HOST, model_record
     from gluon_aff.training.devices import training_contexts
 
     if "," in options.gpus:

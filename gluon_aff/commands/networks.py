@@ -17,7 +17,7 @@ def _add_models_options(parser: argparse.ArgumentParser, argv: List[str]) -> Non
 
 
 def _models(options: argparse.Namespace) -> int:
-    from gluon_aff.gluon.networks import MODELS, list_models
+    from gluon_aff.models import MODELS, list_models
 
     records = [MODELS[name] for name in list_models(options.pattern)]
     if not records:
@@ -59,8 +59,9 @@ def _add_summary_options(parser: argparse.ArgumentParser, argv: List[str]) -> No
 def _summary(options: argparse.Namespace) -> int:
     import mxnet as mx
 
-    from gluon_aff.gluon.networks import get_model, model_record
+    from gluon_aff.gluon.networks import get_model
     from gluon_aff.inspection.summary import count_layers, format_counts
+    from gluon_aff.models import model_record
 
     record = model_record(options.model)
     fusion = {"fusion": options.fusion} if options.fusion else {}

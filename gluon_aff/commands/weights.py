@@ -133,7 +133,7 @@ def model_and_file(text: str) -> Tuple[Optional[str], str]:
 
 def titles(networks: Sequence[LoadedNetwork]) -> List[str]:
     """The paper's name of each network, or what its run is called; of two of a kind, the weights' files."""
-    from gluon_aff.gluon.networks.zoo import MODELS
+    from gluon_aff.models import MODELS
 
     names = [loaded.card.network for loaded in networks]
     of_a_kind = Counter(names)

@@ -23,7 +23,6 @@ CIFAR_PAGE = "https://www.cs.toronto.edu/~kriz/cifar.html"
 SUMS_FILE = "SHA1SUMS"
 
 # Red, green, blue on a 0..1 scale. They are CIFAR-10's; the original normalised CIFAR-100 with them too.
-CIFAR_SIZE = 32  # pixels
 CIFAR_MEAN = (0.4914, 0.4822, 0.4465)
 CIFAR_STD = (0.2023, 0.1994, 0.2010)
 

@@ -9,7 +9,7 @@ from typing import Iterable, List, Optional
 import mxnet as mx
 from mxnet.gluon import HybridBlock
 
-from gluon_aff.data.cifar import CIFAR_SIZE, load_cifar
+from gluon_aff.data.cifar import load_cifar
 from gluon_aff.data.class_names import class_names
 from gluon_aff.data.imagenet import validation_data
 from gluon_aff.data.loading import Batch, validation_batches
@@ -18,7 +18,8 @@ from gluon_aff.evaluation.evaluate import Evaluation, evaluate_logits
 from gluon_aff.evaluation.inference import Infer, fused, in_mxnet, in_thread
 from gluon_aff.export.agreement import Logits
 from gluon_aff.export.card import Card
-from gluon_aff.gluon.networks.zoo import MODELS, SEGMENTATION_HOST, get_model, model_record
+from gluon_aff.gluon.networks.zoo import build, get_model
+from gluon_aff.models import CIFAR_SIZE, MODELS, SEGMENTATION_HOST, model_record
 from gluon_aff.published import PublishedWeights, weights_with_hash
 from gluon_aff.training.devices import training_contexts
 from gluon_aff.weights.identify import dataset_of_run, head_classes, network_of
@@ -187,7 +188,7 @@ def load_network(request: WeightsRequest, *, segments: bool = False) -> LoadedNe
     else:
         found = network_of(file)
         host, network, input_size = found.host, found.name, found.input_size
-        net = found.build()
+        net = build(found)
     if segments != (host == SEGMENTATION_HOST):
         raise InputError(
             f"{network} classifies images: this command takes networks of train_segmentation.py"

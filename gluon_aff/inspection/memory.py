@@ -9,9 +9,9 @@ import numpy as np
 from mxnet import autograd, gluon
 from mxnet.gluon import HybridBlock
 
-from gluon_aff.data.cifar import CIFAR_SIZE
-from gluon_aff.gluon.networks.zoo import ModelRecord, get_model, model_record
+from gluon_aff.gluon.networks.zoo import get_model
 from gluon_aff.machine.resources import MIB, peak_memory
+from gluon_aff.models import CIFAR_SIZE, ModelRecord, model_record
 from gluon_aff.training.devices import training_contexts
 
 STEPS = 2  # from the second on, the optimizer's state is there while gradients are computed

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from gluon_aff.errors import InputError
+from gluon_aff.models import CIFAR_HOSTS
 from gluon_aff.published import PublishedRun, published_runs
 from gluon_aff.results.logs import LoggedRun
 from gluon_aff.training.schedule import decay_epochs
@@ -28,7 +29,6 @@ NETWORK_DETAILS = (
     *("network in detail", "deep stem", "channel reduction ratio", "squeeze-and-excitation", "last gamma at zero"),
     "all 152 layers",
 )
-HOSTS = ("resnet", "resnext", "inception")
 LABELS_BY_NUMBER = {"20": "superclass", "100": "fine"}
 MOST_EPOCHS = 10**6
 
@@ -98,7 +98,7 @@ def differences(recipe: Recipe, published: Recipe) -> List[Difference]:
 def _listed_network(settings: Mapping[str, Any], recipe: Recipe) -> Recipe:
     """The network of a run of ours whose --model is one that `gluon-aff models` lists; nothing for other runs."""
     model = str(settings.get("model"))
-    if "seed" not in settings or model in HOSTS:
+    if "seed" not in settings or model in CIFAR_HOSTS:
         return {}
     of_network = {*NETWORK, *NETWORK_DETAILS}.intersection(recipe) - {"data set", "labels"}
     for run in published_runs().values():

@@ -6,21 +6,23 @@ import logging
 import os
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, List, Optional, Tuple
 
 import mxnet as mx
 from mxnet import gluon
 from mxnet.gluon import HybridBlock
 
 from gluon_aff.data.autoaugment import cifar_augmenter
-from gluon_aff.data.cifar import CIFAR_SIZE, LabelledImages, load_cifar
+from gluon_aff.data.cifar import LabelledImages, load_cifar
 from gluon_aff.data.loading import TrainBatches, validation_batches
 from gluon_aff.distributed.cluster import Cluster, make_trainer
 from gluon_aff.errors import InputError
 from gluon_aff.files import check_directories
-from gluon_aff.gluon.networks.zoo import HOSTS, cifar_cardinality, get_model
+from gluon_aff.gluon.networks.zoo import build
 from gluon_aff.inspection.summary import count_layers, format_counts
-from gluon_aff.training.cifar_options import MAY_DIFFER, MODELS, CIFARSettings, notes, resolve, run_name
+from gluon_aff.models import CIFAR_HOSTS, CIFAR_SIZE
+from gluon_aff.training.architectures import cifar_architecture
+from gluon_aff.training.cifar_options import MAY_DIFFER, CIFARSettings, notes, resolve, run_name
 from gluon_aff.training.common import (
     SMOOTHING,
     exempt_from_decay,
@@ -32,7 +34,6 @@ from gluon_aff.training.devices import training_contexts
 from gluon_aff.training.epochs import Plan, run_epochs
 from gluon_aff.training.logbook import append_best_accuracy
 from gluon_aff.training.loop import Targets, Training, validate
-from gluon_aff.training.options import named_arguments
 from gluon_aff.training.schedule import decay_epochs, step_rate, warmup_schedule
 from gluon_aff.training.session import Setup, open_session, set_up
 from gluon_aff.weights import load_parameters
@@ -54,21 +55,9 @@ class CIFARRun:
 
 def build_network(settings: CIFARSettings, **norm: Any) -> HybridBlock:
     """Network of resolved `settings`, not initialised; `norm`: the hosts' norm_layer and norm_kwargs."""
-    if settings.named:
-        if norm:
-            raise InputError(f"--sync-bn goes with --model {', '.join(MODELS)}, not with {settings.model}")
-        return get_model(settings.model, settings.head_classes, **named_arguments(settings))
-    arguments: Dict[str, Any] = {"r": settings.r, "scale": settings.scale, "context": settings.context}
-    if settings.model == "inception":
-        arguments["inner"] = settings.inner
-    else:
-        arguments.update(start_layer=settings.start_layer, deep_stem=settings.deep_stem)
-    if settings.model == "resnet":
-        arguments["avg_down"] = settings.shortcut == "pool"
-    given = {name: value for name, value in arguments.items() if value is not None}
-    return HOSTS[f"cifar_{settings.model}"](
-        settings.askc_type, settings.blocks, settings.channel_times, classes=settings.head_classes, **given, **norm
-    )
+    if norm and settings.named:
+        raise InputError(f"--sync-bn goes with --model {', '.join(CIFAR_HOSTS)}, not with {settings.model}")
+    return build(cifar_architecture(settings), **norm)
 
 
 def summarise_cifar(settings: CIFARSettings) -> str:
@@ -91,7 +80,7 @@ def train_cifar(settings: CIFARSettings, contexts: Optional[List[mx.Context]] = 
         Stopped: if a signal ended it; what it did is in a checkpoint.
     """
     given, settings = settings, resolve(settings)
-    name = run_name(settings, cifar_cardinality(settings.channel_times))
+    name = run_name(settings)
     save_dir = settings.save_dir if settings.save_period else ""
     devices = (contexts, f"devices: {contexts}") if contexts is not None else training_contexts(settings.gpus)
     setup = set_up(settings, given.seed is not None, *devices, name if save_dir else None, MAY_DIFFER)

@@ -6,6 +6,7 @@ import argparse
 from dataclasses import dataclass, replace
 from typing import Dict, List, Optional, Tuple
 
+from gluon_aff.models import CIFAR_HOSTS, CIFAR_SIZE, cifar_cardinality
 from gluon_aff.training.options import (
     COMMON_MAY_DIFFER,
     add_checkpoint_options,
@@ -30,7 +31,6 @@ from gluon_aff.training.options import (
 from gluon_aff.training.schedule import decay_epochs
 
 STAGES = 3
-MODELS = ("resnet", "resnext", "inception")
 FIRST_RELEASE_MODELS = {"resnext29_32x4d": 3, "resnext38_32x4d": 4, "resnext47_32x4d": 5}  # name: blocks
 # The first release always mixed up, stopped 20 epochs before the end, and did not shift its decay epochs
 FIRST_RELEASE_DEFAULTS: Dict[str, object] = {"mixup": True, "mixup_off_epoch": 20, "warmup_epochs": 0}
@@ -119,8 +119,6 @@ class CIFARSettings:
     @property
     def named(self) -> bool:
         """Whether the model is one of `gluon-aff models`, not put together from flags."""
-        from gluon_aff.data.cifar import CIFAR_SIZE  # needs NumPy, which the doctor does without
-
         return is_listed(self.model, CIFAR_SIZE)
 
     @property
@@ -269,10 +267,8 @@ def resolve(settings: CIFARSettings) -> CIFARSettings:
     settings = replace(settings, model=settings.model.lower())
     if settings.model in FIRST_RELEASE_MODELS:
         settings = replace(settings, model="resnext", blocks=FIRST_RELEASE_MODELS[settings.model])
-    if settings.model not in MODELS and not settings.named:
-        from gluon_aff.data.cifar import CIFAR_SIZE
-
-        raise unknown_model(settings.model, [*MODELS, *FIRST_RELEASE_MODELS], CIFAR_SIZE)
+    if settings.model not in CIFAR_HOSTS and not settings.named:
+        raise unknown_model(settings.model, [*CIFAR_HOSTS, *FIRST_RELEASE_MODELS], CIFAR_SIZE)
     check_model_settings(settings, NETWORK_SETTINGS)
     check_ranges(settings, LIMITS)
     check_not_empty(settings, ("data_dir", "resume_from", "resume"))
@@ -281,12 +277,12 @@ def resolve(settings: CIFARSettings) -> CIFARSettings:
     return settings if settings.named else replace(settings, askc_type=fusion_flag(settings.askc_type))
 
 
-def run_name(settings: CIFARSettings, cardinality: int) -> str:
+def run_name(settings: CIFARSettings) -> str:
     """Name in the original's files: `cifar100-ASKCFuse-resnet-32-c-4-s-1`, and what the original has not."""
     if settings.named:
         return f"{settings.dataset}-{settings.model}{named_part(settings)}"
     host = "resneXt" if settings.model == "resnext" else settings.model
-    groups = f"-{cardinality}x4" if settings.model == "resnext" else ""
+    groups = f"-{cifar_cardinality(settings.channel_times)}x4" if settings.model == "resnext" else ""
     strided = "-strided" if settings.shortcut == "strided" and settings.model == "resnet" else ""
     full = "-full" if settings.inner == "full" and settings.model == "inception" else ""
     return (

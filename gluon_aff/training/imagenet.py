@@ -9,7 +9,7 @@ import re
 import sys
 import time
 from dataclasses import dataclass, replace
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, List, Optional, Tuple
 
 import mxnet as mx
 from mxnet import gluon
@@ -21,8 +21,10 @@ from gluon_aff.distributed.cluster import Cluster, make_trainer
 from gluon_aff.errors import InputError, TrainingError, last_line
 from gluon_aff.evaluation.evaluate import Evaluation, evaluate
 from gluon_aff.files import check_directories
-from gluon_aff.gluon.networks.zoo import HOSTS, MODELS, get_model
+from gluon_aff.gluon.networks.zoo import build, get_model
 from gluon_aff.inspection.summary import count_layers, format_counts, refusing_small_images
+from gluon_aff.models import MODELS
+from gluon_aff.training.architectures import imagenet_architecture
 from gluon_aff.training.checkpoint import Checkpoint, RunState
 from gluon_aff.training.common import (
     SMOOTHING,
@@ -58,7 +60,6 @@ from gluon_aff.training.loop import (
     train_epoch,
 )
 from gluon_aff.training.optimizer_states import load_states, save_states
-from gluon_aff.training.options import named_arguments
 from gluon_aff.training.schedule import decay_epochs, warmup_schedule
 from gluon_aff.training.session import Session, Setup, begin, keep, open_session, set_up
 from gluon_aff.training.stopping import StopRequestedError, unless_stopped
@@ -83,24 +84,9 @@ class ImageNetRun:
 
 def build_network(settings: ImageNetSettings, **norm: Any) -> HybridBlock:
     """Network of resolved `settings`, not initialised; `norm`: the hosts' norm_layer and norm_kwargs."""
-    if settings.named:
-        if norm:
-            raise InputError(f"--sync-bn goes with --model resnet and resnext, not with {settings.model}")
-        return get_model(str(settings.model), settings.classes, **named_arguments(settings))
-    own: Dict[str, Any] = {"use_se": settings.use_se}
-    if settings.model == "resnet":
-        own = {"last_gamma": settings.last_gamma, "block": "basic" if settings.basic else "bottleneck"}
-    return HOSTS[f"imagenet_{settings.model}"](
-        settings.askc_type,
-        settings.blocks,
-        settings.start_layer,
-        classes=settings.classes,
-        r=settings.r,
-        scale=settings.scale,
-        context=settings.context,
-        **own,
-        **norm,
-    )
+    if norm and settings.named:
+        raise InputError(f"--sync-bn goes with --model resnet and resnext, not with {settings.model}")
+    return build(imagenet_architecture(settings), **norm)
 
 
 def summarise_imagenet(settings: ImageNetSettings) -> str:

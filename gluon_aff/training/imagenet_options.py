@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Dict, List, Optional, Tuple
 
 from gluon_aff.errors import InputError, unknown_name
+from gluon_aff.models import IMAGENET_HOSTS
 from gluon_aff.training.options import (
     COMMON_MAY_DIFFER,
     add_checkpoint_options,
@@ -33,7 +34,6 @@ from gluon_aff.training.options import (
 from gluon_aff.training.schedule import decay_epochs
 
 STAGES = 4
-HOSTS = ("resnet", "resnext")
 FIRST_RELEASE_MODELS = {"resnext50_32x4d_askc": "resnext"}
 BASIC_BLOCKS: Dict[int, Tuple[int, ...]] = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
 BLOCKS: Dict[int, Tuple[int, ...]] = {**BASIC_BLOCKS, 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 4, 36, 3)}
@@ -314,8 +314,8 @@ def _add_idle_options(group: argparse._ArgumentGroup) -> None:
 def resolve(settings: ImageNetSettings) -> ImageNetSettings:
     """Fill in what is not given (host, fusion, seed) and translate the first release's names.
 
-    Afterwards `model` is one of `HOSTS`, and `scenario` is what the first release called it, None if the command line
-    has today's name.
+    Afterwards `model` is one of `IMAGENET_HOSTS`, and `scenario` is what the first release called it, None if the
+    command line has today's name.
 
     Raises:
         InputError: for a model that does not exist, a value out of range, or flags that contradict each other.
@@ -356,7 +356,7 @@ def _host(model: Optional[str], scenario: Optional[str]) -> Tuple[str, Optional[
         return meant, scenario or "ResNet"
     host = _host_called(model)
     if host is None:
-        raise unknown_model(model, [*HOSTS, *FIRST_RELEASE_MODELS], ImageNetSettings.input_size)
+        raise unknown_model(model, [*IMAGENET_HOSTS, *FIRST_RELEASE_MODELS], ImageNetSettings.input_size)
     if scenario is not None and meant != host:
         raise InputError(f"--model {model} and --scenario {scenario} contradict each other: leave one out")
     return host, scenario if model == host else model
@@ -364,7 +364,7 @@ def _host(model: Optional[str], scenario: Optional[str]) -> Tuple[str, Optional[
 
 def _host_called(name: str) -> Optional[str]:
     name = name.lower()
-    there = name in HOSTS or is_listed(name, ImageNetSettings.input_size)
+    there = name in IMAGENET_HOSTS or is_listed(name, ImageNetSettings.input_size)
     return FIRST_RELEASE_MODELS.get(name, name if there else None)
 
 

@@ -9,6 +9,7 @@ from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple, Type, Ty
 
 from gluon_aff.distributed import KVSTORES
 from gluon_aff.errors import InputError, unknown_name
+from gluon_aff.models import MODELS
 from gluon_aff.training.schedule import decay_epochs
 
 Settings = TypeVar("Settings")
@@ -61,15 +62,11 @@ def flag(name: str) -> str:
 
 def is_listed(model: str, input_size: int) -> bool:
     """Whether `gluon-aff models` lists a network of that name and input."""
-    from gluon_aff.gluon.networks.zoo import MODELS
-
     return model in MODELS and MODELS[model].input_size == input_size
 
 
 def check_model_settings(settings: Any, network_settings: Iterable[str]) -> None:
     """Raise InputError for a flag that the model does not take; a named one takes none but AFINets' own."""
-    from gluon_aff.gluon.networks.zoo import MODELS
-
     own = AFI_SETTINGS if settings.named and "variant" in MODELS[settings.model].settings else ()
     candidates = (*network_settings, *AFI_SETTINGS) if settings.named else ("stages", "attention")
     defaults = {field.name: field.default for field in fields(settings)}
@@ -110,8 +107,6 @@ def named_part(settings: Any) -> str:
 
 def unknown_model(model: str, known: Iterable[str], input_size: int) -> InputError:
     """Error for a `--model` that is neither one of the `known` nor listed for images of that side."""
-    from gluon_aff.gluon.networks.zoo import MODELS
-
     if model.lower() in MODELS:
         side = MODELS[model.lower()].input_size
         return InputError(f"--model {model}: it is for images of {side} x {side}, not of {input_size} x {input_size}")

@@ -17,8 +17,9 @@ from gluon_aff.data.mask_batches import MaskBatches
 from gluon_aff.data.stop_signs import load_stop_signs
 from gluon_aff.distributed.cluster import Cluster, make_trainer
 from gluon_aff.files import check_directories
-from gluon_aff.gluon.networks.zoo import HOSTS, SEGMENTATION_HOST
+from gluon_aff.gluon.networks.zoo import build
 from gluon_aff.inspection.summary import count_layers, format_counts
+from gluon_aff.training.architectures import segmentation_architecture
 from gluon_aff.training.common import infer_shapes, network_to_validate, reseeding
 from gluon_aff.training.devices import training_contexts
 from gluon_aff.training.epochs import Plan, run_epochs
@@ -56,18 +57,7 @@ class SegmentationRun:
 
 def build_network(settings: SegmentationSettings, **norm: Any) -> HybridBlock:
     """Network of resolved `settings`, not initialised; `norm`: the host's norm_layer and norm_kwargs."""
-    return HOSTS[SEGMENTATION_HOST](
-        settings.askc_type,
-        settings.blocks,
-        settings.channel_times,
-        r=settings.r,
-        scale=settings.scale,
-        context=settings.context,
-        decoder_width=settings.decoder_width,
-        fuse_order=settings.fuse_order,
-        stem=settings.stem,
-        **norm,
-    )
+    return build(segmentation_architecture(settings), **norm)
 
 
 def summarise_segmentation(settings: SegmentationSettings) -> str:

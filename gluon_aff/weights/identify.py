@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from inspect import signature
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Match, Optional
 
 from mxnet.base import MXNetError
-from mxnet.gluon import HybridBlock
 
-from gluon_aff.data.cifar import CIFAR_SIZE
 from gluon_aff.errors import GluonAFFError, ParamsFileError
-from gluon_aff.gluon.fusion import fusion_operator
-from gluon_aff.gluon.networks.zoo import HOSTS, MODELS, SEGMENTATION_HOST, SEGMENTATION_SIZE, ModelRecord
-from gluon_aff.training.imagenet_options import BASIC_BLOCKS, BLOCKS, EXACT_BLOCKS, ImageNetSettings
+from gluon_aff.gluon.networks.zoo import arguments, build
+from gluon_aff.models import (
+    CIFAR_SIZE,
+    IMAGENET_SIZE,
+    MODELS,
+    SEGMENTATION_HOST,
+    SEGMENTATION_SIZE,
+    Architecture,
+    ModelRecord,
+)
+from gluon_aff.training.imagenet_options import BASIC_BLOCKS, BLOCKS, EXACT_BLOCKS
 from gluon_aff.weights.params import fits, head_names
 from gluon_aff.weights.params_format import ParamsFile
 
@@ -45,28 +49,7 @@ NAMED_RUN = re.compile(
 INPUT_NORM = 6  # gammas and betas of a BatchNorm of the image, which do not train
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """A network that a file may be of.
-
-    Attributes:
-        name: of the model or of the training run.
-        host: key of `HOSTS`.
-        settings: the host's arguments.
-        input_size: side of the square input in pixels.
-    """
-
-    name: str
-    host: str
-    settings: Dict[str, Any]
-    input_size: int
-
-    def build(self) -> HybridBlock:
-        """The network, not initialised."""
-        return HOSTS[self.host](**self.settings)
-
-
-def fitting_networks(file: ParamsFile) -> List[Candidate]:
+def fitting_networks(file: ParamsFile) -> List[Architecture]:
     """Networks whose parameters have the names and shapes of `file`: models, then what its name says.
 
     Different fusions may have the same parameters: the name of a run, if there is one, decides which models count.
@@ -84,7 +67,7 @@ def fitting_networks(file: ParamsFile) -> List[Candidate]:
     return models + [run for run in runs if run.name not in MODELS]
 
 
-def network_of(file: ParamsFile) -> Candidate:
+def network_of(file: ParamsFile) -> Architecture:
     """The first of `fitting_networks`.
 
     Raises:
@@ -117,15 +100,11 @@ def dataset_of_run(path: str) -> Optional[str]:
     return "imagenet" if IMAGENET_NAME in name else None
 
 
-def _models(file: ParamsFile, classes: int) -> List[Candidate]:
-    return [
-        Candidate(record.name, record.host, {**record.settings, "classes": classes}, record.input_size)
-        for record in MODELS.values()
-        if _as_large(record, file, classes)
-    ]
+def _models(file: ParamsFile, classes: int) -> List[Architecture]:
+    return [record.architecture(classes) for record in MODELS.values() if _as_large(record, file, classes)]
 
 
-def _of_run(name: str, classes: int) -> List[Candidate]:
+def _of_run(name: str, classes: int) -> List[Architecture]:
     readers = (_of_cifar_run, _of_imagenet_run, _of_segmentation_run, _of_named_run)
     return [candidate for reader in readers for candidate in reader(name, classes)]
 
@@ -138,7 +117,7 @@ def _as_large(record: ModelRecord, file: ParamsFile, classes: int) -> bool:
     return values - record.trainable in (0, INPUT_NORM)
 
 
-def _of_cifar_run(name: str, classes: int) -> List[Candidate]:
+def _of_cifar_run(name: str, classes: int) -> List[Architecture]:
     found = CIFAR_RUN.search(name)
     if not found:
         return []
@@ -154,10 +133,12 @@ def _of_cifar_run(name: str, classes: int) -> List[Candidate]:
     else:
         shortcut = {"avg_down": False} if found["strided"] else {}
         variants = [{"start_layer": start_layer, **shortcut, **stem} for stem in ({}, {"deep_stem": True})]
-    return [Candidate(found[0], f"cifar_{host.lower()}", {**settings, **variant}, CIFAR_SIZE) for variant in variants]
+    return [
+        Architecture(found[0], f"cifar_{host.lower()}", {**settings, **variant}, CIFAR_SIZE) for variant in variants
+    ]
 
 
-def _of_imagenet_run(name: str, classes: int) -> List[Candidate]:
+def _of_imagenet_run(name: str, classes: int) -> List[Architecture]:
     found = IMAGENET_RUN.search(name)
     if not found:
         return []
@@ -168,13 +149,13 @@ def _of_imagenet_run(name: str, classes: int) -> List[Candidate]:
     if host == "resnext":
         variants = [{}, {"use_se": True}]
     return [
-        Candidate(found[0], f"imagenet_{host}", {**settings, **variant, "layers": blocks}, ImageNetSettings.input_size)
+        Architecture(found[0], f"imagenet_{host}", {**settings, **variant, "layers": blocks}, IMAGENET_SIZE)
         for blocks in dict.fromkeys(each[layers] for each in (BLOCKS, EXACT_BLOCKS) if layers in each)
         for variant in variants
     ]
 
 
-def _of_segmentation_run(name: str, classes: int) -> List[Candidate]:
+def _of_segmentation_run(name: str, classes: int) -> List[Architecture]:
     found = SEGMENTATION_RUN.search(name)
     if not found:
         return []
@@ -183,10 +164,10 @@ def _of_segmentation_run(name: str, classes: int) -> List[Candidate]:
     if "decoder_width" in own:
         own["decoder_width"] = int(own["decoder_width"])
     settings = {"blocks": int(blocks), "channel_times": int(width), "classes": classes, **_fusion(found, fusion), **own}
-    return [Candidate(found[0], SEGMENTATION_HOST, settings, SEGMENTATION_SIZE)]
+    return [Architecture(found[0], SEGMENTATION_HOST, settings, SEGMENTATION_SIZE)]
 
 
-def _of_named_run(name: str, classes: int) -> List[Candidate]:
+def _of_named_run(name: str, classes: int) -> List[Architecture]:
     found = NAMED_RUN.search(name)
     record = MODELS.get(found["model"]) if found else None
     if not found or not record:
@@ -198,7 +179,7 @@ def _of_named_run(name: str, classes: int) -> List[Candidate]:
     }
     given = {name: read(found[name]) for name, read in readers.items() if found[name]}
     settings = {**record.settings, **given, "classes": classes}
-    return [Candidate(found[0] if given else record.name, record.host, settings, record.input_size)]
+    return [Architecture(found[0] if given else record.name, record.host, settings, record.input_size)]
 
 
 def _fusion(found: Match[str], flag: str) -> Dict[str, Any]:
@@ -207,21 +188,18 @@ def _fusion(found: Match[str], flag: str) -> Dict[str, Any]:
     return {"askc_type": flag, **{name: number(found[name]) for name, number in numbers.items() if found[name]}}
 
 
-def _as_built(candidate: Candidate) -> Dict[str, Any]:
-    """What the host takes, initial values left out, and the fusion by one name: the same for the same network."""
-    bound = signature(HOSTS[candidate.host]).bind(**candidate.settings)
-    bound.apply_defaults()
-    arguments = {"host": candidate.host, **bound.arguments, **bound.arguments.get("kwargs", {})}
-    if "askc_type" in arguments:
-        arguments["askc_type"] = fusion_operator(arguments["askc_type"])
-    return {name: value for name, value in arguments.items() if name not in ("kwargs", "last_gamma")}
+def _as_built(architecture: Architecture) -> Dict[str, Any]:
+    """What the host takes, initial values left out: the same for the same network."""
+    given = {"host": architecture.host, **arguments(architecture)}
+    given.pop("last_gamma", None)
+    return given
 
 
-def _fits(candidate: Candidate, file: ParamsFile) -> bool:
+def _fits(candidate: Architecture, file: ParamsFile) -> bool:
     if candidate.settings.get("blocks", 0) > len(file.arrays):  # which takes long to build
         return False
     try:
-        parameters = candidate.build()._collect_params_with_prefix()
+        parameters = build(candidate)._collect_params_with_prefix()
     except (GluonAFFError, MXNetError, ZeroDivisionError):  # a name may say what no network can be
         return False
     return parameters.keys() == file.arrays.keys() and all(

@@ -9,7 +9,7 @@ import pytest
 
 from gluon_aff.distributed.sync_bn import norm_arguments
 from gluon_aff.errors import InputError
-from gluon_aff.gluon.networks.zoo import HOSTS
+from gluon_aff.gluon.networks.zoo import BUILDERS
 
 GPUS = [mx.gpu(0), mx.gpu(1)]
 NETWORKS = [("cifar_resnet", 1), ("cifar_resnext", 1), ("imagenet_resnet", (1, 1, 1, 1))]
@@ -58,13 +58,15 @@ print(worst)
 
 
 def synchronised(name, blocks):
-    return HOSTS[name]("ASKCFuse", blocks, **({"channel_times": 1} if "cifar" in name else {}), **norm_arguments(GPUS))
+    return BUILDERS[name](
+        "ASKCFuse", blocks, **({"channel_times": 1} if "cifar" in name else {}), **norm_arguments(GPUS)
+    )
 
 
 @pytest.mark.parametrize(("name", "blocks"), NETWORKS)
 def test_every_normalisation_is_synchronised_under_the_same_names(name, blocks):
     more = {"channel_times": 1} if "cifar" in name else {}
-    plain = HOSTS[name]("ASKCFuse", blocks, **more)
+    plain = BUILDERS[name]("ASKCFuse", blocks, **more)
     synced = synchronised(name, blocks)
     assert list(synced._collect_params_with_prefix()) == list(plain._collect_params_with_prefix())
     layers = []

@@ -7,7 +7,7 @@ from exported_networks import NETWORKS, filled, network_and_card
 
 from gluon_aff.evaluation.inference import fused, in_mxnet, in_thread
 from gluon_aff.gluon.fusion import OPERATORS
-from gluon_aff.gluon.networks.zoo import HOSTS
+from gluon_aff.gluon.networks.zoo import BUILDERS
 
 # a short batch after a long one, the long one again, other sizes
 SHAPES = [(1, 3, 64, 64), (6, 3, 32, 32), (2, 3, 32, 32), (6, 3, 32, 32), (1, 3, 97, 71), (1, 3, 64, 64)]
@@ -30,7 +30,7 @@ def test_fused_networks_have_the_same_logits_at_every_shape(name):
 )
 def test_every_fusion_stays_what_it_is(operator, host):
     """MXNet's own rewriting of sums gave other logits for MS-SA and Add, or an error."""
-    net = filled(HOSTS[host](operator, blocks=1, channel_times=1, classes=7), 32)
+    net = filled(BUILDERS[host](operator, blocks=1, channel_times=1, classes=7), 32)
     images = mx.nd.array(np.random.default_rng(0).normal(size=(3, 3, 32, 32)))
     expected = net(images).asnumpy()
     np.testing.assert_allclose(fused(net)(images).asnumpy(), expected, rtol=0, atol=1e-5 * np.abs(expected).max())

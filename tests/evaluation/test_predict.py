@@ -11,7 +11,7 @@ from gluon_aff.data.imagenet import validation_data
 from gluon_aff.errors import GluonAFFError, InputError
 from gluon_aff.evaluation.inference import in_mxnet
 from gluon_aff.evaluation.predict import fitting, normalised, predict, preprocessing
-from gluon_aff.gluon.networks.zoo import list_models, model_record
+from gluon_aff.models import list_models, model_record
 
 CPU = [mx.cpu()]
 RED = (250, 10, 20)

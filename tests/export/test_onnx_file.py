@@ -16,7 +16,7 @@ from networks.test_goldens import GOLDENS, described_array, with_golden_paramete
 from gluon_aff.errors import GluonAFFError, InputError
 from gluon_aff.export.card import card_of
 from gluon_aff.export.onnx_file import write_onnx
-from gluon_aff.gluon.networks import model_record
+from gluon_aff.models import model_record
 
 SHAPES = [(1, 3, 64, 64), (5, 3, 64, 64), (2, 3, 96, 50), (1, 3, 33, 71)]
 

@@ -10,8 +10,8 @@ from gluon_aff import get_model
 from gluon_aff.cli import main
 from gluon_aff.errors import InputError
 from gluon_aff.gluon.fusion.context import sequential
-from gluon_aff.gluon.networks import MODELS
 from gluon_aff.inspection.summary import count_layers, format_counts
+from gluon_aff.models import MODELS
 
 ORIGINAL_FLOPS = {
     "aff_resnet32_cifar100": 1_133_120_084,

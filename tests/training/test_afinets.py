@@ -11,9 +11,9 @@ from training.stopping import stop_at
 from gluon_aff.cli import main
 from gluon_aff.data.sample import write_digits
 from gluon_aff.data.sample_pictures import write_pictures
-from gluon_aff.gluon.networks import MODELS
 from gluon_aff.gluon.networks.afi import Integration, afi_resnet
 from gluon_aff.inspection.summary import trainable_parameters
+from gluon_aff.models import MODELS
 from gluon_aff.weights.params_format import read_params_file
 
 SHORT = ["--num-epochs", "2", "--lr-decay-epoch", "1", "--batch-size", "32"]

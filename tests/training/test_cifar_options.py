@@ -58,7 +58,7 @@ def parse(command):
 @pytest.mark.parametrize("which", DOCUMENTED)
 def test_documented_commands_parse_and_name_their_files(which):
     command, name = DOCUMENTED[which]
-    assert run_name(resolve(parse(command)), 32) == name
+    assert run_name(resolve(parse(command))) == name
 
 
 def test_defaults_are_the_originals():
@@ -106,10 +106,10 @@ def test_r_is_no_short_form_of_recipe_or_release(flags):
 
 def test_a_listed_network_as_it_is():
     settings = resolve(parse("--model afi_b_resnet32_cifar100"))
-    assert run_name(settings, 32) == "cifar100-afi_b_resnet32_cifar100"
+    assert run_name(settings) == "cifar100-afi_b_resnet32_cifar100"
     assert notes(settings, 128)[0] == "network: afi_b_resnet32_cifar100"
     integrating = resolve(parse("--model AFI_B_resnet32_cifar100 --r 8 --stages 1,3 --attention SE"))
-    assert run_name(integrating, 32) == "cifar100-afi_b_resnet32_cifar100-r-8-stages-1+3-SE"
+    assert run_name(integrating) == "cifar100-afi_b_resnet32_cifar100-r-8-stages-1+3-SE"
     assert notes(integrating, 128)[0] == "network: afi_b_resnet32_cifar100-r-8-stages-1+3-SE"
 
 
@@ -209,7 +209,7 @@ def test_notes_are_silent_where_nothing_surprises():
     [("", "ASKCFuse"), ("--askc-type AFF", "ASKCFuse"), ("--askc-type iAFF", "ResGlobLocaforGlobLocaCha")],
 )
 def test_files_have_the_originals_flag_whatever_the_fusion_is_called(given, flag):
-    assert run_name(resolve(parse(given)), 32).startswith(f"cifar100-{flag}-")
+    assert run_name(resolve(parse(given))).startswith(f"cifar100-{flag}-")
 
 
 @pytest.mark.parametrize("flags", ["--askc-type DirectAdd", "--start-layer 4"])

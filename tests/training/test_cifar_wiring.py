@@ -14,7 +14,7 @@ from training.recorded_runs import VALIDATION_SECONDS, Seen, draws, fits, initia
 
 from gluon_aff.cli import COMMANDS, OneLineParser, fill_parser
 from gluon_aff.gluon.networks import get_model
-from gluon_aff.gluon.networks.zoo import HOSTS
+from gluon_aff.gluon.networks.zoo import BUILDERS
 from gluon_aff.training.cifar_options import CIFARSettings
 from gluon_aff.weights.params_format import read_params_file
 
@@ -90,7 +90,7 @@ def built(name, **changed):
     """The network of a run, with some of its arguments changed or, where they are None, left out."""
     kind, arguments = NETWORKS[name]
     given = {key: value for key, value in {**arguments, **changed}.items() if value is not None}
-    return HOSTS[kind](**given) if kind in HOSTS else get_model(kind, **given)
+    return BUILDERS[kind](**given) if kind in BUILDERS else get_model(kind, **given)
 
 
 def network_argument(name, argument, default=None):

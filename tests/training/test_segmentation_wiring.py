@@ -14,7 +14,7 @@ from gluon_aff.cli import COMMANDS, OneLineParser, fill_parser
 from gluon_aff.data.masked_images import augment, read_pair, to_draws
 from gluon_aff.data.sample_stop_signs import write_stop_signs
 from gluon_aff.data.stop_signs import load_stop_signs, mask_toolbox
-from gluon_aff.gluon.networks.zoo import HOSTS
+from gluon_aff.gluon.networks.zoo import BUILDERS
 from gluon_aff.training.segmentation_options import SegmentationSettings
 from gluon_aff.weights.params_format import read_params_file
 
@@ -60,7 +60,7 @@ NETWORKS = {
 def built(name, **changed):
     """The network of a run, with some of its arguments changed or, where they are None, left out."""
     arguments = {**NETWORKS[name], **changed}
-    return HOSTS["fpn"](**{key: value for key, value in arguments.items() if value is not None})
+    return BUILDERS["fpn"](**{key: value for key, value in arguments.items() if value is not None})
 
 
 def network_argument(name, argument, default=None):

@@ -6,8 +6,9 @@ import pytest
 
 import gluon_aff
 from gluon_aff.errors import ParamsFileError
-from gluon_aff.gluon.networks import MODELS
+from gluon_aff.gluon.networks.zoo import build as build_network
 from gluon_aff.gluon.networks.zoo import cifar_inception, cifar_resnet, cifar_resnext
+from gluon_aff.models import MODELS
 from gluon_aff.published import published_weights
 from gluon_aff.training import cifar, imagenet, segmentation
 from gluon_aff.training.cifar_options import CIFARSettings
@@ -69,7 +70,7 @@ def test_runs_are_recognised_by_their_names(name, build, tmp_path):
     file = saved(build(), tmp_path / name)
     network = network_of(file)
     assert dataset_of_run(file.path) == network.name.split("-")[0]
-    built = network.build()
+    built = build_network(network)
     assert list(built._collect_params_with_prefix()) == list(file.arrays)
 
 
@@ -89,10 +90,10 @@ def test_runs_are_recognised_by_their_names(name, build, tmp_path):
 )
 def test_the_name_says_how_a_run_fuses(recipe, settings, tmp_path):
     settings = recipe.resolve(settings)
-    name = recipe.run_name(settings, 32) if recipe is cifar else recipe.run_name(settings)
+    name = recipe.run_name(settings)
     net = recipe.build_network(settings)
     file = saved(net, tmp_path / f"0.5-{name}-best.params", 64)
-    found = network_of(file).build()
+    found = build_network(network_of(file))
     load_parameters(found, file.path, mx.cpu())
     images = mx.nd.random.normal(shape=(2, 3, 64, 64))
     expected = net(images).asnumpy()
@@ -124,9 +125,9 @@ def test_afinets_of_the_same_parameters(attention, tmp_path):
     """GE has none; the name of the run says that it is there."""
     settings = cifar.resolve(CIFARSettings(model="afi_resnet32_cifar100", attention=attention))
     net = cifar.build_network(settings)
-    file = saved(net, tmp_path / f"0.71-{cifar.run_name(settings, 32)}-best.params")
+    file = saved(net, tmp_path / f"0.71-{cifar.run_name(settings)}-best.params")
     (fitting,) = fitting_networks(file)
-    found = fitting.build()
+    found = build_network(fitting)
     load_parameters(found, file.path, mx.cpu())
     images = mx.nd.random.normal(shape=(2, 3, 32, 32))
     np.testing.assert_array_equal(found(images).asnumpy(), net(images).asnumpy())

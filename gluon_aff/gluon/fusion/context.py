@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Callable, Optional
 
-import numpy as np
 from mxnet.gluon import HybridBlock, nn
 
 from gluon_aff.errors import InputError, unknown_name
+from gluon_aff.models import is_count
 
 Norm = Callable[..., Any]
 SCALES = ("local", "global")
@@ -19,11 +19,6 @@ def sequential(*layers: HybridBlock) -> nn.HybridSequential:
     chain = nn.HybridSequential(prefix="")
     chain.add(*layers)
     return chain
-
-
-def is_count(value: Any) -> bool:
-    """Whether it is a whole number from 1."""
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and bool(value >= 1)
 
 
 def reduced(channels: int, r: Any) -> int:

@@ -1,4 +1,4 @@
-"""Networks of the paper as Gluon HybridBlocks; `zoo` has them by name."""
+"""Networks of the paper as Gluon HybridBlocks; `get_model` builds them by name."""
 
 from gluon_aff.gluon.networks.cifar_resnet import CIFARAFFResNet
 from gluon_aff.gluon.networks.features import FeatureMaps
@@ -6,19 +6,15 @@ from gluon_aff.gluon.networks.fpn import AFFFPN
 from gluon_aff.gluon.networks.inception import InceptionResNet
 from gluon_aff.gluon.networks.resnet import AFFResNet
 from gluon_aff.gluon.networks.resnext import AFFResNeXt, CIFARAFFResNeXt
-from gluon_aff.gluon.networks.zoo import MODELS, ModelRecord, get_model, list_models, model_record
+from gluon_aff.gluon.networks.zoo import get_model
 
 __all__ = [
     "AFFFPN",
-    "MODELS",
     "AFFResNeXt",
     "AFFResNet",
     "CIFARAFFResNeXt",
     "CIFARAFFResNet",
     "FeatureMaps",
     "InceptionResNet",
-    "ModelRecord",
     "get_model",
-    "list_models",
-    "model_record",
 ]

@@ -13,9 +13,10 @@ from mxnet.gluon import HybridBlock, nn
 
 from gluon_aff.errors import InputError, unknown_name
 from gluon_aff.gluon.fusion.channel_attention import CHANNEL_ATTENTIONS
-from gluon_aff.gluon.fusion.context import GlobalAveragePool, is_count, joined, sequential
+from gluon_aff.gluon.fusion.context import GlobalAveragePool, joined, sequential
 from gluon_aff.gluon.fusion.integration import AFI
 from gluon_aff.gluon.networks.layers import Classifier, conv1x1, conv3x3, relu
+from gluon_aff.models import is_count
 
 VARIANTS = ("", "A", "B")
 FIRST_FEATURES = ("part", "halves")

@@ -10,9 +10,9 @@ import mxnet as mx
 from mxnet import autograd, init
 from mxnet.gluon import HybridBlock, nn
 
-from gluon_aff.errors import InputError
 from gluon_aff.gluon.fusion import Fusing, fusion_operator
-from gluon_aff.gluon.fusion.context import Norm, is_count, sequential
+from gluon_aff.gluon.fusion.context import Norm, sequential
+from gluon_aff.models import check_classes
 
 
 def norm_factory(norm_layer: Any, norm_kwargs: Optional[dict]) -> Norm:
@@ -84,12 +84,6 @@ def stage_fusions(fusing: Fusing, stages: int, start_layer: int) -> List[Fusing]
 def initial_gamma(zero: bool) -> str:
     """Initializer of a block's last gamma: zero makes the block start as its shortcut."""
     return "zeros" if zero else "ones"
-
-
-def check_classes(classes: Any) -> None:
-    """Raise InputError if `classes` is no number of outputs."""
-    if not is_count(classes):
-        raise InputError(f"classes={classes!r}: the number of outputs is a whole number from 1")
 
 
 class WithHead(HybridBlock):

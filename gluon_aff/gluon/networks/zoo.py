@@ -1,17 +1,17 @@
-"""Networks by name: builders, published results, lookup."""
+"""Networks by name: what builds each host, and `get_model`."""
 
 from __future__ import annotations
 
-import fnmatch
 import os
 import warnings
-from dataclasses import dataclass, fields
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
+from inspect import signature
+from typing import Any, Callable, Dict, Optional, Tuple, Union
 
 import mxnet as mx
 from mxnet.gluon import HybridBlock
 
 from gluon_aff.errors import InputError, unknown_name
+from gluon_aff.gluon.fusion.operators import fusion_operator
 from gluon_aff.gluon.networks.afi import (
     Integration,
     afi_imagenet_resnet,
@@ -24,23 +24,13 @@ from gluon_aff.gluon.networks.cifar_resnet import CIFARAFFResNet
 from gluon_aff.gluon.networks.features import FeatureMaps
 from gluon_aff.gluon.networks.fpn import AFFFPN
 from gluon_aff.gluon.networks.inception import InceptionResNet
-from gluon_aff.gluon.networks.layers import check_classes
 from gluon_aff.gluon.networks.resnet import AFFResNet
 from gluon_aff.gluon.networks.resnext import AFFResNeXt, CIFARAFFResNeXt
-from gluon_aff.published import PublishedWeights, published_weights
+from gluon_aff.models import INTEGRATION, SEGMENTATION_HOST, Architecture, ModelRecord, cifar_cardinality, model_record
 
 BOTTLENECK_WIDTH = 4
 CIFAR_WIDTHS = (16, 16, 32, 64)
-SEGMENTATION_HOST = "fpn"
-SEGMENTATION_SIZE = 480  # of the crops the paper's network was trained on, as far as known (open-acm)
 DTYPES = ("float32", "float16")
-INTEGRATION = tuple(field.name for field in fields(Integration) if field.name != "variant")
-ONLY_INTEGRATION = set(INTEGRATION) - {"r"}
-
-
-def cifar_cardinality(channel_times: int) -> int:
-    """Groups of the CIFAR ResNeXt: the original has 32 at 4 and 64 at 8; other widths scale likewise."""
-    return 8 * channel_times
 
 
 def cifar_resnet(
@@ -107,185 +97,43 @@ def _afi(build: Callable[..., HybridBlock]) -> Callable[..., HybridBlock]:
     return host
 
 
-AFI_HOSTS: Dict[str, Callable[..., HybridBlock]] = {
+BUILDERS: Dict[str, Callable[..., HybridBlock]] = {
+    "cifar_resnet": cifar_resnet,
+    "cifar_resnext": cifar_resnext,
+    "cifar_inception": cifar_inception,
+    "imagenet_resnet": imagenet_resnet,
+    "imagenet_resnext": imagenet_resnext,
+    SEGMENTATION_HOST: fpn,
     "afi_cifar_resnet": _afi(afi_resnet),
     "afi_cifar_resnext29": _afi(afi_resnext29),
     "afi_cifar_mobilenet_v2": _afi(afi_mobilenet_v2),
     "afi_cifar_shufflenet_v2": _afi(afi_shufflenet_v2),
     "afi_imagenet_resnet": _afi(afi_imagenet_resnet),
 }
-HOSTS: Dict[str, Callable[..., HybridBlock]] = {
-    "cifar_resnet": cifar_resnet,
-    "cifar_resnext": cifar_resnext,
-    "imagenet_resnet": imagenet_resnet,
-    "imagenet_resnext": imagenet_resnext,
-    "cifar_inception": cifar_inception,
-    SEGMENTATION_HOST: fpn,
-    **AFI_HOSTS,
-}
 
 
-@dataclass(frozen=True)
-class ModelRecord:
-    """A published configuration, or one that only the paper has, with the paper's AFF in place of its fusion.
-
-    Attributes:
-        name: what `get_model` takes.
-        title: the paper's name.
-        host: key of `HOSTS`.
-        settings: the host's arguments.
-        classes: outputs, of each pixel where the network segments.
-        input_size: side of the square input in pixels.
-        trainable: trainable parameters.
-    """
-
-    name: str
-    title: str
-    host: str
-    settings: Dict[str, Any]
-    classes: int
-    input_size: int
-    trainable: int
-
-    @property
-    def weights(self) -> Dict[str, PublishedWeights]:
-        """Its published weights by label set, the default of `pretrained=True` first."""
-        return {weights.labels: weights for weights in published_weights() if weights.model == self.name}
-
-
-def _cifar(name: str, title: str, host: str, blocks: int, trainable: int) -> ModelRecord:
-    settings = {"askc_type": "ASKCFuse", "blocks": blocks, "channel_times": 4}
-    return ModelRecord(name, title, host, settings, 100, 32, trainable)
-
-
-def _imagenet(name: str, title: str, host: str, askc_type: str, trainable: int) -> ModelRecord:
-    settings: Dict[str, Any] = {"askc_type": askc_type, "layers": (3, 4, 6, 3)}
-    if host == "imagenet_resnet":
-        settings["last_gamma"] = True  # the published commands' --last-gamma reached this host only
-    return ModelRecord(name, title, host, settings, 1000, 224, trainable)
-
-
-def _paper(name: str, title: str, host: str, trainable: Sequence[int], **settings: Any) -> List[ModelRecord]:
-    """The family's members of 1 to 4 blocks in each stage."""
-    classes, side = (1, SEGMENTATION_SIZE) if host == SEGMENTATION_HOST else (100, 32)
-    return [
-        ModelRecord(
-            name.format(b), title.format(b), host, {"askc_type": "AFF", "blocks": b, **settings}, classes, side, count
-        )
-        for b, count in enumerate(trainable, 1)
-    ]
-
-
-def _imagenet_basic(name: str, title: str, layers: Tuple[int, ...], trainable: int) -> ModelRecord:
-    settings = {"askc_type": "AFF", "layers": layers, "block": "basic", "last_gamma": True}
-    return ModelRecord(name, title, "imagenet_resnet", settings, 1000, 224, trainable)
-
-
-def _afinets(
-    name: str, title: str, host: str, counts: Tuple[int, int, int], rs: Tuple[int, int], **settings: Any
-) -> List[ModelRecord]:
-    """The plain network, AFI and AFI-B, with their trainable parameters and their channel reduction ratios."""
-    classes, side = (1000, 224) if host == "afi_imagenet_resnet" else (100, 32)
-    variants: Tuple[Tuple[str, str, Dict[str, Any]], ...] = (
-        ("", "", {}),
-        ("afi_", "AFI-", {"variant": "A", "r": rs[0]}),
-        ("afi_b_", "AFI-", {"variant": "B", "r": rs[1]}),
-    )
-    return [
-        ModelRecord(
-            prefix + name,
-            f"{before}{title}{'-B' if more.get('variant') == 'B' else ''}",
-            host,
-            {**settings, **more},
-            classes,
-            side,
-            count,
-        )
-        for (prefix, before, more), count in zip(variants, counts)
-    ]
-
-
-_IAFF = "ResGlobLocaforGlobLocaCha"
-_RECORDS = (
-    _cifar("aff_resnet32_cifar100", "AFF-ResNet-32", "cifar_resnet", 5, 7_897_156),
-    _cifar("aff_resnext38_32x4d_cifar100", "AFF-ResNeXt-38-32x4d", "cifar_resnext", 4, 7_770_148),
-    _cifar("aff_resnext47_32x4d_cifar100", "AFF-ResNeXt-47-32x4d", "cifar_resnext", 5, 9_605_828),
-    _imagenet("aff_resnet50", "AFF-ResNet-50", "imagenet_resnet", "ASKCFuse", 30_373_192),
-    _imagenet("iaff_resnet50", "iAFF-ResNet-50", "imagenet_resnet", _IAFF, 35_170_120),
-    _imagenet("aff_resnext50_32x4d", "AFF-ResNeXt-50-32x4d", "imagenet_resnext", "ASKCFuse", 29_953_704),
-    _imagenet("iaff_resnext50_32x4d", "iAFF-ResNeXt-50-32x4d", "imagenet_resnext", _IAFF, 34_750_632),
-    # Of the paper only (Tables 2-4): r = 4, and what the first release had where the head differs
-    *_paper(
-        "resnet20_b{}",
-        "ResNet-20-{}",
-        "cifar_resnet",
-        (89_916, 193_348, 296_780, 400_212),
-        channel_times=1,
-        avg_down=False,
-    ),
-    *_paper(
-        "inception_resnet20_b{}",
-        "Inception-ResNet-20-{}",
-        "cifar_inception",
-        (98_404, 209_420, 320_436, 431_452),
-        inner="legacy",
-    ),
-    *_paper("resnet20_fpn_b{}", "ResNet-20-{} + FPN", "fpn", (95_533, 192_749, 289_965, 387_181)),
-    _imagenet_basic("aff_resnet18", "AFF-ResNet-18", (2, 2, 2, 2), 11_882_376),
-    _imagenet_basic("aff_resnet34", "AFF-ResNet-34", (3, 4, 6, 3), 22_131_400),
-    # AFINets, the second paper (Tables 4 and 5)
-    *_afinets("resnet32_cifar100", "ResNet-32", "afi_cifar_resnet", (472_756, 378_228, 668_980), (4, 16), blocks=5),
-    *_afinets(
-        "resnet110_cifar100", "ResNet-110", "afi_cifar_resnet", (1_736_564, 1_334_820, 2_570_516), (4, 16), blocks=18
-    ),
-    *_afinets(
-        "resnext29_32x4d_cifar100", "ResNeXt-29-32x4d", "afi_cifar_resnext29", (4_866_468, 4_262_564, 5_232_036), (4, 8)
-    ),
-    *_afinets(
-        "mobilenet_v2_cifar100", "MobileNetV2", "afi_cifar_mobilenet_v2", (2_412_212, 2_248_868, 2_835_428), (16, 16)
-    ),
-    *_afinets(
-        "shufflenet_v2_cifar100", "ShuffleNetV2", "afi_cifar_shufflenet_v2", (1_356_104, 1_281_284, 1_588_684), (4, 16)
-    ),
-    *_afinets(
-        "resnet50",
-        "ResNet-50",
-        "afi_imagenet_resnet",
-        (25_557_032, 23_849_256, 33_854_504),
-        (4, 16),
-        layers=(3, 4, 6, 3),
-    ),
-    *_afinets(
-        "resnet152",
-        "ResNet-152",
-        "afi_imagenet_resnet",
-        (60_192_808, 54_667_560, 87_028_776),
-        (4, 16),
-        layers=(3, 8, 36, 3),
-    ),
-)
-MODELS: Dict[str, ModelRecord] = {record.name: record for record in _RECORDS}
-
-
-def list_models(pattern: Optional[str] = None, *, published: bool = False) -> List[str]:
-    """Names `get_model` takes, sorted; `pattern` selects with shell wildcards, as in `list_models("*cifar*")`.
-
-    Those of networks with published weights only, if `published`.
-    """
-    names = sorted(fnmatch.filter(MODELS, pattern or "*"))
-    return [name for name in names if MODELS[name].weights] if published else names
-
-
-def model_record(name: str) -> ModelRecord:
-    """What is known of the model called `name` (upper or lower case).
+def build(architecture: Architecture, **norm: Any) -> HybridBlock:
+    """The network, not initialised; `norm`: norm_layer and norm_kwargs.
 
     Raises:
-        InputError: for an unknown name.
+        InputError: for arguments that the host cannot take.
     """
-    record = MODELS.get(name.lower())
-    if record is None:
-        raise unknown_name("model", name, list_models())
-    return record
+    return BUILDERS[architecture.host](**architecture.settings, **norm)
+
+
+def arguments(architecture: Architecture) -> Dict[str, Any]:
+    """All arguments of its host, those not given with their defaults; the same for the same network.
+
+    Raises:
+        InputError: for an unknown fusion.
+    """
+    bound = signature(BUILDERS[architecture.host]).bind(**architecture.settings)
+    bound.apply_defaults()
+    given = {**bound.arguments, **bound.arguments.get("kwargs", {})}
+    given.pop("kwargs", None)
+    if "askc_type" in given:
+        given["askc_type"] = fusion_operator(given["askc_type"]).name
+    return given
 
 
 def get_model(
@@ -323,16 +171,10 @@ def get_model(
         GluonAFFError: if published weights are nowhere and cannot be downloaded.
     """
     record = model_record(name)
-    classes = record.classes if classes is None else classes
-    check_classes(classes)
+    architecture = record.architecture(classes, **kwargs)
     if dtype not in DTYPES:
         raise unknown_name("dtype", str(dtype), DTYPES)
-    if "fusion" in kwargs:
-        kwargs["askc_type"] = kwargs.pop("fusion")
-    idle = ONLY_INTEGRATION.intersection(kwargs)
-    if idle and record.host not in AFI_HOSTS:
-        raise InputError(f"{', '.join(sorted(idle))}: {record.name} integrates no features; take an AFINet, afi_...")
-    net = HOSTS[record.host](**{**record.settings, "classes": classes, **kwargs})
+    net = build(architecture)
     net.cast(dtype)
     if pretrained is not False and pretrained is not None:
         path = _pretrained_file(record, pretrained, root, open_aff)

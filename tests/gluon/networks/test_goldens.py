@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gluon_aff import get_model, list_models
-from gluon_aff.gluon.networks import MODELS
+from gluon_aff.models import MODELS
 
 GOLDENS = {path.stem: path for path in sorted((Path(__file__).parents[2] / "goldens").glob("*.json"))}
 

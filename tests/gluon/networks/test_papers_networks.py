@@ -16,8 +16,9 @@ from gluon.fusion.equations import (
 from gluon_aff import get_model
 from gluon_aff.errors import InputError
 from gluon_aff.gluon.fusion import OPERATORS
-from gluon_aff.gluon.networks import MODELS, FeatureMaps
+from gluon_aff.gluon.networks import FeatureMaps
 from gluon_aff.gluon.networks.zoo import cifar_inception, fpn
+from gluon_aff.models import MODELS
 
 FAMILIES = {"resnet20_b1": (100,), "inception_resnet20_b1": (100,), "resnet20_fpn_b1": (1, 48, 32)}
 

@@ -8,7 +8,7 @@ import pytest
 
 import gluon_aff
 from gluon_aff.errors import InputError
-from gluon_aff.gluon.networks import MODELS, model_record, zoo
+from gluon_aff.models import MODELS, SEGMENTATION_HOST, model_record
 from gluon_aff.weights.params_format import git_blob_sha1
 
 
@@ -61,7 +61,7 @@ def published_narrow(tmp_path, monkeypatch):
     path.parent.mkdir(parents=True)
     net.save_parameters(str(path))
     known = replace(fine, git_blob_sha1=git_blob_sha1(str(path)))
-    monkeypatch.setattr(zoo, "published_weights", lambda: (known,))
+    monkeypatch.setattr("gluon_aff.published.published_weights", lambda: (known,))
     monkeypatch.setenv("GLUON_AFF_OPEN_AFF", str(tmp_path / "clone"))
     monkeypatch.chdir(tmp_path)
     return net, str(path)
@@ -152,7 +152,7 @@ def test_other_types_than_float32_and_float16(dtype):
         narrow(dtype=dtype)
 
 
-CLASSIFIERS = [name for name, record in MODELS.items() if record.host != zoo.SEGMENTATION_HOST]
+CLASSIFIERS = [name for name, record in MODELS.items() if record.host != SEGMENTATION_HOST]
 
 
 def _fewest_blocks(host):

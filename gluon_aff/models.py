@@ -1,0 +1,252 @@
+"""Every configuration by name: host, settings, classes, input size, parameters, published weights."""
+
+from __future__ import annotations
+
+import fnmatch
+from dataclasses import dataclass
+from numbers import Integral
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple
+
+from gluon_aff.errors import InputError, unknown_name
+
+if TYPE_CHECKING:
+    from gluon_aff.published import PublishedWeights
+
+# Hosts as the training commands' --model names them; a configuration has them with their data set, as cifar_resnet
+CIFAR_HOSTS = ("resnet", "resnext", "inception")
+IMAGENET_HOSTS = ("resnet", "resnext")
+SEGMENTATION_HOST = "fpn"
+AFI_HOSTS = (
+    "afi_cifar_resnet",
+    "afi_cifar_resnext29",
+    "afi_cifar_mobilenet_v2",
+    "afi_cifar_shufflenet_v2",
+    "afi_imagenet_resnet",
+)
+HOSTS = (
+    *(f"cifar_{host}" for host in CIFAR_HOSTS),
+    *(f"imagenet_{host}" for host in IMAGENET_HOSTS),
+    SEGMENTATION_HOST,
+    *AFI_HOSTS,
+)
+CIFAR_SIZE = 32
+IMAGENET_SIZE = 224
+SEGMENTATION_SIZE = 480  # of the crops the paper's network was trained on, as far as known (open-acm)
+INTEGRATION = ("r", "stages", "attention")  # arguments of AFINets
+
+
+def is_count(value: Any) -> bool:
+    """Whether it is a whole number from 1."""
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 1
+
+
+def check_classes(classes: Any) -> None:
+    """Raise InputError if `classes` is no number of outputs."""
+    if not is_count(classes):
+        raise InputError(f"classes={classes!r}: the number of outputs is a whole number from 1")
+
+
+def cifar_cardinality(channel_times: int) -> int:
+    """Groups of the CIFAR ResNeXt: the original has 32 at 4 and 64 at 8; other widths scale likewise."""
+    return 8 * channel_times
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A network to build.
+
+    Attributes:
+        name: of the model or of the training run, for messages.
+        host: one of `HOSTS`.
+        settings: the host's arguments.
+        input_size: side of the square input in pixels.
+    """
+
+    name: str
+    host: str
+    settings: Dict[str, Any]
+    input_size: int
+
+
+@dataclass(frozen=True)
+class ModelRecord:
+    """A published configuration, or one that only the paper has, with the paper's AFF in place of its fusion.
+
+    Attributes:
+        name: what `get_model` takes.
+        title: the paper's name.
+        host: one of `HOSTS`.
+        settings: the host's arguments.
+        classes: outputs, of each pixel where the network segments.
+        input_size: side of the square input in pixels.
+        trainable: trainable parameters.
+    """
+
+    name: str
+    title: str
+    host: str
+    settings: Dict[str, Any]
+    classes: int
+    input_size: int
+    trainable: int
+
+    def architecture(self, classes: Optional[int] = None, **changes: Any) -> Architecture:
+        """What to build.
+
+        Args:
+            classes: outputs; the published head's if None.
+            **changes: arguments of the host, overruling the published ones; `fusion` is `askc_type`.
+
+        Raises:
+            InputError: for a number of classes that is none, or arguments of an AFINet where the host is none.
+        """
+        classes = self.classes if classes is None else classes
+        check_classes(classes)
+        if "fusion" in changes:
+            changes["askc_type"] = changes.pop("fusion")
+        idle = (set(INTEGRATION) - {"r"}).intersection(changes)
+        if idle and self.host not in AFI_HOSTS:
+            raise InputError(f"{', '.join(sorted(idle))}: {self.name} integrates no features; take an AFINet, afi_...")
+        return Architecture(self.name, self.host, {**self.settings, "classes": classes, **changes}, self.input_size)
+
+    @property
+    def weights(self) -> Dict[str, PublishedWeights]:
+        """Its published weights by label set, the default of `pretrained=True` first."""
+        from gluon_aff.published import published_weights  # needs NumPy, which --help and the doctor do without
+
+        return {weights.labels: weights for weights in published_weights() if weights.model == self.name}
+
+
+def _cifar(name: str, title: str, host: str, blocks: int, trainable: int) -> ModelRecord:
+    settings = {"askc_type": "ASKCFuse", "blocks": blocks, "channel_times": 4}
+    return ModelRecord(name, title, host, settings, 100, 32, trainable)
+
+
+def _imagenet(name: str, title: str, host: str, askc_type: str, trainable: int) -> ModelRecord:
+    settings: Dict[str, Any] = {"askc_type": askc_type, "layers": (3, 4, 6, 3)}
+    if host == "imagenet_resnet":
+        settings["last_gamma"] = True  # the published commands' --last-gamma reached this host only
+    return ModelRecord(name, title, host, settings, 1000, 224, trainable)
+
+
+def _paper(name: str, title: str, host: str, trainable: Sequence[int], **settings: Any) -> List[ModelRecord]:
+    """The family's members of 1 to 4 blocks in each stage."""
+    classes, side = (1, SEGMENTATION_SIZE) if host == SEGMENTATION_HOST else (100, 32)
+    return [
+        ModelRecord(
+            name.format(b), title.format(b), host, {"askc_type": "AFF", "blocks": b, **settings}, classes, side, count
+        )
+        for b, count in enumerate(trainable, 1)
+    ]
+
+
+def _imagenet_basic(name: str, title: str, layers: Tuple[int, ...], trainable: int) -> ModelRecord:
+    settings = {"askc_type": "AFF", "layers": layers, "block": "basic", "last_gamma": True}
+    return ModelRecord(name, title, "imagenet_resnet", settings, 1000, 224, trainable)
+
+
+def _afinets(
+    name: str, title: str, host: str, counts: Tuple[int, int, int], rs: Tuple[int, int], **settings: Any
+) -> List[ModelRecord]:
+    """The plain network, AFI and AFI-B, with their trainable parameters and their channel reduction ratios."""
+    classes, side = (1000, 224) if host == "afi_imagenet_resnet" else (100, 32)
+    variants: Tuple[Tuple[str, str, Dict[str, Any]], ...] = (
+        ("", "", {}),
+        ("afi_", "AFI-", {"variant": "A", "r": rs[0]}),
+        ("afi_b_", "AFI-", {"variant": "B", "r": rs[1]}),
+    )
+    return [
+        ModelRecord(
+            prefix + name,
+            f"{before}{title}{'-B' if more.get('variant') == 'B' else ''}",
+            host,
+            {**settings, **more},
+            classes,
+            side,
+            count,
+        )
+        for (prefix, before, more), count in zip(variants, counts)
+    ]
+
+
+_IAFF = "ResGlobLocaforGlobLocaCha"
+_RECORDS = (
+    _cifar("aff_resnet32_cifar100", "AFF-ResNet-32", "cifar_resnet", 5, 7_897_156),
+    _cifar("aff_resnext38_32x4d_cifar100", "AFF-ResNeXt-38-32x4d", "cifar_resnext", 4, 7_770_148),
+    _cifar("aff_resnext47_32x4d_cifar100", "AFF-ResNeXt-47-32x4d", "cifar_resnext", 5, 9_605_828),
+    _imagenet("aff_resnet50", "AFF-ResNet-50", "imagenet_resnet", "ASKCFuse", 30_373_192),
+    _imagenet("iaff_resnet50", "iAFF-ResNet-50", "imagenet_resnet", _IAFF, 35_170_120),
+    _imagenet("aff_resnext50_32x4d", "AFF-ResNeXt-50-32x4d", "imagenet_resnext", "ASKCFuse", 29_953_704),
+    _imagenet("iaff_resnext50_32x4d", "iAFF-ResNeXt-50-32x4d", "imagenet_resnext", _IAFF, 34_750_632),
+    # Of the paper only (Tables 2-4): r = 4, and what the first release had where the head differs
+    *_paper(
+        "resnet20_b{}",
+        "ResNet-20-{}",
+        "cifar_resnet",
+        (89_916, 193_348, 296_780, 400_212),
+        channel_times=1,
+        avg_down=False,
+    ),
+    *_paper(
+        "inception_resnet20_b{}",
+        "Inception-ResNet-20-{}",
+        "cifar_inception",
+        (98_404, 209_420, 320_436, 431_452),
+        inner="legacy",
+    ),
+    *_paper("resnet20_fpn_b{}", "ResNet-20-{} + FPN", "fpn", (95_533, 192_749, 289_965, 387_181)),
+    _imagenet_basic("aff_resnet18", "AFF-ResNet-18", (2, 2, 2, 2), 11_882_376),
+    _imagenet_basic("aff_resnet34", "AFF-ResNet-34", (3, 4, 6, 3), 22_131_400),
+    # AFINets, the second paper (Tables 4 and 5)
+    *_afinets("resnet32_cifar100", "ResNet-32", "afi_cifar_resnet", (472_756, 378_228, 668_980), (4, 16), blocks=5),
+    *_afinets(
+        "resnet110_cifar100", "ResNet-110", "afi_cifar_resnet", (1_736_564, 1_334_820, 2_570_516), (4, 16), blocks=18
+    ),
+    *_afinets(
+        "resnext29_32x4d_cifar100", "ResNeXt-29-32x4d", "afi_cifar_resnext29", (4_866_468, 4_262_564, 5_232_036), (4, 8)
+    ),
+    *_afinets(
+        "mobilenet_v2_cifar100", "MobileNetV2", "afi_cifar_mobilenet_v2", (2_412_212, 2_248_868, 2_835_428), (16, 16)
+    ),
+    *_afinets(
+        "shufflenet_v2_cifar100", "ShuffleNetV2", "afi_cifar_shufflenet_v2", (1_356_104, 1_281_284, 1_588_684), (4, 16)
+    ),
+    *_afinets(
+        "resnet50",
+        "ResNet-50",
+        "afi_imagenet_resnet",
+        (25_557_032, 23_849_256, 33_854_504),
+        (4, 16),
+        layers=(3, 4, 6, 3),
+    ),
+    *_afinets(
+        "resnet152",
+        "ResNet-152",
+        "afi_imagenet_resnet",
+        (60_192_808, 54_667_560, 87_028_776),
+        (4, 16),
+        layers=(3, 8, 36, 3),
+    ),
+)
+MODELS: Dict[str, ModelRecord] = {record.name: record for record in _RECORDS}
+
+
+def list_models(pattern: Optional[str] = None, *, published: bool = False) -> List[str]:
+    """Names `get_model` takes, sorted; `pattern` selects with shell wildcards, as in `list_models("*cifar*")`.
+
+    Those of networks with published weights only, if `published`.
+    """
+    names = sorted(fnmatch.filter(MODELS, pattern or "*"))
+    return [name for name in names if MODELS[name].weights] if published else names
+
+
+def model_record(name: str) -> ModelRecord:
+    """What is known of the model called `name` (upper or lower case).
+
+    Raises:
+        InputError: for an unknown name.
+    """
+    record = MODELS.get(name.lower())
+    if record is None:
+        raise unknown_name("model", name, list_models())
+    return record

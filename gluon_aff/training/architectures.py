@@ -1,0 +1,64 @@
+"""The network that the settings of a training command describe."""
+
+from __future__ import annotations
+
+from typing import Any, Dict
+
+from gluon_aff.models import (
+    CIFAR_SIZE,
+    IMAGENET_SIZE,
+    SEGMENTATION_HOST,
+    SEGMENTATION_SIZE,
+    Architecture,
+    model_record,
+)
+from gluon_aff.training.cifar_options import CIFARSettings
+from gluon_aff.training.imagenet_options import ImageNetSettings
+from gluon_aff.training.options import named_arguments
+from gluon_aff.training.segmentation_options import SegmentationSettings
+
+
+def cifar_architecture(settings: CIFARSettings) -> Architecture:
+    """Network of resolved `settings`."""
+    if settings.named:
+        return model_record(settings.model).architecture(settings.head_classes, **named_arguments(settings))
+    own: Dict[str, Any] = {}
+    if settings.model == "inception":
+        own["inner"] = settings.inner
+    else:
+        own.update(start_layer=settings.start_layer, deep_stem=settings.deep_stem)
+    if settings.model == "resnet":
+        own["avg_down"] = settings.shortcut == "pool"
+    given = {"r": settings.r, "scale": settings.scale, "context": settings.context}
+    own.update({name: value for name, value in given.items() if value is not None})
+    size = {"blocks": settings.blocks, "channel_times": settings.channel_times, "classes": settings.head_classes}
+    return Architecture(
+        settings.model, f"cifar_{settings.model}", {"askc_type": settings.askc_type, **size, **own}, CIFAR_SIZE
+    )
+
+
+def imagenet_architecture(settings: ImageNetSettings) -> Architecture:
+    """Network of resolved `settings`."""
+    if settings.named:
+        return model_record(str(settings.model)).architecture(settings.classes, **named_arguments(settings))
+    own: Dict[str, Any] = {"use_se": settings.use_se}
+    if settings.model == "resnet":
+        own = {"last_gamma": settings.last_gamma, "block": "basic" if settings.basic else "bottleneck"}
+    arguments = {
+        "askc_type": settings.askc_type,
+        "layers": settings.blocks,
+        "start_layer": settings.start_layer,
+        "classes": settings.classes,
+        "r": settings.r,
+        "scale": settings.scale,
+        "context": settings.context,
+        **own,
+    }
+    return Architecture(str(settings.model), f"imagenet_{settings.model}", arguments, IMAGENET_SIZE)
+
+
+def segmentation_architecture(settings: SegmentationSettings) -> Architecture:
+    """Network of resolved `settings`."""
+    names = ("askc_type", "blocks", "channel_times", "r", "scale", "context", "decoder_width", "fuse_order", "stem")
+    arguments = {name: getattr(settings, name) for name in names}
+    return Architecture(SEGMENTATION_HOST, SEGMENTATION_HOST, arguments, SEGMENTATION_SIZE)
