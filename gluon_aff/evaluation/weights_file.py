@@ -18,10 +18,10 @@ from gluon_aff.evaluation.evaluate import Evaluation, evaluate_logits
 from gluon_aff.evaluation.inference import Infer, fused, in_mxnet, in_thread
 from gluon_aff.export.agreement import Logits
 from gluon_aff.export.card import Card
+from gluon_aff.gluon.devices import contexts_of, find_devices
 from gluon_aff.gluon.networks.zoo import build, get_model
 from gluon_aff.models import CIFAR_SIZE, MODELS, SEGMENTATION_HOST, model_record
 from gluon_aff.published import PublishedWeights, weights_with_hash
-from gluon_aff.training.devices import training_contexts
 from gluon_aff.weights.identify import dataset_of_run, head_classes, network_of
 from gluon_aff.weights.params import load_parameters
 from gluon_aff.weights.params_format import git_blob_sha1, read_params_file
@@ -171,7 +171,7 @@ def load_network(request: WeightsRequest, *, segments: bool = False) -> LoadedNe
     """
     if request.params.lower().endswith(ONNX_SUFFIX):
         raise InputError(f"--params {request.params}: this is an export already; name the .params file")
-    contexts, _ = training_contexts(request.gpus)
+    contexts = contexts_of(find_devices(request.gpus)[0])
     if contexts[0].device_type == "cpu":
         _refuse_float16(request)
     path = _file(request)

@@ -9,10 +9,10 @@ import numpy as np
 from mxnet import autograd, gluon
 from mxnet.gluon import HybridBlock
 
+from gluon_aff.gluon.devices import contexts_of, find_devices
 from gluon_aff.gluon.networks.zoo import get_model
 from gluon_aff.machine.resources import MIB, peak_memory
 from gluon_aff.models import CIFAR_SIZE, ModelRecord, model_record
-from gluon_aff.training.devices import training_contexts
 
 STEPS = 2  # from the second on, the optimizer's state is there while gradients are computed
 
@@ -31,7 +31,7 @@ def measure(model: str, batch: int, training: bool, gpus: str) -> Dict[str, obje
         is what everybody there holds, and the peak what is held at the end: MXNet gives nothing back.
     """
     record = model_record(model)
-    context = training_contexts(gpus)[0][0]
+    context = contexts_of(find_devices(gpus)[0])[0]
     images = random_images(batch, record.input_size, context)
     mx.nd.waitall()
     before = _held(context)

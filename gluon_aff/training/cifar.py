@@ -18,6 +18,7 @@ from gluon_aff.data.loading import TrainBatches, validation_batches
 from gluon_aff.distributed.cluster import Cluster, make_trainer
 from gluon_aff.errors import InputError
 from gluon_aff.files import check_directories
+from gluon_aff.gluon.devices import contexts_of, find_devices
 from gluon_aff.gluon.networks.zoo import build
 from gluon_aff.inspection.summary import count_layers, format_counts
 from gluon_aff.models import CIFAR_HOSTS, CIFAR_SIZE
@@ -30,7 +31,6 @@ from gluon_aff.training.common import (
     mixup_weights,
     network_to_validate,
 )
-from gluon_aff.training.devices import training_contexts
 from gluon_aff.training.epochs import Plan, run_epochs
 from gluon_aff.training.logbook import append_best_accuracy
 from gluon_aff.training.loop import Targets, Training, validate
@@ -82,7 +82,8 @@ def train_cifar(settings: CIFARSettings, contexts: Optional[List[mx.Context]] = 
     given, settings = settings, resolve(settings)
     name = run_name(settings)
     save_dir = settings.save_dir if settings.save_period else ""
-    devices = (contexts, f"devices: {contexts}") if contexts is not None else training_contexts(settings.gpus)
+    found, note = find_devices(settings.gpus)
+    devices = (contexts, f"devices: {contexts}") if contexts is not None else (contexts_of(found), note)
     setup = set_up(settings, given.seed is not None, *devices, name if save_dir else None, MAY_DIFFER)
     settings, cluster = setup.settings, setup.cluster
     training, validation = _load_data(settings)

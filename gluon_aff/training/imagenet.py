@@ -21,6 +21,7 @@ from gluon_aff.distributed.cluster import Cluster, make_trainer
 from gluon_aff.errors import InputError, TrainingError, last_line
 from gluon_aff.evaluation.evaluate import Evaluation, evaluate
 from gluon_aff.files import check_directories
+from gluon_aff.gluon.devices import contexts_of, find_devices
 from gluon_aff.gluon.networks.zoo import build, get_model
 from gluon_aff.inspection.summary import count_layers, format_counts, refusing_small_images
 from gluon_aff.models import MODELS
@@ -33,7 +34,6 @@ from gluon_aff.training.common import (
     mixup_weights,
     network_to_validate,
 )
-from gluon_aff.training.devices import training_contexts
 from gluon_aff.training.imagenet_options import (
     MAY_DIFFER,
     ImageNetSettings,
@@ -107,7 +107,8 @@ def train_imagenet(settings: ImageNetSettings) -> ImageNetRun:
     """
     given, settings = settings, resolve(settings)
     gpus = ",".join(map(str, range(settings.num_gpus)))
-    contexts, device_note = training_contexts(gpus, settings.strict_devices)
+    devices, device_note = find_devices(gpus, settings.strict_devices)
+    contexts = contexts_of(devices)
     on_gpu = contexts[0].device_type == "gpu"
     used = replace(settings, dtype=used_dtype(settings, on_gpu))
     name = f"imagenet-{run_name(settings)}" if _saves(settings) else None

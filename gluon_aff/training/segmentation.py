@@ -17,11 +17,11 @@ from gluon_aff.data.mask_batches import MaskBatches
 from gluon_aff.data.stop_signs import load_stop_signs
 from gluon_aff.distributed.cluster import Cluster, make_trainer
 from gluon_aff.files import check_directories
+from gluon_aff.gluon.devices import contexts_of, find_devices
 from gluon_aff.gluon.networks.zoo import build
 from gluon_aff.inspection.summary import count_layers, format_counts
 from gluon_aff.training.architectures import segmentation_architecture
 from gluon_aff.training.common import infer_shapes, network_to_validate, reseeding
-from gluon_aff.training.devices import training_contexts
 from gluon_aff.training.epochs import Plan, run_epochs
 from gluon_aff.training.loop import Training
 from gluon_aff.training.masks import Masks, iou_and_niou
@@ -81,7 +81,8 @@ def train_segmentation(settings: SegmentationSettings, contexts: Optional[List[m
     """
     given, settings = settings, resolve(settings)
     name = run_name(settings)
-    devices = (contexts, f"devices: {contexts}") if contexts is not None else training_contexts(settings.gpus)
+    found, note = find_devices(settings.gpus)
+    devices = (contexts, f"devices: {contexts}") if contexts is not None else (contexts_of(found), note)
     setup = set_up(settings, given.seed is not None, *devices, name if settings.save_dir else None, MAY_DIFFER)
     settings, cluster = setup.settings, setup.cluster
     net = _initialised(settings, setup)

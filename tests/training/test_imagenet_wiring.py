@@ -119,7 +119,7 @@ def recorded(flags, seen, devices, monkeypatch):
     """Run the command and note in `seen` what it hands over; whatever is replaced in the package is replaced here."""
     errors = iter(ERRORS)
 
-    def training_contexts(gpus, strict):
+    def find_devices(gpus, strict):
         seen.devices_asked_for = (gpus, strict)
         return devices, "pretended devices"
 
@@ -153,7 +153,7 @@ def recorded(flags, seen, devices, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(imagenet_options, "BLOCKS", {18: (2, 1, 1, 1), 152: (1, 1, 1, 1)})
         patched.setattr(imagenet_options, "EXACT_BLOCKS", {152: (1, 2, 1, 1)})
-        patched.setattr(imagenet, "training_contexts", training_contexts)
+        patched.setattr(imagenet, "find_devices", find_devices)
         patched.setattr(imagenet, "train_epoch", train_epoch)
         patched.setattr(imagenet, "evaluate", evaluate)
         with redirect_stderr(io.StringIO()) as printed, redirect_stdout(printed):

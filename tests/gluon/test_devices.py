@@ -3,9 +3,10 @@
 import mxnet as mx
 import pytest
 
+from gluon_aff.engines import Devices
 from gluon_aff.errors import InputError
+from gluon_aff.gluon import devices
 from gluon_aff.machine.gpus import CU112, GPU, Driver
-from gluon_aff.training import devices
 
 T4 = ("Tesla T4", (7, 5))
 H200 = ("NVIDIA H200", (9, 0))
@@ -28,39 +29,39 @@ def machine(monkeypatch):
 def test_the_cpus_threads_are_said(machine, monkeypatch):
     machine(0)
     monkeypatch.setenv("OMP_NUM_THREADS", "6")
-    assert devices.training_contexts("")[1] == "device: CPU, OMP_NUM_THREADS=6"
+    assert devices.find_devices("")[1] == "device: CPU, OMP_NUM_THREADS=6"
 
 
 @pytest.mark.parametrize(
-    ("there", "gpus", "contexts", "note"),
+    ("there", "gpus", "found", "note"),
     [
-        (0, "0,1,2,3", [mx.cpu()], "device: CPU (MXNet finds no GPU)"),
-        (4, "", [mx.cpu()], "device: CPU"),
-        (4, "0,1", [mx.gpu(0), mx.gpu(1)], "devices: GPU 0,1"),
-        (2, "0,1,2,3", [mx.gpu(0), mx.gpu(1)], "devices: GPU 0,1 (not there: 2,3)"),
-        (2, "1,1", [mx.gpu(1)], "devices: GPU 1"),
+        (0, "0,1,2,3", Devices(), "device: CPU (MXNet finds no GPU)"),
+        (4, "", Devices(), "device: CPU"),
+        (4, "0,1", Devices("gpu", (0, 1)), "devices: GPU 0,1"),
+        (2, "0,1,2,3", Devices("gpu", (0, 1)), "devices: GPU 0,1 (not there: 2,3)"),
+        (2, "1,1", Devices("gpu", (1,)), "devices: GPU 1"),
     ],
 )
-def test_devices_that_exist_are_used(machine, there, gpus, contexts, note):
+def test_devices_that_exist_are_used(machine, there, gpus, found, note):
     machine(there)
-    assert devices.training_contexts(gpus) == (contexts, note)
+    assert devices.find_devices(gpus) == (found, note)
 
 
 def test_none_of_those_named_exists(machine):
     machine(2)
     with pytest.raises(InputError, match="--gpus 4,5: this machine has GPUs 0 to 1 only"):
-        devices.training_contexts("4,5")
+        devices.find_devices("4,5")
 
 
 def test_one_of_those_named_is_not_there_and_must_be(machine):
     machine(2)
     with pytest.raises(InputError, match="GPUs 1,2 are asked for, and MXNet finds 2"):
-        devices.training_contexts("1,2", strict=True)
+        devices.find_devices("1,2", strict=True)
 
 
 def test_text_that_is_no_list():
     with pytest.raises(InputError, match="--gpus 'all'"):
-        devices.training_contexts("all")
+        devices.find_devices("all")
 
 
 def test_a_cuda_build_without_a_driver_is_a_cpu(machine, monkeypatch):
@@ -69,25 +70,25 @@ def test_a_cuda_build_without_a_driver_is_a_cpu(machine, monkeypatch):
 
     machine(0)
     monkeypatch.setattr(mx.context, "num_gpus", fail)
-    assert devices.training_contexts("0")[0] == [mx.cpu()]
+    assert devices.find_devices("0")[0] == Devices()
 
 
 def test_a_gpu_that_mxnet_cannot_run_on_is_said_before_training(machine):
     machine(1, [H200], CU112)
     with pytest.raises(InputError) as raised:
-        devices.training_contexts("0,1,2,3")
+        devices.find_devices("0,1,2,3")
     assert str(raised.value) == (
         "this MXNet cannot run on GPU 0 (NVIDIA H200, compute capability 9.0): it has machine code for 5.0, 6.0, 7.0, "
         "8.0, 8.6 and no PTX, which runs on 5.x, 6.x, 7.x, 8.x. Train on the CPU (--gpus '', --num-gpus 0)"
     )
-    assert devices.training_contexts("") == ([mx.cpu()], "device: CPU")
+    assert devices.find_devices("") == (Devices(), "device: CPU")
 
 
 def test_others_are_named(machine):
     machine(3, [T4, H200, T4], CU112)
     with pytest.raises(InputError, match=r"GPU 1 \(NVIDIA H200, .* Train on GPU 0,2 \(--gpus 0,2; .* or on the CPU"):
-        devices.training_contexts("0,1,2")
-    assert devices.training_contexts("0,2") == ([mx.gpu(0), mx.gpu(2)], "devices: GPU 0,2")
+        devices.find_devices("0,1,2")
+    assert devices.find_devices("0,2") == (Devices("gpu", (0, 2)), "devices: GPU 0,2")
 
 
 @pytest.mark.parametrize(
@@ -96,7 +97,7 @@ def test_others_are_named(machine):
 )
 def test_gpus_of_which_nothing_bad_is_known(machine, gpus, code):
     machine(1, gpus, code)
-    assert devices.training_contexts("0") == ([mx.gpu(0)], "devices: GPU 0")
+    assert devices.find_devices("0") == (Devices("gpu", (0,)), "devices: GPU 0")
 
 
 @pytest.mark.parametrize(
@@ -115,8 +116,8 @@ def test_gpus_of_which_nothing_bad_is_known(machine, gpus, code):
 def test_why_the_cpu(machine, monkeypatch, gpus, cuda, reason):
     machine(0, gpus)
     monkeypatch.setattr(mx.runtime.Features, "is_enabled", lambda self, name: cuda and name == "CUDA")
-    contexts, note = devices.training_contexts("0")
-    assert contexts == [mx.cpu()]
+    found, note = devices.find_devices("0")
+    assert found == Devices()
     assert note.startswith(f"device: CPU ({reason}")
 
 
@@ -124,4 +125,11 @@ def test_nothing_runs_behind_a_bfloat16_run(monkeypatch):
     """Which has patched MXNet's operators for good."""
     monkeypatch.setattr("mxnet.contrib.amp.amp._amp_initialized", True)
     with pytest.raises(InputError, match="a bfloat16 run has changed MXNet's operators in this process"):
-        devices.training_contexts("")
+        devices.find_devices("")
+
+
+def test_contexts_are_mxnets():
+    assert devices.contexts_of(Devices()) == [mx.cpu()]
+    assert devices.contexts_of(Devices("gpu", (0, 2))) == [mx.gpu(0), mx.gpu(2)]
+    assert Devices("gpu", (0, 2)).names == list(map(str, [mx.gpu(0), mx.gpu(2)]))
+    assert Devices("gpu", (0, 1, 2)).share(1, 2) == Devices("gpu", (1,))

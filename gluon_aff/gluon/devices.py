@@ -1,4 +1,4 @@
-"""Which devices a run uses."""
+"""Which devices MXNet uses."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from typing import List, Tuple
 import mxnet as mx
 from mxnet.contrib.amp import amp
 
+from gluon_aff.engines import Devices
 from gluon_aff.errors import InputError
 from gluon_aff.machine.gpus import CU112, TO_CUDA, carried_code, find_driver, unusable
 from gluon_aff.machine.threads import THREADS
 
 
-def training_contexts(gpus: str, strict: bool = False) -> Tuple[List[mx.Context], str]:
-    """Contexts for `--gpus` (comma-separated ids) and a line that says what was chosen.
+def find_devices(gpus: str, strict: bool = False) -> Tuple[Devices, str]:
+    """Devices for `--gpus` (comma-separated ids) and a line that says what was chosen.
 
     The GPUs named that are there; the CPU if there is none.
 
@@ -33,14 +34,19 @@ def training_contexts(gpus: str, strict: bool = False) -> Tuple[List[mx.Context]
     if strict and any(not 0 <= gpu < there for gpu in wanted):
         raise InputError(f"--strict-devices: GPUs {gpus} are asked for, and MXNet finds {there}")
     if not wanted or there == 0:
-        return [mx.cpu()], f"device: CPU{_threads()}" + (f" ({_why_no_gpu()})" if wanted else "")
+        return Devices(), f"device: CPU{_threads()}" + (f" ({_why_no_gpu()})" if wanted else "")
     usable = [gpu for gpu in wanted if 0 <= gpu < there]
     if not usable:
         raise InputError(f"--gpus {gpus}: this machine has GPUs 0 to {there - 1} only")
     _check_capabilities(usable)
     missing = [str(gpu) for gpu in wanted if gpu not in usable]
     note = f" (not there: {','.join(missing)})" if missing else ""
-    return [mx.gpu(gpu) for gpu in usable], f"devices: GPU {','.join(map(str, usable))}{note}"
+    return Devices("gpu", tuple(usable)), f"devices: GPU {','.join(map(str, usable))}{note}"
+
+
+def contexts_of(devices: Devices) -> List[mx.Context]:
+    """MXNet's contexts of them."""
+    return [mx.Context(devices.kind, number) for number in devices.numbers]
 
 
 def _gpu_count() -> int:

@@ -1,0 +1,25 @@
+"""What the package asks of MXNet (`gluon_aff.engines.Engine`)."""
+
+from __future__ import annotations
+
+from typing import Dict, Tuple
+
+import mxnet as mx
+
+from gluon_aff.gluon.devices import find_devices
+from gluon_aff.gluon.networks.zoo import arguments, build
+from gluon_aff.models import Architecture
+
+NAME = "MXNet"
+VERSION = mx.__version__
+
+__all__ = ["NAME", "VERSION", "arguments", "find_devices", "parameter_shapes"]
+
+
+def parameter_shapes(architecture: Architecture) -> Dict[str, Tuple[int, ...]]:
+    """Shapes by the names that `.params` files have; 0 stands for a size that only an image tells.
+
+    Raises:
+        InputError: for arguments that no network can have.
+    """
+    return {name: parameter.shape for name, parameter in build(architecture)._collect_params_with_prefix().items()}
