@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Callable, Dict, List, Protocol, Tuple, cast
+from typing import Any, Callable, Dict, List, Mapping, Optional, Protocol, Sequence, Tuple, Union, cast
 
 import numpy as np
 
 from gluon_aff.models import Architecture
+from gluon_aff.schedule import Schedule
 
 # Waits for a result that is being computed.
 Awaited = Callable[[], np.ndarray]
@@ -42,14 +43,246 @@ class Devices:
         return Devices(self.kind, self.numbers[rank::size])
 
 
+@dataclass(frozen=True)
+class Distillation:
+    """A network whose outputs the trained one imitates.
+
+    Attributes:
+        teacher: its name, in `models.MODELS` or in the framework's own collection.
+        params: path of its weights.
+        temperature: both networks' logits are divided by it where they are compared.
+        hard_weight: share of the loss on the labels, 0..1; the rest is on the teacher's outputs.
+    """
+
+    teacher: str
+    params: str
+    temperature: float
+    hard_weight: float
+
+
+@dataclass(frozen=True)
+class Classification:
+    """Learning classes, by cross-entropy.
+
+    Attributes:
+        classes: outputs of the network, K.
+        smoothing: eta; a label is 1 - eta + eta/K, the others eta/K.
+        mixup: batches are mixed with their reverse, labels too; the metric is then the RMSE between softmax and mixed
+            labels, as in the original, and the accuracy without, where the original crashed.
+        distillation: a teacher to learn from as well.
+    """
+
+    classes: int
+    smoothing: float = 0.0
+    mixup: bool = False
+    distillation: Optional[Distillation] = None
+
+    def error(self, metric: float) -> float:
+        """What the curve shows of an epoch whose mean metric is `metric`: with mixup the RMSE, as in the original."""
+        return metric if self.mixup else 1 - metric
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """Learning masks, by soft IoU; the metric is the IoU over a device's slice."""
+
+    def error(self, metric: float) -> float:
+        """1 - IoU."""
+        return 1 - metric
+
+
+Objective = Union[Classification, Segmentation]
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """How weights are updated.
+
+    Attributes:
+        name: nag, sgd or adagrad.
+        rate: learning rate, or its schedule over the updates.
+        wd: weight decay.
+        momentum: None where the optimizer has none.
+        no_wd: no decay of betas, gammas and biases (the original's --no-wd).
+    """
+
+    name: str
+    rate: Union[float, Schedule]
+    wd: float
+    momentum: Optional[float] = None
+    no_wd: bool = False
+
+
+@dataclass(frozen=True)
+class Start:
+    """What training starts from, where that is not new weights.
+
+    Attributes:
+        params: path of a `.params` file.
+        ignore_extra: take no notice of arrays in it that the network lacks.
+        states: path of a `.states` file.
+        updates: that the schedule takes as done, whatever the states say; theirs if None.
+    """
+
+    params: Optional[str] = None
+    ignore_extra: bool = False
+    states: Optional[str] = None
+    updates: Optional[int] = None
+
+
+@dataclass(frozen=True)
+class LearnerSettings:
+    """A network to train, and how.
+
+    Attributes:
+        architecture: the network.
+        batch_shape: (N, 3, H, W) of a device's slice of a batch.
+        objective: what it learns.
+        optimizer: how its weights are updated.
+        seed: of new weights.
+        initializer: of new weights, xavier or msraprelu.
+        dtype: float32, float16 (with float32 copies of the weights) or bfloat16.
+        compiled: run as a graph.
+        static: allocate memory once for all batches.
+        sync_bn: batch statistics over all devices of the process.
+        start: what training starts from.
+    """
+
+    architecture: Architecture
+    batch_shape: Tuple[int, int, int, int]
+    objective: Objective
+    optimizer: Optimizer
+    seed: int
+    initializer: str = "msraprelu"
+    dtype: str = "float32"
+    compiled: bool = True
+    static: bool = False
+    sync_bn: bool = False
+    start: Start = Start()
+
+
+@dataclass(frozen=True)
+class StepFigures:
+    """What a step gave, as means over the devices and the workers.
+
+    Attributes:
+        metric: the objective's.
+        loss: mean loss of an image.
+        asked_to_stop: a worker was.
+    """
+
+    metric: float
+    loss: float
+    asked_to_stop: bool
+
+
+@dataclass(frozen=True)
+class LearnerState:
+    """What a learner has learnt, by names of parameters.
+
+    Attributes:
+        parameters: as a `.params` file has them, means over the devices.
+        device_statistics: running statistics of each device by `DEVICE:NAME`, where there are several.
+        optimizer: momentum and float32 copies, `NAME` or, of several for one parameter, `NAME:0`, `NAME:1`.
+        updates: how many there have been.
+    """
+
+    parameters: Mapping[str, np.ndarray]
+    device_statistics: Mapping[str, np.ndarray]
+    optimizer: Mapping[str, np.ndarray]
+    updates: int
+
+
+class Cluster(Protocol):
+    """The workers of a run, of which this process is one; all call the same functions in the same order."""
+
+    @property
+    def rank(self) -> int:
+        """Number of this worker."""
+
+    @property
+    def size(self) -> int:
+        """How many workers there are."""
+
+    @property
+    def local_size(self) -> int:
+        """How many are on this machine."""
+
+    def devices(self, all_devices: Devices) -> Devices:
+        """This worker's share of those that all workers of its machine see; all of them if they are CPUs.
+
+        Raises:
+            InputError: there are fewer GPUs than workers.
+        """
+
+    def broadcast(self, array: np.ndarray) -> np.ndarray:
+        """Worker 0's `array`, for which all workers give one of the same shape and type; bit for bit."""
+
+    def sum(self, figures: Sequence[float]) -> List[float]:
+        """Sum of each figure over the workers, in float32."""
+
+
 class Network(Protocol):
     """A network with its parameters, on its devices."""
 
     def infer(self, images: np.ndarray) -> Awaited:
         """Start on images, float32 (N, 3, H, W); what is returned waits for the outputs, float32 (N, ...)."""
 
+
+class Learner(Protocol):
+    """A network that is being trained, in one of the processes of a run."""
+
+    @property
+    def learning_rate(self) -> float:
+        """That of the last step."""
+
+    def set_learning_rate(self, rate: float) -> None:
+        """Train with `rate` from now on; not where there is a schedule."""
+
+    def seed(self, seed: int) -> None:
+        """Seed the framework's random numbers, such as dropout's."""
+
+    def step(
+        self, images: np.ndarray, labels: np.ndarray, mixup_weight: float, asked_to_stop: bool
+    ) -> Callable[[], StepFigures]:
+        """Update the weights once, on images (N, 3, H, W) and labels (N,) or masks (N, 1, H, W), both float32.
+
+        Args:
+            images: each device takes an equal slice, mixed within itself, as in the original.
+            labels: of the images.
+            mixup_weight: weight of the batch against its reverse, 0..1.
+            asked_to_stop: this worker is.
+
+        Returns:
+            What waits for the figures.
+        """
+
+    def end_epoch(self) -> bool:
+        """Give all workers the means of their running statistics; whether all weights are finite."""
+
+    def validated(self) -> Network:
+        """A network with the parameters that are learnt so far."""
+
     def parameters(self) -> Dict[str, np.ndarray]:
-        """Values by the names that `.params` files have, means over the devices."""
+        """What is learnt so far, as in `LearnerState`."""
+
+    def state(self) -> LearnerState:
+        """What a checkpoint keeps."""
+
+    def restore(self, state: LearnerState) -> None:
+        """Go on from what `state` gave, before the first step.
+
+        Raises:
+            InputError: it does not fit the network.
+            KeyError: an array that the optimizer needs is missing.
+        """
+
+    def save_states(self, path: str) -> None:
+        """Write the `.states` file, whole or not at all.
+
+        Raises:
+            GluonAFFError: it cannot be written.
+        """
 
 
 class Engine(Protocol):
@@ -70,6 +303,20 @@ class Engine(Protocol):
 
     def parameter_shapes(self, architecture: Architecture) -> Dict[str, Tuple[int, ...]]:
         """Shapes by the names that `.params` files have; 0 stands for a size that only an image tells."""
+
+    def join(self, kvstore: str) -> Cluster:
+        """Meet the other workers of the run, in the way that `--kvstore` names.
+
+        Raises:
+            InputError: for an unknown name, or one that is for `gluon-aff launch`, outside it.
+        """
+
+    def learner(self, settings: LearnerSettings, devices: Devices, cluster: Cluster) -> Learner:
+        """A network to train.
+
+        Raises:
+            InputError: the settings do not go together, or a file cannot be used.
+        """
 
 
 def engine() -> Engine:

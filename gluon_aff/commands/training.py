@@ -7,28 +7,32 @@ import sys
 from typing import Any, Callable, Dict, List
 
 from gluon_aff.commands import Command, not_negative, positive
+from gluon_aff.models import Architecture
 from gluon_aff.training.cifar_options import CIFARSettings
 from gluon_aff.training.cifar_options import add_options as add_cifar_options
+from gluon_aff.training.cifar_options import resolve as resolve_cifar
 from gluon_aff.training.imagenet_options import ImageNetSettings
 from gluon_aff.training.imagenet_options import add_options as add_imagenet_options
+from gluon_aff.training.imagenet_options import resolve as resolve_imagenet
 from gluon_aff.training.options import settings_from
 from gluon_aff.training.segmentation_options import SegmentationSettings
 from gluon_aff.training.segmentation_options import add_options as add_segmentation_options
+from gluon_aff.training.segmentation_options import resolve as resolve_segmentation
 
 
 def _train(
     settings: Any,
-    summarise: Callable[[Any], str],
+    architecture: Callable[[], Architecture],
     train: Callable[[Any], Any],
     scores: Dict[str, str],
     file_column: int = 9,
 ) -> int:
-    """Print the network if that is asked for; else train, and print the run's scores and files.
+    """Print the `architecture` if that is asked for; else train, and print the run's scores and files.
 
     `scores` are its attributes by title; paths stand in the `file_column`.
     """
     if settings.summary:
-        print(summarise(settings))
+        print(_summary(architecture()))
         return 0
     run = train(settings)
     if run.rank:
@@ -43,10 +47,22 @@ def _train(
 
 
 def _train_cifar(options: argparse.Namespace) -> int:
-    from gluon_aff.training.cifar import summarise_cifar, train_cifar
+    from gluon_aff.training.architectures import cifar_architecture
+    from gluon_aff.training.cifar import train_cifar
 
     settings = settings_from(CIFARSettings, vars(options))
-    return _train(settings, summarise_cifar, train_cifar, {"best_val_score:  ": "best_accuracy"})
+    scores = {"best_val_score:  ": "best_accuracy"}
+    return _train(settings, lambda: cifar_architecture(resolve_cifar(settings)), train_cifar, scores)
+
+
+def _summary(architecture: Architecture) -> str:
+    """Layers, parameters and multiply-adds of a network."""
+    from gluon_aff.gluon.networks.zoo import build
+    from gluon_aff.inspection.summary import count_layers, format_counts
+
+    net = build(architecture)
+    net.initialize()
+    return format_counts(count_layers(net, architecture.input_size))
 
 
 def _add_make_data_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
@@ -77,18 +93,23 @@ def _make_data(options: argparse.Namespace) -> int:
 
 
 def _train_imagenet(options: argparse.Namespace) -> int:
-    from gluon_aff.training.imagenet import summarise_imagenet, train_imagenet
+    from gluon_aff.training.architectures import imagenet_architecture
+    from gluon_aff.training.imagenet import train_imagenet
 
     settings = settings_from(ImageNetSettings, vars(options))
-    return _train(settings, summarise_imagenet, train_imagenet, {"best err-top1:   ": "best_error"})
+    scores = {"best err-top1:   ": "best_error"}
+    return _train(settings, lambda: imagenet_architecture(resolve_imagenet(settings)), train_imagenet, scores)
 
 
 def _train_segmentation(options: argparse.Namespace) -> int:
-    from gluon_aff.training.segmentation import summarise_segmentation, train_segmentation
+    from gluon_aff.training.architectures import segmentation_architecture
+    from gluon_aff.training.segmentation import train_segmentation
 
     settings = settings_from(SegmentationSettings, vars(options))
     scores = {"best IoU:  ": "best_iou", "best nIoU: ": "best_niou"}
-    return _train(settings, summarise_segmentation, train_segmentation, scores, file_column=11)
+    return _train(
+        settings, lambda: segmentation_architecture(resolve_segmentation(settings)), train_segmentation, scores, 11
+    )
 
 
 def _add_make_records_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:

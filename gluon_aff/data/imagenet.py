@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Callable, Iterable, List, Optional, Sequence, Tuple
 
-import mxnet as mx
 import numpy as np
 from mxnet import gluon
 
@@ -229,7 +228,7 @@ def _loader(source: _Source, batch_size: int, num_workers: int) -> gluon.data.Da
     def to_batch(samples: List[Tuple[np.ndarray, int]]) -> Batch:
         images, labels = zip(*samples)
         pixels = normalise(np.stack(images), source.mean, source.std)
-        return mx.nd.array(pixels, ctx=mx.cpu()), mx.nd.array(labels, ctx=mx.cpu(), dtype="float32")
+        return pixels, np.asarray(labels, np.float32)
 
     return gluon.data.DataLoader(
         gluon.data.SimpleDataset(source.samples).transform(load),

@@ -11,7 +11,7 @@ import os
 from functools import partial
 from typing import Callable, Iterator, List, Optional, Sequence
 
-import mxnet as mx
+import numpy as np
 
 from gluon_aff.data.imagenet_augmentation import draw_numbers
 from gluon_aff.data.imagenet_batches import (
@@ -86,8 +86,7 @@ class ImageNetBatches(ShuffledBatches):
         """
         mean, std = (FOLDER_MEAN, FOLDER_STD) if self._recipe.record is None else (RECORD_MEAN, RECORD_STD)
         for images, labels in self._done(self._tasks(number, first)):
-            pixels = mx.nd.array(normalise(images, mean, std), ctx=mx.cpu())
-            yield pixels, mx.nd.array(labels, ctx=mx.cpu(), dtype="float32")
+            yield normalise(images, mean, std), np.asarray(labels, np.float32)
 
     def _tasks(self, epoch: int, first: int) -> Iterator[ImageTask]:
         for numbers in self._rows(epoch, first).tolist():

@@ -11,7 +11,6 @@ import os
 from dataclasses import dataclass
 from typing import Any, Iterator, Tuple, TypeVar
 
-import mxnet as mx
 import numpy as np
 
 from gluon_aff.data.augmentation import batch_augmenter, draw_epoch, epoch_order, normalise
@@ -20,7 +19,7 @@ from gluon_aff.data.workers import MakeWork, WorkerPool
 from gluon_aff.errors import DataError, InputError
 from gluon_aff.iteration import in_order
 
-Batch = Tuple[mx.nd.NDArray, mx.nd.NDArray]
+Batch = Tuple[np.ndarray, np.ndarray]
 Batches = TypeVar("Batches", bound="ShuffledBatches")
 
 BATCHES_AHEAD_PER_WORKER = 2
@@ -161,4 +160,4 @@ def validation_batches(data: LabelledImages, batch_size: int, share: Share = WHO
 
 
 def _to_batch(images: np.ndarray, labels: np.ndarray) -> Batch:
-    return mx.nd.array(normalise(images), ctx=mx.cpu()), mx.nd.array(labels, ctx=mx.cpu(), dtype="float32")
+    return normalise(images), labels.astype(np.float32)

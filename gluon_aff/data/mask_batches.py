@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, Iterable, Iterator, Tuple
 
-import mxnet as mx
 import numpy as np
 
 from gluon_aff.data.imagenet_images import FOLDER_MEAN, FOLDER_STD, normalise
@@ -80,11 +79,11 @@ class MaskBatches(ShuffledBatches):
         return map(_to_batch, self._done(iter(tasks)))
 
 
-def network_input(pixels: np.ndarray) -> mx.nd.NDArray:
+def network_input(pixels: np.ndarray) -> np.ndarray:
     """Images uint8 (N, H, W, 3) as the network sees them: float32 (N, 3, H, W), normalised."""
-    return mx.nd.array(normalise(pixels, FOLDER_MEAN, FOLDER_STD), ctx=mx.cpu())
+    return normalise(pixels, FOLDER_MEAN, FOLDER_STD)
 
 
 def _to_batch(pair: Pair) -> Batch:
     images, masks = pair
-    return network_input(images), mx.nd.array(masks[:, np.newaxis], ctx=mx.cpu(), dtype="float32")
+    return network_input(images), masks[:, np.newaxis].astype(np.float32)

@@ -106,7 +106,7 @@ def _logits(infer: Infer, batches: Iterable[Batch]) -> Iterator[Tuple[np.ndarray
     """
     steps = ((labels, infer(images)) for images, labels in batches)
     for labels, logits in itertools.chain(itertools.islice(steps, 1), one_behind(steps)):
-        yield labels.asnumpy(), logits()
+        yield labels, logits()
 
 
 def _score(labels: np.ndarray, logits: np.ndarray, classes: int, batch: int) -> _Scores:

@@ -64,7 +64,7 @@ def _with_add_n(symbol: mx.sym.Symbol) -> mx.sym.Symbol:
 def in_thread(logits: Logits) -> Infer:
     """Inference with `logits`, in a thread, so that the next images are read meanwhile."""
     thread = ThreadPoolExecutor(max_workers=1)
-    return lambda images: thread.submit(logits, images.asnumpy()).result
+    return lambda images: thread.submit(logits, images).result
 
 
 def network_dtype(net: HybridBlock) -> np.dtype:

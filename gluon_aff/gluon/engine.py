@@ -6,14 +6,16 @@ from typing import Dict, Tuple
 
 import mxnet as mx
 
+from gluon_aff.gluon.cluster import join
 from gluon_aff.gluon.devices import find_devices
+from gluon_aff.gluon.learner import learner
 from gluon_aff.gluon.networks.zoo import arguments, build
 from gluon_aff.models import Architecture
 
 NAME = "MXNet"
 VERSION = mx.__version__
 
-__all__ = ["NAME", "VERSION", "arguments", "find_devices", "parameter_shapes"]
+__all__ = ["NAME", "VERSION", "arguments", "find_devices", "join", "learner", "parameter_shapes"]
 
 
 def parameter_shapes(architecture: Architecture) -> Dict[str, Tuple[int, ...]]:

@@ -13,7 +13,7 @@ from gluon_aff.errors import InputError
 from gluon_aff.models import CIFAR_HOSTS
 from gluon_aff.published import PublishedRun, published_runs
 from gluon_aff.results.logs import LoggedRun
-from gluon_aff.training.schedule import decay_epochs
+from gluon_aff.schedule import decay_epochs
 
 Recipe = Dict[str, Any]
 FUSION_NAMES = {

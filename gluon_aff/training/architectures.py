@@ -4,14 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Dict
 
-from gluon_aff.models import (
-    CIFAR_SIZE,
-    IMAGENET_SIZE,
-    SEGMENTATION_HOST,
-    SEGMENTATION_SIZE,
-    Architecture,
-    model_record,
-)
+from gluon_aff.models import CIFAR_SIZE, SEGMENTATION_HOST, Architecture, model_record
 from gluon_aff.training.cifar_options import CIFARSettings
 from gluon_aff.training.imagenet_options import ImageNetSettings
 from gluon_aff.training.options import named_arguments
@@ -54,11 +47,11 @@ def imagenet_architecture(settings: ImageNetSettings) -> Architecture:
         "context": settings.context,
         **own,
     }
-    return Architecture(str(settings.model), f"imagenet_{settings.model}", arguments, IMAGENET_SIZE)
+    return Architecture(str(settings.model), f"imagenet_{settings.model}", arguments, settings.input_size)
 
 
 def segmentation_architecture(settings: SegmentationSettings) -> Architecture:
     """Network of resolved `settings`."""
     names = ("askc_type", "blocks", "channel_times", "r", "scale", "context", "decoder_width", "fuse_order", "stem")
     arguments = {name: getattr(settings, name) for name in names}
-    return Architecture(SEGMENTATION_HOST, SEGMENTATION_HOST, arguments, SEGMENTATION_SIZE)
+    return Architecture(SEGMENTATION_HOST, SEGMENTATION_HOST, arguments, settings.crop_size)

@@ -24,19 +24,14 @@ import re
 import shutil
 import socket
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Tuple, TypeVar
+from typing import Any, Iterable, Iterator, List, Mapping, Optional, Tuple, TypeVar
 
-import mxnet as mx
 import numpy as np
-from mxnet import gluon
-from mxnet.gluon import HybridBlock
 
-from gluon_aff.distributed.cluster import Cluster
+from gluon_aff.engines import Cluster, Learner, LearnerState
 from gluon_aff.errors import GluonAFFError, InputError, last_line
-from gluon_aff.training.loop import NOT_BEGUN, EpochProgress
+from gluon_aff.training.epoch import NOT_BEGUN, EpochProgress
 from gluon_aff.training.options import flag
-from gluon_aff.training.trainer_states import set_state_arrays, set_updates, state_arrays
-from gluon_aff.weights import load_parameters, save_parameters
 from gluon_aff.weights.params_format import read_params_file, write_params_file
 
 FORMAT = 1
@@ -154,9 +149,7 @@ def save_checkpoint(
     folder: str,
     state: RunState,
     facts: RunFacts,
-    net: HybridBlock,
-    trainer: gluon.Trainer,
-    contexts: List[mx.Context],
+    learner: Learner,
     log: bytes,
 ) -> str:
     """Write the checkpoint of `state` into `folder`, which exists, in place of those there; return its path.
@@ -171,17 +164,18 @@ def save_checkpoint(
     try:
         shutil.rmtree(partial, ignore_errors=True)
         os.mkdir(partial)
-        save_parameters(net, os.path.join(partial, PARAMETERS))
-        if len(contexts) > 1:
-            write_params_file(os.path.join(partial, DEVICES), _running_statistics(net, contexts))
-        write_params_file(os.path.join(partial, OPTIMIZER), state_arrays(trainer, net))
+        learnt = learner.state()
+        write_params_file(os.path.join(partial, PARAMETERS), learnt.parameters)
+        if learnt.device_statistics:
+            write_params_file(os.path.join(partial, DEVICES), learnt.device_statistics)
+        write_params_file(os.path.join(partial, OPTIMIZER), learnt.optimizer)
         with open(os.path.join(partial, LOG), "wb") as file:
             file.write(log)
         content = {
             "format": FORMAT,
             "state": asdict(state),
             "facts": asdict(facts),
-            "updates": int(trainer.optimizer.num_update),
+            "updates": learnt.updates,
             "sha256": {name: _sha256(os.path.join(partial, name)) for name in sorted(os.listdir(partial))},
         }
         with open(os.path.join(partial, FACTS), "w") as text:
@@ -267,29 +261,19 @@ def _reading(path: str) -> Iterator[None]:
         raise InputError(f"checkpoint {path} is damaged ({reason}): get it again, {LEAVE_OUT}") from None
 
 
-def restore(checkpoint: Checkpoint, net: HybridBlock, trainer: gluon.Trainer, contexts: List[mx.Context]) -> None:
-    """Give the network and its trainer, before its first step, what they had at the checkpoint."""
-    load_parameters(net, os.path.join(checkpoint.path, PARAMETERS), contexts)
+def restore(checkpoint: Checkpoint, learner: Learner) -> None:
+    """Give the learner, before its first step, what it had at the checkpoint.
+
+    Raises:
+        InputError: it is damaged or does not fit the network.
+    """
     with _reading(checkpoint.path):
-        set_state_arrays(trainer, net, read_params_file(os.path.join(checkpoint.path, OPTIMIZER)).arrays)
-        # Behind that, since the trainer's first act is to give all devices the first one's parameters
-        if len(contexts) > 1 and os.path.exists(os.path.join(checkpoint.path, DEVICES)):
-            statistics = read_params_file(os.path.join(checkpoint.path, DEVICES)).arrays
-            parameters = net._collect_params_with_prefix()
-            for key, array in statistics.items():
-                device, name = key.split(":", 1)
-                parameters[name].data(contexts[int(device)])[:] = np.array(array)
-    set_updates(trainer, checkpoint.updates)
-
-
-def _running_statistics(net: HybridBlock, contexts: List[mx.Context]) -> Dict[str, np.ndarray]:
-    """What training changes on each device for itself, by device and name."""
-    return {
-        f"{device}:{name}": parameter.data(context).asnumpy()
-        for name, parameter in net._collect_params_with_prefix().items()
-        if parameter.grad_req == "null"
-        for device, context in enumerate(contexts)
-    }
+        files = {
+            name: read_params_file(os.path.join(checkpoint.path, name)).arrays
+            for name in (PARAMETERS, DEVICES, OPTIMIZER)
+            if name != DEVICES or os.path.exists(os.path.join(checkpoint.path, name))
+        }
+        learner.restore(LearnerState(files[PARAMETERS], files.get(DEVICES, {}), files[OPTIMIZER], checkpoint.updates))
 
 
 def check_seen_by_all(checkpoint: Optional[Checkpoint], cluster: Cluster) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Dict, List, Optional, Tuple
 
 from gluon_aff.models import CIFAR_HOSTS, CIFAR_SIZE, cifar_cardinality
+from gluon_aff.schedule import decay_epochs
 from gluon_aff.training.options import (
     COMMON_MAY_DIFFER,
     add_checkpoint_options,
@@ -28,7 +29,6 @@ from gluon_aff.training.options import (
     set_defaults,
     unknown_model,
 )
-from gluon_aff.training.schedule import decay_epochs
 
 STAGES = 3
 FIRST_RELEASE_MODELS = {"resnext29_32x4d": 3, "resnext38_32x4d": 4, "resnext47_32x4d": 5}  # name: blocks

@@ -9,6 +9,7 @@ from typing import Dict, List, Optional, Tuple
 
 from gluon_aff.errors import InputError, unknown_name
 from gluon_aff.models import IMAGENET_HOSTS
+from gluon_aff.schedule import decay_epochs
 from gluon_aff.training.options import (
     COMMON_MAY_DIFFER,
     add_checkpoint_options,
@@ -31,7 +32,6 @@ from gluon_aff.training.options import (
     set_defaults,
     unknown_model,
 )
-from gluon_aff.training.schedule import decay_epochs
 
 STAGES = 4
 FIRST_RELEASE_MODELS = {"resnext50_32x4d_askc": "resnext"}

@@ -10,7 +10,7 @@ from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple, Type, Ty
 from gluon_aff.distributed import KVSTORES
 from gluon_aff.errors import InputError, unknown_name
 from gluon_aff.models import MODELS
-from gluon_aff.training.schedule import decay_epochs
+from gluon_aff.schedule import decay_epochs
 
 Settings = TypeVar("Settings")
 # File names have the flags
@@ -21,6 +21,7 @@ FUSION_FLAGS = {
     "Add": "DirectAdd",
     "Concatenation": "Concat",
 }
+SMOOTHING = 0.1
 CONTEXTS = ("bottleneck", "conv")
 ATTENTIONS = ("SE", "GE", "CBAM", "ECA")
 AFI_SETTINGS = ("r", "stages", "attention")

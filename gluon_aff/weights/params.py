@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, Iterable, List
+from typing import Dict, Iterable, List, Mapping
 
 import mxnet as mx
 import numpy as np
@@ -50,8 +50,19 @@ def load_parameters(
         ParamsFileError: if the file is damaged or does not fit, with how many arrays are missing, unexpected or of
             another shape, and the first names of each kind.
     """
-    file = read_params_file(path)
-    arrays = _structural(file)
+    return load_arrays(net, _structural(read_params_file(path)), path, ctx, fresh_head, ignore_extra)
+
+
+def load_arrays(
+    net: HybridBlock,
+    arrays: Mapping[str, np.ndarray],
+    source: str,
+    ctx: object = None,
+    fresh_head: bool = False,
+    ignore_extra: bool = False,
+) -> List[str]:
+    """`load_parameters` with the `arrays` of a file; `source` is what a message calls it."""
+    arrays = dict(arrays)
     parameters = dict(net._collect_params_with_prefix())
     left_out = [
         name
@@ -62,7 +73,7 @@ def load_parameters(
         del parameters[name], arrays[name]
     misfit = _misfit(parameters, arrays, ignore_extra)
     if misfit:
-        raise ParamsFileError(f"{path} does not fit {type(net).__name__}: {misfit}. Build the network it is of")
+        raise ParamsFileError(f"{source} does not fit {type(net).__name__}: {misfit}. Build the network it is of")
     for name, parameter in parameters.items():
         array = _for_mxnet(arrays[name])
         parameter._load_init(mx.nd.array(array, dtype=array.dtype), ctx, cast_dtype=True, dtype_source="current")

@@ -179,23 +179,29 @@ class Steps:
 
 @contextlib.contextmanager
 def watched() -> Iterator[Steps]:
-    """Shorten the ImageNet networks and watch the training steps: the one place that knows of engine and layout."""
-    import mxnet as mx
+    """Shorten the ImageNet networks and watch the training steps: the one place that knows the package's layout."""
+    from gluon_aff.training import imagenet_options, setup
 
-    from gluon_aff.training import imagenet_options, loop
+    steps, make_learner = Steps(), setup.Setup.learner
 
-    steps, train_step = Steps(), loop._train_step
+    def watched_learner(*arguments: Any) -> Any:
+        learner = make_learner(*arguments)
+        step = learner.step
 
-    def watching(training: Any, loss_function: Any, batch: Any, weight: float) -> Any:
-        steps.batches.append(tuple(array.asnumpy() for array in batch))
-        steps.mixup_weights.append(float(weight))
-        figures = train_step(training, loss_function, batch, weight)
-        steps.rates.append(float(training.trainer.learning_rate))
-        return figures
+        def watching(images: np.ndarray, labels: np.ndarray, weight: float, *more: Any) -> Any:
+            steps.batches.append((images, labels))
+            steps.mixup_weights.append(float(weight))
+            figures = step(images, labels, weight, *more)
+            steps.rates.append(learner.learning_rate)
+            return figures
 
-    with mock.patch.object(loop, "_train_step", watching), mock.patch.object(imagenet_options, "BLOCKS", SHORTENED):
+        learner.step = watching
+        return learner
+
+    with mock.patch.object(setup.Setup, "learner", watched_learner), mock.patch.object(
+        imagenet_options, "BLOCKS", SHORTENED
+    ):
         yield steps
-    mx.nd.waitall()
 
 
 @contextlib.contextmanager

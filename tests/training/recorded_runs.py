@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from gluon_aff.cli import main
-from gluon_aff.training import epochs
+from gluon_aff.training import run as training_run
 
 VALIDATION_SECONDS = 0.1  # at least
 
@@ -144,23 +144,26 @@ def record(folder, command, scorer, scores, gpus=0):
 
 
 def _watch(patch, run, scorer, scores):
-    train_epoch, seed, popen = epochs.train_epoch, mx.random.seed, subprocess.Popen
+    train_epoch, seed, popen = training_run.train_epoch, mx.random.seed, subprocess.Popen
     cross_entropy = mx.gluon.loss.SoftmaxCrossEntropyLoss.forward
 
-    def recorded_epoch(training, batches, mixup, epoch, begun):
+    def recorded_epoch(learner, batches, mixup, epoch, stop, begun, observer):
         if not run.epochs:
-            run.net, run.trainer, run.contexts = training.net, training.trainer, training.contexts
-            training.net.register_forward_pre_hook(lambda net, inputs: run.epochs[-1].inputs.append(numpy(inputs[0])))
+            run.net, run.trainer, run.contexts = learner.net, learner.trainer, learner.contexts
+            learner.net.register_forward_pre_hook(lambda net, inputs: run.epochs[-1].inputs.append(numpy(inputs[0])))
         checkpoints = sorted(path.name for path in run.folder.rglob("epoch-*"))
-        now = Epoch(arrays(training.net), np.array(mixup), checkpoints)
+        now = Epoch(arrays(learner.net), np.array(mixup), checkpoints)
         run.epochs.append(now)
 
         def loaded():
             for batch in batches:
-                now.batches.append(tuple(map(numpy, batch)))
+                now.batches.append(batch)
                 yield batch
 
-        done = train_epoch(training, loaded(), mixup, epoch, begun, lambda step, metric, rate: now.rates.append(rate))
+        def observed(step, metric, rate):
+            now.rates.append(rate)
+
+        done = train_epoch(learner, loaded(), mixup, epoch, stop, begun, observed)
         now.seconds = done.seconds
         return done
 
@@ -168,13 +171,13 @@ def _watch(patch, run, scorer, scores):
         run.epochs[-1].targets.append(numpy(target))
         return cross_entropy(self, output, target, *more)
 
-    def scored(net, batches, *more):
+    def scored(network, batches, *more):
         images, labels = zip(*batches)
         time.sleep(VALIDATION_SECONDS)
         now = run.epochs[-1]
-        now.validation = tuple(np.concatenate([numpy(each) for each in part]) for part in (images, labels))
-        now.answer = numpy(images[0]), numpy(net(images[0]))
-        now.validated, run.compiled = arrays(net), (run.net._active, net._active)
+        now.validation = np.concatenate(images), np.concatenate(labels)
+        now.answer = images[0], network.infer(images[0])()
+        now.validated, run.compiled = arrays(network.net), (run.net._active, network.net._active)
         return next(scores)
 
     def recorded_seed(number, *more):
@@ -186,7 +189,7 @@ def _watch(patch, run, scorer, scores):
             run.data_workers += "gluon_aff.data.workers" in arguments
             super().__init__(arguments, *more, **named)
 
-    patch.setattr(epochs, "train_epoch", recorded_epoch)
+    patch.setattr(training_run, "train_epoch", recorded_epoch)
     patch.setattr(mx.gluon.loss.SoftmaxCrossEntropyLoss, "forward", recorded_loss)
     patch.setattr(scorer, scored)
     patch.setattr(mx.random, "seed", recorded_seed)

@@ -18,7 +18,7 @@ from gluon_aff.gluon.networks.zoo import BUILDERS
 from gluon_aff.training.cifar_options import CIFARSettings
 from gluon_aff.weights.params_format import read_params_file
 
-SCORER = "gluon_aff.training.cifar.validate"
+SCORER = "gluon_aff.training.cifar.top1_accuracy"
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 FINE = [5 * label + label % 5 for label in range(20)]  # of 20 images, one of each superclass
 TINY = "--batch-size 10 --channel-times 1 -j 0"

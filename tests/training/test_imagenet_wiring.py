@@ -24,11 +24,14 @@ from gluon_aff.data.imagenet import folder_validation, record_validation
 from gluon_aff.data.imagenet_training import folder_batches, record_batches
 from gluon_aff.data.records import write_records
 from gluon_aff.data.sample_pictures import write_pictures
+from gluon_aff.engines import Devices, engine
 from gluon_aff.evaluation.evaluate import Evaluation
+from gluon_aff.gluon.networks.zoo import build
 from gluon_aff.training import imagenet, imagenet_options
-from gluon_aff.training.imagenet import build_network
+from gluon_aff.training import run as training_run
+from gluon_aff.training.architectures import imagenet_architecture
+from gluon_aff.training.epoch import EpochProgress
 from gluon_aff.training.imagenet_options import ImageNetSettings, resolve
-from gluon_aff.training.loop import EpochProgress
 from gluon_aff.weights.params_format import read_params_file
 
 CLASSES = 9
@@ -93,13 +96,12 @@ class Seen:
     status: int = -1
     printed: str = ""
     devices_asked_for: tuple = ()
-    training: Any = None
+    learner: Any = None
     weights: List[Dict[str, np.ndarray]] = field(default_factory=list)
     rates: List[float] = field(default_factory=list)
     mixed: List[np.ndarray] = field(default_factory=list)
     batches: List[tuple] = field(default_factory=list)
     checkpoints: List[List[str]] = field(default_factory=list)
-    validated: Any = None
     validation: List[tuple] = field(default_factory=list)
     safe_sums: Optional[str] = None
     earlier: Any = None
@@ -110,6 +112,11 @@ class Seen:
 
     def files(self):
         return sorted(path.name for path in Path(self.settings.save_dir).iterdir() if path.is_file())
+
+
+def pretended_gpus(devices):
+    """Contexts that MXNet has for a device of the same number."""
+    return [PretendedGPU("cpu", number) if devices.kind == "gpu" else mx.cpu(number) for number in devices.numbers]
 
 
 WATCHED = ("bn1.gamma", "fc.weight", "fc.bias", "output.weight")
@@ -123,39 +130,39 @@ def recorded(flags, seen, devices, monkeypatch):
         seen.devices_asked_for = (gpus, strict)
         return devices, "pretended devices"
 
-    def train_epoch(training, batches, weights, epoch, begun, on_step):
-        parameters = training.net._collect_params_with_prefix()
+    def train_epoch(learner, batches, weights, epoch, stop, begun, on_step):
+        parameters = learner.net._collect_params_with_prefix()
         if not seen.weights:
-            seen.training, seen.safe_sums = training, os.environ.get("MXNET_SAFE_ACCUMULATION")
+            seen.learner, seen.safe_sums = learner, os.environ.get("MXNET_SAFE_ACCUMULATION")
             seen.weights.append({name: each.list_data()[0].asnumpy() for name, each in parameters.items()})
         seen.mixed.append(weights)
         seen.checkpoints.append(sorted(path.name for path in Path(seen.settings.save_dir or ".").rglob("epoch-*")))
         learnt = [each for each in parameters.values() if each.grad_req != "null"]
         for step, batch in enumerate(batches):
-            seen.batches.append(tuple(array.asnumpy() for array in batch))
+            seen.batches.append(batch)
             images = len(batch[0])
             with autograd.record():  # as if the gradient for each image were one
                 sums = [each.astype("float32").sum() for parameter in learnt for each in parameter.list_data()]
-            autograd.backward(sums, [mx.nd.full(1, images / len(training.contexts)) for _ in sums])
-            training.trainer.step(images)
-            rate = training.trainer.learning_rate
+            autograd.backward(sums, [mx.nd.full(1, images / len(learner.contexts)) for _ in sums])
+            learner.trainer.step(images)
+            rate = learner.learning_rate
             seen.rates.append(rate)
             watched = {name: parameters[name] for name in WATCHED if name in parameters}
             seen.weights.append({name: each.list_data()[-1].asnumpy() for name, each in watched.items()})
             on_step(step, 0.5, rate)
         return EpochProgress(len(weights), 0.5 * len(weights), 1.0, 1.0)
 
-    def evaluate(net, batches, *others):
-        seen.validated = net
-        seen.validation = arrays(batches)
+    def evaluate_logits(infer, batches, *others):
+        seen.validation = list(batches)
         return Evaluation(100, 1 - next(errors), 1.0, 0.0, [], 1.0)
 
     with monkeypatch.context() as patched:
         patched.setattr(imagenet_options, "BLOCKS", {18: (2, 1, 1, 1), 152: (1, 1, 1, 1)})
         patched.setattr(imagenet_options, "EXACT_BLOCKS", {152: (1, 2, 1, 1)})
-        patched.setattr(imagenet, "find_devices", find_devices)
-        patched.setattr(imagenet, "train_epoch", train_epoch)
-        patched.setattr(imagenet, "evaluate", evaluate)
+        patched.setattr(engine(), "find_devices", find_devices)
+        patched.setattr("gluon_aff.gluon.learner.contexts_of", pretended_gpus)
+        patched.setattr(training_run, "train_epoch", train_epoch)
+        patched.setattr(imagenet, "evaluate_logits", evaluate_logits)
         with redirect_stderr(io.StringIO()) as printed, redirect_stdout(printed):
             seen.status = main(["train-imagenet", *flags])
     seen.printed = printed.getvalue()
@@ -196,7 +203,8 @@ def runs(made, data, tmp_path_factory, monkeypatch):
         made[name] = seen = Seen(data, parse(command))
         if name in RUNS:
             seen.earlier = recalled("records") if name == "resumed" else None
-            devices = [PretendedGPU("cpu", place) for place in range(seen.settings.num_gpus)] or [mx.cpu()]
+            gpus = tuple(range(seen.settings.num_gpus))
+            devices = Devices("gpu", gpus) if gpus else Devices()
             recorded(shlex.split(command), seen, devices, monkeypatch)
 
     def recalled(name):
@@ -211,10 +219,6 @@ def runs(made, data, tmp_path_factory, monkeypatch):
 # --- what is seen ---
 
 
-def arrays(batches):
-    return [tuple(array.asnumpy() for array in batch) for batch in batches]
-
-
 def shape(name):
     return lambda seen: seen.weights[0][name].shape
 
@@ -226,13 +230,13 @@ def places(text):
 
 def scales(seen):
     found = set()
-    seen.training.net.apply(lambda block: found.add(getattr(block, "scale", None)))
+    seen.learner.net.apply(lambda block: found.add(getattr(block, "scale", None)))
     return found - {None}
 
 
 def norms(seen):
     found = set()
-    seen.training.net.apply(lambda block: found.add(type(block).__name__))
+    seen.learner.net.apply(lambda block: found.add(type(block).__name__))
     return found & {"BatchNorm", "SyncBatchNorm"}
 
 
@@ -240,7 +244,7 @@ def stages_named(text):
     """Stages of an AFINet whose weights have `text` in their names; before them are four layers of the stem."""
 
     def see(seen):
-        names = build_network(resolve(seen.settings))._collect_params_with_prefix()
+        names = build(imagenet_architecture(resolve(seen.settings)))._collect_params_with_prefix()
         return {int(name.split(".")[1]) - 3 for name in names if text in name}
 
     return see
@@ -251,11 +255,11 @@ def after_each_step(name):
 
 
 def compiled(seen):
-    return seen.training.net._active, seen.validated._active
+    return seen.learner.net._active, seen.learner.validation_net._active
 
 
 def kept_in(seen):
-    return seen.training.trainer._kvstore_params["kvstore"]
+    return seen.learner.trainer._kvstore_params["kvstore"]
 
 
 def says(text):
@@ -282,14 +286,14 @@ def target(weight):
     """Images and labels as the network and the loss get them."""
 
     def see(seen):
-        pair = seen.training.targets.pair(mx.nd.array(IMAGES), mx.nd.array(LABELS), weight)
+        pair = seen.learner.target.pair(mx.nd.array(IMAGES), mx.nd.array(LABELS), weight)
         return [array.asnumpy() for array in pair]
 
     return see
 
 
 def loss(seen):
-    function = seen.training.targets.loss_function()
+    function = seen.learner.target.loss_function()
     return function(mx.nd.array(LOGITS), mx.nd.array(smooth(LABELS)), mx.nd.array(IMAGES)).asnumpy()
 
 
@@ -364,7 +368,7 @@ def distillation(seen):
 @lru_cache(maxsize=None)
 def six_epochs_of_folders(seen):
     batches = folder_batches(str(seen.data), batch_size=12, seed=7, input_size=40, auto_augment=True, num_workers=0)
-    return flat(arrays(batch for epoch in range(6) for batch in batches.epoch(epoch)))
+    return flat(batch for epoch in range(6) for batch in batches.epoch(epoch))
 
 
 @lru_cache(maxsize=None)
@@ -372,17 +376,17 @@ def two_epochs_of_records(seen):
     """Six images for each of two devices."""
     files = str(seen.data / "t.rec"), str(seen.data / "ti.idx")
     batches = record_batches(*files, batch_size=12, seed=7, input_size=32, num_workers=0)
-    return flat(arrays(batch for epoch in range(2) for batch in batches.epoch(epoch)))
+    return flat(batch for epoch in range(2) for batch in batches.epoch(epoch))
 
 
 @lru_cache(maxsize=None)
 def folder_of_validation(seen):
-    return flat(arrays(folder_validation(str(seen.data), 40, 12, 0, crop_ratio=0.5).batches))
+    return flat(folder_validation(str(seen.data), 40, 12, 0, crop_ratio=0.5).batches)
 
 
 @lru_cache(maxsize=None)
 def records_of_validation(seen):
-    return flat(arrays(record_validation(str(seen.data / "v.rec"), str(seen.data / "vi.idx"), 32, 12, 0).batches))
+    return flat(record_validation(str(seen.data / "v.rec"), str(seen.data / "vi.idx"), 32, 12, 0).batches)
 
 
 def both(stem):
@@ -548,7 +552,7 @@ def test_without_no_wd_the_biases_decay_too(runs):
     seen = runs("records")
     expected = by_equations(seen.weights[0]["output.weight"], RECORDS_RATES, "nag", 0.9, 1e-4)
     np.testing.assert_allclose(after_each_step("output.weight")(seen), expected, rtol=2e-5, atol=2e-6)
-    trainer = seen.training.trainer
+    trainer = seen.learner.trainer
     assert {trainer.optimizer._get_wds([index])[0] for index in range(len(trainer._params))} == {1e-4}
 
 
@@ -568,9 +572,9 @@ def test_float16_weights_have_float32_copies(runs):
 @pytest.mark.parametrize("run", ["folders", "records", "half"])
 def test_what_is_validated_has_the_trained_weights(run, runs):
     seen = runs(run)
-    validated = seen.validated._collect_params_with_prefix()
-    for name, parameter in seen.training.net._collect_params_with_prefix().items():
-        for context in seen.training.contexts:
+    validated = seen.learner.validation_net._collect_params_with_prefix()
+    for name, parameter in seen.learner.net._collect_params_with_prefix().items():
+        for context in seen.learner.contexts:
             np.testing.assert_array_equal(validated[name].data(context).asnumpy(), parameter.data(context).asnumpy())
 
 
@@ -579,7 +583,7 @@ def test_labels_without_smoothing_and_mixup_stay_classes(runs):
     images, labels = target(0.3)(runs("records"))
     np.testing.assert_array_equal(images, IMAGES)
     np.testing.assert_array_equal(labels, LABELS)
-    function = runs("records").training.targets.loss_function()
+    function = runs("records").learner.target.loss_function()
     found = function(mx.nd.array(LOGITS), mx.nd.array(LABELS), mx.nd.array(IMAGES)).asnumpy()
     np.testing.assert_allclose(found, -log_softmax(LOGITS)[np.arange(4), LABELS], rtol=1e-5)
 

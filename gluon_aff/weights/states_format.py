@@ -1,10 +1,9 @@
-"""Optimizer states (`.states` files of a Gluon Trainer), written as MXNet does and read without running what they say.
+"""Optimizer states (`.states` files of a Gluon Trainer), read without MXNet and without running what they say.
 
 A `.states` file is a pickle of (state of each parameter by its index, optimizer). A pickle is a program whose
 instructions may call anything, and MXNet's own loader of the arrays in it ends the process where they are damaged. Here
 the few instructions that such files consist of are followed without calling anything: an object is a class's name, its
-arguments and its state. From these come the momentum arrays, the weights' float32 copies and the update counts;
-schedule, learning rate and weight decay are those of the run that loads.
+arguments and its state. From these come the momentum arrays, the weights' float32 copies and the update counts.
 """
 
 from __future__ import annotations
@@ -17,13 +16,9 @@ import struct
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Callable, Dict, List, Mapping, Tuple
 
-import mxnet as mx
 import numpy as np
-from mxnet import gluon
 
 from gluon_aff.errors import InputError
-from gluon_aff.files import replacing
-from gluon_aff.training.trainer_states import fresh_state, replace_states, set_up, set_updates, state_contexts
 from gluon_aff.weights.params_format import LIST_MAGIC, RECORD_MAGICS, RecordReader, read_record, read_version
 
 ARRAY = "mxnet.ndarray.ndarray NDArray"
@@ -77,7 +72,7 @@ CLASSES: Dict[str, Tuple[type, ...]] = {
 
 
 @dataclass(frozen=True)
-class _Saved:
+class SavedStates:
     """What a `.states` file holds.
 
     Attributes:
@@ -93,80 +88,12 @@ class _Saved:
     updates: int
 
 
-def save_states(trainer: gluon.Trainer, path: str) -> None:
-    """Write the optimizer states of `trainer` to `path`, whole or not at all, as `trainer.save_states` does.
+def read_states(path: str) -> SavedStates:
+    """What the `.states` file at `path` says, checked; nothing it says is run.
 
     Raises:
-        GluonAFFError: if that cannot be written.
+        InputError: if the file is missing, damaged or something else.
     """
-    with replacing(path) as partial:
-        trainer.save_states(partial)
-
-
-def load_states(trainer: gluon.Trainer, path: str) -> int:
-    """Give `trainer` the momentum, float32 weights and update counts of the states file at `path`; return the updates.
-
-    Nothing the file says is run. Schedule, learning rate, weight decay and momentum factor stay the trainer's.
-
-    Args:
-        trainer: its parameters initialised, with weights loaded before; optimizer NAG or SGD.
-        path: file that `save_states`, or any Gluon Trainer of MXNet 1.x, wrote.
-
-    Raises:
-        InputError: if the file is missing, damaged, something else, or of another network or optimizer. The trainer is
-            then as it was.
-    """
-    saved = _read(path)
-    optimizer = type(trainer.optimizer).__name__
-    if saved.optimizer != optimizer:
-        raise InputError(f"{path} has states of {saved.optimizer}, this run's optimizer is {optimizer}: {REMEDY}")
-    set_up(trainer)
-    updating = {index: each for index, each in enumerate(trainer._params) if each.grad_req != "null"}
-    begun = saved.updates > 0 or len(saved.states) > 0
-    if begun and set(saved.states) != set(updating):
-        raise InputError(
-            f"{path} has states of {len(saved.states)} parameters, not of the {len(updating)} trained here: {REMEDY}"
-        )
-    loaded = [
-        {
-            index: _filled(path, each.name, saved.states[index], fresh_state(trainer, index, context))
-            for index, each in updating.items()
-            if begun
-        }
-        for context in state_contexts(trainer)
-    ]
-    replace_states(trainer, loaded)
-    set_updates(trainer, saved.updates, saved.counts)
-    return saved.updates
-
-
-def _filled(path: str, name: str, saved: Any, fresh: Any) -> Any:
-    """The `fresh` state of the parameter called `name`, with the arrays of the `saved` one."""
-    if isinstance(fresh, tuple) and isinstance(saved, tuple) and len(fresh) == len(saved):
-        return tuple(_filled(path, name, *pair) for pair in zip(saved, fresh))
-    if fresh is None and saved is None:
-        return None
-    if not isinstance(fresh, mx.nd.NDArray) or not isinstance(saved, np.ndarray):
-        raise InputError(
-            f"{path} has for {name} {_described(saved)}, this run needs {_described(fresh)}: "
-            "give --momentum and --dtype as in the run that wrote it, or leave --resume-states out"
-        )
-    if fresh.shape != saved.shape or np.dtype(fresh.dtype) != saved.dtype:
-        raise InputError(f"{path} has for {name} {_described(saved)}, this network needs {_described(fresh)}: {REMEDY}")
-    fresh[:] = np.array(saved)  # a copy, aligned
-    return fresh
-
-
-def _described(state: Any) -> str:
-    if state is None:
-        return "nothing"
-    if isinstance(state, tuple):
-        return f"({', '.join(map(_described, state))})"
-    return f"{np.dtype(state.dtype).name} {'x'.join(map(str, state.shape))}"
-
-
-def _read(path: str) -> _Saved:
-    """What the file at `path` says, checked."""
     with _mapped(path) as data:
         if data[:8] == struct.pack("<Q", LIST_MAGIC):
             raise InputError(f"{path} is a .params file: name the .states file beside it with --resume-states")
@@ -184,7 +111,7 @@ def _read(path: str) -> _Saved:
     if not isinstance(states, dict) or not all(type(index) is int for index in states):
         raise _damaged(path, "the states are not numbered")
     counts, updates = _counts(path, optimizer.state, states)
-    return _Saved(
+    return SavedStates(
         optimizer=optimizer.name.split()[1],
         states={index: _state(path, f"state {index}", state) for index, state in states.items()},
         counts=counts,

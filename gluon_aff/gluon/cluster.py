@@ -12,7 +12,7 @@ import sys
 import threading
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Callable, Dict, List, Optional, Tuple, Union
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
 
 import mxnet as mx
 import numpy as np
@@ -21,6 +21,7 @@ from mxnet.base import _LIB, check_call
 from mxnet.gluon import HybridBlock
 
 from gluon_aff.distributed import DISTRIBUTED, HOROVOD, KVSTORES, SINGLE
+from gluon_aff.engines import Devices
 from gluon_aff.errors import InputError, unknown_name
 
 ENVIRONMENT = ("DMLC_ROLE", "DMLC_PS_ROOT_URI", "DMLC_PS_ROOT_PORT", "DMLC_NUM_WORKER", "DMLC_NUM_SERVER")
@@ -84,20 +85,26 @@ class Cluster:
         """Wait until all workers are here."""
         self.total(mx.nd.zeros(1)).wait_to_read()
 
-    def devices(self, contexts: List[mx.Context]) -> List[mx.Context]:
-        """This worker's share of the `contexts` that all workers of its machine see; all of them if they are CPUs.
+    def sum(self, figures: Sequence[float]) -> List[float]:
+        """Sum of each figure over the workers, in float32."""
+        return self.total(mx.nd.array(figures)).asnumpy().tolist()
+
+    def devices(self, all_devices: Devices) -> Devices:
+        """This worker's share of those that all workers of its machine see; all of them if they are CPUs.
 
         Raises:
             InputError: if there are fewer GPUs than workers.
         """
-        if contexts[0].device_type == "cpu":
-            return contexts
-        share = contexts[self.local_rank :: self.local_size]
+        if all_devices.kind == "cpu":
+            return all_devices
+        share = all_devices.share(self.local_rank, self.local_size)
         if not share:
             raise InputError(
-                f"{self.local_size} workers on this machine for {len(contexts)} GPUs: start one for each at most"
+                f"{self.local_size} workers on this machine for {len(all_devices)} GPUs: start one for each at most"
             )
-        return share[:1] if self.kvstore == HOROVOD else share  # whose trainer sums the first device's gradients only
+        return (
+            share.share(0, len(share)) if self.kvstore == HOROVOD else share
+        )  # it sums the first one's gradients only
 
 
 def join(name: str) -> Cluster:

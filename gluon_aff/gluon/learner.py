@@ -1,0 +1,259 @@
+"""A network that trains in MXNet (`gluon_aff.engines.Learner`)."""
+
+from __future__ import annotations
+
+import os
+from typing import Callable, Dict, Iterator, List, Tuple
+
+import mxnet as mx
+import numpy as np
+from mxnet import autograd, gluon
+from mxnet.contrib import amp
+from mxnet.gluon import HybridBlock
+
+from gluon_aff.engines import Devices, LearnerSettings, LearnerState, Network, Optimizer, StepFigures
+from gluon_aff.gluon.cluster import Cluster, average_running_statistics, make_trainer
+from gluon_aff.gluon.devices import contexts_of
+from gluon_aff.gluon.network import GluonNetwork
+from gluon_aff.gluon.networks.zoo import build
+from gluon_aff.gluon.objectives import Target, target_of
+from gluon_aff.gluon.optimizer_states import load_states, save_states
+from gluon_aff.gluon.schedule import Scheduler
+from gluon_aff.gluon.sync_bn import norm_arguments
+from gluon_aff.gluon.trainer_states import set_state_arrays, set_updates, state_arrays
+from gluon_aff.inspection.summary import refusing_small_images
+from gluon_aff.schedule import Schedule
+from gluon_aff.weights.params import load_arrays, load_parameters
+
+INITIALIZERS = {"xavier": mx.init.Xavier, "msraprelu": mx.init.MSRAPrelu}
+
+
+def learner(settings: LearnerSettings, devices: Devices, cluster: Cluster) -> GluonLearner:
+    """A network to train.
+
+    Raises:
+        InputError: the settings do not go together, or a file cannot be used.
+    """
+    if settings.dtype == "float16":
+        os.environ.setdefault("MXNET_SAFE_ACCUMULATION", "1")  # sums in float32, as the original advises
+    dtype = _network_dtype(settings.dtype)
+    contexts = contexts_of(devices)
+    target = target_of(settings, dtype, contexts)
+    net = _initialised(settings, dtype, contexts)
+    trainer = _make_trainer(net, settings.optimizer, dtype, cluster)
+    if settings.start.states:
+        load_states(trainer, settings.start.states)
+    if settings.start.updates is not None:
+        set_updates(trainer, settings.start.updates)
+    return GluonLearner(net, trainer, target, contexts, cluster, _network_to_validate(settings, dtype, contexts))
+
+
+class GluonLearner:
+    """A network that is being trained.
+
+    Args:
+        net: initialised network, of known shapes.
+        trainer: its trainer.
+        target: what its outputs are compared with, and how.
+        contexts: devices; each takes an equal slice of a batch, mixed within itself, as in the original.
+        cluster: the workers, each with its share of every batch; figures are means over them.
+        validation_net: the same network, which gets the parameters of `net`, which never infers: on CPUs, oneDNN
+            reorders the weights of a network that does, which changes the rounding of its later updates, by chance.
+    """
+
+    def __init__(
+        self,
+        net: HybridBlock,
+        trainer: gluon.Trainer,
+        target: Target,
+        contexts: List[mx.Context],
+        cluster: Cluster,
+        validation_net: HybridBlock,
+    ) -> None:
+        self.net = net
+        self.trainer = trainer
+        self.target = target
+        self.contexts = contexts
+        self._cluster = cluster
+        self.validation_net = validation_net
+        self._loss = target.loss_function()
+
+    @property
+    def learning_rate(self) -> float:
+        """That of the last step."""
+        return float(self.trainer.learning_rate)
+
+    def set_learning_rate(self, rate: float) -> None:
+        """Train with `rate` from now on; not where there is a schedule."""
+        self.trainer.set_learning_rate(rate)
+
+    def seed(self, seed: int) -> None:
+        """Seed MXNet's random numbers, such as dropout's."""
+        mx.random.seed(seed)
+
+    def step(
+        self, images: np.ndarray, labels: np.ndarray, mixup_weight: float, asked_to_stop: bool
+    ) -> Callable[[], StepFigures]:
+        """Update the weights once; what is returned waits for the figures."""
+        losses, figures = [], []
+        for x, y in _slices(images, labels, self.contexts):
+            x, target = self.target.pair(x, y, mixup_weight)
+            with autograd.record():
+                output = self.net(x)
+                loss = self._loss(output, target, x)
+            losses.append(loss)
+            output, target, loss = (array.astype("float32", copy=False) for array in (output, target, loss))
+            metric = self.target.metric(output, target, y)
+            figures.append(mx.nd.concat(metric, loss.mean(), dim=0).as_in_context(mx.cpu()))
+        autograd.backward(losses)
+        self.trainer.step(len(images) * self._cluster.size)
+        mean = mx.nd.add_n(*figures) / len(figures)
+        sums = self._cluster.total(mx.nd.concat(mean, mx.nd.array([asked_to_stop]), dim=0))
+        return lambda: _figures(sums.asnumpy() / self._cluster.size)
+
+    def end_epoch(self) -> bool:
+        """Give all workers the means of their running statistics; whether all weights are finite."""
+        arrays = [parameter.list_data()[0] for parameter in self.net.collect_params().values()]
+        finite = mx.nd.concat(*(mx.nd.all_finite(array) for array in arrays), dim=0).min().asscalar()
+        average_running_statistics(self.net, self._cluster)
+        return bool(finite)
+
+    def validated(self) -> Network:
+        """A network with the parameters that are learnt so far."""
+        copy_parameters(self.net, self.validation_net)
+        return GluonNetwork(self.validation_net, self.contexts)
+
+    def parameters(self) -> Dict[str, np.ndarray]:
+        """What is learnt so far, by name, means over the devices."""
+        return {name: each._reduce().asnumpy() for name, each in self.net._collect_params_with_prefix().items()}
+
+    def state(self) -> LearnerState:
+        """What a checkpoint keeps."""
+        return LearnerState(
+            self.parameters(),
+            _running_statistics(self.net, self.contexts) if len(self.contexts) > 1 else {},
+            state_arrays(self.trainer, self.net),
+            int(self.trainer.optimizer.num_update),
+        )
+
+    def restore(self, state: LearnerState) -> None:
+        """Go on from what `state` gave, before the first step.
+
+        Raises:
+            InputError: it does not fit the network.
+            KeyError: an array that the optimizer needs is missing.
+        """
+        load_arrays(self.net, state.parameters, "the checkpoint", self.contexts)
+        set_state_arrays(self.trainer, self.net, state.optimizer)
+        # After that, since the trainer's first act is to give all devices the first one's parameters
+        parameters = self.net._collect_params_with_prefix()
+        for key, array in state.device_statistics.items():
+            device, name = key.split(":", 1)
+            parameters[name].data(self.contexts[int(device)])[:] = np.array(array)
+        set_updates(self.trainer, state.updates)
+
+    def save_states(self, path: str) -> None:
+        """Write the `.states` file, whole or not at all.
+
+        Raises:
+            GluonAFFError: it cannot be written.
+        """
+        save_states(self.trainer, path)
+
+
+def copy_parameters(source: HybridBlock, target: HybridBlock) -> None:
+    """Give `target`, of the same structure and initialised on the same devices, the parameters of `source`."""
+    originals = source._collect_params_with_prefix()
+    for name, parameter in target._collect_params_with_prefix().items():
+        if parameter._deferred_init:
+            parameter.shape = originals[name].shape
+            parameter._finish_deferred_init()
+        for context in parameter.list_ctx():
+            parameter.data(context)[:] = originals[name].data(context)
+
+
+def infer_shapes(net: HybridBlock, shape: Tuple[int, ...], context: mx.Context, dtype: str = "float32") -> None:
+    """Give all parameters their arrays, without a forward pass, which an image may be too small for.
+
+    Args:
+        net: initialised network.
+        shape: (N, 3, H, W) of a batch.
+        context: where an array of it is made.
+        dtype: of the batch.
+    """
+    net.infer_shape(mx.nd.zeros(shape, ctx=context, dtype=dtype))
+    for parameter in net.collect_params().values():
+        parameter._finish_deferred_init()
+
+
+def _network_dtype(dtype: str) -> str:
+    """Type of the parameters; for bfloat16 they stay float32, and MXNet casts within its operators from now on."""
+    if dtype != "bfloat16":
+        return dtype
+    amp.init(target_dtype="bfloat16")
+    return "float32"
+
+
+def _initialised(settings: LearnerSettings, dtype: str, contexts: List[mx.Context]) -> HybridBlock:
+    norm = norm_arguments(contexts, dtype) if settings.sync_bn else {}
+    with mx.name.NameManager():  # names as in a fresh process: states are numbered in the names' order
+        net = build(settings.architecture, **norm)
+    net.cast(dtype)
+    mx.random.seed(settings.seed)
+    net.initialize(INITIALIZERS[settings.initializer](), ctx=contexts)
+    if settings.start.params:
+        load_parameters(net, settings.start.params, contexts, ignore_extra=settings.start.ignore_extra)
+    with refusing_small_images(settings.batch_shape[-1]):
+        infer_shapes(net, settings.batch_shape, contexts[0], dtype)
+    _compile(net, settings)
+    return net
+
+
+def _compile(net: HybridBlock, settings: LearnerSettings) -> None:
+    net.hybridize(settings.compiled, **({"static_alloc": True, "static_shape": True} if settings.static else {}))
+
+
+def _network_to_validate(settings: LearnerSettings, dtype: str, contexts: List[mx.Context]) -> HybridBlock:
+    net = build(settings.architecture)
+    net.cast(dtype)
+    net.initialize(ctx=contexts)
+    net.hybridize(settings.compiled)
+    return net
+
+
+def _make_trainer(net: HybridBlock, optimizer: Optimizer, dtype: str, cluster: Cluster) -> gluon.Trainer:
+    options = {"wd": optimizer.wd}
+    if isinstance(optimizer.rate, Schedule):
+        options["lr_scheduler"] = Scheduler(optimizer.rate)
+    else:
+        options["learning_rate"] = optimizer.rate
+    if optimizer.momentum is not None:
+        options["momentum"] = optimizer.momentum
+    if dtype != "float32":
+        options["multi_precision"] = True
+    if optimizer.no_wd:
+        for parameter in net.collect_params(".*beta|.*gamma|.*bias").values():
+            parameter.wd_mult = 0.0
+    return make_trainer(net.collect_params(), optimizer.name, options, cluster)
+
+
+def _slices(
+    images: np.ndarray, labels: np.ndarray, contexts: List[mx.Context]
+) -> Iterator[Tuple[mx.nd.NDArray, mx.nd.NDArray]]:
+    used = contexts[: len(images)]
+    return zip(*(gluon.utils.split_and_load(array, used, even_split=False) for array in (images, labels)))
+
+
+def _figures(means: np.ndarray) -> StepFigures:
+    metric, loss, asked_to_stop = means.tolist()
+    return StepFigures(metric, loss, asked_to_stop > 0)
+
+
+def _running_statistics(net: HybridBlock, contexts: List[mx.Context]) -> Dict[str, np.ndarray]:
+    """What training changes on each device for itself, by device and name."""
+    return {
+        f"{device}:{name}": parameter.data(context).asnumpy()
+        for name, parameter in net._collect_params_with_prefix().items()
+        if parameter.grad_req == "null"
+        for device, context in enumerate(contexts)
+    }

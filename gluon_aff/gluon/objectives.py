@@ -1,0 +1,147 @@
+"""What a network learns, as losses and metrics on MXNet's arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Callable, List, Optional, Protocol, Tuple
+
+import mxnet as mx
+from mxnet import autograd, gluon
+from mxnet.gluon import HybridBlock
+
+from gluon_aff.data.mixup import dense_labels, mixup
+from gluon_aff.engines import Classification, Distillation, LearnerSettings
+from gluon_aff.errors import InputError, last_line
+from gluon_aff.gluon.gluoncv import import_gluoncv
+from gluon_aff.gluon.networks.zoo import get_model
+from gluon_aff.models import MODELS
+from gluon_aff.weights import load_parameters
+
+SMOOTH = 1.0
+LossFunction = Callable[[mx.nd.NDArray, mx.nd.NDArray, mx.nd.NDArray], mx.nd.NDArray]
+
+
+class Target(Protocol):
+    """What the outputs for a device's slice of a batch are compared with."""
+
+    def pair(self, x: mx.nd.NDArray, y: mx.nd.NDArray, weight: float) -> Tuple[mx.nd.NDArray, mx.nd.NDArray]:
+        """Input and target of the slice; `weight` is that of the slice against its reverse."""
+
+    def loss_function(self) -> LossFunction:
+        """Loss, per image or of the slice, of (outputs, targets, inputs)."""
+
+    def metric(self, output: mx.nd.NDArray, target: mx.nd.NDArray, y: mx.nd.NDArray) -> mx.nd.NDArray:
+        """The slice's metric, (1,), of float32 outputs and targets."""
+
+
+@dataclass(frozen=True)
+class Classes:
+    """Labels, or distributions over the classes.
+
+    Attributes:
+        objective: classes, smoothing, mixup, distillation.
+        dtype: the network's floating-point type; images and dense labels are cast to it once they are mixed.
+        teacher: initialised network with the same classes, for distillation.
+    """
+
+    objective: Classification
+    dtype: str = "float32"
+    teacher: Optional[HybridBlock] = None
+
+    @property
+    def dense(self) -> bool:
+        """Whether a target is a distribution over the classes instead of a class."""
+        return self.objective.mixup or self.objective.smoothing > 0
+
+    def pair(self, x: mx.nd.NDArray, y: mx.nd.NDArray, weight: float) -> Tuple[mx.nd.NDArray, mx.nd.NDArray]:
+        """Images and labels or distributions, mixed with their reverse, in the network's type."""
+        target = dense_labels(y, self.objective.classes, self.objective.smoothing) if self.dense else y
+        if self.objective.mixup and weight < 1:
+            x, target = mixup(x, weight), mixup(target, weight)
+        # Classes stay float32: float16 has no odd numbers above 2048
+        return x.astype(self.dtype, copy=False), target.astype(self.dtype, copy=False) if self.dense else target
+
+    def loss_function(self) -> LossFunction:
+        """Loss per image: cross-entropy, or GluonCV's distillation loss."""
+        distillation, teacher = self.objective.distillation, self.teacher
+        if distillation is None or teacher is None:
+            cross_entropy = gluon.loss.SoftmaxCrossEntropyLoss(sparse_label=not self.dense)
+            return lambda output, target, x: cross_entropy(output, target)
+        temperature = distillation.temperature
+        distilled = import_gluoncv("gluoncv.loss").DistillationSoftmaxCrossEntropyLoss(
+            temperature, distillation.hard_weight, not self.dense
+        )
+
+        def loss(output: mx.nd.NDArray, target: mx.nd.NDArray, x: mx.nd.NDArray) -> mx.nd.NDArray:
+            with autograd.pause(train_mode=False):
+                soft_target = (teacher(x) / temperature).softmax()
+            return distilled(output, target, soft_target)
+
+        return loss
+
+    def metric(self, output: mx.nd.NDArray, target: mx.nd.NDArray, y: mx.nd.NDArray) -> mx.nd.NDArray:
+        """The original's: with mixup the RMSE between softmax and mixed labels; without, where it crashed, accuracy."""
+        if self.objective.mixup:
+            return (output.softmax() - target).square().mean().sqrt()
+        return (output.argmax(axis=1) == y).mean()
+
+
+class Masks:
+    """Masks (N, 1, H, W) of 0 and 1."""
+
+    def pair(self, x: mx.nd.NDArray, y: mx.nd.NDArray, weight: float) -> Tuple[mx.nd.NDArray, mx.nd.NDArray]:
+        """Images and masks as they are."""
+        return x, y
+
+    def loss_function(self) -> LossFunction:
+        """Soft IoU loss."""
+        return lambda output, target, x: soft_iou_loss(output, target)
+
+    def metric(self, output: mx.nd.NDArray, target: mx.nd.NDArray, y: mx.nd.NDArray) -> mx.nd.NDArray:
+        """IoU over all images of the slice; a pixel is predicted where its logit is above 0."""
+        predicted = output > 0
+        return (predicted * target).sum() / mx.nd.maximum(mx.nd.maximum(predicted, target).sum(), 1)
+
+
+def soft_iou_loss(logits: mx.nd.NDArray, masks: mx.nd.NDArray) -> mx.nd.NDArray:
+    """1 - (sum(p t) + 1) / (sum(p + t - p t) + 1), p = sigmoid(logits), over all pixels of all images: (1,).
+
+    As in the authors' sister project: a sign counts by its size in the batch, and the loss is 0 where p is t.
+    """
+    probabilities = logits.sigmoid()
+    intersection = (probabilities * masks).sum()
+    union = probabilities.sum() + masks.sum() - intersection
+    return 1 - (intersection + SMOOTH) / (union + SMOOTH)
+
+
+def target_of(settings: LearnerSettings, dtype: str, contexts: List[mx.Context]) -> Target:
+    """What the settings' objective compares with; a teacher is loaded.
+
+    Raises:
+        InputError: there is no such teacher, or its weights cannot be loaded.
+    """
+    objective = settings.objective
+    if not isinstance(objective, Classification):
+        return Masks()
+    if objective.distillation is None:
+        return Classes(objective, dtype)
+    return Classes(objective, dtype, _teacher(objective.distillation, objective.classes, dtype, contexts))
+
+
+def _teacher(distillation: Distillation, classes: int, dtype: str, contexts: List[mx.Context]) -> HybridBlock:
+    listed = distillation.teacher.lower() in MODELS
+    net = (get_model if listed else _gluoncv_network)(distillation.teacher, classes)
+    net.cast(dtype)
+    load_parameters(net, distillation.params, contexts)
+    net.hybridize(static_alloc=True)
+    return net
+
+
+def _gluoncv_network(name: str, classes: int) -> HybridBlock:
+    try:
+        return import_gluoncv("gluoncv.model_zoo").get_model(name, classes=classes, pretrained=False)
+    except ValueError:
+        raise InputError(f"--teacher {name}: neither GluonCV nor this package has a network of that name") from None
+    # GluonCV's detectors and the like ask for other arguments, or for a backbone from the network
+    except Exception as error:
+        raise InputError(f"--teacher {name}: GluonCV cannot build it ({last_line(error)}); name a classifier") from None

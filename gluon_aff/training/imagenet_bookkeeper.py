@@ -1,0 +1,116 @@
+"""What ImageNet's epochs leave: lines in the log, the weights of the lowest error, weights every so many epochs."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import os
+import re
+import time
+from dataclasses import dataclass, replace
+from typing import Optional, Tuple
+
+from gluon_aff.engines import Learner
+from gluon_aff.training.checkpoint import RunState
+from gluon_aff.training.epoch import StepObserver
+from gluon_aff.training.imagenet_options import ImageNetSettings, best_stem, periodic_stem, run_name
+from gluon_aff.training.logbook import batch_line, speed_line, training_line, validation_line
+from gluon_aff.training.run_files import RunFiles
+from gluon_aff.weights.params_format import write_params_file
+
+Errors = Tuple[float, float]
+
+
+@dataclass(frozen=True)
+class ImageNetBookkeeper:
+    """`run.Bookkeeper` of top-1 and top-5 errors, 0..1.
+
+    Attributes:
+        files: of the run.
+        settings: of the run.
+        global_batch: images of a step.
+        steps: of an epoch.
+        earlier_params: best weights of the epochs before `--resume-epoch`.
+    """
+
+    files: RunFiles
+    settings: ImageNetSettings
+    global_batch: int
+    steps: int
+    earlier_params: Optional[str]
+
+    def begin(self, state: RunState) -> None:
+        """Nothing is written before the first epoch."""
+
+    def observer(self, state: RunState) -> Optional[StepObserver]:
+        """What logs a line every `log_interval` steps."""
+        interval, epoch = self.settings.log_interval, state.epoch
+        last, last_step = time.monotonic(), state.begun.steps - 1
+
+        def observe(step: int, metric: float, rate: float) -> None:
+            nonlocal last, last_step
+            if interval and (step + 1) % interval == 0:
+                now = time.monotonic()
+                speed = self.global_batch * (step - last_step) / (now - last)
+                self.files.log.info(batch_line(epoch, step, speed, self._metric_name, metric, rate))
+                last, last_step = now, step
+
+        return observe
+
+    def kept(self, state: RunState) -> Optional[str]:
+        """Path of the best weights so far."""
+        return state.params or self.earlier_params
+
+    def trained(self, learner: Learner, state: RunState, now: bool) -> None:
+        """Log the metric, and write the weights if they are due, however good they are."""
+        if now:
+            self.files.log.info(training_line(state.epoch, self._metric_name, state.begun.metric))
+        every = self.settings.save_frequency
+        last = state.epoch == self.settings.num_epochs - 1
+        if last or (every > 0 and (state.epoch + 1) % every == 0):
+            self._save(learner, periodic_stem(self.settings, state.epoch))
+
+    def validated(self, learner: Learner, state: RunState, score: Errors, seconds: float) -> RunState:
+        """Log speed and errors, and write the weights if they are the best."""
+        epoch, (error, top5_error) = state.epoch, score
+        speed = self.global_batch * self.steps / state.begun.seconds
+        self.files.log.info(speed_line(epoch, speed, seconds))
+        self.files.log.info(validation_line(epoch, error, top5_error))
+        if error >= state.best:
+            return state
+        params = self._save(learner, best_stem(self.settings, error, epoch))
+        if self.settings.keep_one_best and state.params not in (None, params):
+            _remove(str(state.params))
+        return replace(state, best=error, params=params)
+
+    @property
+    def _metric_name(self) -> str:
+        return "rmse" if self.settings.mixup else "accuracy"
+
+    def _save(self, learner: Learner, stem: str) -> Optional[str]:
+        """Write `{stem}.params` and `.states`; return the first's path, None if nothing is to be written here."""
+        if not saves(self.settings) or not self.files.writes:
+            return None
+        learner.save_states(f"{stem}.states")  # first: weights without states would count as the best so far
+        write_params_file(f"{stem}.params", learner.parameters())
+        return f"{stem}.params"
+
+
+def best_error(settings: ImageNetSettings) -> Tuple[float, Optional[str]]:
+    """Lowest error, and its file, among the best weights of epochs before `resume_epoch`; 1 and None if none."""
+    name = re.compile(rf"([01]\.\d{{4}})-imagenet-{re.escape(run_name(settings))}-(\d+)-best\.params")
+    paths = glob.glob(os.path.join(glob.escape(settings.save_dir), "*-best.params"))
+    named = ((name.fullmatch(os.path.basename(path)), path) for path in paths)
+    earlier = ((float(found[1]), path) for found, path in named if found and int(found[2]) < settings.resume_epoch)
+    return min(earlier, default=(1.0, None))
+
+
+def saves(settings: ImageNetSettings) -> bool:
+    """Whether any weights are written."""
+    return bool(settings.save_dir and settings.save_frequency)
+
+
+def _remove(params: str) -> None:
+    for path in (params, f"{params[: -len('.params')]}.states"):
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(path)
