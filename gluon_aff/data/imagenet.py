@@ -10,12 +10,12 @@ directly, in threads.
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Callable, Iterable, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
-from mxnet import gluon
 
 from gluon_aff.data.imagenet_images import (
     CROP_RATIO,
@@ -43,8 +43,7 @@ from gluon_aff.data.imagenet_records import (
 )
 from gluon_aff.data.loading import WHOLE, Batch, Share, usable_workers
 from gluon_aff.errors import DataError, InputError
-
-LONGEST_WAIT = 3600  # seconds for a batch, of which Gluon allows 120: disks can be slow
+from gluon_aff.iteration import in_order
 
 
 @dataclass(frozen=True)
@@ -55,8 +54,8 @@ class ValidationData:
         images: how many there are, in the share asked for.
         classes: number of label values: class folders, or the largest label in a record file and one.
         folders: the class folders' names in label order; empty for a record file.
-        batches: images float32, (N, 3, H, W), normalised, and labels float32, (N,), both on the CPU, in order; the
-            last batch may be short. Every pass reads anew. Iterating raises DataError for an image that cannot be read.
+        batches: images float32, (N, 3, H, W), normalised, and labels float32, (N,), in order; the last batch may be
+            short. Every pass reads anew. Iterating raises DataError for an image that cannot be read.
     """
 
     images: int
@@ -86,6 +85,34 @@ class _Source:
     crop: Callable[[np.ndarray], np.ndarray]
     mean: Sequence[float]
     std: Sequence[float]
+
+    def batch(self, samples: List[Tuple[Any, int]]) -> Batch:
+        """Read, decode and crop these samples."""
+        keys, labels = zip(*samples)
+        images = np.stack([self._image(key) for key in keys])
+        return normalise(images, self.mean, self.std), np.array(labels, np.float32)
+
+    def _image(self, key: Any) -> np.ndarray:
+        with naming(self.name(key)):
+            return self.crop(decode(self.read(key), self.upright))[..., ::-1]
+
+
+@dataclass(frozen=True)
+class _Batches:
+    """All batches of a source, made by threads, as many ahead as there are threads; 0 makes each when asked for it."""
+
+    source: _Source
+    size: int
+    threads: int
+
+    def __iter__(self) -> Iterator[Batch]:
+        samples, make = self.source.samples, self.source.batch
+        parts = (samples[start : start + self.size] for start in range(0, len(samples), self.size))
+        if self.threads == 0:
+            yield from map(make, parts)
+        else:
+            with ThreadPoolExecutor(self.threads) as pool:
+                yield from in_order(lambda part: pool.submit(make, part), parts, self.threads)
 
 
 def validation_data(
@@ -142,7 +169,7 @@ def record_validation(
     )
     classes = 1 + max(label for _, label in source.samples)
     source = _part(source, share)
-    return ValidationData(len(source.samples), classes, (), _loader(source, batch_size, usable_workers(num_workers)))
+    return ValidationData(len(source.samples), classes, (), _Batches(source, batch_size, usable_workers(num_workers)))
 
 
 def folder_validation(
@@ -181,7 +208,7 @@ def folder_validation(
         std=FOLDER_STD,
     )
     source = _part(source, share)
-    batches = _loader(source, batch_size, usable_workers(num_workers))
+    batches = _Batches(source, batch_size, usable_workers(num_workers))
     return ValidationData(len(source.samples), len(folders), tuple(folders), batches)
 
 
@@ -218,25 +245,3 @@ def _part(source: _Source, share: Share) -> _Source:
     if len(source.samples) < share.size:
         raise DataError(f"{len(source.samples)} validation images are too few for {share.size} workers: start fewer")
     return replace(source, samples=source.samples[share.rank :: share.size])
-
-
-def _loader(source: _Source, batch_size: int, num_workers: int) -> gluon.data.DataLoader:
-    def load(key: Any, label: int) -> Tuple[np.ndarray, int]:
-        with naming(source.name(key)):
-            return source.crop(decode(source.read(key), source.upright))[..., ::-1], label
-
-    def to_batch(samples: List[Tuple[np.ndarray, int]]) -> Batch:
-        images, labels = zip(*samples)
-        pixels = normalise(np.stack(images), source.mean, source.std)
-        return pixels, np.asarray(labels, np.float32)
-
-    return gluon.data.DataLoader(
-        gluon.data.SimpleDataset(source.samples).transform(load),
-        batch_size,
-        last_batch="keep",
-        batchify_fn=to_batch,
-        num_workers=num_workers,
-        thread_pool=True,
-        prefetch=num_workers,
-        timeout=LONGEST_WAIT,
-    )

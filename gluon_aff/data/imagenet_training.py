@@ -11,8 +11,6 @@ import os
 from functools import partial
 from typing import Callable, Iterator, List, Optional, Sequence
 
-import numpy as np
-
 from gluon_aff.data.imagenet_augmentation import draw_numbers
 from gluon_aff.data.imagenet_batches import (
     ImageRecipe,
@@ -76,7 +74,7 @@ class ImageNetBatches(ShuffledBatches):
         self._places = places
 
     def epoch(self, number: int, first: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch from `first` on, on the CPU.
+        """The batches of an epoch from `first` on.
 
         Images float32, (B, 3, H, W), normalised, and labels float32, (B,).
 
@@ -86,7 +84,7 @@ class ImageNetBatches(ShuffledBatches):
         """
         mean, std = (FOLDER_MEAN, FOLDER_STD) if self._recipe.record is None else (RECORD_MEAN, RECORD_STD)
         for images, labels in self._done(self._tasks(number, first)):
-            yield normalise(images, mean, std), np.asarray(labels, np.float32)
+            yield normalise(images, mean, std), labels
 
     def _tasks(self, epoch: int, first: int) -> Iterator[ImageTask]:
         for numbers in self._rows(epoch, first).tolist():

@@ -137,7 +137,7 @@ class TrainBatches(ShuffledBatches):
         self._auto_augment = auto_augment
 
     def epoch(self, number: int, first: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch from `first` on: images float32, B x 3 x 32 x 32, labels float32, B, on the CPU.
+        """The batches of an epoch from `first` on: images float32, B x 3 x 32 x 32, labels float32, B.
 
         Raises:
             TrainingError: a worker process died.

@@ -53,7 +53,7 @@ class MaskBatches(ShuffledBatches):
         self._batch_size, self._share = batch_size, share
 
     def epoch(self, number: int, first: int = 0) -> Iterator[Batch]:
-        """The training batches of an epoch from `first` on, on the CPU.
+        """The training batches of an epoch from `first` on.
 
         Images float32, (B, 3, S, S), normalised, and masks float32, (B, 1, S, S), 0 or 1.
 

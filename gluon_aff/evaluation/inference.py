@@ -15,8 +15,8 @@ from mxnet.gluon import HybridBlock, SymbolBlock
 from gluon_aff.export.agreement import Logits
 from gluon_aff.export.trace import block_of, trace
 
-# Takes images, float32 (N, 3, H, W) on the CPU, and starts; what it returns waits for the logits, float32 (N, K).
-Infer = Callable[[mx.nd.NDArray], Callable[[], np.ndarray]]
+# Takes images, float32 (N, 3, H, W), and starts; what it returns waits for the logits, float32 (N, K).
+Infer = Callable[[np.ndarray], Callable[[], np.ndarray]]
 
 
 def in_mxnet(net: HybridBlock, contexts: List[mx.Context]) -> Infer:
@@ -28,7 +28,7 @@ def in_mxnet(net: HybridBlock, contexts: List[mx.Context]) -> Infer:
     """
     dtype = network_dtype(net)
 
-    def infer(images: mx.nd.NDArray) -> Callable[[], np.ndarray]:
+    def infer(images: np.ndarray) -> Callable[[], np.ndarray]:
         slices = gluon.utils.split_and_load(images, contexts[: len(images)], even_split=False)
         outputs = [net(part.astype(dtype, copy=False)).astype("float32", copy=False) for part in slices]
         copies = [output.as_in_context(mx.cpu()) for output in outputs]

@@ -6,7 +6,6 @@ import itertools
 from dataclasses import dataclass
 from typing import Callable, Iterable, Iterator, List, Sequence, Tuple, Union
 
-import mxnet as mx
 import numpy as np
 from PIL import Image, ImageOps
 
@@ -158,4 +157,4 @@ def _input(path: str, preprocess: Preprocess) -> _Input:
 def _start(infer: Infer, inputs: Sequence[_Input]) -> Callable[[], Iterable[np.ndarray]]:
     """Start on those inputs that are images; what is returned waits for their logits, (K,) each."""
     images = [image for image in inputs if not isinstance(image, str)]
-    return infer(mx.nd.array(np.stack(images), ctx=mx.cpu())) if images else list
+    return infer(np.stack(images)) if images else list

@@ -134,7 +134,7 @@ def class_means(
 
     def steps() -> Iterator[Any]:
         for number, (images, labels) in enumerate(batches):
-            counts[:] += np.bincount(class_indices(labels.asnumpy(), classes, number), minlength=classes)
+            counts[:] += np.bincount(class_indices(labels, classes, number), minlength=classes)
             places = contexts[: len(labels)]
             slices = (gluon.utils.split_and_load(array, places, even_split=False) for array in (images, labels))
             for context, part, part_labels in zip(places, *slices):

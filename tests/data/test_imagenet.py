@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+import threading
 
 import mxnet as mx
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from mxnet.gluon.data.vision import ImageFolderDataset, transforms
 from PIL import Image
 
+from gluon_aff.data import imagenet, imagenet_images
 from gluon_aff.data.imagenet import validation_data
 from gluon_aff.errors import DataError, InputError
 
@@ -52,7 +54,8 @@ def write_records(folder, labels, name="val"):
 
 def whole(data):
     """All images and labels, and the sizes of the batches."""
-    batches = [(images.asnumpy(), labels.asnumpy()) for images, labels in data.batches]
+    batches = list(data.batches)
+    assert all(part.dtype == np.float32 and part.flags.c_contiguous for batch in batches for part in batch)
     images, labels = (np.concatenate(arrays) for arrays in zip(*batches))
     return images, labels, [len(part) for _, part in batches]
 
@@ -312,6 +315,35 @@ def test_an_unreadable_record_is_named(tmp_path, num_workers):
     writer.close()
     with pytest.raises(DataError, match=r"image 4 \(counted from 0\) of .*val\.rec cannot be read"):
         whole(validation_data(str(tmp_path), 32, 4, num_workers))
+
+
+def test_batches_come_in_order_up_to_one_that_cannot_be_read(tmp_path):
+    write_folders(tmp_path)
+    (tmp_path / "green" / "01.jpg").write_bytes(b"")
+    threads = threading.active_count()
+    batches = iter(validation_data(str(tmp_path), 32, 2, 2).batches)
+    assert [next(batches)[1].tolist() for _ in range(2)] == [[0, 0], [0, 0]]
+    with pytest.raises(DataError, match=r"green/01\.jpg"):
+        next(batches)
+    assert threading.active_count() == threads
+
+
+def test_few_batches_are_read_ahead_and_no_thread_stays_when_a_pass_is_left(tmp_path, monkeypatch):
+    read = []
+
+    def decode(content, upright):
+        read.append(content)
+        return imagenet_images.decode(content, upright)
+
+    monkeypatch.setattr(imagenet, "decode", decode)
+    data = validation_data(str(write_records(tmp_path, range(20))), 32, 2, 2)
+    threads = threading.active_count()
+    batches = iter(data.batches)
+    assert next(batches)[1].tolist() == [0, 1]
+    assert threading.active_count() > threads
+    batches.close()
+    assert threading.active_count() == threads
+    assert len(read) <= 2 * 3
 
 
 @pytest.mark.parametrize("numbers", [(0, 4, 0.875), (32, 0, 0.875), (32, 4, 0.0), (32, 4, 1.5)])

@@ -13,7 +13,7 @@ from gluon_aff.data.imagenet import FOLDER_MEAN, FOLDER_STD, validation_data
 from gluon_aff.data.loading import validation_batches
 from gluon_aff.errors import DataError, GluonAFFError
 from gluon_aff.evaluation import evaluate as module
-from gluon_aff.evaluation.evaluate import ClassCount, evaluate
+from gluon_aff.evaluation.evaluate import ClassCount, evaluate, evaluate_logits
 from gluon_aff.evaluation.inference import network_dtype
 from gluon_aff.gluon.networks.zoo import cifar_resnet
 from gluon_aff.training.loop import validate
@@ -58,10 +58,7 @@ def batches_of(logits, labels, batch_size):
     """Batches whose images (N, 3, 1, K / 3) are the logits."""
     images = np.asarray(logits, "float32").reshape(len(logits), 3, 1, -1)
     starts = range(0, len(logits), batch_size)
-    return [
-        (mx.nd.array(images[s : s + batch_size]), mx.nd.array(labels[s : s + batch_size], dtype="float32"))
-        for s in starts
-    ]
+    return [(images[s : s + batch_size], labels[s : s + batch_size].astype("float32")) for s in starts]
 
 
 def some_logits(images=101, classes=30, seed=0):
@@ -113,9 +110,7 @@ def test_of_equal_logits_the_lowest_label_comes_first(dtype):
     assert first[0] == (1 if dtype == "float32" else 2)
     assert first[1] == (1 if dtype == "float32" else 0)
     assert found.top5 == pytest.approx(5 / 6)
-    assert found.top1 == validate(
-        net, [(images.astype(dtype), labels.astype(dtype)) for images, labels in batches], CPU
-    )
+    assert found.top1 == validate(net, [[mx.nd.array(a, dtype=dtype) for a in batch] for batch in batches], CPU)
 
 
 def test_many_ties_agree_with_validate():
@@ -214,23 +209,19 @@ def test_speed_leaves_the_first_batch_out_where_there_are_several(monkeypatch, i
 def test_a_batch_is_awaited_once_the_next_is_under_way():
     events = []
 
-    class Watched:
-        def __init__(self, number, array):
-            self.number, self.array = number, array
+    def infer(images):
+        number = len([event for event in events if "batch" in event])
+        events.append(f"batch {number}")
 
-        def asnumpy(self):
-            events.append(f"labels of {self.number}")
-            return self.array.asnumpy()
+        def awaited():
+            events.append(f"logits of {number}")
+            return images.reshape(len(images), -1)
 
-    def watched(batches):
-        for number, (images, labels) in enumerate(batches):
-            events.append(f"batch {number}")
-            yield images, Watched(number, labels)
+        return awaited
 
-    logits, labels = some_logits(40)
-    evaluate(logits_network(), watched(batches_of(logits, labels, 10)), CPU)
+    evaluate_logits(infer, batches_of(*some_logits(40), 10))
     assert events == [
-        "batch 0", "labels of 0", "batch 1", "batch 2", "labels of 1", "batch 3", "labels of 2", "labels of 3",
+        "batch 0", "logits of 0", "batch 1", "batch 2", "logits of 1", "batch 3", "logits of 2", "logits of 3",
     ]  # fmt: skip
 
 

@@ -49,7 +49,7 @@ def hand_set():
 def batches_of(images, labels, size):
     for start in range(0, len(labels), size):
         part = slice(start, start + size)
-        yield mx.nd.array(images[part]), mx.nd.array(labels[part])
+        yield images[part], labels[part]
 
 
 def random_images(count, side=8):
