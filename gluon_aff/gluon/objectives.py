@@ -9,7 +9,7 @@ import mxnet as mx
 from mxnet import autograd, gluon
 from mxnet.gluon import HybridBlock
 
-from gluon_aff.data.mixup import dense_labels, mixup
+from gluon_aff.gluon.mixup import dense_labels, mixup
 from gluon_aff.engines import Classification, Distillation, LearnerSettings
 from gluon_aff.errors import InputError, last_line
 from gluon_aff.gluon.gluoncv import import_gluoncv
