@@ -12,7 +12,7 @@ from typing import Callable
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from gluon_aff.data.autoaugment import CIFAR10_POLICIES, AutoAugmentDraws, cifar_augmenter
+from gluon_aff.data.autoaugment import CIFAR10_POLICIES, AutoAugmentDraws, apply_cifar_policies
 from gluon_aff.data.cifar import CIFAR_MEAN, CIFAR_STD
 from gluon_aff.data.randomness import Purpose, stream
 
@@ -49,12 +49,12 @@ def draw_epoch(seed: int, epoch: int, samples: int) -> AugmentationDraws:
         epoch: the epoch's number, 0 or more.
         samples: number of images in the data set.
     """
+    # Column 5 was of use once: without it, a seed would draw other images than before.
     table = stream(seed, epoch, Purpose.AUGMENTATION).random((samples, 9))
     auto = AutoAugmentDraws(
         policy=(table[:, 0] * len(CIFAR10_POLICIES)).astype(np.intp),
         uniform=table[:, 1:3],
         sign=np.where(table[:, 3:5] < 0.5, -1, 1),
-        word=(table[:, 5] * 2**32).astype(np.uint32),
     )
     offset = (table[:, 6:8] * (2 * PADDING + 1)).astype(np.intp)
     return AugmentationDraws(auto, offset, table[:, 8] < 0.5)
@@ -87,8 +87,7 @@ def crop_and_flip(images: np.ndarray, offset: np.ndarray, flip: np.ndarray) -> n
 def augment_batch(images: np.ndarray, draws: AugmentationDraws, auto_augment: bool) -> np.ndarray:
     """The random part of the training transform: [AutoAugment], crop, flip; uint8, B x 32 x 32 x 3, in and out."""
     if auto_augment:
-        augmenter, _ = cifar_augmenter()
-        images = augmenter(images, draws.auto)
+        images = apply_cifar_policies(images, draws.auto)
     return crop_and_flip(images, draws.offset, draws.flip)
 
 

@@ -1,13 +1,11 @@
 """AutoAugment (Cubuk et al., 2019, arXiv:1805.09501) on Pillow images, with every random choice handed in.
 
 The policies and the meaning of a level are those of autogluon 0.0.x, which the original training ran: level l is 0..9,
-areas moved in from outside are black. autogluon itself is used where it can still be imported.
+areas moved in from outside are black.
 """
 
 from __future__ import annotations
 
-import functools
-import random
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, NamedTuple, Sequence, Tuple
 
@@ -35,20 +33,15 @@ class AutoAugmentDraws:
         policy: integer, N, which of the 25 policies.
         uniform: float64, N x 2, in [0, 1): a step runs where its number is below its probability.
         sign: integer, N x 2, -1 or 1: the direction of a shear, a shift or a rotation.
-        word: uint32, N, seeds the generators that autogluon draws from.
     """
 
     policy: np.ndarray
     uniform: np.ndarray
     sign: np.ndarray
-    word: np.ndarray
 
     def take(self, rows: np.ndarray) -> AutoAugmentDraws:
         """The choices for some of the images, in the order of `rows`."""
-        return AutoAugmentDraws(self.policy[rows], self.uniform[rows], self.sign[rows], self.word[rows])
-
-
-Augmenter = Callable[[np.ndarray, AutoAugmentDraws], np.ndarray]
+        return AutoAugmentDraws(self.policy[rows], self.uniform[rows], self.sign[rows])
 
 
 def _affine(image: Image.Image, matrix: Tuple[float, ...]) -> Image.Image:
@@ -195,8 +188,8 @@ def apply_policy(image: Image.Image, policy: Policy, uniforms: Sequence[float], 
     return image
 
 
-def augment_with_tables(images: np.ndarray, draws: AutoAugmentDraws) -> np.ndarray:
-    """AutoAugment with this module's CIFAR-10 policies: uint8, B x H x W x 3, in and out."""
+def apply_cifar_policies(images: np.ndarray, draws: AutoAugmentDraws) -> np.ndarray:
+    """AutoAugment with CIFAR-10's policies: uint8, B x H x W x 3, in and out."""
     choices = zip(draws.policy.tolist(), draws.uniform.tolist(), draws.sign.tolist())
     return np.stack(
         [
@@ -204,36 +197,3 @@ def augment_with_tables(images: np.ndarray, draws: AutoAugmentDraws) -> np.ndarr
             for image, (policy, uniforms, signs) in zip(images, choices)
         ]
     )
-
-
-@functools.lru_cache(maxsize=None)
-def cifar_augmenter() -> Tuple[Augmenter, str]:
-    """What runs AutoAugment on CIFAR images, and its name, 'autogluon' or 'gluon_aff'.
-
-    The original used autogluon 0.0.x, so that is taken where it can be imported. Both draw from the same distribution,
-    but not the same numbers.
-    """
-    try:
-        from autogluon.utils.augment import AugmentationBlock, autoaug_cifar10_policies
-    except ImportError:
-        return augment_with_tables, "gluon_aff"
-    return functools.partial(_augment_with_block, AugmentationBlock(autoaug_cifar10_policies())), "autogluon"
-
-
-def _augment_with_block(block: Callable, images: np.ndarray, draws: AutoAugmentDraws) -> np.ndarray:
-    """AutoAugment with autogluon's Gluon block, which draws from the generators of `random` and NumPy.
-
-    They are seeded for each image, so that its result does not depend on the images before it, and put back as they
-    were afterwards.
-    """
-    import mxnet as mx
-
-    states = random.getstate(), np.random.get_state()
-    augmented = np.empty_like(images)
-    for index, word in enumerate(draws.word.tolist()):
-        random.seed(word)
-        np.random.seed(word)
-        augmented[index] = block(mx.nd.array(images[index], dtype="uint8")).asnumpy()
-    random.setstate(states[0])
-    np.random.set_state(states[1])
-    return augmented

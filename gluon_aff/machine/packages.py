@@ -27,7 +27,6 @@ OPTIONAL = (
     ("onnx", ("onnx",), "export"),
     ("onnxruntime", ("onnxruntime",), "export"),
     ("horovod", ("horovod.mxnet",), "--kvstore horovod"),
-    ("autogluon", ("autogluon.utils.augment",), "AutoAugment"),
 )
 
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import List, Optional, Tuple, Union
 
-from gluon_aff.data.autoaugment import cifar_augmenter
 from gluon_aff.data.cifar import LabelledImages, load_cifar
 from gluon_aff.data.loading import TrainBatches, validation_batches
 from gluon_aff.engines import Classification, Devices, LearnerSettings, Optimizer, Start, engine
@@ -65,7 +64,7 @@ def train_cifar(settings: CIFARSettings, devices: Optional[Devices] = None) -> C
     places = {"--save-dir": settings.save_dir, "--logging-dir": settings.logging_dir}
     check_directories({**places, "--save-plot-dir": settings.save_plot_dir, "working directory": ""})
     workers = setup.data_workers if settings.auto_aug else 0  # else outrun
-    setup.announce(workers, [*notes(settings, setup.global_batch), *_data_notes(settings, training)])
+    setup.announce(workers, [*notes(settings, setup.global_batch), *_data_notes(training)])
     versions = setup.versions(training.official, training.classes, settings.head_classes)
     log = os.path.join(settings.logging_dir, f"train_{name}.log")
     curve = os.path.join(settings.save_plot_dir, f"{name}_history.png")
@@ -90,12 +89,8 @@ def train_cifar(settings: CIFARSettings, devices: Optional[Devices] = None) -> C
     return CIFARRun(state.best, state.params, log, curve, cluster.rank)
 
 
-def _data_notes(settings: CIFARSettings, training: LabelledImages) -> List[str]:
-    said_if = {
-        f"AutoAugment: {cifar_augmenter()[1]}'s": settings.auto_aug,
-        "data: not the official set (there is a SHA1SUMS file beside it)": not training.official,
-    }
-    return [line for line, said in said_if.items() if said]
+def _data_notes(training: LabelledImages) -> List[str]:
+    return [] if training.official else ["data: not the official set (there is a SHA1SUMS file beside it)"]
 
 
 def _load_data(settings: CIFARSettings) -> Tuple[LabelledImages, LabelledImages]:

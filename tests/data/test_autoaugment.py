@@ -1,7 +1,4 @@
-import random
 import re
-import sys
-import types
 
 import numpy as np
 import pytest
@@ -9,9 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageEnhance, ImageOps
 
-from gluon_aff.data import autoaugment
 from gluon_aff.data.augmentation import draw_epoch
-from gluon_aff.data.autoaugment import CIFAR10_POLICIES, IMAGENET_POLICIES, OPERATIONS, Step, apply_policy
+from gluon_aff.data.autoaugment import (
+    CIFAR10_POLICIES,
+    IMAGENET_POLICIES,
+    OPERATIONS,
+    Step,
+    apply_cifar_policies,
+    apply_policy,
+)
 from gluon_aff.data.cifar import load_cifar
 
 ARRAY = np.random.default_rng(1).integers(0, 256, (32, 32, 3), dtype=np.uint8)
@@ -192,51 +195,9 @@ def test_policies_probabilities_and_signs_come_out_as_often_as_they_should():
 def test_batch_is_image_by_image(digits_dir):
     images = load_cifar("cifar10", False, data_dir=str(digits_dir)).images[:40]
     draws = draw_epoch(0, 0, 40).auto
-    batch = autoaugment.augment_with_tables(images, draws)
+    batch = apply_cifar_policies(images, draws)
     assert batch.dtype == np.uint8
     for index in range(40):
         policy = CIFAR10_POLICIES[draws.policy[index]]
         alone = apply_policy(Image.fromarray(images[index]), policy, draws.uniform[index], draws.sign[index])
         np.testing.assert_array_equal(batch[index], np.asarray(alone))
-
-
-@pytest.fixture
-def fresh_choice():
-    autoaugment.cifar_augmenter.cache_clear()
-    yield
-    autoaugment.cifar_augmenter.cache_clear()
-
-
-def test_own_tables_without_autogluon(fresh_choice, monkeypatch):
-    monkeypatch.setitem(sys.modules, "autogluon", None)
-    assert autoaugment.cifar_augmenter() == (autoaugment.augment_with_tables, "gluon_aff")
-
-
-def test_autogluon_is_used_where_it_imports_and_repeats_itself(fresh_choice, monkeypatch):
-    class Block:
-        """Stands where autogluon's block would: float32 NDArray out, random numbers from both global generators."""
-
-        def __init__(self, policies):
-            assert policies == "policies"
-
-        def __call__(self, image):
-            return image.astype("float32") * 0 + random.randrange(128) + np.random.randint(128)
-
-    module = types.ModuleType("autogluon.utils.augment")
-    module.AugmentationBlock, module.autoaug_cifar10_policies = Block, lambda: "policies"
-    for name in ("autogluon", "autogluon.utils"):
-        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
-    monkeypatch.setitem(sys.modules, "autogluon.utils.augment", module)
-
-    augmenter, name = autoaugment.cifar_augmenter()
-    assert name == "autogluon"
-    images, draws = np.zeros((30, 32, 32, 3), np.uint8), draw_epoch(0, 0, 30).auto
-    random.seed(9)
-    np.random.seed(9)
-    states = random.getstate(), np.random.get_state()[1].tolist()
-    batch = augmenter(images, draws)
-    assert (random.getstate(), np.random.get_state()[1].tolist()) == states
-    assert batch.dtype == np.uint8
-    assert len(np.unique(batch)) > 10
-    rows = np.array([17, 4])
-    np.testing.assert_array_equal(augmenter(images[rows], draws.take(rows)), batch[rows])

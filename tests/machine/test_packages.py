@@ -134,5 +134,5 @@ def test_optional_packages(environment):
     assert "horovod" in packages.check_optional()[1].message
     environment({name: "1.0" for name, _, _ in packages.OPTIONAL}, "ImportError: x")
     findings = packages.check_optional()
-    assert [finding.check for finding in findings] == ["onnx", "onnxruntime", "horovod", "autogluon"]
+    assert [finding.check for finding in findings] == ["onnx", "onnxruntime", "horovod"]
     assert {finding.state for finding in findings} == {NOTE}
