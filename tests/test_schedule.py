@@ -6,7 +6,7 @@ import pytest
 
 from gluon_aff.errors import InputError
 from gluon_aff.published import curve, published_runs
-from gluon_aff.training.schedule import decay_epochs, step_rate, warmup_schedule
+from gluon_aff.schedule import Schedule, decay_epochs, step_rate
 
 
 def published_rates(name):
@@ -24,27 +24,27 @@ def test_the_steps_of_the_published_fine_label_run():
 def test_the_cosine_of_a_published_superclass_run():
     """AFF-ResNet-32 run 2: four GPUs, so 97 steps an epoch; warm-up 20; the log has the rate after the epoch."""
     steps = 50_000 // 512
-    scheduler = warmup_schedule("cosine", 0.2, 20, 640, steps)
-    rates = [scheduler((epoch + 1) * steps) for epoch in range(640)]
+    schedule = Schedule("cosine", 0.2, 20, 640, steps)
+    rates = [schedule.rate((epoch + 1) * steps) for epoch in range(640)]
     assert rates == pytest.approx(published_rates("aff_resnet32_superclass_run2"), abs=6e-7)
 
 
 def test_warmup_and_cosine_in_closed_form():
     steps, warmup, epochs = 7, 3, 10
-    scheduler = warmup_schedule("cosine", 0.5, warmup, epochs, steps)
+    schedule = Schedule("cosine", 0.5, warmup, epochs, steps)
     ramp, fall = warmup * steps, (epochs - warmup) * steps
     for update in range(1, ramp):
-        assert scheduler(update) == pytest.approx(0.5 * update / (ramp - 1))
+        assert schedule.rate(update) == pytest.approx(0.5 * update / (ramp - 1))
     for update in range(ramp, ramp + fall):
         expected = 0.25 * (1 + math.cos(math.pi * (update - ramp) / (fall - 1)))
-        assert scheduler(update) == pytest.approx(expected)
+        assert schedule.rate(update) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(("warmup", "epochs", "steps"), [(0, 3, 2), (1, 2, 1), (10, 2, 5), (0, 1, 1)])
 def test_short_schedules_stay_within_the_rate(warmup, epochs, steps):
     """GluonCV's scheduler divides by zero where a part has a single step."""
-    scheduler = warmup_schedule("cosine", 0.2, warmup, epochs, steps)
-    assert all(0 <= scheduler(update) <= 0.2 for update in range(1, epochs * steps + 1))
+    schedule = Schedule("cosine", 0.2, warmup, epochs, steps)
+    assert all(0 <= schedule.rate(update) <= 0.2 for update in range(1, epochs * steps + 1))
 
 
 def test_a_decay_period_lasts_to_the_end():
@@ -67,7 +67,7 @@ def test_text_that_is_no_list_of_epochs():
 @pytest.mark.parametrize("power", [0.9, 2])
 def test_poly_at_given_updates(power):
     """lr (1 - t / T)^power, T the last update: 54 steps in 300 epochs, as StopSign has them."""
-    scheduler = warmup_schedule("poly", 0.01, 0, 300, 54, power=power)
+    schedule = Schedule("poly", 0.01, 0, 300, 54, power=power)
     for update in (1, 54, 8100, 16_198):
-        assert scheduler(update) == pytest.approx(0.01 * (1 - update / 16_199) ** power, rel=1e-9)
-    assert scheduler(16_200) == 0
+        assert schedule.rate(update) == pytest.approx(0.01 * (1 - update / 16_199) ** power, rel=1e-9)
+    assert schedule.rate(16_200) == 0
