@@ -10,7 +10,7 @@ from mxnet import gluon
 
 from gluon_aff.errors import InputError
 from gluon_aff.files import replacing
-from gluon_aff.gluon.schedule import Scheduler, gluoncv_scheduler
+from gluon_aff.gluon.schedule import Scheduler
 from gluon_aff.gluon.trainer_states import fresh_state, replace_states, set_up, set_updates, state_contexts
 from gluon_aff.weights.states_format import REMEDY, read_states
 
@@ -18,21 +18,19 @@ from gluon_aff.weights.states_format import REMEDY, read_states
 def save_states(trainer: gluon.Trainer, path: str) -> None:
     """Write the optimizer states of `trainer` to `path`, whole or not at all, as `trainer.save_states` does.
 
-    The schedule in them is GluonCV's, as in the original's files, which the original can read.
+    A `Scheduler` is GluonCV's in the file, as the original's is, which can load it.
 
     Raises:
         GluonAFFError: if that cannot be written.
     """
-    optimizer = trainer.optimizer
-    scheduler = optimizer.lr_scheduler
-    if isinstance(scheduler, Scheduler):
-        optimizer.lr_scheduler = gluoncv_scheduler(scheduler.schedule)
-        optimizer.lr_scheduler.update(optimizer.num_update)
+    optimizer, schedule = trainer.optimizer, trainer.optimizer.lr_scheduler
+    if isinstance(schedule, Scheduler):
+        optimizer.lr_scheduler = schedule.gluoncv(optimizer.num_update)
     try:
         with replacing(path) as partial:
             trainer.save_states(partial)
     finally:
-        optimizer.lr_scheduler = scheduler
+        optimizer.lr_scheduler = schedule
 
 
 def load_states(trainer: gluon.Trainer, path: str) -> int:

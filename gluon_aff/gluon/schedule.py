@@ -15,11 +15,18 @@ class Scheduler(lr_scheduler.LRScheduler):
 
     def __init__(self, schedule: Schedule) -> None:
         super().__init__()
-        self.schedule = schedule
+        self._schedule = schedule
 
     def __call__(self, num_update: int) -> float:
         """Learning rate of the update of that number."""
-        return self.schedule.rate(num_update)
+        return self._schedule.rate(num_update)
+
+    def gluoncv(self, num_update: int) -> Any:
+        """The original's objects for the same schedule, as they are behind that many updates."""
+        scheduler = gluoncv_scheduler(self._schedule)
+        for update in (max(0, min(num_update, self._schedule.warmup_steps - 1)), num_update):
+            scheduler(update)  # each part keeps its last rate
+        return scheduler
 
 
 def gluoncv_scheduler(schedule: Schedule) -> Any:

@@ -6,8 +6,8 @@ import sys
 
 import mxnet as mx
 import pytest
-
 from gluon_aff.distributed.sync_bn import norm_arguments
+
 from gluon_aff.errors import InputError
 from gluon_aff.gluon.networks.zoo import BUILDERS
 
