@@ -1,7 +1,4 @@
-"""Training in several processes: what they tell each other, and how they are started.
-
-`cluster` needs MXNet and is imported from its module, so that the launcher does not.
-"""
+"""Training in several processes: how they are started, and how they meet."""
 
 SINGLE = ("local", "device")
 DISTRIBUTED = ("dist_sync", "dist_device_sync")

@@ -18,8 +18,8 @@ import numpy as np
 from mxnet import autograd, gluon
 from mxnet.gluon import nn
 
-from gluon_aff.distributed.cluster import average_running_statistics, join, make_trainer
 from gluon_aff.errors import InputError
+from gluon_aff.gluon.cluster import average_running_statistics, join, make_trainer
 
 GLOBAL_BATCH = 16
 STEPS = 12

@@ -10,12 +10,6 @@ from pathlib import Path
 import mxnet as mx
 import numpy as np
 import pytest
-from mxnet import gluon
-from mxnet.gluon import nn
-
-from gluon_aff.distributed import KVSTORES
-from gluon_aff.distributed.cluster import Cluster, average_running_statistics, join, make_trainer
-from gluon_aff.errors import InputError
 
 STAND_INS = str(Path(__file__).parent / "stand_ins")
 STEPS = 12
@@ -238,7 +232,7 @@ def test_parameters_of_a_network_that_inferred_reach_all_workers(start, tmp_path
     script = tmp_path / "infer.py"
     script.write_text(
         "import mxnet as mx, numpy as np\n"
-        "from gluon_aff.distributed.cluster import join, make_trainer\n"
+        "from gluon_aff.gluon.cluster import join, make_trainer\n"
         "from gluon_aff.gluon.networks.zoo import cifar_resnet\n"
         "cluster = join('dist_sync')\n"
         "net = cifar_resnet('AFF', 2, 4, classes=10, prefix='net_')\n"
@@ -271,110 +265,3 @@ def test_horovods_workers_do_the_same(start, small_run, alone, tmp_path):
     test_totals_are_sums_over_the_workers(told)
     test_worker_0s_arrays_arrive_bit_for_bit(told)
     test_running_statistics_are_averaged_over_workers_and_devices(told)
-
-
-# One process
-
-
-class Doubling:
-    """A store of two workers with the same gradients."""
-
-    num_workers = 2
-
-    def init(self, key, value):
-        pass
-
-    def pushpull(self, key, array):
-        array *= 2
-
-
-@pytest.fixture
-def horovod_of_two(monkeypatch):
-    """The stand-in for horovod.mxnet, as worker 0 of two that do the same."""
-    monkeypatch.syspath_prepend(STAND_INS)
-    for name in ("horovod", "horovod.mxnet"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    monkeypatch.setenv("DMLC_WORKER_ID", "0")
-    monkeypatch.setattr(mx.kv, "create", lambda name: Doubling())
-    yield
-    for name in ("horovod", "horovod.mxnet"):
-        sys.modules.pop(name, None)
-
-
-def test_a_step_of_horovods_takes_the_sum_over_the_global_batch(horovod_of_two):
-    """w - lr * (sum of all workers' gradients) / (images of all workers), in NumPy."""
-    cluster = join("horovod")
-    assert (cluster.rank, cluster.size) == (0, 2)
-    net = nn.Dense(1, use_bias=False, in_units=3)
-    net.initialize(mx.init.One())
-    trainer = make_trainer(net.collect_params(), "sgd", {"learning_rate": 0.5}, cluster)
-    before = net.weight.data().asnumpy()
-    images = np.arange(12, dtype=np.float32).reshape(4, 3)
-    with mx.autograd.record():
-        outputs = net(mx.nd.array(images))
-    outputs.backward()
-    trainer.step(2 * len(images))
-    np.testing.assert_allclose(net.weight.data().asnumpy(), before - 0.5 * 2 * images.sum(0) / (2 * len(images)))
-    np.testing.assert_array_equal(cluster.total(mx.nd.array([3.0])).asnumpy(), [6.0])
-
-
-@pytest.mark.parametrize("name", ["dist_sync", "dist_device_sync"])
-def test_servers_are_launchs(name, monkeypatch):
-    for variable in ("DMLC_ROLE", "DMLC_PS_ROOT_URI"):
-        monkeypatch.delenv(variable, raising=False)
-    with pytest.raises(
-        InputError, match=f"--kvstore {name} needs its servers .*: start the command with gluon-aff launch"
-    ):
-        join(name)
-
-
-def test_names_of_stores():
-    assert KVSTORES == ("local", "device", "dist_sync", "dist_device_sync", "horovod")
-    with pytest.raises(InputError, match="did you mean dist_sync"):
-        join("dist_async")
-
-
-@pytest.mark.parametrize("name", ["local", "device"])
-def test_a_worker_that_would_train_alone_is_told(name, monkeypatch):
-    monkeypatch.setenv("DMLC_ROLE", "worker")
-    with pytest.raises(InputError, match="add --kvstore dist_sync"):
-        join(name)
-
-
-def test_without_horovod_the_error_says_what_to_do():
-    with pytest.raises(InputError, match=r"HOROVOD_WITH_MXNET=1 pip install horovod.*dist_sync"):
-        join("horovod")
-
-
-def test_one_worker_needs_nobody():
-    cluster = join("device")
-    assert (cluster, cluster.rank, cluster.size) == (Cluster("device"), 0, 1)
-    figures = mx.nd.array([1, 2], dtype="int64")
-    assert cluster.total(figures) is figures
-    np.testing.assert_array_equal(cluster.broadcast(figures), [1, 2])
-    assert cluster.broadcast(5) == 5
-    net = nn.BatchNorm()  # not initialised
-    average_running_statistics(net, cluster)
-
-
-def test_one_workers_trainer_is_gluons_own():
-    net = nn.Dense(2)  # of an input yet unknown
-    net.initialize()
-    trainer = make_trainer(net.collect_params(), "nag", {"learning_rate": 0.5}, Cluster("local"))
-    assert type(trainer) is gluon.Trainer
-    assert trainer._kvstore_params == {"kvstore": "local", "update_on_kvstore": None}
-    assert trainer.learning_rate == 0.5
-
-
-def test_the_workers_of_a_machine_share_its_gpus():
-    gpus = [mx.gpu(each) for each in range(5)]
-
-    def share(rank, size, **others):
-        return [each.device_id for each in Cluster(local_rank=rank, local_size=size, **others).devices(gpus)]
-
-    assert share(0, 1) == [0, 1, 2, 3, 4]
-    assert [share(rank, 2) for rank in (0, 1)] == [[0, 2, 4], [1, 3]]
-    assert share(1, 2, kvstore="horovod") == [1]
-    with pytest.raises(InputError, match="6 workers on this machine for 5 GPUs"):
-        share(5, 6)
-    assert Cluster(local_rank=1, local_size=2).devices([mx.cpu()]) == [mx.cpu()]

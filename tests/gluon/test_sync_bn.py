@@ -6,10 +6,10 @@ import sys
 
 import mxnet as mx
 import pytest
-from gluon_aff.distributed.sync_bn import norm_arguments
 
 from gluon_aff.errors import InputError
 from gluon_aff.gluon.networks.zoo import BUILDERS
+from gluon_aff.gluon.sync_bn import norm_arguments
 
 GPUS = [mx.gpu(0), mx.gpu(1)]
 NETWORKS = [("cifar_resnet", 1), ("cifar_resnext", 1), ("imagenet_resnet", (1, 1, 1, 1))]
@@ -19,7 +19,7 @@ NETWORKS = [("cifar_resnet", 1), ("cifar_resnext", 1), ("imagenet_resnet", (1, 1
 ONE_STEP = """
 import mxnet as mx, numpy as np
 from mxnet import autograd, gluon
-from gluon_aff.distributed.sync_bn import norm_arguments
+from gluon_aff.gluon.sync_bn import norm_arguments
 from gluon_aff.gluon.networks.zoo import cifar_resnet
 
 devices = [mx.cpu(0), mx.cpu(1)]
