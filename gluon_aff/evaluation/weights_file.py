@@ -20,10 +20,10 @@ from gluon_aff.export.agreement import Logits
 from gluon_aff.export.card import Card
 from gluon_aff.gluon.devices import contexts_of, find_devices
 from gluon_aff.gluon.networks.zoo import build, get_model
+from gluon_aff.gluon.parameters import load_parameters
 from gluon_aff.models import CIFAR_SIZE, MODELS, SEGMENTATION_HOST, model_record
 from gluon_aff.published import PublishedWeights, weights_with_hash
 from gluon_aff.weights.identify import dataset_of_run, head_classes, network_of
-from gluon_aff.weights.params import load_parameters
 from gluon_aff.weights.params_format import git_blob_sha1, read_params_file
 from gluon_aff.weights.store import published_file
 

@@ -18,12 +18,12 @@ from gluon_aff.gluon.network import GluonNetwork
 from gluon_aff.gluon.networks.zoo import build
 from gluon_aff.gluon.objectives import Target, target_of
 from gluon_aff.gluon.optimizer_states import load_states, save_states
+from gluon_aff.gluon.parameters import load_arrays, load_parameters
 from gluon_aff.gluon.schedule import Scheduler
 from gluon_aff.gluon.sync_bn import norm_arguments
 from gluon_aff.gluon.trainer_states import set_state_arrays, set_updates, state_arrays
 from gluon_aff.inspection.summary import refusing_small_images
 from gluon_aff.schedule import Schedule
-from gluon_aff.weights.params import load_arrays, load_parameters
 
 INITIALIZERS = {"xavier": mx.init.Xavier, "msraprelu": mx.init.MSRAPrelu}
 

@@ -9,13 +9,13 @@ import mxnet as mx
 from mxnet import autograd, gluon
 from mxnet.gluon import HybridBlock
 
-from gluon_aff.gluon.mixup import dense_labels, mixup
 from gluon_aff.engines import Classification, Distillation, LearnerSettings
 from gluon_aff.errors import InputError, last_line
 from gluon_aff.gluon.gluoncv import import_gluoncv
+from gluon_aff.gluon.mixup import dense_labels, mixup
 from gluon_aff.gluon.networks.zoo import get_model
+from gluon_aff.gluon.parameters import load_parameters
 from gluon_aff.models import MODELS
-from gluon_aff.weights import load_parameters
 
 SMOOTH = 1.0
 LossFunction = Callable[[mx.nd.NDArray, mx.nd.NDArray, mx.nd.NDArray], mx.nd.NDArray]

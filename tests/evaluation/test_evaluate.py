@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import mxnet as mx
 import numpy as np
 import pytest
+from gluon_aff.training.loop import validate
 from PIL import Image
 from sklearn.metrics import accuracy_score, log_loss, top_k_accuracy_score
 
@@ -16,7 +17,6 @@ from gluon_aff.evaluation import evaluate as module
 from gluon_aff.evaluation.evaluate import ClassCount, evaluate, evaluate_logits
 from gluon_aff.evaluation.inference import network_dtype
 from gluon_aff.gluon.networks.zoo import cifar_resnet
-from gluon_aff.training.loop import validate
 
 CPU = [mx.cpu()]
 CPUS = [mx.cpu(0), mx.cpu(1)]

@@ -7,15 +7,15 @@ from dataclasses import asdict, replace
 import mxnet as mx
 import numpy as np
 import pytest
+from gluon_aff.training.loop import validate
 from PIL import Image
 
 from gluon_aff.data.cifar import load_cifar
 from gluon_aff.data.loading import validation_batches
 from gluon_aff.errors import GluonAFFError, InputError, ParamsFileError, TrainingError
+from gluon_aff.gluon.parameters import load_parameters
 from gluon_aff.training.cifar import build_network, train_cifar
 from gluon_aff.training.cifar_options import CIFARSettings, resolve
-from gluon_aff.training.loop import validate
-from gluon_aff.weights import load_parameters
 from gluon_aff.weights.params_format import read_params_file
 
 NAME = "cifar100-ASKCFuse-resnet-8-c-1-s-1"

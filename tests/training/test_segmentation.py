@@ -6,6 +6,8 @@ from dataclasses import asdict, replace
 import mxnet as mx
 import numpy as np
 import pytest
+from gluon_aff.training.common import reseeding
+from gluon_aff.training.masks import iou_and_niou
 from PIL import Image
 from training.stopping import stop_at
 
@@ -14,12 +16,10 @@ from gluon_aff.data.mask_batches import MaskBatches
 from gluon_aff.data.sample_stop_signs import write_stop_signs
 from gluon_aff.data.stop_signs import load_stop_signs
 from gluon_aff.errors import InputError, Stopped, TrainingError
+from gluon_aff.gluon.parameters import load_parameters
 from gluon_aff.results.logs import read_log
-from gluon_aff.training.common import reseeding
-from gluon_aff.training.masks import iou_and_niou
 from gluon_aff.training.segmentation import build_network, train_segmentation
 from gluon_aff.training.segmentation_options import SegmentationSettings, resolve
-from gluon_aff.weights import load_parameters
 from gluon_aff.weights.params_format import read_params_file
 
 pytest.importorskip("pycocotools")

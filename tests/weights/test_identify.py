@@ -8,13 +8,13 @@ import gluon_aff
 from gluon_aff.errors import ParamsFileError
 from gluon_aff.gluon.networks.zoo import build as build_network
 from gluon_aff.gluon.networks.zoo import cifar_inception, cifar_resnet, cifar_resnext
+from gluon_aff.gluon.parameters import load_parameters
 from gluon_aff.models import MODELS
 from gluon_aff.published import published_weights
 from gluon_aff.training import cifar, imagenet, segmentation
 from gluon_aff.training.cifar_options import CIFARSettings
 from gluon_aff.training.imagenet_options import ImageNetSettings
 from gluon_aff.training.segmentation_options import SegmentationSettings
-from gluon_aff.weights import load_parameters
 from gluon_aff.weights.identify import dataset_of_run, fitting_networks, head_classes, network_of
 from gluon_aff.weights.params_format import ParamsFile, read_params_file
 

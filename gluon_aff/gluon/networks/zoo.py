@@ -26,6 +26,7 @@ from gluon_aff.gluon.networks.fpn import AFFFPN
 from gluon_aff.gluon.networks.inception import InceptionResNet
 from gluon_aff.gluon.networks.resnet import AFFResNet
 from gluon_aff.gluon.networks.resnext import AFFResNeXt, CIFARAFFResNeXt
+from gluon_aff.gluon.parameters import load_parameters
 from gluon_aff.models import INTEGRATION, SEGMENTATION_HOST, Architecture, ModelRecord, cifar_cardinality, model_record
 
 BOTTLENECK_WIDTH = 4
@@ -198,8 +199,6 @@ def _pretrained_file(record: ModelRecord, pretrained: Union[bool, str], root: st
 
 
 def _load_all_but_another_head(net: HybridBlock, path: str, ctx: Any) -> None:
-    from gluon_aff.weights.params import load_parameters
-
     left_out = load_parameters(net, path, ctx, fresh_head=True)
     if left_out:
         for name in left_out:

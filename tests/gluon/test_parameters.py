@@ -9,7 +9,7 @@ import pytest
 
 from gluon_aff import get_model
 from gluon_aff.errors import GluonAFFError, ParamsFileError
-from gluon_aff.weights import load_parameters, save_parameters
+from gluon_aff.gluon.parameters import load_parameters, save_parameters
 
 
 def network(seed=0, **kwargs):

@@ -1,0 +1,70 @@
+"""Networks and their `.params` files: saving, loading."""
+
+from __future__ import annotations
+
+from typing import List, Mapping
+
+import mxnet as mx
+import numpy as np
+from mxnet.gluon import HybridBlock
+
+from gluon_aff.errors import ParamsFileError, last_line
+from gluon_aff.files import replacing
+from gluon_aff.weights.params import fitting_arrays, structural_arrays
+from gluon_aff.weights.params_format import read_params_file
+
+
+def save_parameters(net: HybridBlock, path: str) -> None:
+    """Write the parameters of `net` to `path`, whole or not at all.
+
+    Raises:
+        GluonAFFError: if the file cannot be written.
+    """
+    with replacing(path) as partial:
+        try:
+            net.save_parameters(partial)
+            read_params_file(partial)  # MXNet says nothing where the last bytes do not fit on the disk
+        except (mx.MXNetError, ParamsFileError) as error:
+            raise OSError(last_line(error)) from None
+
+
+def load_parameters(
+    net: HybridBlock, path: str, ctx: object = None, *, fresh_head: bool = False, ignore_extra: bool = False
+) -> List[str]:
+    """Load the `.params` file at `path` into `net`, cast to the network's types; all of it or nothing.
+
+    MXNet sees arrays of a file that was checked to its last length, never the file.
+
+    Args:
+        net: network, initialised or not.
+        path: file of `save_parameters`, ours or the original's.
+        ctx: context or contexts for parameters not initialised yet (cpu if None).
+        fresh_head: keep the network's own head where the file's has another size.
+        ignore_extra: take no notice of arrays the network lacks.
+
+    Returns:
+        Names of the arrays that `fresh_head` left out; where the network was not initialised, those are not either.
+
+    Raises:
+        ParamsFileError: `structural_arrays`' and `fitting_arrays`'.
+    """
+    return load_arrays(net, structural_arrays(path), path, ctx, fresh_head=fresh_head, ignore_extra=ignore_extra)
+
+
+def load_arrays(
+    net: HybridBlock,
+    given: Mapping[str, np.ndarray],
+    source: str,
+    ctx: object = None,
+    *,
+    fresh_head: bool = False,
+    ignore_extra: bool = False,
+) -> List[str]:
+    """`load_parameters` with the arrays of a file, which a message calls `source`."""
+    parameters = net._collect_params_with_prefix()
+    shapes = {name: parameter.shape for name, parameter in parameters.items()}
+    arrays = fitting_arrays(given, source, shapes, type(net).__name__, fresh_head=fresh_head, ignore_extra=ignore_extra)
+    for name, array in arrays.items():
+        value = mx.nd.array(array, dtype=array.dtype)
+        parameters[name]._load_init(value, ctx, cast_dtype=True, dtype_source="current")
+    return [name for name in parameters if name not in arrays]
