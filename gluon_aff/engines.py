@@ -302,7 +302,11 @@ class Engine(Protocol):
         """All arguments of its host, those not given with their defaults; the same for the same network."""
 
     def parameter_shapes(self, architecture: Architecture) -> Dict[str, Tuple[int, ...]]:
-        """Shapes by the names that `.params` files have; 0 stands for a size that only an image tells."""
+        """Shapes by the names that `.params` files have; 0 stands for a size that only an image tells.
+
+        Raises:
+            InputError: for arguments that no network can have.
+        """
 
     def join(self, kvstore: str) -> Cluster:
         """Meet the other workers of the run, in the way that `--kvstore` names.

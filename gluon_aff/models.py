@@ -32,6 +32,10 @@ HOSTS = (
 CIFAR_SIZE = 32
 IMAGENET_SIZE = 224
 SEGMENTATION_SIZE = 480  # of the crops the paper's network was trained on, as far as known (open-acm)
+# Blocks of an ImageNet network's four stages, by --num-layer
+BASIC_BLOCKS: Dict[int, Tuple[int, ...]] = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
+BLOCKS: Dict[int, Tuple[int, ...]] = {**BASIC_BLOCKS, 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 4, 36, 3)}
+EXACT_BLOCKS: Dict[int, Tuple[int, ...]] = {**BLOCKS, 152: (3, 8, 36, 3)}  # as in the paper of the ResNet
 INTEGRATION = ("r", "stages", "attention")  # arguments of AFINets
 
 

@@ -6,6 +6,7 @@ from typing import Dict, Tuple
 
 import mxnet as mx
 
+from gluon_aff.errors import InputError, last_line
 from gluon_aff.gluon.cluster import join
 from gluon_aff.gluon.devices import find_devices
 from gluon_aff.gluon.learner import learner
@@ -24,4 +25,8 @@ def parameter_shapes(architecture: Architecture) -> Dict[str, Tuple[int, ...]]:
     Raises:
         InputError: for arguments that no network can have.
     """
-    return {name: parameter.shape for name, parameter in build(architecture)._collect_params_with_prefix().items()}
+    try:
+        parameters = build(architecture)._collect_params_with_prefix()
+    except (mx.MXNetError, ZeroDivisionError) as error:
+        raise InputError(f"{architecture.name}: no network has these arguments ({last_line(error)})") from None
+    return {name: parameter.shape for name, parameter in parameters.items()}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Dict, List, Optional, Tuple
 
 from gluon_aff.errors import InputError, unknown_name
-from gluon_aff.models import IMAGENET_HOSTS
+from gluon_aff.models import BASIC_BLOCKS, BLOCKS, EXACT_BLOCKS, IMAGENET_HOSTS
 from gluon_aff.schedule import decay_epochs
 from gluon_aff.training.options import (
     COMMON_MAY_DIFFER,
@@ -35,9 +35,6 @@ from gluon_aff.training.options import (
 
 STAGES = 4
 FIRST_RELEASE_MODELS = {"resnext50_32x4d_askc": "resnext"}
-BASIC_BLOCKS: Dict[int, Tuple[int, ...]] = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
-BLOCKS: Dict[int, Tuple[int, ...]] = {**BASIC_BLOCKS, 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 4, 36, 3)}
-EXACT_BLOCKS: Dict[int, Tuple[int, ...]] = {**BLOCKS, 152: (3, 8, 36, 3)}  # as in the paper of the ResNet
 # AFINets, Section 4.2: lr 0.1 * 64 / 256
 AFINETS_RECIPE: Dict[str, object] = {
     "optimizer": "sgd",

@@ -6,12 +6,13 @@ import re
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Match, Optional
 
-from mxnet.base import MXNetError
-
+from gluon_aff.engines import engine
 from gluon_aff.errors import GluonAFFError, ParamsFileError
-from gluon_aff.gluon.networks.zoo import arguments, build
 from gluon_aff.models import (
+    BASIC_BLOCKS,
+    BLOCKS,
     CIFAR_SIZE,
+    EXACT_BLOCKS,
     IMAGENET_SIZE,
     MODELS,
     SEGMENTATION_HOST,
@@ -19,7 +20,6 @@ from gluon_aff.models import (
     Architecture,
     ModelRecord,
 )
-from gluon_aff.training.imagenet_options import BASIC_BLOCKS, BLOCKS, EXACT_BLOCKS
 from gluon_aff.weights.params import fits, head_names
 from gluon_aff.weights.params_format import ParamsFile
 
@@ -190,7 +190,7 @@ def _fusion(found: Match[str], flag: str) -> Dict[str, Any]:
 
 def _as_built(architecture: Architecture) -> Dict[str, Any]:
     """What the host takes, initial values left out: the same for the same network."""
-    given = {"host": architecture.host, **arguments(architecture)}
+    given = {"host": architecture.host, **engine().arguments(architecture)}
     given.pop("last_gamma", None)
     return given
 
@@ -199,9 +199,9 @@ def _fits(candidate: Architecture, file: ParamsFile) -> bool:
     if candidate.settings.get("blocks", 0) > len(file.arrays):  # which takes long to build
         return False
     try:
-        parameters = build(candidate)._collect_params_with_prefix()
-    except (GluonAFFError, MXNetError, ZeroDivisionError):  # a name may say what no network can be
+        shapes = engine().parameter_shapes(candidate)
+    except GluonAFFError:  # a name may say what no network can be
         return False
-    return parameters.keys() == file.arrays.keys() and all(
-        fits(parameter.shape, file.arrays[name].shape) for name, parameter in parameters.items()
+    return shapes.keys() == file.arrays.keys() and all(
+        fits(shape, file.arrays[name].shape) for name, shape in shapes.items()
     )
