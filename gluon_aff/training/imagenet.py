@@ -28,7 +28,8 @@ from gluon_aff.schedule import Schedule, decay_epochs
 from gluon_aff.training.architectures import imagenet_architecture
 from gluon_aff.training.checkpoint import RunState
 from gluon_aff.training.imagenet_bookkeeper import Errors, ImageNetBookkeeper, best_error, saves
-from gluon_aff.training.imagenet_options import MAY_DIFFER, ImageNetSettings, notes, resolve, run_name, used_dtype
+from gluon_aff.training.imagenet_notes import notes
+from gluon_aff.training.imagenet_options import MAY_DIFFER, ImageNetSettings, resolve, run_name, used_dtype
 from gluon_aff.training.options import SMOOTHING
 from gluon_aff.training.random_choices import mixup_weights
 from gluon_aff.training.run import Plan, run_epochs

@@ -12,11 +12,11 @@ from documented_commands import DOCUMENTED_IMAGENET, HEAD, IAFF, RECORDS
 from gluon_aff.cli import OneLineParser, fill_parser
 from gluon_aff.commands import Command
 from gluon_aff.errors import InputError
+from gluon_aff.training.imagenet_notes import notes
 from gluon_aff.training.imagenet_options import (
     ImageNetSettings,
     add_options,
     best_stem,
-    notes,
     periodic_stem,
     resolve,
     run_name,
