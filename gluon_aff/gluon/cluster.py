@@ -107,26 +107,26 @@ class Cluster:
         )  # it sums the first one's gradients only
 
 
-def join(name: str) -> Cluster:
+def join(kvstore: str) -> Cluster:
     """Meet the other workers of the run.
 
     Args:
-        name: one of `KVSTORES`. "local" and "device" are for one worker, and sum over its devices on the CPU or on
+        kvstore: one of `KVSTORES`. "local" and "device" are for one worker, and sum over its devices on the CPU or on
             GPUs. "dist_sync" and "dist_device_sync" do likewise on each worker, and then sum over the workers that
             `gluon-aff launch` started.
 
     Raises:
         InputError: for another name, outside `gluon-aff launch`, or without Horovod.
     """
-    if name in DISTRIBUTED:
-        return _join_servers(name)
-    if name == HOROVOD:
+    if kvstore in DISTRIBUTED:
+        return _join_servers(kvstore)
+    if kvstore == HOROVOD:
         return _join_horovod()
-    if name not in SINGLE:
-        raise unknown_name("key-value store", name, KVSTORES)
+    if kvstore not in SINGLE:
+        raise unknown_name("key-value store", kvstore, KVSTORES)
     if os.environ.get("DMLC_ROLE") == "worker":
-        raise InputError(f"gluon-aff launch started this, but --kvstore {name} trains alone: add --kvstore dist_sync")
-    return Cluster(name)
+        raise InputError(f"gluon-aff launch started this, but --kvstore {kvstore} trains alone: add --kvstore dist_sync")
+    return Cluster(kvstore)
 
 
 def make_trainer(
