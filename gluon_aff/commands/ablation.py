@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Dict, List, Optional, Tuple
 from gluon_aff.commands import USAGE_ERROR, Command, not_negative, positive
 from gluon_aff.errors import GluonAFFError, InputError, Stopped
 from gluon_aff.files import check_directories
-from gluon_aff.results.ablation_rows import HOSTS, MOST_BLOCKS, TABLES, Row, rows_of, training_flags
+from gluon_aff.results.ablation_rows import ABLATION_HOSTS, MOST_BLOCKS, TABLES, Row, rows_of, training_flags
 
 if TYPE_CHECKING:
     from gluon_aff.results.ablation import RowResult
@@ -39,7 +39,7 @@ def _add_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
     parser.usage = "%(prog)s {table3,table4,fig7} --host HOST --data-dir DIR [options]"
     parser.epilog = f"{HOW}\n{parser.epilog}"
     parser.add_argument("table", choices=TABLES, help="context scale, fusion strategy, or the networks of Fig. 7")
-    parser.add_argument("--host", choices=HOSTS, required=True, help="same layer, short skip or long skip")
+    parser.add_argument("--host", choices=ABLATION_HOSTS, required=True, help="same layer, short skip or long skip")
     parser.add_argument(
         "--blocks", type=positive, nargs="+", default=list(range(1, MOST_BLOCKS + 1)), metavar="B",
         help="blocks in each stage (default: 1 2 3 4)",
@@ -57,7 +57,7 @@ def _add_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
 
 
 def _ablation(options: argparse.Namespace) -> int:
-    host = HOSTS[options.host]
+    host = ABLATION_HOSTS[options.host]
     rows = _chosen(rows_of(options.table, options.host, options.blocks, options.seeds, options.r), options.fusions)
     data = ["--data-dir", os.path.abspath(os.path.expanduser(options.data_dir))] if options.data_dir else []
     more = [*data, *_words(options.flags)]
@@ -96,7 +96,7 @@ def _parameters(rows: List[Row], host: str) -> Dict[Row, int]:
     for row in rows:
         network = (row.fusion, row.r, row.blocks)
         if network not in counts:
-            net = get_model(HOSTS[host].model.format(row.blocks), fusion=row.fusion, r=row.r)
+            net = get_model(ABLATION_HOSTS[host].model.format(row.blocks), fusion=row.fusion, r=row.r)
             counts[network] = trainable_parameters(net)
     return {row: counts[row.fusion, row.r, row.blocks] for row in rows}
 
@@ -135,7 +135,7 @@ def _trained(row: Row, parameters: int, folder: str, command: List[str], host: s
     logs = glob.glob(os.path.join(glob.escape(folder), "train_*.log"))
     if not logs:
         raise GluonAFFError(f"{folder}: the training has left no log there; what it said stands above")
-    result = result_of(row, parameters, max(logs, key=os.path.getmtime), HOSTS[host].score[0], command)
+    result = result_of(row, parameters, max(logs, key=os.path.getmtime), ABLATION_HOSTS[host].score[0], command)
     write_result(result, folder)
     if signalled:
         raise Stopped(f"stopped behind {folder}. To go on: the same command", signalled)
@@ -169,7 +169,7 @@ def _report(results: List[RowResult], rows: List[Row], out: str, host: str) -> N
     from gluon_aff.results.plots import save_png
 
     names = {row.fusion: row.paper_name for row in rows}
-    score = HOSTS[host].score[1]
+    score = ABLATION_HOSTS[host].score[1]
     found = summaries(results)
     print(summary_text(found, names, score))
     if any(result.data != "official" for result in results):

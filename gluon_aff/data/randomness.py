@@ -20,7 +20,7 @@ class Purpose(enum.IntEnum):
     SHUFFLE = 0
     AUGMENTATION = 1
     MIXUP = 2
-    MXNET = 3
+    FRAMEWORK = 3
 
 
 def stream(seed: int, epoch: int, purpose: Purpose) -> np.random.Generator:

@@ -125,7 +125,9 @@ def join(kvstore: str) -> Cluster:
     if kvstore not in SINGLE:
         raise unknown_name("key-value store", kvstore, KVSTORES)
     if os.environ.get("DMLC_ROLE") == "worker":
-        raise InputError(f"gluon-aff launch started this, but --kvstore {kvstore} trains alone: add --kvstore dist_sync")
+        raise InputError(
+            f"gluon-aff launch started this, but --kvstore {kvstore} trains alone: add --kvstore dist_sync"
+        )
     return Cluster(kvstore)
 
 

@@ -41,7 +41,7 @@ class Host:
     figure_7: Tuple[str, ...]
 
 
-HOSTS: Dict[str, Host] = {
+ABLATION_HOSTS: Dict[str, Host] = {
     "inception": Host(
         "inception_resnet20_b{}",
         "inception_cifar100",
@@ -111,14 +111,14 @@ def rows_of(table: str, host: str, blocks: Sequence[int], seeds: Sequence[int], 
     if table == "table3":
         names, published = TABLE_3, "aff_table3_context_scale"
     else:
-        names = {name: name for name in (TABLE_4 if table == "table4" else HOSTS[host].figure_7)}
+        names = {name: name for name in (TABLE_4 if table == "table4" else ABLATION_HOSTS[host].figure_7)}
         published = "aff_table4_fusion_strategy"  # Fig. 7 prints no numbers; its baselines stand in Table 4
     figures = paper_tables()[published]
     rows = []
     for fusion, paper_name in names.items():
         for b in blocks:
             comparable = table != "fig7" or fusion in ("Add", "Concatenation")
-            paper = _figure(figures, paper_name, f"{HOSTS[host].column} b{b}") if comparable else None
+            paper = _figure(figures, paper_name, f"{ABLATION_HOSTS[host].column} b{b}") if comparable else None
             rows += [Row(fusion, paper_name, r or _paper_r(table, fusion), b, seed, paper) for seed in seeds]
     return rows
 

@@ -27,7 +27,7 @@ def reseeding(learner: Learner, batches: Iterable[Item], seed: int, epoch: int, 
 
     Their state cannot be kept: a run that goes on has the same dropout because of this.
     """
-    seeds = stream(seed, epoch, Purpose.MXNET)
+    seeds = stream(seed, epoch, Purpose.FRAMEWORK)
     seeds.integers(2**31, size=first)
     for batch in batches:
         learner.seed(int(seeds.integers(2**31)))

@@ -65,7 +65,7 @@ def train_segmentation(settings: SegmentationSettings, devices: Optional[Devices
     """
     given, settings = settings, resolve(settings)
     name = run_name(settings)
-    found = (devices, f"devices: {devices}") if devices else engine().find_devices(settings.gpus)
+    found = (devices, f"devices: {', '.join(devices.names)}") if devices else engine().find_devices(settings.gpus)
     setup = set_up(settings, given.seed is not None, engine(), found, name if settings.save_dir else None, MAY_DIFFER)
     settings, cluster = setup.settings, setup.cluster
     if not cluster.rank:

@@ -13,7 +13,7 @@ from gluon_aff.cli import main
 from gluon_aff.errors import GluonAFFError, InputError
 from gluon_aff.results import ablation
 from gluon_aff.results.ablation import RowResult, finished_result, result_of, summaries, summary_text
-from gluon_aff.results.ablation_rows import HOSTS, rows_of, training_flags
+from gluon_aff.results.ablation_rows import ABLATION_HOSTS, rows_of, training_flags
 
 
 def test_rows_of_table_4_have_the_papers_numbers():
@@ -47,13 +47,13 @@ def test_rows_of_the_other_tables():
 def test_decays_go_with_the_epochs():
     """The first release cut the rate at epochs 300 and 350 of 400 (Table 2 of the paper says 400)."""
     (row,) = rows_of("table3", "resnet", [1], [0])[:1]
-    flags = training_flags(row, HOSTS["resnet"], None, [])
+    flags = training_flags(row, ABLATION_HOSTS["resnet"], None, [])
     assert flags[flags.index("--num-epochs") + 1] == "400"
     assert flags[flags.index("--lr-decay-epoch") + 1] == "300,350"
-    flags = training_flags(row, HOSTS["resnet"], 40, ["--batch-size", "16"])
+    flags = training_flags(row, ABLATION_HOSTS["resnet"], 40, ["--batch-size", "16"])
     assert flags[flags.index("--lr-decay-epoch") + 1] == "30,35"
     assert flags[-2:] == ["--batch-size", "16"]
-    flags = training_flags(row, HOSTS["resnet"], 2, [])
+    flags = training_flags(row, ABLATION_HOSTS["resnet"], 2, [])
     assert flags[flags.index("--lr-decay-epoch") + 1] == "1,1"  # both of them, never before the first epoch
 
 
@@ -74,7 +74,7 @@ def flags_of(command):
 def test_a_row_is_trained_as_table_2_says(host, command, said):
     """The paper's Table 2; Kaiming's initial values are MXNet's MSRAPrelu. Section 5.1: the 20 superclasses."""
     row = rows_of("table4", host, [3], [5])[-1]
-    trained = training_flags(row, HOSTS[host], None, [])
+    trained = training_flags(row, ABLATION_HOSTS[host], None, [])
     flags = flags_of(trained)
     assert trained[0] == command
     assert said.items() <= flags.items()
@@ -95,7 +95,7 @@ def test_a_row_is_trained_as_table_2_says(host, command, said):
 
 def test_mode_is_no_short_name_of_a_flag_that_the_ablation_says():
     row = rows_of("table4", "resnet", [1], [0])[0]
-    assert training_flags(row, HOSTS["resnet"], None, ["--mode", "symbolic"])[-2:] == ["--mode", "symbolic"]
+    assert training_flags(row, ABLATION_HOSTS["resnet"], None, ["--mode", "symbolic"])[-2:] == ["--mode", "symbolic"]
 
 
 def result(fusion="AFF", blocks=1, seed=0, score=0.75, paper=0.763):
