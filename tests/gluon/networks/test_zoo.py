@@ -8,7 +8,7 @@ import pytest
 
 import gluon_aff
 from gluon_aff.errors import InputError
-from gluon_aff.models import MODELS, SEGMENTATION_HOST, model_record
+from gluon_aff.models import HOSTS, MODELS, SEGMENTATION_HOST, model_record
 from gluon_aff.weights.params_format import git_blob_sha1
 
 
@@ -177,3 +177,7 @@ def test_reset_classifier_on_every_network(name):
     assert net(mx.nd.zeros((2, 3, side, side))).shape == (2, 3)
     assert list(net._collect_params_with_prefix()) == names
     assert len(net.collect_params().keys()) == len(names)
+
+
+def test_every_host_can_be_built():
+    assert sorted(zoo.BUILDERS) == sorted(HOSTS)
