@@ -8,6 +8,7 @@ import pytest
 
 import gluon_aff
 from gluon_aff.errors import InputError
+from gluon_aff.gluon.networks.zoo import BUILDERS
 from gluon_aff.models import HOSTS, MODELS, SEGMENTATION_HOST, model_record
 from gluon_aff.weights.params_format import git_blob_sha1
 
@@ -180,4 +181,4 @@ def test_reset_classifier_on_every_network(name):
 
 
 def test_every_host_can_be_built():
-    assert sorted(zoo.BUILDERS) == sorted(HOSTS)
+    assert sorted(BUILDERS) == sorted(HOSTS)
