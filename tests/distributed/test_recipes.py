@@ -5,13 +5,12 @@ import re
 import signal
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
-import mxnet as mx
 import numpy as np
 import pytest
 
+from gluon_aff.engines import Devices
 from gluon_aff.errors import InputError
 from gluon_aff.results.logs import read_log
 from gluon_aff.training.cifar import train_cifar
@@ -66,7 +65,7 @@ def of_one_process(few_shapes, tmp_path_factory):
             num_workers=0,
             data_dir=few_shapes,
         )
-        train_cifar(replace(settings), [mx.cpu(0), mx.cpu(1)])
+        train_cifar(settings, Devices("cpu", (0, 1)))
     finally:
         os.chdir(before)
     return folder
@@ -150,6 +149,6 @@ def test_sync_bn_on_several_cpus_is_refused(few_shapes, tmp_path, monkeypatch):
         channel_times=1, batch_size=10, num_epochs=1, num_workers=0, data_dir=few_shapes, sync_bn=True
     )
     with pytest.raises(InputError, match=r"--sync-bn: .*several CPU devices"):
-        train_cifar(settings, [mx.cpu(0), mx.cpu(1)])
+        train_cifar(settings, Devices("cpu", (0, 1)))
     assert list(tmp_path.iterdir()) == []
-    train_cifar(settings, [mx.cpu(0)])
+    train_cifar(settings, Devices())
