@@ -1,10 +1,10 @@
-"""Work that is handed out ahead comes back in its order, and never too much of it at once."""
+"""Work that is handed out ahead, or awaited behind, comes in its order, and never too much of it at once."""
 
 from concurrent.futures import Future
 
 import pytest
 
-from gluon_aff.iteration import in_order
+from gluon_aff.iteration import in_order, one_behind
 
 
 class Workers:
@@ -48,3 +48,17 @@ def test_tasks_that_nobody_waits_for_any_more_are_taken_back():
     assert next(results) == 10
     results.close()
     assert [future.cancelled() for future in workers.futures] == [False, True, True]
+
+
+def test_figures_are_awaited_one_step_behind():
+    seen = []
+
+    def steps():
+        for step in range(4):
+            seen.append(f"start {step}")
+            yield step
+
+    for step in one_behind(steps()):
+        seen.append(f"await {step}")
+    assert seen == ["start 0", "start 1", "await 0", "start 2", "await 1", "start 3", "await 2", "await 3"]
+    assert list(one_behind([])) == []
