@@ -3,12 +3,12 @@
 import os
 import signal
 
-from gluon_aff.training import loop as training_loop
+from gluon_aff.gluon.learner import GluonLearner
 
 
 def stop_at(monkeypatch, count, number=signal.SIGTERM):
     """Send the process a signal once so many training steps are under way."""
-    original, steps = training_loop._train_step, []
+    original, steps = GluonLearner.step, []
 
     def counted(*arguments):
         steps.append(1)
@@ -16,4 +16,4 @@ def stop_at(monkeypatch, count, number=signal.SIGTERM):
             os.kill(os.getpid(), number)
         return original(*arguments)
 
-    monkeypatch.setattr(training_loop, "_train_step", counted)
+    monkeypatch.setattr(GluonLearner, "step", counted)

@@ -14,17 +14,18 @@ import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import mxnet as mx
 import numpy as np
 import pytest
+from training.fakes import FakeLearner
 from training.stopping import stop_at
 
 from gluon_aff.data.records import write_records
 from gluon_aff.data.sample_pictures import write_pictures
+from gluon_aff.engines import Devices
 from gluon_aff.errors import GluonAFFError, InputError, Stopped
 from gluon_aff.results.logs import read_log
-from gluon_aff.training import cifar, epochs, imagenet, imagenet_options
-from gluon_aff.training import loop as training_loop
+from gluon_aff.training import cifar, imagenet, imagenet_options
+from gluon_aff.training import run as training_run
 from gluon_aff.training.checkpoint import (
     RunFacts,
     RunState,
@@ -38,16 +39,16 @@ from gluon_aff.training.checkpoint import (
 )
 from gluon_aff.training.cifar import train_cifar
 from gluon_aff.training.cifar_options import MAY_DIFFER, CIFARSettings, resolve
+from gluon_aff.training.epoch import EpochProgress
 from gluon_aff.training.imagenet import train_imagenet
 from gluon_aff.training.imagenet_options import ImageNetSettings
 from gluon_aff.training.logbook import open_log
-from gluon_aff.training.loop import EpochProgress
 from gluon_aff.weights.params_format import read_params_file
 
 ROOT = Path(__file__).parents[2]
 NAME = "cifar100-ASKCFuse-resnet-8-c-1-s-1"
 FOLDER = f"params/{NAME}.checkpoint"
-CPUS = {1: [mx.cpu(0)], 2: [mx.cpu(0), mx.cpu(1)]}
+CPUS = {1: Devices(), 2: Devices("cpu", (0, 1))}
 
 
 @pytest.fixture
@@ -71,67 +72,45 @@ def settings(few_shapes, tmp_path, monkeypatch):
     )
 
 
-def small_network(contexts, classes=4):
-    net = mx.gluon.nn.HybridSequential()
-    net.add(
-        mx.gluon.nn.Dense(5, in_units=3), mx.gluon.nn.BatchNorm(in_channels=5), mx.gluon.nn.Dense(classes, in_units=5)
-    )
-    net.initialize(mx.init.Normal(0.5), ctx=contexts)
-    return net
+def begun(learner, seeds):
+    """The learner after a step for each of the seeds."""
+    for seed in seeds:
+        dice = np.random.default_rng(seed)
+        learner.step(dice.normal(size=(8, 3)), dice.normal(size=8), 1.0, False)
+    return learner
 
 
-def trainer_of(net):
-    return mx.gluon.Trainer(net.collect_params(), "nag", {"learning_rate": 0.1, "momentum": 0.9})
-
-
-def step(net, trainer, contexts, seed):
-    images = np.random.default_rng(seed).normal(size=(8 * len(contexts), 3))
-    with mx.autograd.record():
-        losses = [net(x).square().mean() for x in mx.gluon.utils.split_and_load(images, contexts)]
-    mx.autograd.backward(losses)
-    trainer.step(len(images))
-
-
-def everything(net, contexts):
-    return [p.data(c).asnumpy() for p in net.collect_params().values() for c in contexts]
-
-
-def saved(folder, contexts, state, net=None, trainer=None, log=b""):
-    net = net or small_network(contexts)
-    trainer = trainer or trainer_of(net)
+def saved(folder, devices, state, learner=None, log=b""):
     os.makedirs(folder, exist_ok=True)
-    facts = RunFacts({"num_epochs": 9, "lr": 0.1}, len(contexts), 17, ({"from": "the start", "versions": "x"},))
-    return save_checkpoint(str(folder), state, facts, net, trainer, contexts, log)
+    facts = RunFacts({"num_epochs": 9, "lr": 0.1}, devices, 17, ({"from": "the start", "versions": "x"},))
+    return save_checkpoint(str(folder), state, facts, learner or begun(FakeLearner(devices), range(1)), log)
 
 
 @pytest.mark.parametrize("devices", [1, 2])
 def test_what_was_saved_comes_back_and_goes_on_to_the_bit(devices, tmp_path):
-    contexts = CPUS[devices]
-    net = small_network(contexts)
-    trainer = trainer_of(net)
-    for seed in range(3):
-        step(net, trainer, contexts, seed)
+    learner = begun(FakeLearner(devices), range(3))
     state = RunState(2, 0.1, "best.params", EpochProgress(7, 0.1 + 0.2, 1 / 3, 4.5), ((0.1, 0.2), (0.3, 1 / 7)))
-    path = saved(tmp_path, contexts, state, net, trainer, b"Namespace(a=1)\n")
+    path = saved(tmp_path, devices, state, learner, b"Namespace(a=1)\n")
     assert os.path.basename(path) == "epoch-2-step-7"
     found = read_checkpoint(str(tmp_path))
     assert (found.path, found.state, found.updates, found.log()) == (path, state, 3, b"Namespace(a=1)\n")
     assert found.facts.settings == {"num_epochs": 9, "lr": 0.1}
     assert found.facts.log_start == 17
-    other = small_network(contexts)
-    others = trainer_of(other)
-    restore(found, other, others, contexts)
-    for seed in range(3, 6):
-        step(net, trainer, contexts, seed)
-        step(other, others, contexts, seed)
-    for one, two in zip(everything(net, contexts), everything(other, contexts)):
-        np.testing.assert_array_equal(one, two)
-    assert others.optimizer.num_update == 6
+    other = FakeLearner(devices)
+    other.statistics = {name: array + 5 for name, array in other.statistics.items()}
+    restore(found, other)
+    if devices > 1:
+        assert_same_arrays(other.statistics, learner.statistics)
+    for each in (learner, other):
+        begun(each, range(3, 6))
+    np.testing.assert_array_equal(other.weights, learner.weights)
+    np.testing.assert_array_equal(other.momentum, learner.momentum)
+    assert other.updates == 6
 
 
 def test_only_the_newest_stays_and_the_place_decides_not_the_clock(tmp_path):
     for epoch, steps in ((0, 0), (9, 5), (10, 0), (10, 2)):
-        path = saved(tmp_path, CPUS[1], RunState(epoch, 0.0, begun=EpochProgress(steps)))
+        path = saved(tmp_path, 1, RunState(epoch, 0.0, begun=EpochProgress(steps)))
         assert newest_checkpoint(str(tmp_path)) == path
         assert [p.name for p in tmp_path.iterdir()] == [os.path.basename(path)]
     shutil.copytree(path, tmp_path / "epoch-2")  # newer by the clock
@@ -140,7 +119,7 @@ def test_only_the_newest_stays_and_the_place_decides_not_the_clock(tmp_path):
 
 def test_all_of_it_is_on_the_disk_before_it_has_its_name_and_before_the_last_one_goes(tmp_path, monkeypatch):
     """Else a machine that loses its power has a checkpoint with empty files, or none."""
-    saved(tmp_path, CPUS[2], RunState(1, 0.5))
+    saved(tmp_path, 2, RunState(1, 0.5))
     done, fsync, rename, rmtree = [], os.fsync, os.rename, shutil.rmtree
 
     def flushed(descriptor):
@@ -159,14 +138,14 @@ def test_all_of_it_is_on_the_disk_before_it_has_its_name_and_before_the_last_one
         patched.setattr(os, "fsync", flushed)
         patched.setattr(os, "rename", renamed)
         patched.setattr(shutil, "rmtree", removed)
-        path = Path(saved(tmp_path, CPUS[2], RunState(2, 0.5)))
+        path = Path(saved(tmp_path, 2, RunState(2, 0.5)))
     files = {each.name for each in path.iterdir()}
     assert set(done[: len(files)]) == files
     assert done[len(files) :] == ["epoch-2.partial", "epoch-2.partial to epoch-2", tmp_path.name, "without epoch-1"]
 
 
 def test_nothing_in_it_is_a_pickle(tmp_path):
-    path = Path(saved(tmp_path, CPUS[2], RunState(1, 0.0)))
+    path = Path(saved(tmp_path, 2, RunState(1, 0.0)))
     assert {p.name for p in path.iterdir()} == {
         "parameters.params",
         "devices.params",
@@ -181,7 +160,7 @@ def test_nothing_in_it_is_a_pickle(tmp_path):
 
 def test_no_damage_passes(tmp_path):
     """Bytes flipped, cut off or appended anywhere, files missing, other types in the JSON: an InputError each."""
-    path = Path(saved(tmp_path, CPUS[2], RunState(1, 0.5), log=b"Namespace(a=1)\n[Epoch 0]\n"))
+    path = Path(saved(tmp_path, 2, RunState(1, 0.5), log=b"Namespace(a=1)\n[Epoch 0]\n"))
     dice, refused = random.Random(0), 0
     for file in sorted(path.iterdir()):
         whole = file.read_bytes()
@@ -212,7 +191,7 @@ def same_json(one, two):
 
 @pytest.mark.parametrize("text", ["[]", "{}", '{"format": 2}', '"x"', "[" * 100_000, '{"format": 1, "own_sha256": 3}'])
 def test_a_strange_json_is_refused(text, tmp_path):
-    path = saved(tmp_path, CPUS[1], RunState(1, 0.5))
+    path = saved(tmp_path, 1, RunState(1, 0.5))
     Path(path, "checkpoint.json").write_text(text)
     with pytest.raises(InputError, match="epoch-1"):
         read_checkpoint(path)
@@ -303,7 +282,7 @@ def test_a_drawn_seed_is_on_the_disk_before_the_first_step(settings, monkeypatch
     def killed(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("gluon_aff.training.epochs.train_epoch", killed)
+    monkeypatch.setattr("gluon_aff.training.run.train_epoch", killed)
     with pytest.raises(KeyboardInterrupt):
         train_cifar(replace(settings, seed=None))
     kept = read_checkpoint(FOLDER)
@@ -320,7 +299,7 @@ def test_settings_that_may_differ_exist():
 def test_a_run_goes_on_with_other_places_but_with_nothing_else_that_differs(settings, tmp_path):
     """What may differ: where files are, who does the work, and what is kept of it."""
     settings = resolve(settings)
-    checkpoint = read_checkpoint(saved(tmp_path / "x", CPUS[1], RunState(1, 0.0)))
+    checkpoint = read_checkpoint(saved(tmp_path / "x", 1, RunState(1, 0.0)))
     may = set()
     for name in asdict(settings):
         facts = replace(checkpoint.facts, settings={**asdict(settings), name: "another"}, devices=1)
@@ -333,7 +312,7 @@ def test_a_run_goes_on_with_other_places_but_with_nothing_else_that_differs(sett
 
 
 def test_a_drawn_seed_is_the_checkpoints(settings, tmp_path):
-    path = saved(tmp_path / "x", CPUS[1], RunState(1, 0.0))
+    path = saved(tmp_path / "x", 1, RunState(1, 0.0))
     checkpoint = read_checkpoint(path)
     drawn = resolve(replace(settings, seed=None))
     facts = replace(checkpoint.facts, settings={**asdict(drawn), "seed": 99}, devices=1)
@@ -342,7 +321,7 @@ def test_a_drawn_seed_is_the_checkpoints(settings, tmp_path):
 
 def test_settings_that_an_earlier_version_had_not_are_their_defaults(settings, tmp_path):
     settings = resolve(settings)
-    checkpoint = read_checkpoint(saved(tmp_path / "x", CPUS[1], RunState(1, 0.0)))
+    checkpoint = read_checkpoint(saved(tmp_path / "x", 1, RunState(1, 0.0)))
     earlier = {name: value for name, value in asdict(settings).items() if name != "optimizer"}
     checkpoint = replace(checkpoint, facts=replace(checkpoint.facts, settings=earlier, devices=1))
     assert same_run(checkpoint, settings, 1, True, MAY_DIFFER) == settings
@@ -409,7 +388,7 @@ def test_the_log_comes_back_from_the_checkpoint(settings, tmp_path, monkeypatch)
 @pytest.mark.parametrize("what", ["log", "checkpoints"])
 def test_what_vanishes_stops_the_run_in_one_line(what, settings, tmp_path, monkeypatch):
     vanishing = tmp_path / ("logs" if what == "log" else FOLDER)
-    original, calls = training_loop.train_epoch, []
+    original, calls = training_run.train_epoch, []
 
     def counted(*arguments, **named):
         calls.append(1)
@@ -418,7 +397,7 @@ def test_what_vanishes_stops_the_run_in_one_line(what, settings, tmp_path, monke
         return original(*arguments, **named)
 
     with monkeypatch.context() as patched:
-        patched.setattr(epochs, "train_epoch", counted)
+        patched.setattr(training_run, "train_epoch", counted)
         with pytest.raises(GluonAFFError, match="log has gone" if what == "log" else "cannot be written") as error:
             train_cifar(settings)
     assert "\n" not in str(error.value)
@@ -536,7 +515,7 @@ def test_an_imagenet_run_stopped_twice_ends_as_if_it_had_not_been(pictures, tmp_
             if patch[0]:
                 stop_at(patched, patch[0])
             else:
-                patched.setattr(imagenet, "evaluate", stopping_evaluation(imagenet.evaluate, 2))
+                patched.setattr(imagenet, "evaluate_logits", stopping_evaluation(imagenet.evaluate_logits, 2))
             with pytest.raises(Stopped, match=place):
                 train_imagenet(settings)
     run = train_imagenet(settings)
