@@ -270,6 +270,17 @@ def test_what_is_validated_has_the_parameters_and_leaves_the_learner_as_it_is():
         np.testing.assert_array_equal(one, two)
 
 
+def test_a_seed_decides_on_the_numbers_that_follow():
+    """Such as dropout's."""
+
+    def drawn(seed):
+        trained.seed(seed)
+        return mx.nd.random.uniform(shape=4).asnumpy().tolist()
+
+    trained = small()
+    assert drawn(5) == drawn(5) != drawn(6)
+
+
 def test_the_same_seed_starts_the_same_and_a_file_replaces_it(tmp_path):
     first, again = small().parameters(), small().parameters()
     for name, array in first.items():

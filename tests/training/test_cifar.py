@@ -7,15 +7,20 @@ from dataclasses import asdict, replace
 import mxnet as mx
 import numpy as np
 import pytest
-from gluon_aff.training.loop import validate
 from PIL import Image
+from training.fakes import Worker
 
 from gluon_aff.data.cifar import load_cifar
 from gluon_aff.data.loading import validation_batches
+from gluon_aff.engines import Devices
 from gluon_aff.errors import GluonAFFError, InputError, ParamsFileError, TrainingError
+from gluon_aff.gluon.network import GluonNetwork
+from gluon_aff.gluon.networks.zoo import build
 from gluon_aff.gluon.parameters import load_parameters
-from gluon_aff.training.cifar import build_network, train_cifar
+from gluon_aff.training.architectures import cifar_architecture
+from gluon_aff.training.cifar import train_cifar
 from gluon_aff.training.cifar_options import CIFARSettings, resolve
+from gluon_aff.training.scores import top1_accuracy
 from gluon_aff.weights.params_format import read_params_file
 
 NAME = "cifar100-ASKCFuse-resnet-8-c-1-s-1"
@@ -70,10 +75,12 @@ def test_files_log_lines_and_curve_are_the_originals(settings, tmp_path):
 
 def test_best_weights_give_the_best_accuracy_to_the_digit(settings):
     run = train_cifar(settings)
-    net = build_network(resolve(settings))
+    net = build(cifar_architecture(resolve(settings)))
     load_parameters(net, run.params)
     data = load_cifar("cifar100", False, data_dir=settings.data_dir)
-    assert validate(net, validation_batches(data, 7), [mx.cpu()]) == pytest.approx(run.best_accuracy, abs=1e-12)
+    network = GluonNetwork(net, [mx.cpu()])
+    accuracy = top1_accuracy(network, validation_batches(data, 7), Worker())
+    assert accuracy == pytest.approx(run.best_accuracy, abs=1e-12)
 
 
 def without_times(lines):
@@ -143,7 +150,7 @@ def test_a_directory_that_cannot_be_made(settings, flag, tmp_path):
 
 
 def test_two_devices_run(settings):
-    run = train_cifar(replace(settings, num_epochs=1), [mx.cpu(0), mx.cpu(1)])
+    run = train_cifar(replace(settings, num_epochs=1), Devices("cpu", (0, 1)))
     assert "devices cpu(0),cpu(1), 40 images per step, other data" in log_lines(run)[1]
 
 

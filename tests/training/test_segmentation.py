@@ -6,19 +6,23 @@ from dataclasses import asdict, replace
 import mxnet as mx
 import numpy as np
 import pytest
-from gluon_aff.training.common import reseeding
-from gluon_aff.training.masks import iou_and_niou
 from PIL import Image
+from training.fakes import Worker
 from training.stopping import stop_at
 
 from gluon_aff.cli import main
 from gluon_aff.data.mask_batches import MaskBatches
 from gluon_aff.data.sample_stop_signs import write_stop_signs
 from gluon_aff.data.stop_signs import load_stop_signs
+from gluon_aff.engines import Devices
 from gluon_aff.errors import InputError, Stopped, TrainingError
+from gluon_aff.gluon.network import GluonNetwork
+from gluon_aff.gluon.networks.zoo import build
 from gluon_aff.gluon.parameters import load_parameters
 from gluon_aff.results.logs import read_log
-from gluon_aff.training.segmentation import build_network, train_segmentation
+from gluon_aff.training.architectures import segmentation_architecture
+from gluon_aff.training.scores import iou_and_niou
+from gluon_aff.training.segmentation import train_segmentation
 from gluon_aff.training.segmentation_options import SegmentationSettings, resolve
 from gluon_aff.weights.params_format import read_params_file
 
@@ -85,11 +89,11 @@ def test_files_and_log_lines(settings, tmp_path):
 
 def test_best_weights_give_the_best_iou_to_the_digit(settings):
     run = train_segmentation(replace(settings, num_epochs=4))
-    net = build_network(resolve(settings))
+    net = build(segmentation_architecture(resolve(settings)))
     load_parameters(net, run.params)
     halves = [load_stop_signs(settings.data_dir, train) for train in (True, False)]
     with MaskBatches(*halves, 4, 64, 48, 0, 0) as batches:
-        iou, _ = iou_and_niou(net, batches.validation(), [mx.cpu()])
+        iou, _ = iou_and_niou(GluonNetwork(net, [mx.cpu()]), batches.validation(), Worker())
     assert iou == pytest.approx(run.best_iou, abs=1e-6)
 
 
@@ -121,16 +125,6 @@ def test_a_run_that_was_stopped_goes_on_to_the_bit(settings, steps, monkeypatch)
     assert (again.best_iou, again.best_niou, again.params) == (run.best_iou, run.best_niou, run.params)
 
 
-def test_numbers_for_dropout_are_the_steps_own():
-    def drawn(first):
-        return [
-            (step, mx.nd.random.uniform(shape=4).asnumpy().tolist()) for step in reseeding(range(first, 6), 1, 2, first)
-        ]
-
-    assert drawn(4) == drawn(0)[4:]
-    assert len({str(numbers) for _, numbers in drawn(0)}) == 6
-
-
 def test_another_network_does_not_go_on(settings):
     train_segmentation(replace(settings, num_epochs=1, lr_mode="constant"))
     with pytest.raises(InputError, match="--num-epochs is 2 and was 1"):
@@ -156,7 +150,7 @@ def test_without_a_place_for_weights(settings, tmp_path):
 
 
 def test_two_devices(settings):
-    run = train_segmentation(replace(settings, num_epochs=1), [mx.cpu(0), mx.cpu(1)])
+    run = train_segmentation(replace(settings, num_epochs=1), Devices("cpu", (0, 1)))
     assert "devices cpu(0),cpu(1), 10 images per step" in log_lines(run)[1]
 
 
