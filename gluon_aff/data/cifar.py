@@ -1,15 +1,16 @@
 """Read CIFAR-10 and CIFAR-100 in their binary form, from a folder or straight from the archive, sums checked.
 
 A record is one label byte (CIFAR-10) or a coarse and a fine one (CIFAR-100), then 32 x 32 red, green and blue values.
-The SHA-1 sums are the ones Gluon checks. Data in the same layout that is not the official set (the sample sets, data of
-your own) carries a `SHA1SUMS` file as `sha1sum *.bin > SHA1SUMS` writes it.
+The SHA-1 sums are the ones Gluon checks, the SHA-256 sums of the archives on Krizhevsky's page those of TensorFlow
+Datasets. Data in the same layout that is not the official set (the sample sets, data of your own) carries a `SHA1SUMS`
+file as `sha1sum *.bin > SHA1SUMS` writes it.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 import tarfile
-import textwrap
 import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,9 +18,10 @@ from typing import Dict, Iterable, Mapping, Optional, Tuple
 
 import numpy as np
 
-from gluon_aff.errors import DataError, InputError
+from gluon_aff.errors import DataError, GluonAFFError, InputError
 
-CIFAR_PAGE = "https://www.cs.toronto.edu/~kriz/cifar.html"
+CIFAR_SITE = "https://www.cs.toronto.edu/~kriz"
+CIFAR_PAGE = f"{CIFAR_SITE}/cifar.html"
 SUMS_FILE = "SHA1SUMS"
 
 # Red, green, blue on a 0..1 scale. They are CIFAR-10's; the original normalised CIFAR-100 with them too.
@@ -55,6 +57,7 @@ class _Layout:
     """How a data set lies on disk: its files with their sums, and the range of each label byte of a record."""
 
     archive: str
+    archive_sha256: str
     folder: str
     train: Mapping[str, str]
     test: Mapping[str, str]
@@ -75,6 +78,7 @@ class _Layout:
 _LAYOUTS = {
     "cifar10": _Layout(
         archive="cifar-10-binary.tar.gz",
+        archive_sha256="c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
         folder="cifar-10-batches-bin",
         train={
             "data_batch_1.bin": "aadd24acce27caa71bf4b10992e9e7b2d74c2540",
@@ -89,6 +93,7 @@ _LAYOUTS = {
     ),
     "cifar100": _Layout(
         archive="cifar-100-binary.tar.gz",
+        archive_sha256="58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec",
         folder="cifar-100-binary",
         train={"train.bin": "e207cd2e05b73b1393c74c7f5e7bea451d63e08e"},
         test={"test.bin": "8fb6623e830365ff53cf14adec797474f5478006"},
@@ -107,11 +112,12 @@ def load_cifar(dataset: str, train: bool, fine_label: bool = False, data_dir: Op
         fine_label: CIFAR-100's 100 classes instead of its 20 superclasses, which are Gluon's default and so were the
             original's. CIFAR-10 has one label set only.
         data_dir: the official archive, the unpacked folder, or a folder that holds either. None is Gluon's own folder,
-            `$MXNET_HOME/datasets/{dataset}`, to which Gluon downloads the archive if it is not there.
+            `$MXNET_HOME/datasets/{dataset}`, to which the archive is downloaded if it is not there.
 
     Raises:
         InputError: no such data set.
-        DataError: the files are missing, damaged, or neither official nor listed in a `SHA1SUMS` file beside them.
+        DataError: the files are missing, damaged, or neither official nor listed in a `SHA1SUMS` file beside them, or
+            cannot be downloaded.
     """
     if dataset not in _LAYOUTS:
         raise InputError(f"unknown data set '{dataset}': --dataset is one of {', '.join(_LAYOUTS)}")
@@ -153,27 +159,25 @@ def _given_data(layout: _Layout, data_dir: str) -> Path:
 
 
 def _gluon_data(dataset: str, layout: _Layout) -> Path:
-    """Gluon's own copy of the data set, downloaded by Gluon where it is missing."""
-    from mxnet.base import data_dir
-
-    root = Path(data_dir()).expanduser() / "datasets" / dataset
-    return _find(layout, root) or _downloaded(dataset, layout, root)
+    """What is in Gluon's own folder, the official archive where nothing else is."""
+    root = Path(os.environ.get("MXNET_HOME", "~/.mxnet")).expanduser() / "datasets" / dataset
+    return _find(layout, root) or _downloaded(layout, root / layout.archive)
 
 
-def _downloaded(dataset: str, layout: _Layout, root: Path) -> Path:
-    from mxnet.gluon.data import vision
+def _downloaded(layout: _Layout, archive: Path) -> Path:
+    from gluon_aff.weights.download import download  # its requests take longer to import than all else here
 
-    gluon_class = {"cifar10": vision.CIFAR10, "cifar100": vision.CIFAR100}[dataset]
+    def problem(path: str) -> Optional[str]:
+        found = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+        return None if found == layout.archive_sha256 else f"SHA-256 {found}, expected {layout.archive_sha256}"
+
+    url = f"{CIFAR_SITE}/{layout.archive}"
+    print(f"downloading {url} to {archive.parent}", flush=True)
     try:
-        gluon_class(root=str(root))
-    # Whatever Gluon's downloader raises, from sockets to a warning class, the remedy is the same.
-    except Exception as error:
-        reason = textwrap.shorten(f"{type(error).__name__}: {error}", 120, placeholder="...")
-        raise DataError(
-            f"MXNet could not download {layout.archive} to {root} ({reason}): "
-            f"get it from {CIFAR_PAGE} and name its place with --data-dir"
-        ) from error
-    return root
+        download(url, str(archive), problem, layout.archive)
+    except GluonAFFError as error:
+        raise DataError(f"{error}, or name its place with --data-dir; it is on {CIFAR_PAGE}") from None
+    return archive
 
 
 def _read_folder(folder: Path, names: Iterable[str]) -> Dict[str, np.ndarray]:

@@ -71,7 +71,7 @@ def _check_cifar(name: str, data_dirs: Sequence[str]) -> Finding:
     if found:
         return ok(name, f"{'; '.join(found)}; verified when loaded")
     return note(
-        name, f"not in {gluons}", f"Gluon downloads it when training starts; or name {files.archive} with --data-dir"
+        name, f"not in {gluons}", f"it is downloaded when training starts; or name {files.archive} with --data-dir"
     )
 
 

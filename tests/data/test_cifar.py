@@ -1,10 +1,15 @@
 import hashlib
+import http.server
 import io
 import tarfile
+import threading
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 
+from gluon_aff.data import cifar
 from gluon_aff.data.cifar import load_cifar
 from gluon_aff.errors import DataError, InputError
 
@@ -36,6 +41,7 @@ def write_folder(folder, files):
 
 
 def write_archive(path, members):
+    path.parent.mkdir(exist_ok=True)
     with tarfile.open(path, "w:gz") as tar:
         for name, data in members.items():
             member = tarfile.TarInfo(name)
@@ -105,8 +111,6 @@ def test_cifar100_is_what_gluon_reads(shapes_dir, fine):
 def test_official_sums_and_files_are_gluons(tmp_path):
     from mxnet.gluon.data import vision
 
-    from gluon_aff.data import cifar
-
     for name, gluon_class in (("cifar10", vision.CIFAR10), ("cifar100", vision.CIFAR100)):
         recorded = {}
 
@@ -139,24 +143,41 @@ def test_gluons_folder_is_the_default(tmp_path, files, monkeypatch):
     assert len(load_cifar("cifar100", True)) == 5
 
 
-def test_gluons_download_is_used_and_its_failure_explained(tmp_path, files, monkeypatch):
-    from mxnet.gluon.data import vision
+@pytest.fixture
+def archive(tmp_path, files, monkeypatch):
+    """An archive that a server on this machine has where the official one is, and Gluon's empty folder."""
+    made = write_archive(tmp_path / "site" / "cifar-100-binary.tar.gz", files)
+    digest = hashlib.sha256(made.read_bytes()).hexdigest()
+    monkeypatch.setitem(cifar._LAYOUTS, "cifar100", replace(cifar._LAYOUTS["cifar100"], archive_sha256=digest))
+    monkeypatch.setenv("MXNET_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(made.parent))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setattr(cifar, "CIFAR_SITE", f"http://127.0.0.1:{server.server_port}")
+        yield made
+        server.shutdown()
 
-    def downloads(root):
-        write_folder(tmp_path / "datasets" / "cifar100", files)
-        assert root == str(tmp_path / "datasets" / "cifar100")
 
-    def fails(root):
-        raise OSError("no route\nto host")
-
-    monkeypatch.setenv("MXNET_HOME", str(tmp_path))
-    monkeypatch.setattr(vision, "CIFAR100", fails)
-    with pytest.raises(DataError) as error:
-        load_cifar("cifar100", True)
-    for part in ("cifar-100-binary.tar.gz", "no route", "www.cs.toronto.edu/~kriz/cifar.html", "--data-dir"):
-        assert part in one_line(error)
-    monkeypatch.setattr(vision, "CIFAR100", downloads)
+def test_the_archive_is_downloaded_once(archive, tmp_path, capsys):
+    folder = tmp_path / "home" / "datasets" / "cifar100"
     assert len(load_cifar("cifar100", True)) == 5
+    assert capsys.readouterr().out == f"downloading {cifar.CIFAR_SITE}/{archive.name} to {folder}\n"
+    assert [path.name for path in folder.iterdir()] == [archive.name]
+    archive.unlink()
+    assert len(load_cifar("cifar100", False)) == 2
+    assert capsys.readouterr().out == ""
+
+
+def test_a_download_that_fails_is_explained(archive, tmp_path):
+    archive.write_bytes(b"another archive")
+    for reason in ("SHA-256", "404"):
+        with pytest.raises(DataError) as error:
+            load_cifar("cifar100", True)
+        for part in (archive.name, reason, "www.cs.toronto.edu/~kriz/cifar.html", "--data-dir"):
+            assert part in one_line(error)
+        assert not list((tmp_path / "home" / "datasets" / "cifar100").iterdir())
+        archive.unlink(missing_ok=True)
 
 
 def test_other_ways_to_write_a_sum(tmp_path, files):
