@@ -25,7 +25,11 @@ setup(
     long_description_content_type="text/markdown",
     packages=find_packages(include=["gluon_aff", "gluon_aff.*"]),
     # gluon_aff/published/figures is a link to logs/published
-    package_data={"gluon_aff": ["py.typed"], "gluon_aff.published": ["figures/*.json", "figures/*/*.csv"]},
+    package_data={
+        "gluon_aff": ["py.typed"],
+        "gluon_aff.data": ["imagenet_classes.txt"],
+        "gluon_aff.published": ["figures/*.json", "figures/*/*.csv"],
+    },
     # Not scripts=[...]: pip gives those a "#!" line that does not work where the path holds a space.
     py_modules=["gluon_aff_command"],
     entry_points={"console_scripts": ["gluon-aff = gluon_aff_command:main"]},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import List
 
 from gluon_aff.errors import unknown_name
@@ -17,6 +18,8 @@ possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper
 sunflower sweet_pepper table tank telephone television tiger tractor train trout tulip turtle wardrobe whale
 willow_tree wolf woman worm
 """
+
+IMAGENET = Path(__file__).with_name("imagenet_classes.txt")
 
 CIFAR100_COARSE = """
 aquatic_mammals fish flowers food_containers fruit_and_vegetables household_electrical_devices household_furniture
@@ -37,9 +40,7 @@ def class_names(dataset: str, fine_label: bool = False) -> List[str]:
         InputError: no such data set.
     """
     if dataset == "imagenet":
-        from gluoncv.data.imagenet.classification import ImageNet1kAttr  # takes a second or two
-
-        return list(ImageNet1kAttr().classes)
+        return IMAGENET.read_text(encoding="ascii").splitlines()
     names = {"cifar10": CIFAR10, "cifar100": CIFAR100_FINE if fine_label else CIFAR100_COARSE}
     if dataset not in names:
         raise unknown_name("data set", dataset, [*names, "imagenet"])

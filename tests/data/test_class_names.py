@@ -1,6 +1,8 @@
+import hashlib
+
 import pytest
 
-from gluon_aff.data.class_names import class_names
+from gluon_aff.data.class_names import IMAGENET, class_names
 from gluon_aff.data.sample import COLOURS, SHAPES
 from gluon_aff.errors import InputError
 
@@ -33,6 +35,14 @@ def test_cifars_classes_are_in_alphabetical_order_and_distinct(dataset, fine_lab
 def test_cifar_has_as_many_names_as_the_data_labels():
     assert len(class_names("cifar100", True)) == len(SHAPES) * len(COLOURS)
     assert len(class_names("cifar100")) == len(SHAPES)
+
+
+def test_imagenets_names_are_gluoncvs():
+    assert hashlib.sha256(IMAGENET.read_bytes()).hexdigest() == (
+        "e697a491aa735cc6c2aaf982f8e86e8fc7b0a1ea7750a2cc6a2bdfc1e109012f"
+    )
+    gluoncvs = pytest.importorskip("gluoncv.data.imagenet.classification")
+    assert class_names("imagenet") == gluoncvs.ImageNet1kAttr().classes
 
 
 def test_imagenets_names_repeat_only_where_words_do():
