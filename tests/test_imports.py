@@ -1,0 +1,109 @@
+"""Who may import what: MXNet is behind one door, PyTorch behind the other, and each door has one way in."""
+
+import ast
+from importlib.util import resolve_name
+from pathlib import Path
+
+import pytest
+
+import gluon_aff
+
+PACKAGE = Path(gluon_aff.__file__).parent
+
+# What a top-level room alone may import, as a part of a dotted name: horovod.mxnet is MXNet's too.
+ROOMS = {"mxnet": "gluon", "gluoncv": "gluon", "torch": "pytorch"}
+DOORS = ("engines.py", "__init__.py")
+
+# Modules that do not keep to it yet.
+KNOWN = {
+    "commands/ablation.py",
+    "commands/memory.py",
+    "commands/networks.py",
+    "commands/weights.py",
+    "distributed/cluster.py",
+    "distributed/sync_bn.py",
+    "evaluation/evaluate.py",
+    "evaluation/inference.py",
+    "evaluation/weights_file.py",
+    "export/onnx_file.py",
+    "export/symbol_files.py",
+    "export/trace.py",
+    "inspection/gradcam.py",
+    "inspection/layers.py",
+    "inspection/memory.py",
+    "inspection/selectivity.py",
+    "inspection/summary.py",
+    "machine/probes.py",
+    "training/checkpoint.py",
+    "training/cifar.py",
+    "training/common.py",
+    "training/epochs.py",
+    "training/imagenet.py",
+    "training/loop.py",
+    "training/masks.py",
+    "training/optimizer_states.py",
+    "training/schedule.py",
+    "training/segmentation.py",
+    "training/session.py",
+    "training/trainer_states.py",
+    "weights/identify.py",
+    "weights/params.py",
+}
+
+
+def imported(tree, package):
+    """Line and dotted name of every import in it, also in functions, and of `import_module` of a written-out name."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            module = resolve_name("." * node.level + (node.module or ""), package)
+            yield from ((node.lineno, f"{module}.{alias.name}") for alias in node.names)
+        elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+            called = getattr(node.func, "attr", getattr(node.func, "id", ""))
+            if called in ("import_module", "import_extra", "__import__"):
+                yield node.lineno, str(node.args[0].value)
+
+
+def offences(file, text):
+    """What a module at `file`, a path in the package, imports and may not, as file:line: name."""
+    room = Path(file).parts[0]
+    package = ".".join(["gluon_aff", *Path(file).parent.parts])
+    for line, name in sorted(imported(ast.parse(text), package)):
+        foreign = any(ROOMS.get(part, room) != room for part in name.split("."))
+        inside = [other for other in ROOMS.values() if f"{name}.".startswith(f"gluon_aff.{other}.")]
+        if foreign or (inside and room not in inside and file not in DOORS):
+            yield f"gluon_aff/{file}:{line}: {name}"
+
+
+def test_each_framework_is_imported_in_its_room_and_reached_through_the_door():
+    files = {path.relative_to(PACKAGE).as_posix(): path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py")}
+    found = {file: list(offences(file, text)) for file, text in sorted(files.items())}
+    assert [each for file, those in found.items() if file not in KNOWN for each in those] == []
+    assert sorted(file for file in KNOWN if not found.get(file)) == [], "these keep to it now: take them off the list"
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "names"),
+    [
+        ("data/x.py", "def f():\n    import mxnet as mx", ["2: mxnet"]),
+        ("data/x.py", "from mxnet import gluon, nd", ["1: mxnet.gluon", "1: mxnet.nd"]),
+        ("data/x.py", "import gluoncv.data", ["1: gluoncv.data"]),
+        ("pytorch/x.py", "import torch, mxnet", ["1: mxnet"]),
+        ("gluon/networks/x.py", "import mxnet, torch.nn", ["1: torch.nn"]),
+        ("data/x.py", "from importlib import import_module\nimport_module('horovod.mxnet')", ["2: horovod.mxnet"]),
+        ("data/x.py", "import importlib\nimportlib.import_module('torch')", ["2: torch"]),
+        ("data/x.py", "from gluon_aff import gluon", ["1: gluon_aff.gluon"]),
+        ("data/x.py", "from gluon_aff.gluon.devices import x", ["1: gluon_aff.gluon.devices.x"]),
+        ("data/x.py", "from ..gluon import x", ["1: gluon_aff.gluon.x"]),
+        ("gluon/x.py", "from gluon_aff.pytorch import x", ["1: gluon_aff.pytorch.x"]),
+        ("gluon/x.py", "from gluon_aff.gluon import x\nfrom gluon_aff.data import y\nimport mxnet", []),
+        ("engines.py", "from gluon_aff.gluon import engine", []),
+        ("engines.py", "import mxnet", ["1: mxnet"]),
+        ("__init__.py", "from gluon_aff.gluon.networks.zoo import get_model", []),
+        ("data/x.py", "from gluon_aff import gluon_like\nimport numpy, torchlike", []),
+        ("machine/x.py", "from gluon_aff.machine.mxnet_build import x", []),
+    ],
+)
+def test_an_import_that_is_not_allowed_is_named(file, text, names):
+    assert list(offences(file, text)) == [f"gluon_aff/{file}:{name}" for name in names]
