@@ -60,11 +60,6 @@ def draw_epoch(seed: int, epoch: int, samples: int) -> AugmentationDraws:
     return AugmentationDraws(auto, offset, table[:, 8] < 0.5)
 
 
-def epoch_order(seed: int, epoch: int, samples: int) -> np.ndarray:
-    """The order in which an epoch visits the images: a permutation of 0..samples - 1."""
-    return stream(seed, epoch, Purpose.SHUFFLE).permutation(samples)
-
-
 def crop_and_flip(images: np.ndarray, offset: np.ndarray, flip: np.ndarray) -> np.ndarray:
     """Cut each image out of its zero-padded self at its own offset, then mirror the flagged ones.
 

@@ -13,8 +13,9 @@ from typing import Any, Iterator, Tuple, TypeVar
 
 import numpy as np
 
-from gluon_aff.data.augmentation import batch_augmenter, draw_epoch, epoch_order, normalise
+from gluon_aff.data.augmentation import batch_augmenter, draw_epoch, normalise
 from gluon_aff.data.cifar import LabelledImages
+from gluon_aff.data.randomness import epoch_order
 from gluon_aff.data.workers import MakeWork, WorkerPool
 from gluon_aff.errors import DataError, InputError
 from gluon_aff.iteration import in_order

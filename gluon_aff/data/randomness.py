@@ -50,3 +50,8 @@ def uniform_rows(seed: int, epoch: int, images: Sequence[int], numbers: int) -> 
         cast(np.random.PCG64, generator.bit_generator).advance(image * numbers)  # a number takes one step
         generator.random(out=row)
     return rows
+
+
+def epoch_order(seed: int, epoch: int, samples: int) -> np.ndarray:
+    """The order in which an epoch visits the images: a permutation of 0..samples - 1."""
+    return stream(seed, epoch, Purpose.SHUFFLE).permutation(samples)
