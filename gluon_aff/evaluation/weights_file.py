@@ -10,9 +10,10 @@ import mxnet as mx
 from mxnet.gluon import HybridBlock
 
 from gluon_aff.data.cifar import load_cifar
+from gluon_aff.data.cifar_batches import validation_batches
 from gluon_aff.data.class_names import class_names
 from gluon_aff.data.imagenet import validation_data
-from gluon_aff.data.loading import Batch, validation_batches
+from gluon_aff.data.loading import Batch
 from gluon_aff.errors import InputError, last_line
 from gluon_aff.evaluation.evaluate import Evaluation, evaluate_logits
 from gluon_aff.evaluation.inference import Infer, fused, in_mxnet, in_thread

@@ -11,7 +11,8 @@ import pytest
 
 from gluon_aff.data.augmentation import normalise
 from gluon_aff.data.cifar import LabelledImages, load_cifar
-from gluon_aff.data.loading import Share, TrainBatches, usable_workers, validation_batches
+from gluon_aff.data.cifar_batches import TrainBatches, validation_batches
+from gluon_aff.data.loading import Share, usable_workers
 from gluon_aff.errors import DataError, InputError, TrainingError
 
 
@@ -205,7 +206,7 @@ SCRIPT = """
 import time
 import numpy as np
 from gluon_aff.data.cifar import LabelledImages
-from gluon_aff.data.loading import TrainBatches
+from gluon_aff.data.cifar_batches import TrainBatches
 
 data = LabelledImages(np.zeros((64, 32, 32, 3), np.uint8), np.zeros(64, np.int32), 10)
 batches = TrainBatches(data, 8, seed=0, auto_augment=True, num_workers=2)

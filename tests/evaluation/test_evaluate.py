@@ -9,8 +9,8 @@ from PIL import Image
 from sklearn.metrics import accuracy_score, log_loss, top_k_accuracy_score
 
 from gluon_aff.data.cifar import load_cifar
+from gluon_aff.data.cifar_batches import validation_batches
 from gluon_aff.data.imagenet import FOLDER_MEAN, FOLDER_STD, validation_data
-from gluon_aff.data.loading import validation_batches
 from gluon_aff.errors import DataError, GluonAFFError
 from gluon_aff.evaluation import evaluate as module
 from gluon_aff.evaluation.evaluate import ClassCount, evaluate, evaluate_logits
