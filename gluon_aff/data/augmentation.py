@@ -1,7 +1,7 @@
 """What happens to CIFAR images before the network: AutoAugment, crop, flip, normalise, on whole batches in NumPy.
 
 The order and the figures are the original's: AutoAugment, then a random 32 x 32 crop out of the image with 4 black
-pixels around it, then a random horizontal flip, then normalisation. No MXNet here, so that worker processes start fast.
+pixels around it, then a random horizontal flip, then normalisation.
 """
 
 from __future__ import annotations

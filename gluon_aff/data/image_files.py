@@ -1,4 +1,4 @@
-"""Image files of any kind, read whole or not at all. No MXNet here, so that worker processes start fast."""
+"""Image files of any kind, read whole or not at all."""
 
 from __future__ import annotations
 

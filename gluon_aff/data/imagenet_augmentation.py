@@ -1,4 +1,4 @@
-"""What happens to an ImageNet image before the network, with every random choice handed in. No MXNet here.
+"""What happens to an ImageNet image before the network, with every random choice handed in.
 
 Three chains, those of the original: ImageRecordIter's for records; Gluon's transforms for folders; EfficientNet's crop
 with Pillow's jitter for folders and large inputs. Each ends in uint8. The first two are MXNet's formulas, oddities

@@ -1,7 +1,7 @@
 """Batches of ImageNet-like data, as worker processes make them.
 
 A worker is told once where the images are and what happens to them; a task then is the images' places and their random
-choices. No MXNet here.
+choices.
 """
 
 from __future__ import annotations

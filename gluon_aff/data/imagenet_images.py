@@ -1,6 +1,6 @@
 """Images of class folders and record files: found, decoded, resized, cropped, normalised.
 
-No MXNet here, so that worker processes start fast; OpenCV, which MXNet calls too, is called directly.
+OpenCV, which MXNet calls too, is called directly.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""MXNet's record files: where their records are, what they hold, how one is written. No MXNet here.
+"""MXNet's record files: where their records are, what they hold, how one is written.
 
 A record is an image, encoded, behind a header with its label. MXNet's own reader ends the process without a word when
 it meets a wrong offset or an image that is damaged, so everything is checked here.

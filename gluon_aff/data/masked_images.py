@@ -1,4 +1,4 @@
-"""What happens to an image and its mask before the network, with every random choice handed in. No MXNet here.
+"""What happens to an image and its mask before the network, with every random choice handed in.
 
 The chain is that of the authors' sister project: mirror, scale by the longer side, pad with black below and on the
 right, crop, blur. A validation image is squashed to a square, since COCO's differ in size.

@@ -1,7 +1,7 @@
 """StopSign: the images of COCO 2017 with a stop sign in them, and where the signs are.
 
 The paper calls it a subset of COCO (Section 5) and says no more, so all images with an instance of the category count,
-however small. No MXNet here.
+however small.
 """
 
 from __future__ import annotations

@@ -10,8 +10,8 @@ import pytest
 from mxnet.gluon.data.vision import ImageFolderDataset, transforms
 from PIL import Image
 
-from gluon_aff.data import imagenet, imagenet_images
 from gluon_aff.data.imagenet import validation_data
+from gluon_aff.data.imagenet_images import decode
 from gluon_aff.errors import DataError, InputError
 
 MAGIC = b"\x0a\x23\xd7\xce"
@@ -331,11 +331,11 @@ def test_batches_come_in_order_up_to_one_that_cannot_be_read(tmp_path):
 def test_few_batches_are_read_ahead_and_no_thread_stays_when_a_pass_is_left(tmp_path, monkeypatch):
     read = []
 
-    def decode(content, upright):
+    def noted(content, upright):
         read.append(content)
-        return imagenet_images.decode(content, upright)
+        return decode(content, upright)
 
-    monkeypatch.setattr(imagenet, "decode", decode)
+    monkeypatch.setattr("gluon_aff.data.imagenet.decode", noted)
     data = validation_data(str(write_records(tmp_path, range(20))), 32, 2, 2)
     threads = threading.active_count()
     batches = iter(data.batches)
