@@ -618,6 +618,7 @@ def test_a_killed_worker_is_reported_in_one_line(request):
 
 
 def test_workers_do_without_mxnet():
-    check = "import sys, gluon_aff.data.imagenet_batches, gluon_aff.data.records; sys.exit('mxnet' in sys.modules)"
+    modules = "gluon_aff.data.imagenet_batches, gluon_aff.data.records"
+    check = f"import sys, {modules}; sys.exit('mxnet' in sys.modules)"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     assert subprocess.run([sys.executable, "-c", check], env=environment).returncode == 0
