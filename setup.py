@@ -6,10 +6,13 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
+# Where MXNet 1.9.1, its last release, has a wheel and runs
+WITH_MXNET = "sys_platform == 'linux' and platform_machine == 'x86_64' and python_version < '3.12'"
+ELSEWHERE = "sys_platform != 'linux' or platform_machine != 'x86_64' or python_version >= '3.12'"
 
 
 def read_version() -> str:
-    """The version, read without importing the package: that needs MXNet."""
+    """The version, read without importing the package: pip may run this where setuptools is all there is."""
     text = (ROOT / "gluon_aff" / "_version.py").read_text(encoding="utf-8")
     found = re.search(r'^__version__ = "([^"]+)"$', text, re.MULTILINE)
     if found is None:
@@ -33,11 +36,14 @@ setup(
     # Not scripts=[...]: pip gives those a "#!" line that does not work where the path holds a space.
     py_modules=["gluon_aff_command"],
     entry_points={"console_scripts": ["gluon-aff = gluon_aff_command:main"]},
-    python_requires=">=3.8,<3.12",
+    python_requires=">=3.8",
     install_requires=[
-        "mxnet==1.9.1",
-        "gluoncv==0.10.5.post0",
-        "numpy>=1.17,<1.24",  # MXNet 1.9.1 uses np.bool, which NumPy 1.24 removed
+        f"mxnet==1.9.1 ; {WITH_MXNET}",
+        f"gluoncv==0.10.5.post0 ; {WITH_MXNET}",  # which brings opencv-python
+        f"numpy>=1.17,<1.24 ; {WITH_MXNET}",  # MXNet 1.9.1 uses np.bool, which NumPy 1.24 removed
+        f"numpy>=1.24 ; {ELSEWHERE}",
+        f"opencv-python-headless ; {ELSEWHERE}",
+        "filelock",
         "matplotlib",
         "pillow",
         "requests",
@@ -50,8 +56,8 @@ setup(
         "onnx": ["onnx>=1.13,<1.19", "onnxruntime"],  # MXNet's exporter reads onnx.mapping, which onnx 1.19 removed
         "test": [
             "hypothesis",
-            "onnx>=1.13,<1.19",
-            "onnxruntime",
+            f"onnx>=1.13,<1.19 ; {WITH_MXNET}",
+            f"onnxruntime ; {WITH_MXNET}",
             "pycocotools",
             "pytest",
             "pytest-cov",
@@ -64,12 +70,15 @@ setup(
     classifiers=[
         "Development Status :: 4 - Beta",
         "Intended Audience :: Science/Research",
-        "Operating System :: POSIX :: Linux",
+        "Operating System :: OS Independent",
         "Programming Language :: Python :: 3 :: Only",
         "Programming Language :: Python :: 3.8",
         "Programming Language :: Python :: 3.9",
         "Programming Language :: Python :: 3.10",
         "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Programming Language :: Python :: 3.14",
         "Programming Language :: Python :: Implementation :: CPython",
         "Topic :: Scientific/Engineering :: Image Recognition",
         "Typing :: Typed",

@@ -17,6 +17,7 @@ from gluon_aff.commands import USAGE_ERROR, Command, not_negative, positive
 from gluon_aff.errors import GluonAFFError, InputError, Stopped
 from gluon_aff.files import check_directories
 from gluon_aff.results.ablation_rows import ABLATION_HOSTS, MOST_BLOCKS, TABLES, Row, rows_of, training_flags
+from gluon_aff.training.stopping import SIGNALS
 
 if TYPE_CHECKING:
     from gluon_aff.results.ablation import RowResult
@@ -31,7 +32,6 @@ On CIFAR-100 and StopSign this is the paper's experiment: 400 or 300 epochs a ro
 data and few --num-epochs it shows that everything works, and no more.
 """
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 STDERR = 2  # standard output is for the table
 
 
@@ -190,5 +190,6 @@ COMMANDS: Dict[str, Command] = {
             "table3 --host fpn --data-dir coco --dry-run",
             "fig7 --host inception --blocks 1 --num-epochs 2 --data-dir demo/shapes",
         ),
+        needs_engine=True,
     ),
 }

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib
 import json
 import os
-import resource
 import sys
 import time
 from pathlib import Path
@@ -22,7 +22,10 @@ def main() -> None:
     """Run the probe that the command line names with the arguments that it gives."""
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever else is printed is no part of the answer
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with contextlib.suppress(ImportError):  # not on Windows
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     probe, arguments = json.loads(sys.argv[1])
     try:
         answer = {"value": globals()[probe](*arguments), "problem": ""}

@@ -1,6 +1,6 @@
 """Checkpoints: all that a run needs to go on as if it had never stopped.
 
-A run's checkpoints are in `{save_dir}/{run name}.checkpoint/`, beside a lock that names the process at work there:
+A run's checkpoints are in `{save_dir}/{run name}.checkpoint/`, beside a lock and the name of the process that holds it:
 
     epoch-12/               the newest only; epoch-12-step-340 where a signal ended the run within an epoch
         parameters.params   weights, averaged over the devices as in any .params file
@@ -16,7 +16,6 @@ pickle.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -30,6 +29,8 @@ import numpy as np
 
 from gluon_aff.engines import Cluster, Learner, LearnerState
 from gluon_aff.errors import GluonAFFError, InputError, last_line
+from gluon_aff.locks import LockedError
+from gluon_aff.locks import locked as lock_file
 from gluon_aff.training.epoch import NOT_BEGUN, EpochProgress
 from gluon_aff.training.options import flag
 from gluon_aff.weights.params_format import read_params_file, write_params_file
@@ -119,30 +120,25 @@ def locked(folder: str) -> Iterator[None]:
         InputError: another process has them.
         GluonAFFError: the folder cannot be made.
     """
-    path = os.path.join(folder, "lock")
-    try:
-        os.makedirs(folder, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    except OSError as error:
-        raise GluonAFFError(f"{path} cannot be made ({error.strerror}): check free space and rights") from None
-    try:
-        _lock(descriptor, path)
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+    lock, owner = (os.path.join(folder, name) for name in ("lock", "owner"))
+    with contextlib.ExitStack() as held:
+        try:
+            os.makedirs(folder, exist_ok=True)
+            held.enter_context(lock_file(lock))
+            with open(owner, "w") as file:
+                file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        except LockedError:
+            reason = f"{folder} is in use by {_first_line(owner) or 'another process'}"
+            raise InputError(f"{reason}: stop it first, or give another --save-dir") from None
+        except OSError as error:
+            raise GluonAFFError(f"{lock} cannot be made ({error.strerror}): check free space and rights") from None
         yield
-    finally:
-        os.close(descriptor)
 
 
-def _lock(descriptor: int, path: str) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        owner = os.read(descriptor, 300).decode(errors="replace").strip() or "another process"
-        folder = os.path.dirname(path)
-        raise InputError(f"{folder} is in use by {owner}: stop it first, or give another --save-dir") from None
-    except OSError:  # a file system without locks
-        return
+def _first_line(path: str) -> str:
+    with contextlib.suppress(OSError), open(path, errors="replace") as file:
+        return file.readline(300).strip()
+    return ""
 
 
 def save_checkpoint(

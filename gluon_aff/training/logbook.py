@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import os
 import socket
 import sys
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, BinaryIO, Callable, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from gluon_aff.errors import GluonAFFError, InputError, last_line
 from gluon_aff.files import replacing
+from gluon_aff.locks import LockedError, locked
 
 NEW_RUN = b"Namespace("
 
@@ -98,32 +98,25 @@ def open_log(
     with contextlib.ExitStack() as opened:
         try:
             os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-            claimed = opened.enter_context(open(path, "ab"))
+            file = opened.enter_context(open(path, "ab"))
             if os.path.isfile(path):  # and no terminal or the like
-                _claim(claimed, path)
+                opened.enter_context(locked(f"{os.path.realpath(path)}.lock"))
                 start = _end_with(path, earlier, start)
             handlers: List[logging.Handler] = [_LogFile(path), logging.StreamHandler(sys.stderr)]
+        except LockedError:
+            raise InputError(f"{path} is being written by another run: stop it first, or log elsewhere") from None
         except OSError as error:
             raise InputError(f"{path}: {error.strerror}; choose another place for the log") from None
         for handler in handlers:
             opened.callback(_close, handler)
             handler.setFormatter(logging.Formatter(line_format))
             log.addHandler(handler)
-        yield RunLog(log.info, path, start, os.fstat(claimed.fileno()), line_format)
+        yield RunLog(log.info, path, start, os.fstat(file.fileno()), line_format)
 
 
 def _close(handler: logging.Handler) -> None:
     with contextlib.suppress(OSError):  # what cannot be flushed has been said
         handler.close()
-
-
-def _claim(file: BinaryIO, path: str) -> None:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise InputError(f"{path} is being written by another run: stop it first, or log elsewhere") from None
-    except OSError:  # a file system without locks
-        return
 
 
 def _end_with(path: str, earlier: bytes, start: int) -> int:

@@ -10,7 +10,8 @@ import threading
 from dataclasses import dataclass
 from typing import Iterable, Iterator, TypeVar
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# Windows has no SIGHUP
+SIGNALS = tuple(signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP") if name in signal.Signals.__members__)
 Item = TypeVar("Item")
 
 

@@ -1,14 +1,12 @@
 """Download a file over HTTP(S): resumed after an interruption, verified, in place whole or not at all.
 
-What has arrived lies in `{path}.partial`, which one process at a time holds locked. It stays there as long as a later
-call can go on from it, and is removed when it is of no use.
+What has arrived lies in `{path}.partial`. It stays there as long as a later call can go on from it, and is removed when
+it is of no use. One process at a time holds `{path}.lock`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import io
 import os
 import re
@@ -23,12 +21,12 @@ from tqdm import tqdm
 from urllib3.exceptions import HTTPError
 
 from gluon_aff.errors import GluonAFFError, last_line
+from gluon_aff.locks import LockedError, locked
 
 LARGEST = 1 << 30
 
 _CHUNK = 1 << 14
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)")
-_NO_LOCKS_HERE = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 @dataclass(frozen=True)
@@ -106,60 +104,38 @@ def download(
     job = _Job(url, path, verify, what, largest, patience)
     try:
         os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-        with _locked(job) as file:
-            _finish(job, file)
+        with locked(f"{path}.lock"):
+            _finish(job)
+    except LockedError:
+        raise GluonAFFError(f"another process is downloading {path}: wait until it is done") from None
     except OSError as error:
         raise GluonAFFError(f"{path} cannot be written ({last_line(error)}): check free space and rights") from None
-
-
-@contextlib.contextmanager
-def _locked(job: _Job) -> Iterator[io.FileIO]:
-    """The partial file, made where it is missing, for this process alone; at the end it is removed if it is empty."""
-    while True:
-        with open(job.partial, "a+b", buffering=0, opener=_open_no_link) as file:
-            _lock(job, file)
-            # Until it was locked, another process could rename or remove the file that was opened.
-            if not _is_at(file, job.partial):
-                continue
-            try:
-                yield file
-            finally:
-                if _size(file) == 0 and _is_at(file, job.partial):
-                    with contextlib.suppress(OSError):
-                        os.remove(job.partial)
-            return
-
-
-def _open_no_link(name: str, flags: int) -> int:
-    return os.open(name, flags | os.O_NOFOLLOW, 0o666)
-
-
-def _lock(job: _Job, file: io.FileIO) -> None:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise GluonAFFError(f"another process is downloading {job.path}: wait until it is done") from None
-    except OSError as error:
-        if error.errno not in _NO_LOCKS_HERE:
-            raise
-
-
-def _is_at(file: io.FileIO, name: str) -> bool:
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), os.lstat(name))
-    except FileNotFoundError:
-        return False
 
 
 def _size(file: io.FileIO) -> int:
     return os.fstat(file.fileno()).st_size
 
 
-def _finish(job: _Job, file: io.FileIO) -> None:
-    """Complete the partial file and move it to its place, or empty it if it is of no use to a later call."""
+def _finish(job: _Job) -> None:
+    """Complete the partial file and move it to its place, or remove it if it is of no use to a later call."""
+    try:
+        with open(job.partial, "a+b", buffering=0, opener=_open_no_link) as file:
+            _fill(job, file)
+        os.replace(job.partial, job.path)
+    finally:
+        with contextlib.suppress(OSError):
+            if os.lstat(job.partial).st_size == 0:
+                os.remove(job.partial)
+
+
+def _open_no_link(name: str, flags: int) -> int:
+    return os.open(name, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
+
+
+def _fill(job: _Job, file: io.FileIO) -> None:
+    """Complete the partial file, or empty it if it is of no use to a later call."""
     try:
         _complete(job, file)
-        os.replace(job.partial, job.path)
     except _StoppedError as stopped:
         size = _size(file)
         kept = f"run it again to go on after the {size:,} bytes in {job.partial}" if size else "check the network"

@@ -435,7 +435,7 @@ def test_a_lock_says_who_has_it_and_ends_with_its_process(tmp_path):
             pass
         other.kill()
     with locked(folder):
-        assert f"process {os.getpid()} on" in (tmp_path / "x.checkpoint" / "lock").read_text()
+        assert f"process {os.getpid()} on" in (tmp_path / "x.checkpoint" / "owner").read_text()
 
 
 def limited(bytes_per_file):

@@ -1,6 +1,5 @@
 """Downloads from a server on this machine that misbehaves as each test wants it to."""
 
-import fcntl
 import gzip
 import os
 import random
@@ -14,6 +13,7 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from filelock import FileLock
 
 from gluon_aff.errors import GluonAFFError
 from gluon_aff.weights.download import Patience, download
@@ -584,29 +584,20 @@ def test_two_at_once(serve, path):
     assert len(server.requests) == 1
 
 
-def test_partial_that_was_moved_away_before_it_was_locked(serve, path, partial, monkeypatch):
+def test_partial_that_another_process_moved_to_its_place_just_before(serve, path, partial, monkeypatch):
     partial.write_bytes(OTHER)
-    flock = fcntl.flock
+    acquire = FileLock.acquire
 
-    def after_another_process(file, operation):
+    def after_another_process(lock, *args, **kwargs):
         if not path.exists():
             partial.rename(path)
-        flock(file, operation)
+        return acquire(lock, *args, **kwargs)
 
-    monkeypatch.setattr(fcntl, "flock", after_another_process)
+    monkeypatch.setattr(FileLock, "acquire", after_another_process)
     server = serve(whole)
     get(server, path)
     assert content(path) == CONTENT
     assert server.ranges == [None]
-
-
-def test_file_system_without_locks(serve, path, monkeypatch):
-    def unknown(file, operation):
-        raise OSError(38, "Function not implemented")
-
-    monkeypatch.setattr(fcntl, "flock", unknown)
-    get(serve(whole), path)
-    assert content(path) == CONTENT
 
 
 def test_partial_is_a_link(serve, path, partial, tmp_path):
