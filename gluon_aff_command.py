@@ -1,19 +1,16 @@
 """The gluon-aff command: one line, and no traceback, where the package cannot be imported.
 
-Outside the package, because importing anything of gluon_aff runs the check that raises.
+Outside the package, because importing anything of gluon_aff raises where Python is too old.
 """
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import Optional
 
 
 def main(script: str = "gluon-aff", command: Optional[str] = None) -> int:
     """Run `gluon-aff`, or the `script` that is its subcommand `command`; return the exit code."""
-    if command is None and sys.argv[1:2] == ["doctor"]:
-        os.environ["GLUON_AFF_SKIP_CHECK"] = "1"  # it is there for where the check fails
     try:
         from gluon_aff.cli import main as run
     except ImportError as error:

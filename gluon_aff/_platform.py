@@ -1,12 +1,17 @@
-"""Can this Python run MXNet 1.9.1? Answered from what is on disk, before anything that would crash is imported."""
+"""Can MXNet 1.9.1 work here? Answered from what is on disk, before anything that would crash is imported."""
 
 from __future__ import annotations
 
+import os
+import platform
 import re
 import sys
-from importlib import util
+import warnings
+from importlib import metadata, util
 from pathlib import Path
 from typing import List, NamedTuple, Optional
+
+from gluon_aff.errors import NoEngineError
 
 SKIP_CHECK = "GLUON_AFF_SKIP_CHECK"
 MXNET_BUILD = re.compile(r"(mxnet(?:[-_](?:cu\d+|mkl|native))*)-[^-]+\.dist-info")
@@ -22,19 +27,51 @@ class Problem(NamedTuple):
         return f"{self.what}: {self.remedy}"
 
 
+def check_mxnet() -> None:
+    """Warn of several builds of MXNet over each other.
+
+    Raises:
+        NoEngineError: MXNet 1.9.1 cannot work here; it says what to install.
+    """
+    if os.environ.get(SKIP_CHECK) == "1":
+        return
+    problem = platform_problem()
+    if problem is not None:
+        raise NoEngineError(f"{problem}; to have all else checked: python -m gluon_aff doctor")
+    several_builds = several_mxnet_builds()
+    if several_builds is not None:
+        warnings.warn(str(several_builds), stacklevel=2)
+
+
 def platform_problem() -> Optional[Problem]:
     """What keeps MXNet 1.9.1 from working here; None if nothing does."""
-    return python_problem() or mxnet_problem() or numpy_problem()
+    return python_problem() or machine_problem() or mxnet_problem() or numpy_problem()
+
+
+def no_wheel() -> Optional[Problem]:
+    """That MXNet cannot be installed by pip here, and is not there either."""
+    return python_problem() or machine_problem() if mxnet_folder() is None else None
 
 
 def python_problem() -> Optional[Problem]:
-    """That this Python is too old or too new."""
+    """That this Python is too old or too new for MXNet."""
     if (3, 8) <= sys.version_info[:2] < (3, 12):
         return None
     return Problem(
-        "gluon_aff needs Python 3.8, 3.9, 3.10 or 3.11, which MXNet 1.9.1 runs on, and this is "
+        "to compute, gluon_aff needs MXNet 1.9.1, which runs on Python 3.8, 3.9, 3.10 or 3.11, and this is "
         f"Python {sys.version_info[0]}.{sys.version_info[1]}",
-        "make a virtual environment with one of those",
+        "make a virtual environment with one of those, and pip install gluon_aff there",
+    )
+
+
+def machine_problem() -> Optional[Problem]:
+    """That MXNet, which is not installed, has no wheel for this machine."""
+    here = f"{platform.system()} {platform.machine()}"
+    if here == "Linux x86_64" or mxnet_folder() is not None:
+        return None
+    return Problem(
+        f"to compute, gluon_aff needs MXNet 1.9.1, which has a wheel for Linux on x86-64 only, and this is {here}",
+        "use such a machine or container",
     )
 
 
@@ -43,7 +80,8 @@ def mxnet_problem() -> Optional[Problem]:
     if mxnet_folder() is not None:
         return None
     return Problem(
-        "gluon_aff needs MXNet", "pip install mxnet==1.9.1 (for NVIDIA GPUs: pip install mxnet-cu112==1.9.1)"
+        "to compute, gluon_aff needs MXNet",
+        "pip install mxnet==1.9.1 (for NVIDIA GPUs: pip install mxnet-cu112==1.9.1)",
     )
 
 
@@ -84,8 +122,6 @@ def mxnet_folder() -> Optional[Path]:
 
 
 def _numpy_version() -> str:
-    from importlib import metadata  # which Python 3.7, told so before, lacks
-
     try:
         return metadata.version("numpy")
     except metadata.PackageNotFoundError:

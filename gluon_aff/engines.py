@@ -324,5 +324,9 @@ class Engine(Protocol):
 
 
 def engine() -> Engine:
-    """The framework of this machine."""
+    """The framework of this machine.
+
+    Raises:
+        NoEngineError: there is none; it says which to install, and how.
+    """
     return cast(Engine, import_module("gluon_aff.gluon.engine"))

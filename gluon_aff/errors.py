@@ -17,6 +17,10 @@ class InputError(GluonAFFError, ValueError):
     """An argument, a file or a directory that cannot be used as given (exit code 2 on the command line)."""
 
 
+class NoEngineError(InputError, ImportError):
+    """Something has to be computed, and no framework that can is installed, or works here."""
+
+
 class DataError(InputError):
     """A data set that is missing, damaged or too small."""
 

@@ -1,13 +1,22 @@
-"""Sample data that several rooms' tests train on."""
+"""Sample data that several rooms' tests train on; and which tests need an engine that is not here."""
 
+import ast
+import contextlib
 import os
 import signal
 import sys
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
 
-from gluon_aff.data.sample import write_shapes
+from gluon_aff._platform import platform_problem
+from gluon_aff.engines import engine
+from gluon_aff.errors import NoEngineError
+
+HERE = Path(__file__).parent
+NO_ENGINE = str(platform_problem() or "")
+FRAMEWORKS = ("mxnet", "gluoncv", "gluon_aff.gluon")
 
 sys.path.append(str(Path(__file__).parents[1]))  # for benchmarks and tools, which are not installed with the package
 
@@ -19,9 +28,69 @@ def interruptible():
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@lru_cache(maxsize=None)
+def imports_a_framework(path):
+    """Whether the file does, in a function or not, or one that it imports and that is no part of the package."""
+    return any(
+        f"{name}.".startswith(tuple(f"{framework}." for framework in FRAMEWORKS))
+        or any(imports_a_framework(file) for file in beside_the_package(name))
+        for name in imported(path)
+    )
+
+
+def imported(path):
+    """Names of the modules, and of what is in them, that the file imports."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            yield node.module
+
+
+def beside_the_package(module):
+    """The file of a module of the tests, the benchmarks or the tools."""
+    places = (Path(root, *module.split(".")).with_suffix(".py") for root in (HERE, HERE.parent))
+    return [place for place in places if place.exists() and not module.startswith("gluon_aff")]
+
+
+def pytest_ignore_collect(collection_path):
+    """Without an engine, leave out what imports one, and folders whose fixtures do."""
+    path = collection_path / "conftest.py" if collection_path.is_dir() else collection_path
+    return True if NO_ENGINE and path.suffix == ".py" and path.exists() and imports_a_framework(path) else None
+
+
+@contextlib.contextmanager
+def skipped_without_engine():
+    try:
+        yield
+    except NoEngineError:
+        if not NO_ENGINE:
+            raise
+        pytest.skip(NO_ENGINE)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item):
+    """Without an engine, skip the tests that are marked, and those whose fixtures ask for one."""
+    with skipped_without_engine():
+        if item.get_closest_marker("engine"):
+            engine()
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    """Without an engine, skip the tests that come to ask for one."""
+    with skipped_without_engine():
+        return (yield)
+
+
 @pytest.fixture(scope="session")
 def few_shapes(tmp_path_factory):
     """100 training and 100 test images in CIFAR-100's layout: every fine kind once."""
+    from gluon_aff.data.sample import write_shapes
+
     folder = tmp_path_factory.mktemp("data") / "shapes"
     write_shapes(str(folder), train_images=100, test_images=100)
     return str(folder)

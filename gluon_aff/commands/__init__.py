@@ -1,4 +1,4 @@
-"""Subcommands of `gluon-aff`, by the room whose work they show; MXNet is imported by those that run it."""
+"""Subcommands of `gluon-aff`, by the room whose work they show."""
 
 from __future__ import annotations
 
@@ -17,13 +17,23 @@ USAGE_ERROR = 2  # exit code of wrong input
 
 @dataclass(frozen=True)
 class Command:
-    """A subcommand: one line of help, its options, what it does, commands to try, whether MXNet computes in it."""
+    """A subcommand.
+
+    Attributes:
+        help: one line.
+        add_options: gives a parser its options.
+        run: does what it is for; returns the exit code.
+        examples: command lines to try, without the command.
+        computes: an engine computes in its process.
+        needs_engine: it is of no use without one.
+    """
 
     help: str
     add_options: Callable[[argparse.ArgumentParser, List[str]], None]
     run: Callable[[argparse.Namespace], int]
     examples: Sequence[str] = ()
     computes: bool = False
+    needs_engine: bool = False
 
 
 def positive(text: str) -> int:

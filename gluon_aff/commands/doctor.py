@@ -6,14 +6,16 @@ import argparse
 import os
 import sys
 from dataclasses import asdict
-from typing import Dict, List
+from typing import Dict, Iterator, List, Mapping
 
 from gluon_aff.commands import Command, json_text
 from gluon_aff.machine.doctor import examine
-from gluon_aff.machine.findings import MEND, NOTE, OK, Finding
+from gluon_aff.machine.findings import MEND, NOTE, OK, Finding, note, ok
+from gluon_aff.machine.packages import REQUIRED
 
 UNHEALTHY = 1
 STATE_WIDTH, CHECK_WIDTH = 6, 16
+FOR_ALL = ("NumPy", "OpenCV", *(name for name, _, _ in REQUIRED))
 COLOURS = {OK: "32", NOTE: "33", MEND: "31;1"}  # green, yellow, bold red
 
 
@@ -27,8 +29,8 @@ def _add_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
 
 def _doctor(options: argparse.Namespace) -> int:
     coloured = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-    findings = []
-    for finding in examine([place for places in options.data_dir for place in places]):
+    findings: List[Finding] = []
+    for finding in _findings([place for places in options.data_dir for place in places]):
         findings.append(finding)
         if not options.json:
             print(finding_text(finding, coloured), flush=True)
@@ -37,6 +39,32 @@ def _doctor(options: argparse.Namespace) -> int:
     else:
         print(f"\n{summary_text(findings)}")
     return UNHEALTHY if any(finding.state == MEND for finding in findings) else 0
+
+
+def _findings(data_dirs: List[str]) -> Iterator[Finding]:
+    from gluon_aff.cli import COMMANDS as ALL
+
+    found = []
+    for finding in examine(data_dirs):
+        found.append(finding)
+        yield finding
+    yield from job_findings(found, ALL)
+
+
+def job_findings(findings: List[Finding], commands: Mapping[str, Command]) -> List[Finding]:
+    """What can be done here, by the engine that it takes."""
+    with_engine = [name for name, command in commands.items() if command.computes or command.needs_engine]
+    without = ", ".join(name for name in commands if name not in with_engine)
+    broken = [finding.check for finding in findings if finding.state == MEND and finding.check in FOR_ALL]
+    trains = any(finding.check == "training step" and finding.state == OK for finding in findings)
+    return [
+        note("no engine for", f"{without}: something may fail", f"see {', '.join(broken)}")
+        if broken
+        else ok("no engine for", f"{without}: they work"),
+        ok("MXNet for", f"{', '.join(with_engine)}: they work")
+        if trains
+        else note("MXNet for", f"{', '.join(with_engine)}: they do not work here"),
+    ]
 
 
 def finding_text(finding: Finding, coloured: bool = False) -> str:

@@ -105,5 +105,6 @@ COMMANDS: Dict[str, Command] = {
             "-n 2 -- gluon-aff train-cifar --kvstore dist_sync --model resnet --blocks 1 --gpus ''",
             "-n 2 -H hosts.txt --restarts 10 -- gluon-aff train-imagenet --kvstore dist_device_sync --resume auto",
         ),
+        needs_engine=True,
     ),
 }

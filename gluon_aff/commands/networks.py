@@ -83,5 +83,6 @@ COMMANDS: Dict[str, Command] = {
             "resnet20_b1 --fusion MS-SA --r 2",
             "afi_resnet32_cifar100 --stages 1",
         ),
+        needs_engine=True,
     ),
 }

@@ -7,7 +7,14 @@ import re
 from dataclasses import dataclass
 from typing import List, Optional, Tuple
 
-from gluon_aff._platform import mxnet_builds, mxnet_folder, mxnet_problem, several_mxnet_builds
+from gluon_aff._platform import (
+    machine_problem,
+    mxnet_builds,
+    mxnet_folder,
+    mxnet_problem,
+    python_problem,
+    several_mxnet_builds,
+)
 from gluon_aff.machine.children import Answer, ask
 from gluon_aff.machine.findings import Finding, mend, note, ok
 from gluon_aff.machine.gpus import Driver, carried_code, unusable
@@ -69,7 +76,10 @@ def find_mxnet() -> InstalledMXNet:
 def check_build(mxnet: InstalledMXNet) -> Finding:
     """Which distribution MXNet comes from, and that it is one."""
     problem = mxnet_problem()
+    if problem and python_problem():
+        return note("MXNet build", "not installed: there is none for this Python")
     if problem:
+        problem = machine_problem() or problem
         return mend("MXNet build", "not installed", problem.remedy)
     several = several_mxnet_builds()
     if several:  # what was installed last may work

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import platform
 import sys
+from importlib import metadata
 from typing import List, Tuple
 
-from gluon_aff._platform import SKIP_CHECK, numpy_problem, python_problem
+from gluon_aff._platform import SKIP_CHECK, no_wheel, numpy_problem, python_problem
 from gluon_aff.machine.children import ask
 from gluon_aff.machine.findings import Finding, mend, note, ok
 
-NUMPY = "'numpy<1.24'"
 OPENCV_BUILDS = ("opencv-python-headless", "opencv-python", "opencv-contrib-python-headless", "opencv-contrib-python")
-OPENCV = "'opencv-python-headless<4.12'"  # newer ones need a newer NumPy
-ONE_OPENCV = f"pip uninstall -y opencv-python opencv-python-headless, then pip install {OPENCV}"
 GLUONCV = "pip install gluoncv==0.10.5.post0"
 
 # distribution, modules to import, what it is for
@@ -21,6 +19,7 @@ REQUIRED = (
     ("pillow", ("PIL.Image",), "augmentation and images"),
     ("matplotlib", ("matplotlib.figure", "matplotlib.backends.backend_agg"), "curves"),
     ("requests", ("requests",), "downloads"),
+    ("filelock", ("filelock",), "one process at a time"),
     ("tqdm", ("tqdm",), "progress bars"),
 )
 OPTIONAL = (
@@ -45,15 +44,15 @@ def check_numpy(mxnet_works: bool) -> Finding:
     """The version of NumPy, and whether it can be imported."""
     version = _version("numpy")
     if not version:
-        return mend("NumPy", "not installed", f"pip install {NUMPY}")
-    problem = numpy_problem()
+        return mend("NumPy", "not installed", f"pip install {_numpy()}")
+    problem = None if no_wheel() else numpy_problem()
     if problem and mxnet_works:
         return note("NumPy", f"{version}: newer than MXNet 1.9.1 knows, but MXNet works", f"export {SKIP_CHECK}=1")
     if problem:
         return mend("NumPy", f"{version}: MXNet 1.9.1 needs np.bool, which it lacks", problem.remedy)
     broken = ask("imports", "numpy").problem
     if broken:
-        return mend("NumPy", f"{version}: {broken}", f"pip install --force-reinstall {NUMPY}")
+        return mend("NumPy", f"{version}: {broken}", f"pip install --force-reinstall {_numpy()}")
     return ok("NumPy", version)
 
 
@@ -65,28 +64,32 @@ def check_package(name: str, modules: Tuple[str, ...], purpose: str) -> Finding:
         return ok(name, version or "of unknown version")
     if not version:
         return mend(name, f"not installed; it is for {purpose}", f"pip install {name}")
-    return mend(name, f"{version}: {broken}", f"pip install --force-reinstall {name} {NUMPY}")
+    return mend(name, f"{version}: {broken}", f"pip install --force-reinstall {name} {_numpy()}")
 
 
 def check_opencv() -> Finding:
     """Which builds of OpenCV are there, and whether the module can be imported."""
+    opencv = "opencv-python-headless" if no_wheel() else "'opencv-python-headless<4.12'"  # newer: for a newer NumPy
+    one_build = f"pip uninstall -y opencv-python opencv-python-headless, then pip install {opencv}"
     builds = [f"{build} {_version(build)}" for build in OPENCV_BUILDS if _version(build)]
     named = " and ".join(builds) or "not from pip"
     broken = ask("imports", "cv2").problem
     if broken and not builds:
-        return mend("OpenCV", "not installed; GluonCV imports it", f"pip install {OPENCV}")
+        return mend("OpenCV", "not installed; images are decoded with it", f"pip install {opencv}")
     if "libGL" in broken:
-        return mend("OpenCV", f"{named}, a desktop build: {broken}", f"{ONE_OPENCV} (or apt install libgl1)")
+        return mend("OpenCV", f"{named}, a desktop build: {broken}", f"{one_build} (or apt install libgl1)")
     if broken:
-        return mend("OpenCV", f"{named}: {broken}", f"pip install --force-reinstall {OPENCV} {NUMPY}")
+        return mend("OpenCV", f"{named}: {broken}", f"pip install --force-reinstall {opencv} {_numpy()}")
     if len(builds) > 1:
-        return note("OpenCV", f"{named}, which share one module", ONE_OPENCV)
+        return note("OpenCV", f"{named}, which share one module", one_build)
     return ok("OpenCV", named)
 
 
 def check_gluoncv(mxnet_works: bool) -> Finding:
     """GluonCV, which learning-rate schedules and distillation use."""
     version = _version("gluoncv")
+    if not version and no_wheel():
+        return note("GluonCV", "not installed, since it is of use with MXNet only")
     if not version:
         return mend("GluonCV", "not installed; schedules and distillation use it", GLUONCV)
     if not mxnet_works:
@@ -112,10 +115,13 @@ def _check_found(name: str, modules: Tuple[str, ...]) -> Finding:
     return ok(name, version)
 
 
+def _numpy() -> str:
+    """What pip has to install."""
+    return "numpy" if no_wheel() else "'numpy<1.24'"
+
+
 def _version(distribution: str) -> str:
     """Empty if it is not installed."""
-    from importlib import metadata  # which Python 3.7 lacks
-
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:

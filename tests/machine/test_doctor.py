@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 import gluon_aff
-from gluon_aff.commands.doctor import finding_text, summary_text
+from gluon_aff.cli import COMMANDS
+from gluon_aff.commands.doctor import finding_text, job_findings, summary_text
 from gluon_aff.machine import doctor
 from gluon_aff.machine.children import Answer
 from gluon_aff.machine.findings import MEND, NOTE, OK, mend, note, ok
@@ -148,6 +149,7 @@ def test_newer_python(examine, python):
     assert findings["Python"]["state"] == MEND
     assert "MXNet 1.9.1 runs on 3.8, 3.9, 3.10 and 3.11" in findings["Python"]["message"]
     assert findings["disk"]["state"] in (OK, NOTE)
+    assert findings["MXNet for"]["state"] == NOTE
 
 
 def test_data_that_is_not_where_it_was_named(examine, tmp_path):
@@ -177,6 +179,18 @@ def test_a_check_that_fails_stops_no_other(quick, monkeypatch):
     for check in ("memory", "GPU", "Python"):
         assert findings[check].state == NOTE
         assert findings[check].message == "not checked: PermissionError: [Errno 13] Permission denied: '/proc/meminfo'"
+
+
+def test_jobs_by_what_they_need():
+    without, mxnet = job_findings([ok("NumPy", "2.5")], COMMANDS)
+    jobs = "models, params, published, compare, report, make-data, make-records, doctor"
+    assert set(without.message[: without.message.index(":")].split(", ")) == set(jobs.split(", "))
+    assert (without.state, mxnet.state) == (OK, NOTE)
+    assert mxnet.message.endswith(": they do not work here")
+    for name in set(COMMANDS) - set(jobs.split(", ")):
+        assert f"{name}, " in mxnet.message or f"{name}:" in mxnet.message
+    without, mxnet = job_findings([mend("NumPy", "broken", "mend it"), ok("training step", "CPU")], COMMANDS)
+    assert (without.state, without.remedy, mxnet.state) == (NOTE, "see NumPy", OK)
 
 
 def test_lines_in_colour():

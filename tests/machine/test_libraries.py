@@ -1,6 +1,7 @@
 """Libraries that MXNet needs, found and missing."""
 
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -10,7 +11,7 @@ from gluon_aff.machine.findings import MEND, NOTE, OK
 from gluon_aff.machine.libraries import check_libraries
 from gluon_aff.machine.shared_library import needed_libraries
 
-LIBRARY = str(mxnet_folder() / "libmxnet.so")
+LIBRARY = str(Path(mxnet_folder() or "mxnet", "libmxnet.so"))
 # what `readelf -d` says of the libmxnet.so of mxnet-cu112 1.9.1, but for the C library's parts
 CU112 = (
     "libopenblas.so.0", "libgfortran.so.3", "libcudnn.so.8", "libcuda.so.1", "libnccl.so.2", "libcudart.so.11.0",
@@ -27,6 +28,7 @@ def no_pip_packages(tmp_path, monkeypatch):
     return tmp_path / "nvidia"
 
 
+@pytest.mark.engine
 def test_installed_mxnet_has_what_it_needs():
     finding = check_libraries(LIBRARY, needed_libraries(LIBRARY))[0]
     assert (finding.check, finding.state) == ("libraries", OK)

@@ -4,9 +4,21 @@ import sys
 
 import pytest
 
+from gluon_aff._platform import Problem
 from gluon_aff.machine import packages
 from gluon_aff.machine.children import Answer
 from gluon_aff.machine.findings import MEND, NOTE, OK
+
+
+@pytest.fixture(autouse=True)
+def wheel(monkeypatch):
+    """Function that says whether MXNet can be installed; it can."""
+
+    def set_up(there):
+        monkeypatch.setattr(packages, "no_wheel", lambda: None if there else Problem("no wheel", "another machine"))
+
+    set_up(True)
+    return set_up
 
 
 @pytest.fixture
@@ -20,6 +32,7 @@ def environment(monkeypatch):
     return set_up
 
 
+@pytest.mark.engine
 def test_this_environment_is_fine():
     assert packages.check_python(True).state == OK
     assert packages.check_numpy(True).state == OK
@@ -34,9 +47,8 @@ def test_newer_python(monkeypatch, mxnet_works, state):
     monkeypatch.setattr(sys, "version_info", (3, 12, 1))
     finding = packages.check_python(mxnet_works)
     assert finding.state == state
-    assert finding.remedy == (
-        "export GLUON_AFF_SKIP_CHECK=1" if mxnet_works else "make a virtual environment with one of those"
-    )
+    remedy = "make a virtual environment with one of those, and pip install gluon_aff there"
+    assert finding.remedy == ("export GLUON_AFF_SKIP_CHECK=1" if mxnet_works else remedy)
 
 
 @pytest.mark.parametrize(("mxnet_works", "state"), [(False, MEND), (True, NOTE)])
@@ -47,6 +59,18 @@ def test_newer_numpy(environment, monkeypatch, mxnet_works, state):
     assert finding.state == state
     assert finding.message.startswith("1.26.4: ")
     assert finding.remedy == ("export GLUON_AFF_SKIP_CHECK=1" if mxnet_works else "pip install 'numpy<1.24'")
+
+
+def test_where_mxnet_has_no_wheel(environment, wheel, monkeypatch):
+    """Nothing is said to be too new for it, and nothing to be installed that goes with it."""
+    wheel(False)
+    environment({"numpy": "2.5.5", "opencv-python-headless": "5.0"})
+    monkeypatch.setattr("gluon_aff._platform._numpy_version", lambda: "2.5.5")
+    assert packages.check_numpy(False).state == OK
+    assert packages.check_gluoncv(False).state == NOTE
+    environment({}, "ModuleNotFoundError")
+    assert packages.check_numpy(False).remedy == "pip install numpy"
+    assert packages.check_opencv().remedy == "pip install opencv-python-headless"
 
 
 @pytest.mark.parametrize(

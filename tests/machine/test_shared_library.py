@@ -3,6 +3,7 @@
 import contextlib
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -12,13 +13,14 @@ from gluon_aff._platform import mxnet_builds, mxnet_folder
 from gluon_aff.machine.gpus import CU112
 from gluon_aff.machine.shared_library import GPUCode, gpu_code, needed_libraries
 
-MXNET = str(mxnet_folder() / "libmxnet.so")
+MXNET = str(Path(mxnet_folder() or "mxnet", "libmxnet.so"))
 
 # GPUs by what CUDA's documentation says of binary compatibility: upwards within a major version
 RUN_CU112 = [(5, 0), (5, 2), (6, 0), (6, 1), (7, 0), (7, 5), (8, 0), (8, 6), (8, 9)]
 CANNOT_RUN_CU112 = [(3, 5), (3, 7), (9, 0), (10, 0), (12, 0)]
 
 
+@pytest.mark.engine
 def test_installed_mxnet():
     needed = needed_libraries(MXNET)
     assert {"libopenblas.so.0", "libgfortran.so.3", "libgomp.so.1", "libc.so.6"} <= set(needed)
@@ -27,6 +29,7 @@ def test_installed_mxnet():
     assert ("libcudnn.so.8" in needed) == on_gpus
 
 
+@pytest.mark.engine
 def test_as_readelf_reads_it():
     if shutil.which("readelf") is None:
         pytest.skip("no readelf")
