@@ -12,11 +12,12 @@ from mxnet.gluon import HybridBlock
 from benchmarks.literal import literal, literal_batch
 from benchmarks.measure import Measure
 from gluon_aff.data.augmentation import augment_batch, draw_epoch, normalise
-from gluon_aff.evaluation.inference import fused
 from gluon_aff.export.card import Card
 from gluon_aff.export.onnx_file import onnx_model
+from gluon_aff.gluon.inference import fused
+from gluon_aff.gluon.inspection.memory import random_images, step_of
+from gluon_aff.gluon.network import GluonNetwork
 from gluon_aff.gluon.networks.zoo import get_model
-from gluon_aff.inspection.memory import random_images, step_of
 from gluon_aff.models import CIFAR_SIZE, model_record
 
 BATCH = 128  # images in a batch of the input pipeline, the original's default
@@ -45,7 +46,9 @@ def network(model: str, formulation: str) -> HybridBlock:
 def training_step(model: str, batch: int, formulation: str) -> Callable[[], None]:
     """A step of `model`: forward, backward, update; hybridized as the training of its data set does."""
     record = model_record(model)
-    return step_of(network(model, formulation), record, random_images(batch, record.input_size, mx.cpu()))
+    return step_of(
+        network(model, formulation), record.architecture(), random_images(batch, record.input_size, mx.cpu())
+    )
 
 
 def inference(model: str, batch: int, formulation: str) -> Callable[[], Any]:
@@ -62,7 +65,7 @@ def inference(model: str, batch: int, formulation: str) -> Callable[[], Any]:
     net(images)  # defers no shape any longer
     if formulation == "exported":
         card = Card(model, record.input_size == CIFAR_SIZE, record.input_size, record.classes, "", None, None)
-        infer, pixels = onnx_model(net, card).infer, images.asnumpy()
+        infer, pixels = onnx_model(GluonNetwork(net, [mx.cpu()]), card).infer, images.asnumpy()
         return lambda: infer(pixels)
     in_one_go = fused(net)
     return lambda: in_one_go(images)

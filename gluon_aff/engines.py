@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Callable, Dict, List, Mapping, Optional, Protocol, Sequence, Tuple, Union, cast
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Protocol, Sequence, Tuple, Union, cast
 
 import numpy as np
 
@@ -16,6 +16,10 @@ from gluon_aff.schedule import Schedule
 
 # Waits for a result that is being computed.
 Awaited = Callable[[], np.ndarray]
+# Starts on images, float32 (N, 3, H, W); what is returned waits for the outputs, float32 (N, ...).
+Infer = Callable[[np.ndarray], Awaited]
+# The same, waited for.
+Logits = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -193,6 +197,63 @@ class LearnerState:
     updates: int
 
 
+@dataclass(frozen=True)
+class LayerCount:
+    """One layer at batch 1.
+
+    Attributes:
+        name: as its parameters have it, such as `layer4.2.conv3`.
+        kind: name of its class.
+        output_shape: (1, C, H, W) or (1, C).
+        trainable: parameters that are trained.
+        fixed: running statistics and other parameters without gradient.
+        multiply_adds: those of convolutions and dense layers; biases, normalisation and products of maps left out.
+        original_count: what the original's summary adds up as FLOPs for it.
+        thop_count: what the profiler of the AFINets paper does, which adds two for each value of a BatchNorm and one
+            for each value that is averaged globally.
+    """
+
+    name: str
+    kind: str
+    output_shape: Tuple[int, ...]
+    trainable: int
+    fixed: int
+    multiply_adds: int
+    original_count: int
+    thop_count: int
+
+
+@dataclass(frozen=True)
+class ClassActivation:
+    """What a layer makes of an image, and what it does for a class.
+
+    Attributes:
+        logits: float32 (K,).
+        label: the class.
+        maps: the layer's output, float32 (C, h, w).
+        gradient: of the class's logit with respect to `maps`, likewise.
+    """
+
+    logits: np.ndarray
+    label: int
+    maps: np.ndarray
+    gradient: np.ndarray
+
+
+@dataclass(frozen=True)
+class Channels:
+    """Channels `begin` to before `end` of what the layer with this name gives; to its last one if `end` is None."""
+
+    layer: str
+    begin: int = 0
+    end: Optional[int] = None
+
+    def __str__(self) -> str:
+        if not self.begin and self.end is None:
+            return self.layer
+        return f"{self.layer}[{self.begin}:{'' if self.end is None else self.end}]"
+
+
 class Cluster(Protocol):
     """The workers of a run, of which this process is one; all call the same functions in the same order."""
 
@@ -223,10 +284,88 @@ class Cluster(Protocol):
 
 
 class Network(Protocol):
-    """A network with its parameters, on its devices."""
+    """A network with its parameters, on its devices; layers are called as their parameters, such as `layer4.2.conv3`.
+
+    What looks inside or exports leaves the network as it is.
+    """
 
     def infer(self, images: np.ndarray) -> Awaited:
         """Start on images, float32 (N, 3, H, W); what is returned waits for the outputs, float32 (N, ...)."""
+
+    def for_many_images(self) -> Infer:
+        """What infers faster where that takes a fraction of a second to set up; outputs may differ by rounding."""
+
+    def parameters(self) -> Dict[str, np.ndarray]:
+        """Values by the names that `.params` files have, means over the devices."""
+
+    def check_layer(self, name: str) -> None:
+        """Raise InputError, with the nearest names, if there is no such layer."""
+
+    def pooled_layer(self) -> str:
+        """Name of the layer whose maps are averaged for the head.
+
+        Raises:
+            InputError: none are, as a classifier's.
+        """
+
+    def activation(self, image: np.ndarray, layer: str, label: Optional[int] = None) -> ClassActivation:
+        """Infer, and differentiate the logit of a class with respect to a layer's output.
+
+        Args:
+            image: float32 (3, H, W).
+            layer: its name. Of a layer used twice, the last output.
+            label: the class, 0..K-1; that of the largest logit if None.
+
+        Raises:
+            InputError: for an unknown layer or label, a layer whose output shows no places, or a network without
+                logits.
+            GluonAFFError: if the layer's output or the gradient is not finite.
+        """
+
+    def channel_sums(
+        self,
+        channels: Channels,
+        batches: Iterable[Tuple[np.ndarray, np.ndarray]],
+        classes: int,
+        advance: Callable[[int], object],
+    ) -> Tuple[np.ndarray, float]:
+        """Sums over each class's images of the means of channels over height and width.
+
+        Args:
+            channels: of a layer whose output is (N, C, H, W) or (N, C). Of a layer used twice, the last output.
+            batches: one or more, of images float32 (N, 3, H, W) and labels (N,), 0..classes-1, N any number above 0.
+            classes: number of label values.
+            advance: is told how many images are done.
+
+        Returns:
+            float64 (classes, C), and the lowest value of the channels.
+
+        Raises:
+            InputError: for an unknown layer, channels that it does not have, or an output of another shape.
+        """
+
+    def onnx_model(self, input_size: int, outputs: int, properties: Mapping[str, str]) -> bytes:
+        """The network in ONNX's format, as a file has it.
+
+        Its input is `images`, float32 (batch, 3, height, width), of any batch, height and width that the network takes;
+        its output is `logits`, (batch, outputs).
+
+        Args:
+            input_size: side of the images in pixels that the exporter sees.
+            outputs: of the network.
+            properties: what the file says of it.
+
+        Raises:
+            InputError: onnx is missing, or another one is needed.
+            GluonAFFError: the network cannot be exported.
+        """
+
+    def save_symbol(self, symbol: str, parameters: str) -> Logits:
+        """Write MXNet's pair of files, which only MXNet can; what is returned computes by what is read back from them.
+
+        Raises:
+            OSError: a file cannot be written.
+        """
 
 
 class Learner(Protocol):
@@ -306,6 +445,61 @@ class Engine(Protocol):
 
         Raises:
             InputError: for arguments that no network can have.
+        """
+
+    def trainable_parameters(self, architecture: Architecture) -> int:
+        """How many values are trained.
+
+        Raises:
+            InputError: for arguments that the host cannot take.
+        """
+
+    def count_layers(self, architecture: Architecture, input_size: int) -> List[LayerCount]:
+        """Counts of each layer for one image (1, 3, input_size, input_size).
+
+        A layer that is called twice has two rows; its parameters are in the first.
+
+        Raises:
+            InputError: for arguments that the host cannot take, or if the image is too small.
+        """
+
+    def load_network(self, architecture: Architecture, path: str, devices: Devices, dtype: str) -> Network:
+        """The network with the parameters of the `.params` file at `path`, for inference.
+
+        Args:
+            architecture: what to build.
+            path: of the file.
+            devices: where.
+            dtype: float32 or float16 (BatchNorm stays float32).
+
+        Raises:
+            ParamsFileError: the file is damaged or does not fit.
+        """
+
+    def measure_memory(
+        self, architecture: Architecture, batch: int, training: bool, devices: Devices
+    ) -> Dict[str, object]:
+        """Run a network for a few batches in this process, which has done nothing else, and say what it held.
+
+        Args:
+            architecture: a classifier's.
+            batch: images at a time, random ones of the network's size.
+            training: forward, backward and update; inference if not.
+            devices: the first counts.
+
+        Returns:
+            `device`, and in MiB `before` there was a network, and `peak`. On the CPU that is of this process. On a GPU
+            it is what everybody there holds.
+        """
+
+    def about(self) -> Dict[str, Any]:
+        """Of the framework: its `version`, the `features` it was built with, and the file of its native `library`."""
+
+    def try_step(self, devices: Devices) -> Dict[str, float]:
+        """Train a convolution and a dense layer for one step on the first of the devices.
+
+        Returns:
+            `before` and `after`: the loss; `seconds`: time of the step, with what the first one sets up.
         """
 
     def join(self, kvstore: str) -> Cluster:

@@ -89,15 +89,15 @@ def _chosen(rows: List[Row], fusions: Optional[List[str]]) -> List[Row]:
 
 
 def _parameters(rows: List[Row], host: str) -> Dict[Row, int]:
-    from gluon_aff.gluon.networks import get_model
-    from gluon_aff.inspection.summary import trainable_parameters
+    from gluon_aff.engines import engine
+    from gluon_aff.models import model_record
 
     counts = {}
     for row in rows:
         network = (row.fusion, row.r, row.blocks)
         if network not in counts:
-            net = get_model(ABLATION_HOSTS[host].model.format(row.blocks), fusion=row.fusion, r=row.r)
-            counts[network] = trainable_parameters(net)
+            record = model_record(ABLATION_HOSTS[host].model.format(row.blocks))
+            counts[network] = engine().trainable_parameters(record.architecture(fusion=row.fusion, r=row.r))
     return {row: counts[row.fusion, row.r, row.blocks] for row in rows}
 
 

@@ -41,11 +41,11 @@ def _export(options: argparse.Namespace) -> int:
     if options.format == ONNX:
         from gluon_aff.export.onnx_file import write_onnx
 
-        paths, agreement = [options.output], write_onnx(loaded.net, options.output, card).agreement
+        paths, agreement = [options.output], write_onnx(loaded.network, options.output, card).agreement
     else:
         from gluon_aff.export.symbol_files import write_symbol
 
-        paths, agreement = write_symbol(loaded.net, options.output, card.input_size)
+        paths, agreement = write_symbol(loaded.network, options.output, card.input_size)
     print(f"{' and '.join(paths)}: {card.network}, (batch, 3, height, width) -> (batch, {card.outputs})")
     shapes = " and ".join("x".join(map(str, shape)) for shape in agreement.shapes)
     print(

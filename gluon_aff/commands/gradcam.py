@@ -100,7 +100,6 @@ def _gradcam(options: argparse.Namespace) -> int:
 
 def _columns(options: argparse.Namespace) -> List[_Column]:
     from gluon_aff.evaluation.weights_file import load_network, output_names
-    from gluon_aff.inspection.layers import pooled_layer
 
     request = replace(request_of(options), gpus="")
     requests = [request]
@@ -119,7 +118,8 @@ def _columns(options: argparse.Namespace) -> List[_Column]:
         names = output_names(loaded.card, options.names)
         shown = None if options.shown is None else _label(options.shown, names, "--class")
         expected = [_label(text, names, "--label") for text in options.label]
-        columns.append(_Column(loaded, title, names, options.layer or pooled_layer(loaded.net), shown, expected))
+        layer = options.layer or loaded.network.pooled_layer()
+        columns.append(_Column(loaded, title, names, layer, shown, expected))
     return columns
 
 
@@ -133,10 +133,10 @@ def _label(text: str, names: Sequence[str], flag: str) -> int:
 
 def _result(column: _Column, path: str, pixels: np.ndarray, row: int, tutorial: bool) -> _Result:
     from gluon_aff.evaluation.predict import likeliest, normalised
-    from gluon_aff.inspection.gradcam import class_activation, heat_map, overlay, resized_heat_map
+    from gluon_aff.inspection.gradcam import heat_map, overlay, resized_heat_map
 
     image = normalised(pixels, column.loaded.card.for_cifar)
-    activation = class_activation(column.loaded.net, image, column.layer, column.shown)
+    activation = column.loaded.network.activation(image, column.layer, column.shown)
     ranked = likeliest(activation.logits, len(activation.logits), path)
     raw = heat_map(activation, tutorial)
     heat = resized_heat_map(raw, pixels.shape[0], pixels.shape[1], tutorial)

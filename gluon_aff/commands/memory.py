@@ -25,12 +25,12 @@ def _add_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
 def _memory(options: argparse.Namespace) -> int:
     from tqdm import tqdm
 
-    from gluon_aff.gluon.devices import find_devices
+    from gluon_aff.engines import engine
     from gluon_aff.models import SEGMENTATION_HOST, model_record
 
     if "," in options.gpus:
         raise InputError(f"--gpus {options.gpus}: memory is measured on one; name one")
-    find_devices(options.gpus)
+    engine().find_devices(options.gpus)
     records = [model_record(name) for name in (options.model, options.compare) if name]
     for record in records:
         if record.host == SEGMENTATION_HOST:

@@ -58,14 +58,13 @@ def _segment(options: argparse.Namespace) -> int:
     check_ranges(options, {"base_size": LIMITS["base_size"], "min_area": LIMITS["min_area"]})
     signs = _signs(options)
     _check_outputs(options, [sign.path for sign in signs] or options.images)
-    from gluon_aff.evaluation.inference import in_mxnet
     from gluon_aff.evaluation.segment import segment_images, segment_stop_signs
     from gluon_aff.evaluation.weights_file import WeightsRequest, load_network
 
     loaded = load_network(WeightsRequest(options.params, options.model, gpus=options.gpus), segments=True)
     if loaded.card.outputs != 1:
         raise InputError(f"{options.params} is of a network with {loaded.card.outputs} maps: this command takes one")
-    infer, sizes = in_mxnet(loaded.net, loaded.contexts), (options.base_size, options.batch_size)
+    infer, sizes = loaded.network.infer, (options.base_size, options.batch_size)
     segmented = segment_stop_signs(infer, signs, *sizes) if signs else segment_images(infer, options.images, *sizes)
     results = []
     for each in _written(segmented, options):

@@ -21,8 +21,9 @@ from gluon_aff.errors import InputError
 from gluon_aff.files import replacing
 
 if TYPE_CHECKING:
+    from gluon_aff.engines import Channels
     from gluon_aff.evaluation.weights_file import LoadedNetwork, ValidationSet
-    from gluon_aff.inspection.selectivity import Channels, Selectivity
+    from gluon_aff.inspection.selectivity import Selectivity
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,6 @@ def _selectivity(options: argparse.Namespace) -> int:
 
 def _measure(options: argparse.Namespace) -> List[_Measured]:
     from gluon_aff.evaluation.weights_file import load_network, validation_set
-    from gluon_aff.inspection.layers import layer_called
     from gluon_aff.inspection.selectivity import channels_called, class_means, class_selectivity, default_channels
 
     requests, given = [request_of(options)], [options.layer, options.compare_layer]
@@ -84,8 +84,8 @@ def _measure(options: argparse.Namespace) -> List[_Measured]:
     asked = [channels_called(layer) if layer else None for layer in given[: len(networks)]]
     channels: List[Channels] = []
     for loaded, own, other, others in zip(networks, asked, networks[::-1], asked[::-1]):
-        chosen = own or default_channels(loaded.net, other.net, others.layer if others else "")
-        layer_called(loaded.net, chosen.layer)  # before the first network has run
+        chosen = own or default_channels(loaded.network, other.network, others.layer if others else "")
+        loaded.network.check_layer(chosen.layer)  # before the first network has run
         channels.append(chosen)
     sets = [
         validation_set(each.card, each.path, options.dataset, options.data_dir, options.batch_size, options.num_workers)
@@ -98,14 +98,14 @@ def _measure(options: argparse.Namespace) -> List[_Measured]:
         )
     measured = []
     for loaded, title, chosen, data in zip(networks, titles(networks), channels, sets):
-        means = class_means(loaded.net, chosen, data.batches, loaded.contexts, len(data.names), data.images)
+        means = class_means(loaded.network, chosen, data.batches, len(data.names), data.images)
         measured.append(_Measured(loaded, title, chosen, data, class_selectivity(means)))
     return measured
 
 
 def _write(path: str, measured: List[_Measured]) -> None:
     from gluon_aff.inspection.selectivity import draw_distributions
-    from gluon_aff.results.plots import save_png
+    from gluon_aff.results.plots import COLOURS, save_png
 
     with replacing(_csv_beside(path)) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -116,7 +116,8 @@ def _write(path: str, measured: List[_Measured]) -> None:
                 dead = index != index
                 row = ["", ""] if dead else [index, each.data.names[label]]
                 writer.writerow([each.loaded.card.network, each.loaded.path, each.channels.layer, number, *row])
-    save_png(draw_distributions({f"{each.title}, {each.channels}": each.selectivity for each in measured}), path)
+    distributions = {f"{each.title}, {each.channels}": each.selectivity for each in measured}
+    save_png(draw_distributions(distributions, COLOURS), path)
 
 
 def _facts(each: _Measured) -> Dict[str, Any]:

@@ -175,8 +175,9 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 
 def _evaluation_row(evaluated: EvaluatedWeights, batch_size: int) -> Dict[str, Any]:
-    import mxnet as mx
     import numpy as np
+
+    from gluon_aff.engines import engine
 
     loaded, figures = evaluated.loaded, evaluated.evaluation
     return {
@@ -195,7 +196,7 @@ def _evaluation_row(evaluated: EvaluatedWeights, batch_size: int) -> Dict[str, A
         "images_per_second": round(figures.images_per_second, 1),
         "batch_size": batch_size,
         "devices": loaded.engine,
-        "versions": f"gluon_aff {__version__}, MXNet {mx.__version__}, NumPy {np.__version__}, "
+        "versions": f"gluon_aff {__version__}, {engine().NAME} {engine().VERSION}, NumPy {np.__version__}, "
         f"Python {platform.python_version()}",
         "command": shlex.join(["gluon-aff", *sys.argv[1:]]),
     }

@@ -7,14 +7,12 @@ import time
 from dataclasses import dataclass
 from typing import Iterable, Iterator, List, Optional, Tuple
 
-import mxnet as mx
 import numpy as np
-from mxnet.gluon import HybridBlock
 from tqdm import tqdm
 
 from gluon_aff.data.loading import Batch
+from gluon_aff.engines import Infer
 from gluon_aff.errors import DataError, GluonAFFError
-from gluon_aff.evaluation.inference import Infer, in_mxnet
 from gluon_aff.iteration import one_behind
 
 
@@ -59,18 +57,13 @@ class _Scores:
 
 
 def evaluate(
-    net: HybridBlock,
-    batches: Iterable[Batch],
-    contexts: List[mx.Context],
-    classes: Optional[int] = None,
-    total: Optional[int] = None,
+    infer: Infer, batches: Iterable[Batch], classes: Optional[int] = None, total: Optional[int] = None
 ) -> Evaluation:
-    """Run `net` over `batches` once.
+    """Infer `batches` once.
 
     Args:
-        net: initialised network, (N, 3, H, W) -> (N, outputs), of any floating-point type.
+        infer: gives logits (N, outputs).
         batches: images (N, 3, H, W) and labels (N,), N any number above 0.
-        contexts: devices; each takes an equal slice of a batch, or nearly.
         classes: number of label values, which may be fewer than the outputs (20 superclasses under a head of 100); the
             outputs if None. All outputs compete all the same.
         total: images, for the progress bar.
@@ -79,13 +72,6 @@ def evaluate(
         DataError: there are no images, or a label is no class or has no output.
         GluonAFFError: an output is not finite.
     """
-    return evaluate_logits(in_mxnet(net, contexts), batches, classes, total)
-
-
-def evaluate_logits(
-    infer: Infer, batches: Iterable[Batch], classes: Optional[int] = None, total: Optional[int] = None
-) -> Evaluation:
-    """`evaluate` with whatever computes the logits."""
     parts: List[_Scores] = []
     times = [time.monotonic()]
     with tqdm(desc="evaluation", total=total, leave=False, disable=None, unit="image") as progress:

@@ -12,8 +12,8 @@ from PIL import Image, ImageOps
 from gluon_aff.data.augmentation import normalise as normalise_cifar
 from gluon_aff.data.image_files import read_image
 from gluon_aff.data.imagenet import FOLDER_MEAN, FOLDER_STD, folder_crop, normalise, opencv
+from gluon_aff.engines import Infer
 from gluon_aff.errors import GluonAFFError, InputError
-from gluon_aff.evaluation.inference import Infer
 from gluon_aff.iteration import one_behind
 from gluon_aff.models import CIFAR_SIZE
 

@@ -14,8 +14,8 @@ from gluon_aff.data.image_files import read_image
 from gluon_aff.data.mask_batches import network_input
 from gluon_aff.data.masked_images import read_pair, squash, squash_image
 from gluon_aff.data.stop_signs import MaskedImage
+from gluon_aff.engines import Infer
 from gluon_aff.errors import GluonAFFError
-from gluon_aff.evaluation.inference import Infer
 from gluon_aff.iteration import one_behind
 
 Place = TypeVar("Place", str, MaskedImage)

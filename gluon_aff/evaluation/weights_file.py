@@ -6,22 +6,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Iterable, List, Optional
 
-import mxnet as mx
-from mxnet.gluon import HybridBlock
-
 from gluon_aff.data.cifar import load_cifar
 from gluon_aff.data.cifar_batches import validation_batches
 from gluon_aff.data.class_names import class_names
 from gluon_aff.data.imagenet import validation_data
 from gluon_aff.data.loading import Batch
+from gluon_aff.engines import Devices, Infer, Logits, Network, engine
 from gluon_aff.errors import InputError, last_line
-from gluon_aff.evaluation.evaluate import Evaluation, evaluate_logits
-from gluon_aff.evaluation.inference import Infer, fused, in_mxnet, in_thread
-from gluon_aff.export.agreement import Logits
+from gluon_aff.evaluation.evaluate import Evaluation, evaluate
+from gluon_aff.evaluation.inference import in_thread
 from gluon_aff.export.card import Card
-from gluon_aff.gluon.devices import contexts_of, find_devices
-from gluon_aff.gluon.networks.zoo import build, get_model
-from gluon_aff.gluon.parameters import load_parameters
 from gluon_aff.models import CIFAR_SIZE, MODELS, SEGMENTATION_HOST, model_record
 from gluon_aff.published import PublishedWeights, weights_with_hash
 from gluon_aff.weights.identify import dataset_of_run, head_classes, network_of
@@ -68,16 +62,16 @@ class LoadedNetwork:
     """A network with the parameters of a file.
 
     Attributes:
-        net: the network, hybridized, on `contexts`.
+        network: with its parameters, on `devices`.
         card: what it is.
         path: the file.
-        contexts: devices.
+        devices: what computes.
     """
 
-    net: HybridBlock
+    network: Network
     card: Card
     path: str
-    contexts: List[mx.Context]
+    devices: Devices
 
 
 @dataclass(frozen=True)
@@ -147,15 +141,14 @@ def load_weights(request: WeightsRequest, *, many_images: bool = False) -> Loade
         return _load_onnx(request)
     if request.engine != ONNX_RUNTIME:
         loaded = load_network(request)
-        net = fused(loaded.net) if many_images and loaded.contexts == [mx.cpu()] else loaded.net
-        devices = ",".join(map(str, loaded.contexts))
-        return LoadedWeights(in_mxnet(net, loaded.contexts), loaded.card, loaded.path, devices)
+        infer = loaded.network.for_many_images() if many_images else loaded.network.infer
+        return LoadedWeights(infer, loaded.card, loaded.path, ",".join(loaded.devices.names))
     _refuse_float16(request)
     _refuse_gpus(request)
     from gluon_aff.export.onnx_file import onnx_model
 
     loaded = load_network(replace(request, gpus=""))
-    return _in_onnxruntime(onnx_model(loaded.net, loaded.card).infer, loaded.card, loaded.path)
+    return _in_onnxruntime(onnx_model(loaded.network, loaded.card).infer, loaded.card, loaded.path)
 
 
 def load_network(request: WeightsRequest, *, segments: bool = False) -> LoadedNetwork:
@@ -166,14 +159,14 @@ def load_network(request: WeightsRequest, *, segments: bool = False) -> LoadedNe
         segments: the network has to say of each pixel, not of the image, what it is.
 
     Raises:
-        InputError: if the file, the model and the label set do not go together, MXNet cannot compute so, or the network
-            is for another job.
+        InputError: if the file, the model and the label set do not go together, the engine cannot compute so, or the
+            network is for another job.
         GluonAFFError: if published weights cannot be had.
     """
     if request.params.lower().endswith(ONNX_SUFFIX):
         raise InputError(f"--params {request.params}: this is an export already; name the .params file")
-    contexts = contexts_of(find_devices(request.gpus)[0])
-    if contexts[0].device_type == "cpu":
+    devices, _ = engine().find_devices(request.gpus)
+    if devices.kind == "cpu":
         _refuse_float16(request)
     path = _file(request)
     file = read_params_file(path)
@@ -182,15 +175,9 @@ def load_network(request: WeightsRequest, *, segments: bool = False) -> LoadedNe
     if published and published.model not in MODELS:
         raise InputError(f"{path} is of the first release ({published.model}), whose networks are not in this package")
     outputs = head_classes(file)
-    if request.model:
-        record = model_record(request.model)
-        host, network, input_size = record.host, record.name, record.input_size
-        net = get_model(record.name, outputs)
-    else:
-        found = network_of(file)
-        host, network, input_size = found.host, found.name, found.input_size
-        net = build(found)
-    if segments != (host == SEGMENTATION_HOST):
+    architecture = model_record(request.model).architecture(outputs) if request.model else network_of(file)
+    network = architecture.name
+    if segments != (architecture.host == SEGMENTATION_HOST):
         raise InputError(
             f"{network} classifies images: this command takes networks of train_segmentation.py"
             if segments
@@ -199,18 +186,15 @@ def load_network(request: WeightsRequest, *, segments: bool = False) -> LoadedNe
         )
     card = Card(
         network=network,
-        for_cifar=input_size == CIFAR_SIZE,
-        input_size=input_size,
+        for_cifar=architecture.input_size == CIFAR_SIZE,
+        input_size=architecture.input_size,
         outputs=int(outputs or 0),
         git_blob_sha1=digest,
         labels=_labels(request.labels, published),
         dataset=_dataset(published, path, outputs),
     )
     card = _at_input_size(card, request.input_size)
-    net.cast(request.dtype)
-    load_parameters(net, path, contexts)
-    net.hybridize(static_alloc=True)
-    return LoadedNetwork(net, card, path, contexts)
+    return LoadedNetwork(engine().load_network(architecture, path, devices, request.dtype), card, path, devices)
 
 
 def _load_onnx(request: WeightsRequest) -> LoadedWeights:
@@ -232,7 +216,7 @@ def _load_onnx(request: WeightsRequest) -> LoadedWeights:
 
 
 def _in_onnxruntime(logits: Logits, card: Card, path: str) -> LoadedWeights:
-    from gluon_aff.export.onnx_runtime import import_extra
+    from gluon_aff.extras import import_extra
 
     return LoadedWeights(in_thread(logits), card, path, f"ONNX Runtime {import_extra('onnxruntime').__version__}, cpu")
 
@@ -263,7 +247,7 @@ def evaluate_weights(
         GluonAFFError: if an output is not finite.
     """
     data = validation_set(loaded.card, loaded.path, dataset, data_dir, batch_size, num_workers)
-    return EvaluatedWeights(loaded, data, evaluate_logits(loaded.infer, data.batches, len(data.names), data.images))
+    return EvaluatedWeights(loaded, data, evaluate(loaded.infer, data.batches, len(data.names), data.images))
 
 
 def validation_set(

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Callable, Sequence, Tuple
+from typing import Sequence, Tuple
 
 import numpy as np
 
+from gluon_aff.engines import Infer, Logits
 from gluon_aff.errors import GluonAFFError
-
-Logits = Callable[[np.ndarray], np.ndarray]
 
 TOLERANCE = 1e-5
 SEED = 0
@@ -30,12 +29,12 @@ class Agreement:
     largest: float
 
 
-def agree(network: Logits, file: Logits, input_size: int, what: str) -> Agreement:
+def agree(network: Infer, file: Logits, input_size: int, what: str) -> Agreement:
     """Compare on random images: three of the network's size, then two of another that is neither square nor even.
 
     Args:
         network: (N, 3, H, W) -> (N, K), the truth.
-        file: likewise.
+        file: likewise, waited for.
         input_size: the network's.
         what: what to call the file in a message.
 
@@ -45,7 +44,7 @@ def agree(network: Logits, file: Logits, input_size: int, what: str) -> Agreemen
     rng = np.random.default_rng(SEED)
     shapes = ((3, 3, input_size, input_size), (2, 3, input_size + 17, input_size + 32))
     images = [rng.standard_normal(shape, dtype=np.float32) for shape in shapes]
-    expected = [network(batch) for batch in images]
+    expected = [network(batch)() for batch in images]
     largest = _largest(expected)
     if not np.isfinite(largest):
         raise GluonAFFError("the network's outputs for random images are not finite: look for damaged weights")

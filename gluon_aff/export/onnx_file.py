@@ -1,36 +1,15 @@
-"""Networks as ONNX files: what MXNet's exporter writes, put right."""
+"""Networks as ONNX files, kept once ONNX Runtime agrees with the network."""
 
 from __future__ import annotations
 
-import contextlib
-import io
-import json
-import logging
-import re
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Iterator, Tuple
 
-import mxnet as mx
-import numpy as np
-from mxnet.gluon import HybridBlock
-
-from gluon_aff._version import __version__
-from gluon_aff.errors import GluonAFFError, InputError, last_line
-from gluon_aff.export.agreement import Agreement, Logits, agree
+from gluon_aff.engines import Logits, Network
+from gluon_aff.export.agreement import Agreement, agree
 from gluon_aff.export.card import Card, properties
-from gluon_aff.export.onnx_runtime import import_extra, logits_of_session, session_of
-from gluon_aff.export.trace import INPUT as TRACED_INPUT
-from gluon_aff.export.trace import Traced, logits_of, trace
+from gluon_aff.export.onnx_runtime import logits_of_session, session_of
 from gluon_aff.files import replacing
-from gluon_aff.gluon.fusion.context import JOINED
-
-OPSET = 13  # of the nodes that MXNet writes
-IR_VERSION = 7  # that came with it
-INPUT, OUTPUT = "images", "logits"
-BATCH, HEIGHT, WIDTH = "batch", "height", "width"
-FIRST_WITHOUT_MAPPING = (1, 19)  # MXNet's exporter needs onnx.mapping
 
 
 @dataclass(frozen=True)
@@ -40,7 +19,7 @@ class ONNXModel:
     Attributes:
         content: of a file.
         infer: what ONNX Runtime makes of it.
-        agreement: how that agrees with MXNet.
+        agreement: how that agrees with the network.
     """
 
     content: bytes
@@ -48,139 +27,29 @@ class ONNXModel:
     agreement: Agreement
 
 
-def onnx_model(net: HybridBlock, card: Card) -> ONNXModel:
-    """Export `net`, and compare what ONNX Runtime makes of it with MXNet.
-
-    The input is `images`, float32 (batch, 3, height, width), of any batch, height and width that the network takes; the
-    output is `logits`, (batch, outputs). BatchNorm stays in the file: ONNX Runtime folds it into the convolutions as it
-    loads the model, which it can since weights are constants here and no inputs.
+def onnx_model(network: Network, card: Card) -> ONNXModel:
+    """Export `network`, and compare what ONNX Runtime makes of it with what the network gives.
 
     Args:
-        net: network with parameters, (N, 3, H, W) -> (N, K), float32; it stays as it is.
+        network: (N, 3, H, W) -> (N, K), float32, on the CPU; it stays as it is.
         card: what it is.
 
     Raises:
-        InputError: onnx or ONNX Runtime is missing, or onnx is newer than MXNet's exporter can use.
+        InputError: onnx or ONNX Runtime is missing, or another onnx is needed.
         GluonAFFError: the network cannot be exported, or the results differ.
     """
-    content = _model(net, card).SerializeToString()
+    content = network.onnx_model(card.input_size, card.outputs, properties(card))
     infer = logits_of_session(session_of(content, "the exported model"))
-    return ONNXModel(content, infer, agree(logits_of(net), infer, card.input_size, "the exported model"))
+    return ONNXModel(content, infer, agree(network.infer, infer, card.input_size, "the exported model"))
 
 
-def write_onnx(net: HybridBlock, path: str, card: Card) -> ONNXModel:
-    """Write what `onnx_model` makes, once it is found to agree with MXNet.
+def write_onnx(network: Network, path: str, card: Card) -> ONNXModel:
+    """Write what `onnx_model` makes, once it is found to agree with the network.
 
     Raises:
         InputError, GluonAFFError: as there, or the file cannot be written.
     """
-    model = onnx_model(net, card)
+    model = onnx_model(network, card)
     with replacing(path) as partial:
         Path(partial).write_bytes(model.content)
     return model
-
-
-def _model(net: HybridBlock, card: Card) -> Any:
-    onnx = _import_onnx()
-    model = _as_mxnet_exports(onnx, net, card.input_size)
-    del model.opset_import[:]
-    model.opset_import.append(onnx.helper.make_opsetid("", OPSET))
-    model.ir_version = IR_VERSION
-    model.producer_name, model.producer_version = "gluon_aff", __version__
-    _put_right(onnx, model.graph, card.outputs)
-    onnx.helper.set_model_props(model, properties(card))
-    onnx.checker.check_model(model, full_check=True)
-    return model
-
-
-def _import_onnx() -> Any:
-    onnx = import_extra("onnx")
-    numbers = tuple(map(int, re.findall(r"\d+", onnx.__version__)[:2]))
-    if numbers >= FIRST_WITHOUT_MAPPING:
-        raise InputError(f"onnx {onnx.__version__} is too new for MXNet 1.9.1: pip install 'onnx<1.19'")
-    return onnx
-
-
-def _as_mxnet_exports(onnx: Any, net: HybridBlock, input_size: int) -> Any:
-    traced = trace(net)
-    shape = (1, 3, input_size, input_size)
-    with tempfile.TemporaryDirectory() as folder, _opset(onnx), _silence():
-        path = str(Path(folder) / "network.onnx")
-        try:
-            mx.onnx.export_model(
-                _with_counted_channels(traced.symbol, shape),
-                [{**traced.arguments, **_fixed_gammas(traced)}, traced.auxiliary],
-                [shape],
-                [np.float32],
-                path,
-                dynamic=True,
-                dynamic_input_shapes=[(BATCH, 3, HEIGHT, WIDTH)],
-            )
-        except (AttributeError, NotImplementedError) as error:  # an operator that it does not know
-            raise GluonAFFError(
-                f"the network cannot be written as ONNX ({last_line(error)}): use --format symbol"
-            ) from None
-        return onnx.load(path)
-
-
-def _with_counted_channels(symbol: mx.sym.Symbol, shape: Tuple[int, ...]) -> mx.sym.Symbol:
-    """The graph with joined channels counted, and sizes read from the right: MXNet's exporter cannot join two axes."""
-    internals = symbol.get_internals()
-    _, shapes, _ = internals.infer_shape(**{TRACED_INPUT: shape})
-    shape_of = dict(zip(internals.list_outputs(), shapes))
-    graph = json.loads(symbol.tojson())
-    for node in graph["nodes"]:
-        if node["op"] == "Reshape" and node["attrs"]["shape"] == str(JOINED):
-            channels = shape_of[f"{node['name']}_output"][1]
-            node["attrs"] = {"shape": str((-1, channels, 0, 0)), "reverse": "True"}
-    return mx.sym.load_json(json.dumps(graph))
-
-
-def _fixed_gammas(traced: Traced) -> Dict[str, mx.nd.NDArray]:
-    """Ones for the gammas of BatchNorms without scale: MXNet takes them for 1, whatever they are; its exporter not."""
-    nodes = json.loads(traced.symbol.tojson())["nodes"]
-    fixed = (node for node in nodes if node["op"] == "BatchNorm" and node["attrs"].get("fix_gamma", "True") == "True")
-    names = (nodes[node["inputs"][1][0]]["name"] for node in fixed)
-    return {name: mx.nd.ones_like(traced.arguments[name]) for name in names}
-
-
-@contextlib.contextmanager
-def _silence() -> Iterator[None]:
-    """Hide what MXNet's exporter prints and logs of nodes that come out right: the results are compared."""
-    logger = logging.getLogger()
-    disabled, logger.disabled = logger.disabled, True
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        logger.disabled = disabled
-
-
-@contextlib.contextmanager
-def _opset(onnx: Any) -> Iterator[None]:
-    """Make onnx pretend that `OPSET` is its newest, which MXNet's exporter has its nodes checked against."""
-    context = onnx.checker.DEFAULT_CONTEXT
-    newest, imports, version = onnx.defs.onnx_opset_version, context.opset_imports, context.ir_version
-    onnx.defs.onnx_opset_version = lambda: OPSET
-    context.opset_imports, context.ir_version = {"": OPSET}, IR_VERSION
-    try:
-        yield
-    finally:
-        onnx.defs.onnx_opset_version = newest
-        context.opset_imports, context.ir_version = imports, version
-
-
-def _put_right(onnx: Any, graph: Any, outputs: int) -> None:
-    """One input and one output, by our names, with what is known of their shapes."""
-    constants = {constant.name for constant in graph.initializer}
-    (image,) = (value for value in graph.input if value.name not in constants)
-    (logits,) = graph.output
-    renamed = {image.name: INPUT, logits.name: OUTPUT}
-    for node in graph.node:
-        for values in (node.input, node.output):
-            values[:] = [renamed.get(value, value) for value in values]
-    tensor, kind = onnx.helper.make_tensor_value_info, onnx.TensorProto.FLOAT
-    del graph.input[:], graph.output[:]
-    graph.input.append(tensor(INPUT, kind, (BATCH, 3, HEIGHT, WIDTH)))
-    graph.output.append(tensor(OUTPUT, kind, (BATCH, outputs)))
-    graph.name = "network"

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Any, Tuple, Union
 
 import numpy as np
 
 from gluon_aff.data.loading import usable_workers
+from gluon_aff.engines import Logits
 from gluon_aff.errors import GluonAFFError, InputError, last_line
-from gluon_aff.export.agreement import Logits
 from gluon_aff.export.card import WRITER, Card, card_of
+from gluon_aff.extras import import_extra
 
 MAX_THREADS = 64
 
@@ -57,18 +57,6 @@ def session_of(model: Union[bytes, str], name: str) -> Any:
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's own kinds have no base class
         raise InputError(f"{name} cannot be read as ONNX ({last_line(error)}): export it anew") from None
-
-
-def import_extra(name: str) -> Any:
-    """The module called `name`, onnx or onnxruntime.
-
-    Raises:
-        InputError: it is not installed, or does not work.
-    """
-    try:
-        return import_module(name)
-    except ImportError as error:
-        raise InputError(f"ONNX needs the package {name} ({last_line(error)}): pip install 'gluon_aff[onnx]'") from None
 
 
 def logits_of_session(session: Any) -> Logits:

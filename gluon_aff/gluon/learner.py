@@ -14,6 +14,7 @@ from mxnet.gluon import HybridBlock
 from gluon_aff.engines import Devices, LearnerSettings, LearnerState, Network, Optimizer, StepFigures
 from gluon_aff.gluon.cluster import Cluster, average_running_statistics, make_trainer
 from gluon_aff.gluon.devices import contexts_of
+from gluon_aff.gluon.inspection.summary import refusing_small_images
 from gluon_aff.gluon.network import GluonNetwork
 from gluon_aff.gluon.networks.zoo import build
 from gluon_aff.gluon.objectives import Target, target_of
@@ -22,7 +23,6 @@ from gluon_aff.gluon.parameters import load_arrays, load_parameters
 from gluon_aff.gluon.schedule import Scheduler
 from gluon_aff.gluon.sync_bn import norm_arguments
 from gluon_aff.gluon.trainer_states import set_state_arrays, set_updates, state_arrays
-from gluon_aff.inspection.summary import refusing_small_images
 from gluon_aff.schedule import Schedule
 
 INITIALIZERS = {"xavier": mx.init.Xavier, "msraprelu": mx.init.MSRAPrelu}

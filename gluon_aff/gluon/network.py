@@ -1,24 +1,86 @@
-"""A network in MXNet (`gluon_aff.engines.Network`)."""
+"""Networks as the package uses them (`gluon_aff.engines.Network`)."""
 
 from __future__ import annotations
 
-from typing import List
+from typing import Callable, Dict, Iterable, List, Mapping, Optional, Tuple
 
 import mxnet as mx
 import numpy as np
 from mxnet.gluon import HybridBlock
 
-from gluon_aff.engines import Awaited
-from gluon_aff.evaluation.inference import in_mxnet
+from gluon_aff.engines import Awaited, Channels, ClassActivation, Devices, Infer, Logits, Network
+from gluon_aff.gluon.devices import contexts_of
+from gluon_aff.gluon.export.onnx_file import onnx_model
+from gluon_aff.gluon.export.symbol_files import save_symbol
+from gluon_aff.gluon.inference import fused, inference
+from gluon_aff.gluon.inspection.gradcam import class_activation
+from gluon_aff.gluon.inspection.layers import layer_called, pooled_layer
+from gluon_aff.gluon.inspection.selectivity import channel_sums
+from gluon_aff.gluon.networks.zoo import build
+from gluon_aff.gluon.parameters import load_parameters
+from gluon_aff.models import Architecture
 
 
 class GluonNetwork:
-    """A network with its parameters, on its devices."""
+    """A Gluon network on its devices.
+
+    Args:
+        net: initialised network, (N, 3, H, W) -> (N, ...), of any floating-point type, which it keeps.
+        contexts: its devices; each takes an equal slice of a batch, or nearly.
+    """
 
     def __init__(self, net: HybridBlock, contexts: List[mx.Context]) -> None:
-        self.net = net
-        self._infer = in_mxnet(net, contexts)
+        self.net, self.contexts = net, contexts
+        self._infer = inference(net, contexts)
 
     def infer(self, images: np.ndarray) -> Awaited:
-        """Start on images, float32 (N, 3, H, W); what is returned waits for the outputs, float32 (N, ...)."""
+        """Start on images."""
         return self._infer(images)
+
+    def for_many_images(self) -> Infer:
+        """On one CPU, what fuses layers."""
+        cpu = [mx.cpu()]
+        return inference(fused(self.net), cpu) if self.contexts == cpu else self._infer
+
+    def parameters(self) -> Dict[str, np.ndarray]:
+        """Means over the devices by name."""
+        return {name: p._reduce().asnumpy() for name, p in self.net._collect_params_with_prefix().items()}
+
+    def check_layer(self, name: str) -> None:
+        """Raise InputError if there is no such layer."""
+        layer_called(self.net, name)
+
+    def pooled_layer(self) -> str:
+        """Name of the layer whose maps are averaged for the head."""
+        return pooled_layer(self.net)
+
+    def activation(self, image: np.ndarray, layer: str, label: Optional[int] = None) -> ClassActivation:
+        """What a layer does for a class."""
+        return class_activation(self.net, image, layer, label)
+
+    def channel_sums(
+        self,
+        channels: Channels,
+        batches: Iterable[Tuple[np.ndarray, np.ndarray]],
+        classes: int,
+        advance: Callable[[int], object],
+    ) -> Tuple[np.ndarray, float]:
+        """What channels give for each class."""
+        return channel_sums(self.net, self.contexts, channels, batches, classes, advance)
+
+    def onnx_model(self, input_size: int, outputs: int, properties: Mapping[str, str]) -> bytes:
+        """The content of an ONNX file."""
+        return onnx_model(self.net, input_size, outputs, properties)
+
+    def save_symbol(self, symbol: str, parameters: str) -> Logits:
+        """Write MXNet's pair of files."""
+        return save_symbol(self.net, symbol, parameters)
+
+
+def load_network(architecture: Architecture, path: str, devices: Devices, dtype: str) -> Network:
+    """`gluon_aff.engines.Engine.load_network`."""
+    net, contexts = build(architecture), contexts_of(devices)
+    net.cast(dtype)
+    load_parameters(net, path, contexts)
+    net.hybridize(static_alloc=True)
+    return GluonNetwork(net, contexts)

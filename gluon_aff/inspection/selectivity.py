@@ -4,38 +4,17 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional
+from typing import Any, Dict, Iterable, Iterator, Mapping, Optional, Sequence
 
-import mxnet as mx
 import numpy as np
-from mxnet import gluon
-from mxnet.gluon import HybridBlock
 from tqdm import tqdm
 
 from gluon_aff.data.loading import Batch
+from gluon_aff.engines import Channels, Network
 from gluon_aff.errors import DataError, GluonAFFError, InputError
 from gluon_aff.evaluation.evaluate import class_indices
-from gluon_aff.evaluation.inference import network_dtype
-from gluon_aff.gluon.fusion.integration import AFI
-from gluon_aff.inspection.layers import layer_by_layer, layer_called, named_layers, pooled_layer
-from gluon_aff.iteration import one_behind
-from gluon_aff.results.plots import COLOURS
 
 BINS = 20
-
-
-@dataclass(frozen=True)
-class Channels:
-    """Channels `begin` to before `end` of what the layer with this name gives; to its last one if `end` is None."""
-
-    layer: str
-    begin: int = 0
-    end: Optional[int] = None
-
-    def __str__(self) -> str:
-        if not self.begin and self.end is None:
-            return self.layer
-        return f"{self.layer}[{self.begin}:{'' if self.end is None else self.end}]"
 
 
 @dataclass(frozen=True)
@@ -74,7 +53,7 @@ def channels_called(text: str) -> Channels:
     return Channels(found[1], int(found[2] or 0), int(found[3]) if found[3] else None)
 
 
-def default_channels(net: HybridBlock, other: Optional[HybridBlock] = None, other_layer: str = "") -> Channels:
+def default_channels(network: Network, other: Optional[Network] = None, other_layer: str = "") -> Channels:
     """The network's last integrated feature, or else the maps that are averaged for the head.
 
     Of a plain network beside an AFINet, the `other`: what stands in place of its last integrated feature, or of that
@@ -83,37 +62,35 @@ def default_channels(net: HybridBlock, other: Optional[HybridBlock] = None, othe
     Raises:
         InputError: there is nothing of the kind.
     """
-    own, others = _integrating(net), _integrating(other) if other else {}
+    parameters = network.parameters()
+    own, others = _integrated(parameters), _integrated(other.parameters()) if other else {}
     if own:
         return Channels(next(reversed(own)))
     place = other_layer or next(reversed(others), "")
     first = re.sub(r"\.integrate$", ".first", place)
-    layers = dict(named_layers(net))
-    if place in others and first in layers:
-        return Channels(first, layers[first][0].weight.shape[0] - others[place].score.weight.shape[0])
-    return Channels(pooled_layer(net))
+    convolution = f"{first}.0.weight"
+    if place in others and convolution in parameters:
+        return Channels(first, len(parameters[convolution]) - others[place])
+    return Channels(network.pooled_layer())
 
 
-def _integrating(net: HybridBlock) -> Dict[str, AFI]:
-    return {name: layer for name, layer in named_layers(net) if isinstance(layer, AFI)}
+def _integrated(parameters: Mapping[str, np.ndarray]) -> Dict[str, int]:
+    """Layers that integrate features of earlier ones, and their channels."""
+    ending = ".score.weight"
+    scorers = (name for name in parameters if name.endswith(f".integrate{ending}"))
+    return {name[: -len(ending)]: len(parameters[name]) for name in scorers}
 
 
 def class_means(
-    net: HybridBlock,
-    channels: Channels,
-    batches: Iterable[Batch],
-    contexts: List[mx.Context],
-    classes: int,
-    total: Optional[int] = None,
+    network: Network, channels: Channels, batches: Iterable[Batch], classes: int, total: Optional[int] = None
 ) -> np.ndarray:
     """Mean of each channel over height, width and the images of each class.
 
     Args:
-        net: initialised network, (N, 3, H, W) -> (N, outputs), of any floating-point type; it stays as it is.
+        network: (N, 3, H, W) -> (N, outputs), of any floating-point type.
         channels: of a layer whose outputs are 0 or more, (N, C, H, W) or (N, C). Of a layer used
             twice, the last output.
         batches: images (N, 3, H, W) and labels (N,), N any number above 0.
-        contexts: devices; each takes an equal slice of a batch, or nearly.
         classes: number of label values.
         total: images, for the progress bar.
 
@@ -125,43 +102,22 @@ def class_means(
         InputError: for an unknown layer, channels that it does not have, or an output that is no features or negative.
         GluonAFFError: an output is not finite.
     """
-    layer = layer_called(net, channels.layer)
     counts = np.zeros(classes)
-    sums: Dict[mx.Context, Any] = {}  # (classes, C) and the lowest value, (1,), which stay on their device
-    outputs: List[Any] = []
-    hook = layer.register_forward_hook(lambda _, __, output: outputs.append(output))
-    dtype = network_dtype(net)
 
-    def steps() -> Iterator[Any]:
+    def counted() -> Iterator[Batch]:
         for number, (images, labels) in enumerate(batches):
             counts[:] += np.bincount(class_indices(labels, classes, number), minlength=classes)
-            places = contexts[: len(labels)]
-            slices = (gluon.utils.split_and_load(array, places, even_split=False) for array in (images, labels))
-            for context, part, part_labels in zip(places, *slices):
-                net(part.astype(dtype, copy=False))
-                values = _checked(outputs, channels).astype("float32", copy=False)
-                added = mx.nd.dot(mx.nd.one_hot(part_labels, classes), _per_image(values), transpose_a=True)
-                so_far, lowest = sums.get(context, (mx.nd.zeros_like(added), values.min()))
-                sums[context] = so_far + added, mx.nd.minimum(lowest, values.min())
-                outputs.clear()
-            yield len(labels), [lowest for _, lowest in sums.values()]
+            yield images, labels
+        if not counts.any():
+            raise DataError("there are no images: name a data set that has some")
 
-    try:
-        with layer_by_layer(net), tqdm(
-            desc=f"selectivity of {channels.layer}", total=total, leave=False, disable=None, unit="image"
-        ) as progress:
-            for images, under_way in one_behind(steps()):
-                for array in under_way:
-                    array.wait_to_read()
-                progress.update(images)
-    finally:
-        hook.detach()
-    if not sums:
-        raise DataError("there are no images: name a data set that has some")
-    total_sums = sum(each.asnumpy().astype(np.float64) for each, _ in sums.values())
-    _check_values(total_sums, min(float(lowest.asscalar()) for _, lowest in sums.values()), channels)
+    with tqdm(
+        desc=f"selectivity of {channels.layer}", total=total, leave=False, disable=None, unit="image"
+    ) as progress:
+        sums, lowest = network.channel_sums(channels, counted(), classes, progress.update)
+    _check_values(sums, lowest, channels)
     with np.errstate(invalid="ignore"):
-        return total_sums / counts[:, np.newaxis]
+        return sums / counts[:, np.newaxis]
 
 
 def class_selectivity(means: np.ndarray) -> Selectivity:
@@ -183,15 +139,15 @@ def class_selectivity(means: np.ndarray) -> Selectivity:
     return Selectivity(index, seen[means[seen].argmax(axis=0)])
 
 
-def draw_distributions(distributions: Mapping[str, Selectivity]) -> Any:
-    """Matplotlib figure of histograms of the index, one or two, with their means in the legend."""
+def draw_distributions(distributions: Mapping[str, Selectivity], colours: Sequence[str]) -> Any:
+    """Matplotlib figure of histograms of the index, one for each colour at most, with their means in the legend."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6, 3.6), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    for (title, selectivity), colour in zip(distributions.items(), COLOURS):
+    for (title, selectivity), colour in zip(distributions.items(), colours):
         alive = selectivity.alive
         mean = "all channels dead" if selectivity.mean is None else f"mean {selectivity.mean:.3f}"
         axes.hist(
@@ -211,26 +167,6 @@ def draw_distributions(distributions: Mapping[str, Selectivity]) -> Any:
     for text in legend.get_texts():
         text.set_parse_math(False)
     return figure
-
-
-def _checked(outputs: List[Any], channels: Channels) -> mx.nd.NDArray:
-    """The chosen channels of a layer's last output.
-
-    Raises:
-        InputError: there is none, or it has no such channels.
-    """
-    output = outputs[-1] if outputs else None
-    if not isinstance(output, mx.nd.NDArray) or output.ndim not in (2, 4):
-        raise InputError(f"--layer {channels.layer}: its output is no feature; name a convolution, a ReLU or a stage")
-    end = output.shape[1] if channels.end is None else channels.end
-    if not channels.begin < end <= output.shape[1]:
-        raise InputError(f"--layer {channels}: the layer has channels 0 to {output.shape[1] - 1}")
-    return mx.nd.slice_axis(output, axis=1, begin=channels.begin, end=end)
-
-
-def _per_image(values: mx.nd.NDArray) -> mx.nd.NDArray:
-    """(N, C, H, W) or (N, C) -> (N, C)."""
-    return values.mean(axis=(2, 3)) if values.ndim == 4 else values
 
 
 def _check_values(sums: np.ndarray, lowest: float, channels: Channels) -> None:

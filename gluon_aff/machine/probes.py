@@ -8,7 +8,6 @@ import importlib
 import json
 import os
 import sys
-import time
 from pathlib import Path
 from typing import Any, Dict, List
 
@@ -117,42 +116,25 @@ def _error_name(cuda: ctypes.CDLL, code: int) -> str:
 
 def mxnet() -> Dict[str, Any]:
     """MXNet's version, the features it was built with, and the file of its native library."""
-    import mxnet as mx
+    from gluon_aff.engines import engine  # which needs NumPy: other probes ask whether that works
 
-    features = [feature.name for feature in mx.runtime.Features().values() if feature.enabled]
-    return {"version": mx.__version__, "features": features, "library": mx.libinfo.find_lib_path()[0]}
+    return engine().about()
 
 
 def training_step(device: str, number: int) -> Dict[str, float]:
-    """Train a convolution and a dense layer for one step on `device`, cpu or gpu.
+    """`gluon_aff.engines.Engine.try_step` on `device`, cpu or gpu."""
+    from gluon_aff.engines import Devices, engine
 
-    Returns:
-        `before` and `after`: the loss; `seconds`: time of the step, with what the first one sets up.
-    """
-    import mxnet as mx
-
-    context = mx.Context(device, number)
-    start = time.perf_counter()
-    net = mx.gluon.nn.HybridSequential()
-    net.add(mx.gluon.nn.Conv2D(4, 3, activation="relu"), mx.gluon.nn.Dense(2))
-    net.initialize(mx.init.Constant(0.1), ctx=context)
-    trainer = mx.gluon.Trainer(net.collect_params(), "nag", {"learning_rate": 0.001, "momentum": 0.9})
-    images = mx.nd.arange(2 * 3 * 8 * 8, ctx=context).reshape((2, 3, 8, 8)) / 384
-    labels = mx.nd.array([0, 1], ctx=context)
-    loss = mx.gluon.loss.SoftmaxCrossEntropyLoss()
-    with mx.autograd.record():
-        before = loss(net(images), labels).mean()
-    before.backward()
-    trainer.step(1)
-    after = loss(net(images), labels).mean().asscalar()
-    return {"before": float(before.asscalar()), "after": float(after), "seconds": time.perf_counter() - start}
+    return engine().try_step(Devices(device, (number,)))
 
 
 def memory(model: str, batch: int, training: bool, gpus: str) -> Dict[str, Any]:
-    """What `gluon_aff.inspection.memory.measure` says of this process."""
-    from gluon_aff.inspection.memory import measure
+    """`gluon_aff.engines.Engine.measure_memory` of this process, for a model by its name."""
+    from gluon_aff.engines import engine
+    from gluon_aff.models import model_record
 
-    return measure(model, batch, training, gpus)
+    devices, _ = engine().find_devices(gpus)
+    return engine().measure_memory(model_record(model).architecture(), batch, training, devices)
 
 
 def published_files(root: str, clone: str) -> Dict[str, List[int]]:

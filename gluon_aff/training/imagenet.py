@@ -21,7 +21,7 @@ from gluon_aff.engines import (
     engine,
 )
 from gluon_aff.errors import InputError
-from gluon_aff.evaluation.evaluate import evaluate_logits
+from gluon_aff.evaluation.evaluate import evaluate
 from gluon_aff.files import check_directories
 from gluon_aff.models import IMAGENET_HOSTS
 from gluon_aff.schedule import Schedule, decay_epochs
@@ -170,7 +170,7 @@ def _distillation(settings: ImageNetSettings) -> Optional[Distillation]:
 
 def _errors(network: Network, images: Iterable[Batch], classes: int, total: int, cluster: Cluster) -> Errors:
     """Top-1 and top-5 error on the images of all workers."""
-    figures = evaluate_logits(network.infer, images, classes, total)
+    figures = evaluate(network.infer, images, classes, total)
     counts = [round(figures.top1 * figures.images), round(figures.top5 * figures.images), figures.images]
     top1, top5, count = cluster.sum(counts)
     return 1 - top1 / count, 1 - top5 / count

@@ -12,7 +12,7 @@ from mxnet.gluon import nn
 from benchmarks import __main__ as program
 from benchmarks import machine, peak, rows, workloads
 from benchmarks.measure import Benchmark, Result, run, table
-from gluon_aff.inspection.memory import random_images, step
+from gluon_aff.gluon.inspection.memory import random_images, step
 
 ROOT = Path(__file__).parents[2]
 

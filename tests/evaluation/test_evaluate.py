@@ -13,9 +13,9 @@ from gluon_aff.data.cifar_batches import validation_batches
 from gluon_aff.data.imagenet import FOLDER_MEAN, FOLDER_STD, validation_data
 from gluon_aff.errors import DataError, GluonAFFError
 from gluon_aff.evaluation import evaluate as module
-from gluon_aff.evaluation.evaluate import ClassCount, evaluate, evaluate_logits
-from gluon_aff.evaluation.inference import network_dtype
+from gluon_aff.evaluation.evaluate import ClassCount, evaluate
 from gluon_aff.gluon.cluster import Cluster
+from gluon_aff.gluon.inference import inference
 from gluon_aff.gluon.network import GluonNetwork
 from gluon_aff.gluon.networks.zoo import cifar_resnet
 from gluon_aff.training.scores import top1_accuracy
@@ -81,7 +81,7 @@ def some_logits(images=101, classes=30, seed=0):
 def test_figures_are_those_of_scikit_learn_and_of_validate(batch_size, contexts):
     logits, labels = some_logits()
     net, batches = logits_network(contexts), batches_of(logits, labels, batch_size)
-    found = evaluate(net, batches, contexts)
+    found = evaluate(inference(net, contexts), batches)
     exact = logits.astype(np.float64)
     every = np.arange(30)
     probability = np.exp(exact) / np.exp(exact).sum(axis=1, keepdims=True)
@@ -97,7 +97,7 @@ def test_figures_are_those_of_scikit_learn_and_of_validate(batch_size, contexts)
 def test_counts_per_class():
     logits, labels = some_logits()
     labels = labels // 2 * 2  # no image of an odd class
-    found = evaluate(logits_network(), batches_of(logits, labels, 10), CPU)
+    found = evaluate(inference(logits_network(), CPU), batches_of(logits, labels, 10))
     correct = logits.argmax(axis=1) == labels
     assert found.per_class == [
         ClassCount(label, int((labels == label).sum()), int(correct[labels == label].sum())) for label in range(30)
@@ -112,7 +112,7 @@ def test_of_equal_logits_the_lowest_label_comes_first(dtype):
     near = np.array([1, 1 + 2**-13, 0, 0, 0, 0, 0, 0, 0], "float32")
     net = logits_network(dtype=dtype)
     batches = batches_of(np.stack([row, row, row, row, near, near]), np.array([0, 1, 4, 5, 0, 1]), 4)
-    found = evaluate(net, batches, CPU)
+    found = evaluate(inference(net, CPU), batches)
     first = [count.correct for count in found.per_class]
     assert first[0] == (1 if dtype == "float32" else 2)
     assert first[1] == (1 if dtype == "float32" else 0)
@@ -125,7 +125,7 @@ def test_many_ties_agree_with_validate():
     logits = rng.integers(0, 4, (200, 30)).astype("float32")
     labels = rng.integers(0, 30, 200)
     net, batches = logits_network(), batches_of(logits, labels, 64)
-    found = evaluate(net, batches, CPU)
+    found = evaluate(inference(net, CPU), batches)
     assert found.top1 == validate(net, batches, CPU)
     order = np.argsort(-logits, axis=1, kind="stable")
     assert found.top5 == pytest.approx((order[:, :5] == labels[:, np.newaxis]).any(axis=1).mean())
@@ -136,30 +136,24 @@ def test_a_float16_network_is_given_float16_images():
     net.add(mx.gluon.nn.BatchNorm(), Logits())  # on the CPU, MXNet has no dense layer and no convolution of float16
     net.initialize()
     batches = batches_of(*some_logits(), 40)
-    single = evaluate(net, batches, CPU)
+    single = evaluate(inference(net, CPU), batches)
     net.cast("float16")
-    half = evaluate(net, batches, CPU)
-    assert network_dtype(net) == np.float16
-    assert np.dtype(net[0].gamma.dtype) == np.float32
+    half = evaluate(inference(net, CPU), batches)
     assert half.loss == pytest.approx(single.loss, rel=1e-2)
     assert half.loss != single.loss
 
 
-def test_a_network_without_parameters_is_float32():
-    assert network_dtype(NearestColour([(0, 0, 0)])) == np.float32
-
-
 def test_top5_of_three_classes_is_all():
     logits, labels = some_logits(20, 3)
-    assert evaluate(logits_network(), batches_of(logits, labels, 8), CPU).top5 == 1.0
+    assert evaluate(inference(logits_network(), CPU), batches_of(logits, labels, 8)).top5 == 1.0
 
 
 def test_loss_of_large_logits_and_of_many_images():
     logits = np.array([[60000, -60000, 0], [-60000, 60000, 60000]], "float32")
-    found = evaluate(logits_network(dtype="float16"), batches_of(logits, np.array([1, 2]), 2), CPU)
+    found = evaluate(inference(logits_network(dtype="float16"), CPU), batches_of(logits, np.array([1, 2]), 2))
     assert found.loss == pytest.approx((119_936 + np.log(2)) / 2, abs=100)  # 60000 is 59968 or 60000 in float16
     small = np.tile(np.array([[9, 0, 0]], "float32"), (5000, 1))
-    found = evaluate(logits_network(), batches_of(small, np.zeros(5000, int), 1000), CPU)
+    found = evaluate(inference(logits_network(), CPU), batches_of(small, np.zeros(5000, int), 1000))
     assert found.loss == pytest.approx(np.log1p(2 * np.exp(-9.0)), rel=1e-12)
 
 
@@ -167,11 +161,11 @@ def test_fewer_classes_than_outputs():
     """20 superclasses under a head of 99: counts for 20, and all outputs compete."""
     logits, labels = some_logits(200, 99)
     labels = labels % 20
-    found = evaluate(logits_network(), batches_of(logits, labels, 64), CPU, classes=20)
+    found = evaluate(inference(logits_network(), CPU), batches_of(logits, labels, 64), classes=20)
     assert len(found.per_class) == 20
     assert found.top1 == pytest.approx((logits.argmax(axis=1) == labels).mean())
     with pytest.raises(DataError, match=r"label 20 in batch 1 \(counted from 0\) is none of 0 to 19"):
-        evaluate(logits_network(), batches_of(logits[:4], np.array([0, 19, 20, 0]), 2), CPU, classes=20)
+        evaluate(inference(logits_network(), CPU), batches_of(logits[:4], np.array([0, 19, 20, 0]), 2), classes=20)
 
 
 @pytest.mark.parametrize("label", [30, -1])
@@ -180,7 +174,7 @@ def test_a_label_without_an_output(label, classes):
     logits, labels = some_logits(10)
     labels[7] = label
     with pytest.raises(DataError, match=rf"label {label} in batch 2 .* none of 0 to 29"):
-        evaluate(logits_network(), batches_of(logits, labels, 3), CPU, classes=classes)
+        evaluate(inference(logits_network(), CPU), batches_of(logits, labels, 3), classes=classes)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -188,13 +182,13 @@ def test_outputs_that_are_not_finite_are_an_error_with_the_batch(value):
     logits, labels = some_logits(10)
     logits[7, 3] = value
     with pytest.raises(GluonAFFError, match=r"outputs for batch 2 .* not finite") as error:
-        evaluate(logits_network(), batches_of(logits, labels, 3), CPU)
+        evaluate(inference(logits_network(), CPU), batches_of(logits, labels, 3))
     assert "\n" not in str(error.value)
 
 
 def test_no_images():
     with pytest.raises(DataError, match="no images to evaluate"):
-        evaluate(logits_network(), [], CPU)
+        evaluate(inference(logits_network(), CPU), [])
 
 
 @pytest.mark.parametrize(("images", "expected"), [(40, 30 / 3), (10, 10 / 10)])
@@ -209,7 +203,7 @@ def test_speed_leaves_the_first_batch_out_where_there_are_several(monkeypatch, i
             yield batch
 
     logits, labels = some_logits(images)
-    found = evaluate(logits_network(), slow(batches_of(logits, labels, 10)), CPU)
+    found = evaluate(inference(logits_network(), CPU), slow(batches_of(logits, labels, 10)))
     assert found.images_per_second == pytest.approx(expected)
 
 
@@ -226,7 +220,7 @@ def test_a_batch_is_awaited_once_the_next_is_under_way():
 
         return awaited
 
-    evaluate_logits(infer, batches_of(*some_logits(40), 10))
+    evaluate(infer, batches_of(*some_logits(40), 10))
     assert events == [
         "batch 0", "logits of 0", "batch 1", "batch 2", "logits of 1", "batch 3", "logits of 2", "logits of 3",
     ]  # fmt: skip
@@ -239,7 +233,7 @@ def test_a_fused_network_has_the_accuracy_that_validate_gives(few_shapes, contex
     net = cifar_resnet("ASKCFuse", 1, 1, classes=20)
     net.initialize(mx.init.Xavier(), ctx=contexts)
     net.hybridize()
-    found = evaluate(net, validation_batches(data, 33), contexts, classes=20, total=len(data))
+    found = evaluate(inference(net, contexts), validation_batches(data, 33), classes=20, total=len(data))
     assert found.images == 100
     assert found.top1 == pytest.approx(validate(net, validation_batches(data, 33), contexts), abs=1e-7)
     assert [count.images for count in found.per_class] == [5] * 20
@@ -258,6 +252,6 @@ def test_pictures_in_class_folders_by_their_colour(tmp_path):
         image.save(tmp_path / "val" / folder / f"{rng.integers(1 << 30)}.jpg", quality=95)
     data = validation_data(str(tmp_path), 32, 4, 2)
     net = NearestColour([colours[name] for name in data.folders])
-    found = evaluate(net, data.batches, CPU, data.classes, data.images)
+    found = evaluate(inference(net, CPU), data.batches, data.classes, data.images)
     assert found.per_class == [ClassCount(0, 3, 3), ClassCount(1, 4, 4), ClassCount(2, 3, 1)]
     assert (found.images, found.top1, found.top5) == (10, 0.8, 1.0)

@@ -14,7 +14,8 @@ from pathlib import Path
 import mxnet as mx
 import numpy as np
 import pytest
-from exported_networks import card_for, filled
+from cards import card_for
+from exported_networks import filled
 from PIL import Image
 from validation_batches import batch_sizes
 

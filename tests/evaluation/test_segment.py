@@ -12,8 +12,8 @@ from PIL import Image
 from gluon_aff.cli import main
 from gluon_aff.data.sample_stop_signs import write_stop_signs
 from gluon_aff.errors import GluonAFFError
-from gluon_aff.evaluation import inference
 from gluon_aff.evaluation.segment import iou_and_niou_of, segment_images, segment_stop_signs
+from gluon_aff.gluon.network import GluonNetwork
 from gluon_aff.gluon.networks import get_model
 from gluon_aff.inspection import picture_grid
 from gluon_aff.training.segmentation import train_segmentation
@@ -245,11 +245,11 @@ def test_images_with_little_of_a_sign_can_be_left_out(signs, run, weights):
 def test_images_are_read_so_many_at_a_time(arguments, sizes, signs, run, weights, monkeypatch):
     seen = []
 
-    def watched(net, contexts, infers=inference.in_mxnet):
-        infer = infers(net, contexts)
-        return lambda images: (seen.append(len(images)), infer(images))[1]
+    def watched(network, images, infer=GluonNetwork.infer):
+        seen.append(len(images))
+        return infer(network, images)
 
-    monkeypatch.setattr(inference, "in_mxnet", watched)
+    monkeypatch.setattr(GluonNetwork, "infer", watched)
     assert run("--params", weights, "--data-dir", signs, *arguments)[0] == 0
     assert seen == sizes
 

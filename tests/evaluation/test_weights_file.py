@@ -71,7 +71,7 @@ def test_figures_against_numpy(trained, digits):
     images = load_cifar("cifar10", False, data_dir=digits)
     mean, std = np.array([0.4914, 0.4822, 0.4465]), np.array([0.2023, 0.1994, 0.2010])  # training.md
     x = ((images.images / 255 - mean) / std).transpose(0, 3, 1, 2).astype("float32")
-    logits = load_network(WeightsRequest(trained[1])).net(mx.nd.array(x)).asnumpy().astype("float64")
+    logits = load_network(WeightsRequest(trained[1])).network.infer(x)().astype("float64")
     order = np.argsort(-logits, axis=1, kind="stable")
     assert figures.top1 == pytest.approx((order[:, 0] == images.labels).mean())
     assert figures.top5 == pytest.approx((order[:, :5] == images.labels[:, None]).any(axis=1).mean())
@@ -239,8 +239,9 @@ def test_predict(trained, digits, tmp_path, capsys):
     assert "class names: cifar10's, as the file's name says" in capsys.readouterr().err
     assert main([*options, "--json", paths[0]]) == 0
     (printed,) = json.loads(capsys.readouterr().out)
-    net = load_network(WeightsRequest(trained[1])).net
-    expected = net(mx.nd.array(_input(data.images[:1]))).softmax().asnumpy()[0]
+    network = load_network(WeightsRequest(trained[1])).network
+    logits = network.infer(_input(data.images[:1]))()[0].astype("float64")
+    expected = np.exp(logits) / np.exp(logits).sum()
     assert [row["label"] for row in printed["classes"]] == np.argsort(-expected)[:2].tolist()
     assert printed["classes"][0]["score"] == pytest.approx(expected.max(), rel=1e-4)
     (tmp_path / "names.txt").write_text("one\n")

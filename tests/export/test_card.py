@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from exported_networks import card_for
+from cards import card_for
 from PIL import Image
 
 from gluon_aff.evaluation.predict import preprocessing

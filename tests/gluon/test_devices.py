@@ -1,6 +1,7 @@
 """Devices named by --gpus against those that exist and those that MXNet can run on."""
 
 import mxnet as mx
+import numpy as np
 import pytest
 
 from gluon_aff.engines import Devices
@@ -133,3 +134,13 @@ def test_contexts_are_mxnets():
     assert devices.contexts_of(Devices("gpu", (0, 2))) == [mx.gpu(0), mx.gpu(2)]
     assert Devices("gpu", (0, 2)).names == list(map(str, [mx.gpu(0), mx.gpu(2)]))
     assert Devices("gpu", (0, 1, 2)).share(1, 2) == Devices("gpu", (1,))
+
+
+@pytest.mark.parametrize(("rows", "sizes"), [(5, [3, 2]), (4, [2, 2]), (1, [1])])
+def test_devices_share_the_rows(rows, sizes):
+    contexts = [mx.cpu(0), mx.cpu(1)]
+    array = np.arange(rows * 2, dtype=np.float32).reshape(rows, 2)
+    slices = devices.load_slices(array, contexts)
+    assert [len(part) for part in slices] == sizes
+    assert [part.context for part in slices] == contexts[: len(slices)]
+    np.testing.assert_array_equal(np.concatenate([part.asnumpy() for part in slices]), array)

@@ -1,49 +1,75 @@
-"""A network that is validated, on one device and on two."""
+"""Networks behind the door."""
 
 import mxnet as mx
 import numpy as np
 import pytest
-from masks_by_hand import IOU, NIOU, batches
 
-from gluon_aff.gluon.cluster import Cluster
+from gluon_aff.engines import Devices, engine
+from gluon_aff.errors import InputError, ParamsFileError
+from gluon_aff.gluon import network
 from gluon_aff.gluon.network import GluonNetwork
-from gluon_aff.training.scores import iou_and_niou, top1_accuracy
+from gluon_aff.models import model_record
 
-CLASSES = 10
-CONTEXTS = {"one": [mx.cpu(0)], "two": [mx.cpu(0), mx.cpu(1)]}
-
-
-class Itself(mx.gluon.nn.HybridBlock):
-    """A network whose logits are its input."""
-
-    def hybrid_forward(self, F, x):
-        return F.identity(x)
+TINY = model_record("aff_resnet32_cifar100").architecture(blocks=1, channel_times=1)
 
 
-@pytest.mark.parametrize("contexts", CONTEXTS.values(), ids=CONTEXTS)
-def test_validation_counts_each_image_once(contexts):
-    """Last batch smaller than the devices included."""
-    net = mx.gluon.nn.HybridSequential()
-    net.add(mx.gluon.nn.Flatten(), mx.gluon.nn.Dense(CLASSES, in_units=48))
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    """Weights of a tiny network."""
+    path = str(tmp_path_factory.mktemp("weights") / "tiny.params")
     mx.random.seed(0)
-    net.initialize(mx.init.Normal(0.2), ctx=contexts)
-    rng = np.random.default_rng(0)
-    images, labels = rng.normal(size=(9, 3, 4, 4)).astype("float32"), np.zeros(9, "float32")
-    weight, bias = (p.data(contexts[0]).asnumpy() for p in net.collect_params().values())
-    logits = images.reshape(9, -1) @ weight.T + bias
-    right = logits.argmax(axis=1)
-    labels[:5], labels[5:] = right[:5], (right[5:] + 1) % CLASSES
-    network = GluonNetwork(net, contexts)
-    parts = [(images[i : i + 4], labels[i : i + 4]) for i in (0, 4, 8)]
-    assert top1_accuracy(network, parts, Cluster()) == pytest.approx(5 / 9)
-    found = [network.infer(part)() for part, _ in parts]
-    assert {each.dtype for each in found} == {np.dtype("float32")}
-    np.testing.assert_allclose(np.concatenate(found), logits, rtol=1e-5, atol=1e-6)
+    net = network.build(TINY)
+    net.initialize(mx.init.Xavier())
+    net(mx.nd.zeros((1, 3, 32, 32)))
+    net.save_parameters(path)
+    return path
 
 
-@pytest.mark.parametrize("contexts", CONTEXTS.values(), ids=CONTEXTS)
-@pytest.mark.parametrize("size", [1, 2, 4, 6])
-def test_iou_is_of_all_pixels_and_niou_of_each_image(size, contexts):
-    iou, niou = iou_and_niou(GluonNetwork(Itself(), contexts), batches(size), Cluster())
-    assert iou == pytest.approx(IOU)
-    assert niou == pytest.approx(NIOU)
+def images(count):
+    return np.random.default_rng(0).normal(size=(count, 3, 32, 32)).astype("float32")
+
+
+def test_parameters_are_those_of_the_file(path):
+    found = engine().load_network(TINY, path, Devices(), "float32").parameters()
+    expected = {name: array.asnumpy() for name, array in mx.nd.load(path).items()}
+    assert list(found) == list(engine().parameter_shapes(TINY)) == list(expected)
+    for name, array in found.items():
+        np.testing.assert_array_equal(array, expected[name])
+
+
+def test_parameters_are_means_over_the_devices():
+    net = mx.gluon.nn.Dense(1, in_units=1, use_bias=False)
+    contexts = [mx.cpu(0), mx.cpu(1)]
+    net.initialize(ctx=contexts)
+    for context, value in zip(contexts, (1, 4)):
+        net.weight.data(context)[:] = value
+    assert GluonNetwork(net, contexts).parameters()["weight"].tolist() == [[2.5]]
+
+
+@pytest.mark.parametrize("devices", [Devices(), Devices("cpu", (0, 1))], ids=["one device", "two devices"])
+def test_many_images_are_inferred_faster_on_one_cpu_and_as_well(path, devices, monkeypatch):
+    fused = []
+    monkeypatch.setattr(network, "fused", lambda net, fuse=network.fused: fused.append(net) or fuse(net))
+    loaded = engine().load_network(TINY, path, devices, "float32")
+    expected = loaded.infer(images(5))()
+    np.testing.assert_allclose(loaded.for_many_images()(images(5))(), expected, atol=1e-5 * np.abs(expected).max())
+    assert len(fused) == (len(devices) == 1)
+
+
+def test_layers_are_called_as_their_parameters(path):
+    loaded = engine().load_network(TINY, path, Devices(), "float32")
+    for name in loaded.parameters():
+        loaded.check_layer(name.rpartition(".")[0])
+    with pytest.raises(InputError, match=r"unknown layer \(--layer\) 'features.99'"):
+        loaded.check_layer("features.99")
+
+
+def test_weights_of_another_network(path):
+    with pytest.raises(ParamsFileError, match="does not fit AFFResNet: "):
+        engine().load_network(model_record("aff_resnet50").architecture(), path, Devices(), "float32")
+
+
+def test_arguments_that_no_network_can_have():
+    with pytest.raises(InputError, match=r"^resnet20_fpn_b1: no network has these arguments \(.*num_filter") as error:
+        engine().parameter_shapes(model_record("resnet20_fpn_b1").architecture(channel_times=0))
+    assert "\n" not in str(error.value)

@@ -11,8 +11,7 @@ from training.stopping import stop_at
 from gluon_aff.cli import main
 from gluon_aff.data.sample import write_digits
 from gluon_aff.data.sample_pictures import write_pictures
-from gluon_aff.gluon.networks.afi import Integration, afi_resnet
-from gluon_aff.inspection.summary import trainable_parameters
+from gluon_aff.gluon.inspection.summary import trainable_parameters
 from gluon_aff.models import MODELS
 from gluon_aff.weights.params_format import read_params_file
 
@@ -51,7 +50,7 @@ def train(tmp_path, monkeypatch, capsys):
 def small(monkeypatch):
     """AFI-ResNet-14 among the models."""
     record = MODELS["afi_resnet32_cifar100"]
-    count = trainable_parameters(afi_resnet(Integration("A", 4), 2))
+    count = trainable_parameters(record.architecture(blocks=2))
     settings = {**record.settings, "blocks": 2}
     monkeypatch.setitem(MODELS, SMALL, replace(record, name=SMALL, settings=settings, trainable=count))
 

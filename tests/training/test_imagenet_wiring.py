@@ -152,7 +152,7 @@ def recorded(flags, seen, devices, monkeypatch):
             on_step(step, 0.5, rate)
         return EpochProgress(len(weights), 0.5 * len(weights), 1.0, 1.0)
 
-    def evaluate_logits(infer, batches, *others):
+    def evaluate(infer, batches, *others):
         seen.validation = list(batches)
         return Evaluation(100, 1 - next(errors), 1.0, 0.0, [], 1.0)
 
@@ -162,7 +162,7 @@ def recorded(flags, seen, devices, monkeypatch):
         patched.setattr(engine(), "find_devices", find_devices)
         patched.setattr("gluon_aff.gluon.learner.contexts_of", pretended_gpus)
         patched.setattr(training_run, "train_epoch", train_epoch)
-        patched.setattr(imagenet, "evaluate_logits", evaluate_logits)
+        patched.setattr(imagenet, "evaluate", evaluate)
         with redirect_stderr(io.StringIO()) as printed, redirect_stdout(printed):
             seen.status = main(["train-imagenet", *flags])
     seen.printed = printed.getvalue()

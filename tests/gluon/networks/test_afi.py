@@ -6,8 +6,8 @@ import pytest
 
 from gluon_aff import get_model
 from gluon_aff.errors import InputError
+from gluon_aff.gluon.inspection.summary import count_layers, trainable_parameters
 from gluon_aff.gluon.networks.afi import Block, Integration, afi_resnet, joined
-from gluon_aff.inspection.summary import count_layers, trainable_parameters
 from gluon_aff.models import MODELS
 from gluon_aff.published import paper_tables
 
@@ -43,8 +43,8 @@ AFINETS = [name for name, record in MODELS.items() if record.host.startswith("af
 
 
 def flops(name):
-    net = get_model(name, ctx=mx.cpu())
-    return 32 * sum(each.thop_count for each in count_layers(net, MODELS[name].input_size)) / 1e9
+    counts = count_layers(MODELS[name].architecture(), MODELS[name].input_size)
+    return 32 * sum(each.thop_count for each in counts) / 1e9
 
 
 def test_parameters_to_the_papers_last_digit():
@@ -78,7 +78,9 @@ def test_flops_but_for_pooling(name):
 )
 def test_one_stage_only(blocks, counts):
     """Table 1; counts of afinets_spec 2.1."""
-    assert tuple(trainable_parameters(afi_resnet(Integration("A", 4, [s]), blocks)) for s in (1, 2, 3)) == counts
+    record = MODELS["afi_resnet32_cifar100"]
+    networks = [record.architecture(r=4, stages=[stage], blocks=blocks) for stage in (1, 2, 3)]
+    assert tuple(map(trainable_parameters, networks)) == counts
 
 
 @pytest.mark.parametrize("name", ["resnet50", pytest.param("resnet152", marks=pytest.mark.long)])
@@ -183,9 +185,9 @@ def test_networks_that_integrate_nothing(given):
 @pytest.mark.parametrize("attention", ["SE", "GE", "CBAM", "ECA"])
 def test_attentions_are_counted_once(attention):
     """CBAM's two layers run twice."""
-    net = get_model("afi_resnet32_cifar100", attention=attention, ctx=mx.cpu())
-    counts = count_layers(net, 32)
-    assert sum(each.trainable for each in counts) == trainable_parameters(net)
+    architecture = MODELS["afi_resnet32_cifar100"].architecture(attention=attention)
+    counts = count_layers(architecture, 32)
+    assert sum(each.trainable for each in counts) == trainable_parameters(architecture)
     assert sum(each.name.endswith(".attend.pool") for each in counts) == 12  # an integrating block, an average
 
 

@@ -6,8 +6,8 @@ import pytest
 
 from gluon_aff import get_model
 from gluon_aff.gluon.fusion import DirectAdd
+from gluon_aff.gluon.inspection.layers import named_layers
 from gluon_aff.gluon.networks.zoo import cifar_resnext
-from gluon_aff.inspection.layers import named_layers
 
 NARROW = {"blocks": 1, "channel_times": 1}
 SMALL = {"layers": (1, 1, 1, 1)}

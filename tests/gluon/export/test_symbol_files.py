@@ -10,6 +10,11 @@ from exported_networks import NETWORKS, network_and_card
 
 from gluon_aff.errors import GluonAFFError
 from gluon_aff.export.symbol_files import write_symbol
+from gluon_aff.gluon.network import GluonNetwork
+
+
+def on_cpu(net):
+    return GluonNetwork(net, [mx.cpu()])
 
 
 def imported(prefix):
@@ -21,7 +26,7 @@ def imported(prefix):
 @pytest.mark.parametrize("name", sorted(NETWORKS))
 def test_symbol_block_computes_the_same_at_any_batch_and_size(name, tmp_path):
     net, card = network_and_card(name)
-    paths, agreement = write_symbol(net, str(tmp_path / "new" / "net"), card.input_size)
+    paths, agreement = write_symbol(on_cpu(net), str(tmp_path / "new" / "net"), card.input_size)
     assert [os.path.basename(path) for path in paths] == ["net-symbol.json", "net-0000.params"]
     assert sorted(os.listdir(tmp_path / "new")) == ["net-0000.params", "net-symbol.json"]
     block = imported(tmp_path / "new" / "net")
@@ -34,7 +39,7 @@ def test_symbol_block_computes_the_same_at_any_batch_and_size(name, tmp_path):
 
 def test_they_hold_what_hybrid_block_export_writes(small, tmp_path):
     net, card = small
-    write_symbol(net, str(tmp_path / "ours"), card.input_size)
+    write_symbol(on_cpu(net), str(tmp_path / "ours"), card.input_size)
     net.export(str(tmp_path / "mxnets"))
     ours, mxnets = (mx.nd.load(str(tmp_path / f"{name}-0000.params")) for name in ("ours", "mxnets"))
     assert {name: value.asnumpy().tolist() for name, value in ours.items()} == {
@@ -47,14 +52,14 @@ def test_they_hold_what_hybrid_block_export_writes(small, tmp_path):
 def test_a_network_need_not_be_hybridized(small, tmp_path):
     net, card = small
     net.hybridize(False)
-    write_symbol(net, str(tmp_path / "net"), card.input_size)
+    write_symbol(on_cpu(net), str(tmp_path / "net"), card.input_size)
 
 
 def test_neither_is_kept_if_they_do_not_agree(small, tmp_path, monkeypatch):
     net, card = small
     monkeypatch.setattr(mx.nd, "save", lambda path, arrays, save=mx.nd.save: save(path, doubled(arrays)))
     with pytest.raises(GluonAFFError, match=r"net differs from MXNet by .*, so it was not kept"):
-        write_symbol(net, str(tmp_path / "net"), card.input_size)
+        write_symbol(on_cpu(net), str(tmp_path / "net"), card.input_size)
     assert os.listdir(tmp_path) == []
 
 
@@ -65,4 +70,4 @@ def doubled(arrays):
 def test_a_place_that_cannot_be_written(small, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(GluonAFFError, match="cannot be written"):
-        write_symbol(small[0], str(tmp_path / "file" / "net"), 32)
+        write_symbol(on_cpu(small[0]), str(tmp_path / "file" / "net"), 32)

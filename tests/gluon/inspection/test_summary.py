@@ -10,7 +10,8 @@ from gluon_aff import get_model
 from gluon_aff.cli import main
 from gluon_aff.errors import InputError
 from gluon_aff.gluon.fusion.context import sequential
-from gluon_aff.inspection.summary import count_layers, format_counts
+from gluon_aff.gluon.inspection.summary import count_layers, layer_counts
+from gluon_aff.inspection.summary import format_counts
 from gluon_aff.models import MODELS
 
 ORIGINAL_FLOPS = {
@@ -26,7 +27,7 @@ ORIGINAL_FLOPS = {
 
 @pytest.mark.parametrize("name", ORIGINAL_FLOPS)
 def test_the_originals_figures(name):
-    counts = count_layers(get_model(name, ctx=mx.cpu()), MODELS[name].input_size)
+    counts = count_layers(MODELS[name].architecture(), MODELS[name].input_size)
     assert sum(c.original_count for c in counts) == ORIGINAL_FLOPS[name]
     assert sum(c.trainable for c in counts) == MODELS[name].trainable
 
@@ -37,7 +38,7 @@ def test_multiply_adds_by_hand():
         nn.Conv2D(8, 1, use_bias=False), nn.Conv2D(16, 3, 1, 1, groups=4), nn.GlobalAvgPool2D(), nn.Dense(10)
     )
     net.initialize()
-    first, grouped, dense = count_layers(net, 6)
+    first, grouped, dense = layer_counts(net, 6)
     assert (first.multiply_adds, first.original_count) == (36 * 8 * 3, 36 * 8 * 3)
     assert grouped.multiply_adds == 36 * 16 * (8 // 4) * 9
     assert grouped.original_count == 36 * (16 * 2 * 9 // 4 + 16)
@@ -46,7 +47,7 @@ def test_multiply_adds_by_hand():
 
 
 def test_table_totals():
-    counts = count_layers(get_model("aff_resnet32_cifar100", ctx=mx.cpu()), 32)
+    counts = count_layers(MODELS["aff_resnet32_cifar100"].architecture(), 32)
     assert "trainable parameters: 7,897,156" in format_counts(counts)
     assert "with running statistics and fixed scales: 7,917,456" in format_counts(counts)
     assert "FLOPs as original at batch 1: 1,133,120,084" in format_counts(counts, "original_count")
@@ -61,9 +62,9 @@ def test_a_size_that_is_not_too_small_is_not_called_so(monkeypatch):
     net = get_model("resnet20_b1", ctx=mx.cpu())
     monkeypatch.setattr(type(net), "hybrid_forward", infer)
     with pytest.raises(mx.MXNetError, match="out of memory"):
-        count_layers(net, 32)
+        layer_counts(net, 32)
     with pytest.raises(InputError, match="--input-size 31 is too small"):
-        count_layers(net, 31)
+        layer_counts(net, 31)
 
 
 def summary(capsys, *arguments):

@@ -1,4 +1,4 @@
-"""Memory that training and inference take (AFINets, Table 6); each is measured in a process of its own."""
+"""Memory that training and inference take."""
 
 from __future__ import annotations
 
@@ -9,37 +9,27 @@ import numpy as np
 from mxnet import autograd, gluon
 from mxnet.gluon import HybridBlock
 
-from gluon_aff.gluon.devices import contexts_of, find_devices
-from gluon_aff.gluon.networks.zoo import get_model
+from gluon_aff.engines import Devices
+from gluon_aff.gluon.devices import contexts_of
+from gluon_aff.gluon.networks.zoo import build
 from gluon_aff.machine.resources import MIB, peak_memory
-from gluon_aff.models import CIFAR_SIZE, ModelRecord, model_record
+from gluon_aff.models import CIFAR_SIZE, Architecture
 
 STEPS = 2  # from the second on, the optimizer's state is there while gradients are computed
 
 
-def measure(model: str, batch: int, training: bool, gpus: str) -> Dict[str, object]:
-    """Run `model` for a few batches in this process, which has done nothing else, and say what it held.
-
-    Args:
-        model: a classifier's name.
-        batch: images at a time, random ones of the model's size.
-        training: forward, backward and update; inference if not.
-        gpus: id of the GPU; the CPU if it is empty or there is none.
-
-    Returns:
-        `device`, and in MiB `before` there was a network, and `peak`. On the CPU that is of this process. On a GPU it
-        is what everybody there holds, and the peak what is held at the end: MXNet gives nothing back.
-    """
-    record = model_record(model)
-    context = contexts_of(find_devices(gpus)[0])[0]
-    images = random_images(batch, record.input_size, context)
+def measure(architecture: Architecture, batch: int, training: bool, devices: Devices) -> Dict[str, object]:
+    """`gluon_aff.engines.Engine.measure_memory`; a GPU's peak is what is held at the end: MXNet gives nothing back."""
+    context = contexts_of(devices)[0]
+    images = random_images(batch, architecture.input_size, context)
     mx.nd.waitall()
     before = _held(context)
-    net = get_model(record.name, ctx=context)
+    net = build(architecture)
+    net.initialize(mx.init.Xavier(), ctx=context)
     if training:
-        take = step_of(net, record, images)
+        take = step_of(net, architecture, images)
     else:
-        net.hybridize(static_alloc=True)  # as gluon-aff evaluate does
+        net.hybridize(static_alloc=True)  # as for gluon-aff evaluate
 
         def take() -> None:
             net(images)
@@ -56,11 +46,11 @@ def random_images(batch: int, size: int, context: mx.Context) -> mx.nd.NDArray:
     return mx.nd.array(values, ctx=context)
 
 
-def step_of(net: HybridBlock, record: ModelRecord, images: mx.nd.NDArray) -> Callable[[], None]:
+def step_of(net: HybridBlock, architecture: Architecture, images: mx.nd.NDArray) -> Callable[[], None]:
     """A training step of `net`, initialised, on `images`; hybridized as the training of its data set does."""
-    static = {} if record.input_size == CIFAR_SIZE else {"static_alloc": True, "static_shape": True}
+    static = {} if architecture.input_size == CIFAR_SIZE else {"static_alloc": True, "static_shape": True}
     net.hybridize(**static)
-    return step(net, images, mx.nd.arange(len(images), ctx=images.context) % record.classes)
+    return step(net, images, mx.nd.arange(len(images), ctx=images.context) % architecture.settings["classes"])
 
 
 def step(net: HybridBlock, images: mx.nd.NDArray, labels: mx.nd.NDArray) -> Callable[[], None]:

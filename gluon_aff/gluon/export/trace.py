@@ -9,7 +9,7 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon import HybridBlock, SymbolBlock
 
-from gluon_aff.export.agreement import Logits
+from gluon_aff.engines import Logits
 
 INPUT = "data"  # what HybridBlock.export calls it
 

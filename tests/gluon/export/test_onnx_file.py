@@ -10,15 +10,20 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from exported_networks import card_for
-from networks.test_goldens import GOLDENS, described_array, with_golden_parameters
+from cards import card_for
+from gluon.networks.test_goldens import GOLDENS, described_array, with_golden_parameters
 
 from gluon_aff.errors import GluonAFFError, InputError
 from gluon_aff.export.card import card_of
 from gluon_aff.export.onnx_file import write_onnx
+from gluon_aff.gluon.network import GluonNetwork
 from gluon_aff.models import model_record
 
 SHAPES = [(1, 3, 64, 64), (5, 3, 64, 64), (2, 3, 96, 50), (1, 3, 33, 71)]
+
+
+def on_cpu(net):
+    return GluonNetwork(net, [mx.cpu()])
 
 
 def session(path, **options):
@@ -91,7 +96,7 @@ def test_the_network_and_onnx_are_left_as_they_were(small, tmp_path):
     before = {name: p.data().asnumpy().copy() for name, p in net.collect_params().items()}
     logits = net(images).asnumpy()
     newest = onnx.defs.onnx_opset_version
-    write_onnx(net, str(tmp_path / "a.onnx"), card)
+    write_onnx(on_cpu(net), str(tmp_path / "a.onnx"), card)
     assert onnx.defs.onnx_opset_version is newest
     assert onnx.checker.DEFAULT_CONTEXT.opset_imports != {"": 13}
     assert np.array_equal(net(images).asnumpy(), logits)
@@ -104,7 +109,7 @@ def test_the_network_and_onnx_are_left_as_they_were(small, tmp_path):
 
 
 def test_nothing_is_printed_or_logged(small, tmp_path, capfd, caplog):
-    write_onnx(small[0], str(tmp_path / "a.onnx"), small[1])
+    write_onnx(on_cpu(small[0]), str(tmp_path / "a.onnx"), small[1])
     assert capfd.readouterr() == ("", "")
     assert caplog.records == []
     logging.getLogger().warning("heard")
@@ -146,7 +151,7 @@ def test_what_does_not_come_out_right_is_not_kept(operator, message, tmp_path):
     path = tmp_path / "network.onnx"
     path.write_text("an older file")
     with pytest.raises(GluonAFFError, match=message) as error:
-        write_onnx(with_layer(operator), str(path), card_for("seven", 8))
+        write_onnx(on_cpu(with_layer(operator)), str(path), card_for("seven", 8))
     assert "\n" not in str(error.value)
     assert path.read_text() == "an older file"
     assert os.listdir(tmp_path) == ["network.onnx"]
@@ -156,7 +161,7 @@ def test_what_does_not_come_out_right_is_not_kept(operator, message, tmp_path):
 def test_a_missing_package_is_named_with_the_remedy(small, tmp_path, monkeypatch, name):
     monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(InputError, match=rf"needs the package {name} \(.*pip install 'gluon_aff\[onnx\]'$") as error:
-        write_onnx(small[0], str(tmp_path / "a.onnx"), small[1])
+        write_onnx(on_cpu(small[0]), str(tmp_path / "a.onnx"), small[1])
     assert "\n" not in str(error.value)
     assert os.listdir(tmp_path) == []
 
@@ -164,13 +169,13 @@ def test_a_missing_package_is_named_with_the_remedy(small, tmp_path, monkeypatch
 def test_an_onnx_that_is_too_new(small, tmp_path, monkeypatch):
     monkeypatch.setattr(onnx, "__version__", "1.19.1")
     with pytest.raises(InputError, match=r"onnx 1.19.1 is too new for MXNet 1.9.1: pip install 'onnx<1.19'"):
-        write_onnx(small[0], str(tmp_path / "a.onnx"), small[1])
+        write_onnx(on_cpu(small[0]), str(tmp_path / "a.onnx"), small[1])
 
 
 def test_a_place_that_cannot_be_written(small, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(GluonAFFError, match=r"a\.onnx cannot be written"):
-        write_onnx(small[0], str(tmp_path / "file" / "a.onnx"), small[1])
+        write_onnx(on_cpu(small[0]), str(tmp_path / "file" / "a.onnx"), small[1])
 
 
 GOLDEN = [
@@ -184,7 +189,7 @@ def test_published_configurations_give_the_goldens_logits(name, tmp_path):
     record = model_record(name)
     images = described_array(golden["input"]).asnumpy()
     path = str(tmp_path / "network.onnx")
-    write_onnx(net, path, card_for(name, record.input_size, record.classes))
+    write_onnx(on_cpu(net), path, card_for(name, record.input_size, record.classes))
     logits = run(path, images)
     expected = np.array(golden["logits_inference"])
     np.testing.assert_allclose(logits[:, :20], expected, rtol=0, atol=1e-5 * np.abs(logits).max())
