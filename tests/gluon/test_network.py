@@ -4,8 +4,11 @@ import mxnet as mx
 import numpy as np
 import pytest
 
+from gluon_aff.data.cifar import load_cifar
+from gluon_aff.data.loading import validation_batches
 from gluon_aff.engines import Devices, engine
 from gluon_aff.errors import InputError, ParamsFileError
+from gluon_aff.evaluation.evaluate import evaluate
 from gluon_aff.gluon import network
 from gluon_aff.gluon.network import GluonNetwork
 from gluon_aff.models import model_record
@@ -73,3 +76,20 @@ def test_arguments_that_no_network_can_have():
     with pytest.raises(InputError, match=r"^resnet20_fpn_b1: no network has these arguments \(.*num_filter") as error:
         engine().parameter_shapes(model_record("resnet20_fpn_b1").architecture(channel_times=0))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("contexts", [[mx.cpu()], [mx.cpu(0), mx.cpu(1)]], ids=["one device", "two devices"])
+def test_figures_of_a_compiled_network(few_shapes, contexts):
+    """The last batch is of one image."""
+    data = load_cifar("cifar100", False, data_dir=few_shapes)
+    mx.random.seed(2)
+    net = network.build(model_record("aff_resnet32_cifar100").architecture(20, blocks=1, channel_times=1))
+    net.initialize(mx.init.Xavier(), ctx=contexts)
+    batches = list(validation_batches(data, 33))
+    logits = [net(mx.nd.array(images, ctx=contexts[0])).asnumpy() for images, _ in batches]
+    correct = [each.argmax(axis=1) == labels for each, (_, labels) in zip(logits, batches)]
+    net.hybridize()
+    found = evaluate(GluonNetwork(net, contexts).infer, batches, classes=20, total=len(data))
+    assert found.images == 100
+    assert found.top1 == pytest.approx(np.concatenate(correct).mean(), abs=1e-7)
+    assert [count.images for count in found.per_class] == [5] * 20
