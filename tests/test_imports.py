@@ -14,42 +14,6 @@ PACKAGE = Path(gluon_aff.__file__).parent
 ROOMS = {"mxnet": "gluon", "gluoncv": "gluon", "torch": "pytorch"}
 DOORS = ("engines.py", "__init__.py")
 
-# Modules that do not keep to it yet.
-KNOWN = {
-    "commands/ablation.py",
-    "commands/memory.py",
-    "commands/networks.py",
-    "commands/weights.py",
-    "distributed/cluster.py",
-    "distributed/sync_bn.py",
-    "evaluation/evaluate.py",
-    "evaluation/inference.py",
-    "evaluation/weights_file.py",
-    "export/onnx_file.py",
-    "export/symbol_files.py",
-    "export/trace.py",
-    "inspection/gradcam.py",
-    "inspection/layers.py",
-    "inspection/memory.py",
-    "inspection/selectivity.py",
-    "inspection/summary.py",
-    "machine/probes.py",
-    "training/checkpoint.py",
-    "training/cifar.py",
-    "training/common.py",
-    "training/epochs.py",
-    "training/imagenet.py",
-    "training/loop.py",
-    "training/masks.py",
-    "training/optimizer_states.py",
-    "training/schedule.py",
-    "training/segmentation.py",
-    "training/session.py",
-    "training/trainer_states.py",
-    "weights/identify.py",
-    "weights/params.py",
-}
-
 
 def imported(tree, package):
     """Line and dotted name of every import in it, also in functions, and of `import_module` of a written-out name."""
@@ -78,9 +42,7 @@ def offences(file, text):
 
 def test_each_framework_is_imported_in_its_room_and_reached_through_the_door():
     files = {path.relative_to(PACKAGE).as_posix(): path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py")}
-    found = {file: list(offences(file, text)) for file, text in sorted(files.items())}
-    assert [each for file, those in found.items() if file not in KNOWN for each in those] == []
-    assert sorted(file for file in KNOWN if not found.get(file)) == [], "these keep to it now: take them off the list"
+    assert [each for file, text in sorted(files.items()) for each in offences(file, text)] == []
 
 
 @pytest.mark.parametrize(

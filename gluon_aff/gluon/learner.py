@@ -19,7 +19,7 @@ from gluon_aff.gluon.network import GluonNetwork
 from gluon_aff.gluon.networks.zoo import build
 from gluon_aff.gluon.objectives import Target, target_of
 from gluon_aff.gluon.optimizer_states import load_states, save_states
-from gluon_aff.gluon.parameters import load_arrays, load_parameters
+from gluon_aff.gluon.parameters import load_arrays, load_parameters, parameter_arrays
 from gluon_aff.gluon.schedule import Scheduler
 from gluon_aff.gluon.sync_bn import norm_arguments
 from gluon_aff.gluon.trainer_states import set_state_arrays, set_updates, state_arrays
@@ -125,7 +125,7 @@ class GluonLearner:
 
     def parameters(self) -> Dict[str, np.ndarray]:
         """What is learnt so far, by name, means over the devices."""
-        return {name: each._reduce().asnumpy() for name, each in self.net._collect_params_with_prefix().items()}
+        return parameter_arrays(self.net)
 
     def state(self) -> LearnerState:
         """What a checkpoint keeps."""

@@ -17,7 +17,7 @@ from gluon_aff.gluon.inspection.gradcam import class_activation
 from gluon_aff.gluon.inspection.layers import layer_called, pooled_layer
 from gluon_aff.gluon.inspection.selectivity import channel_sums
 from gluon_aff.gluon.networks.zoo import build
-from gluon_aff.gluon.parameters import load_parameters
+from gluon_aff.gluon.parameters import load_parameters, parameter_arrays
 from gluon_aff.models import Architecture
 
 
@@ -44,7 +44,7 @@ class GluonNetwork:
 
     def parameters(self) -> Dict[str, np.ndarray]:
         """Means over the devices by name."""
-        return {name: p._reduce().asnumpy() for name, p in self.net._collect_params_with_prefix().items()}
+        return parameter_arrays(self.net)
 
     def check_layer(self, name: str) -> None:
         """Raise InputError if there is no such layer."""

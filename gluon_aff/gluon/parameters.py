@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import List, Mapping
+from typing import Dict, List, Mapping
 
 import mxnet as mx
 import numpy as np
@@ -26,6 +26,11 @@ def save_parameters(net: HybridBlock, path: str) -> None:
             read_params_file(partial)  # MXNet says nothing where the last bytes do not fit on the disk
         except (mx.MXNetError, ParamsFileError) as error:
             raise OSError(last_line(error)) from None
+
+
+def parameter_arrays(net: HybridBlock) -> Dict[str, np.ndarray]:
+    """Parameters of `net` by name, means over its devices, as `.params` files have them."""
+    return {name: parameter._reduce().asnumpy() for name, parameter in net._collect_params_with_prefix().items()}
 
 
 def load_parameters(
