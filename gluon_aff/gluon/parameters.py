@@ -8,24 +8,7 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon import HybridBlock
 
-from gluon_aff.errors import ParamsFileError, last_line
-from gluon_aff.files import replacing
 from gluon_aff.weights.params import fitting_arrays, structural_arrays
-from gluon_aff.weights.params_format import read_params_file
-
-
-def save_parameters(net: HybridBlock, path: str) -> None:
-    """Write the parameters of `net` to `path`, whole or not at all.
-
-    Raises:
-        GluonAFFError: if the file cannot be written.
-    """
-    with replacing(path) as partial:
-        try:
-            net.save_parameters(partial)
-            read_params_file(partial)  # MXNet says nothing where the last bytes do not fit on the disk
-        except (mx.MXNetError, ParamsFileError) as error:
-            raise OSError(last_line(error)) from None
 
 
 def parameter_arrays(net: HybridBlock) -> Dict[str, np.ndarray]:
@@ -42,7 +25,7 @@ def load_parameters(
 
     Args:
         net: network, initialised or not.
-        path: file of `save_parameters`, ours or the original's.
+        path: file of Gluon's `save_parameters`, or of `write_params_file`.
         ctx: context or contexts for parameters not initialised yet (cpu if None).
         fresh_head: keep the network's own head where the file's has another size.
         ignore_extra: take no notice of arrays the network lacks.
