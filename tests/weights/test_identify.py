@@ -11,7 +11,8 @@ from gluon_aff.gluon.networks.zoo import cifar_inception, cifar_resnet, cifar_re
 from gluon_aff.gluon.parameters import load_parameters
 from gluon_aff.models import MODELS
 from gluon_aff.published import published_weights
-from gluon_aff.training import cifar, imagenet, segmentation
+from gluon_aff.training import cifar_options, imagenet_options, segmentation_options
+from gluon_aff.training.architectures import cifar_architecture, imagenet_architecture, segmentation_architecture
 from gluon_aff.training.cifar_options import CIFARSettings
 from gluon_aff.training.imagenet_options import ImageNetSettings
 from gluon_aff.training.segmentation_options import SegmentationSettings
@@ -32,6 +33,12 @@ def file_of(net, path):
     net.infer_shape(mx.nd.zeros((1, 3, 64, 64)))
     arrays = {name: np.broadcast_to(np.float32(0), p.shape) for name, p in net._collect_params_with_prefix().items()}
     return ParamsFile(path, arrays, 2, {})
+
+
+# Options, and the network that they describe
+CIFAR_RECIPE = (cifar_options, cifar_architecture)
+IMAGENET = (imagenet_options, imagenet_architecture)
+SEGMENTATION = (segmentation_options, segmentation_architecture)
 
 
 @pytest.mark.parametrize("name", gluon_aff.list_models())
@@ -78,20 +85,24 @@ def test_runs_are_recognised_by_their_names(name, build, tmp_path):
 @pytest.mark.parametrize(
     ("recipe", "settings"),
     [
-        (cifar, CIFARSettings(dataset="cifar100", askc_type="MS-SA", blocks=1, channel_times=1, shortcut="strided")),
-        (cifar, CIFARSettings(askc_type="AFF", scale=1.0, blocks=1, channel_times=1, shortcut="strided")),
-        (cifar, CIFARSettings(model="inception", askc_type="MS-GAU", blocks=1, channel_times=1)),
-        (imagenet, ImageNetSettings(askc_type="MS-SENet", num_layer=18)),
-        (imagenet, ImageNetSettings(askc_type="AFF", num_layer=18, scale=1.0)),
-        (segmentation, SegmentationSettings(askc_type="MS-SA")),
-        (segmentation, SegmentationSettings(scale=0.5)),
+        (
+            CIFAR_RECIPE,
+            CIFARSettings(dataset="cifar100", askc_type="MS-SA", blocks=1, channel_times=1, shortcut="strided"),
+        ),
+        (CIFAR_RECIPE, CIFARSettings(askc_type="AFF", scale=1.0, blocks=1, channel_times=1, shortcut="strided")),
+        (CIFAR_RECIPE, CIFARSettings(model="inception", askc_type="MS-GAU", blocks=1, channel_times=1)),
+        (IMAGENET, ImageNetSettings(askc_type="MS-SENet", num_layer=18)),
+        (IMAGENET, ImageNetSettings(askc_type="AFF", num_layer=18, scale=1.0)),
+        (SEGMENTATION, SegmentationSettings(askc_type="MS-SA")),
+        (SEGMENTATION, SegmentationSettings(scale=0.5)),
     ],
     ids=lambda value: getattr(value, "askc_type", None),
 )
 def test_the_name_says_how_a_run_fuses(recipe, settings, tmp_path):
-    settings = recipe.resolve(settings)
-    name = recipe.run_name(settings)
-    net = recipe.build_network(settings)
+    options, architecture = recipe
+    settings = options.resolve(settings)
+    name = options.run_name(settings)
+    net = build_network(architecture(settings))
     file = saved(net, tmp_path / f"0.5-{name}-best.params", 64)
     found = build_network(network_of(file))
     load_parameters(found, file.path, mx.cpu())
@@ -113,19 +124,19 @@ def test_the_name_says_how_a_run_fuses(recipe, settings, tmp_path):
     ids=["fpn", "fpn", "resnext", "resnet152", "afi"],
 )
 def test_segmentation_and_imagenet_runs_of_other_shapes(settings):
-    recipe = segmentation if isinstance(settings, SegmentationSettings) else imagenet
-    settings = recipe.resolve(settings)
-    before = "" if recipe is segmentation else "imagenet-"
-    file = file_of(recipe.build_network(settings), f"0.5-{before}{recipe.run_name(settings)}-best.params")
-    assert network_of(file).name.endswith(recipe.run_name(settings))
+    segments = isinstance(settings, SegmentationSettings)
+    options, architecture = SEGMENTATION if segments else IMAGENET
+    settings = options.resolve(settings)
+    name = f"0.5-{'' if segments else 'imagenet-'}{options.run_name(settings)}-best.params"
+    assert network_of(file_of(build_network(architecture(settings)), name)).name.endswith(options.run_name(settings))
 
 
 @pytest.mark.parametrize("attention", ["GE", "SE", None])
 def test_afinets_of_the_same_parameters(attention, tmp_path):
     """GE has none; the name of the run says that it is there."""
-    settings = cifar.resolve(CIFARSettings(model="afi_resnet32_cifar100", attention=attention))
-    net = cifar.build_network(settings)
-    file = saved(net, tmp_path / f"0.71-{cifar.run_name(settings)}-best.params")
+    settings = cifar_options.resolve(CIFARSettings(model="afi_resnet32_cifar100", attention=attention))
+    net = build_network(cifar_architecture(settings))
+    file = saved(net, tmp_path / f"0.71-{cifar_options.run_name(settings)}-best.params")
     (fitting,) = fitting_networks(file)
     found = build_network(fitting)
     load_parameters(found, file.path, mx.cpu())
