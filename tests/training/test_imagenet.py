@@ -17,10 +17,12 @@ from gluon_aff.data.records import write_records
 from gluon_aff.data.sample_pictures import write_pictures
 from gluon_aff.errors import DataError, GluonAFFError, InputError
 from gluon_aff.evaluation.evaluate import Evaluation
+from gluon_aff.gluon.networks.zoo import build
 from gluon_aff.results.compare import nearest_runs
 from gluon_aff.results.logs import read_log
 from gluon_aff.training import imagenet, imagenet_options
-from gluon_aff.training.imagenet import build_network, train_imagenet
+from gluon_aff.training.architectures import imagenet_architecture
+from gluon_aff.training.imagenet import train_imagenet
 from gluon_aff.training.imagenet_options import ImageNetSettings, resolve
 from gluon_aff.weights.params_format import read_params_file
 
@@ -151,7 +153,7 @@ def test_keep_one_best_removes_its_own_only(settings, tmp_path, monkeypatch):
     (tmp_path / "params" / other).write_bytes(b"")
     errors = iter([0.5, 0.4, 0.3])
     figures = Evaluation(10, 0.0, 1.0, 0.0, [], 1.0)
-    monkeypatch.setattr(imagenet, "evaluate", lambda *arguments: replace(figures, top1=1 - next(errors)))
+    monkeypatch.setattr(imagenet, "evaluate_logits", lambda *arguments: replace(figures, top1=1 - next(errors)))
     train_imagenet(replace(settings, num_epochs=3, keep_one_best=True))
     assert best_files(tmp_path / "params") == [f"0.3000-imagenet-{NAME}-2-best.params", other]
 
@@ -199,7 +201,7 @@ def test_a_log_that_cannot_be_written_stops_the_run(settings):
 
 
 def test_a_teacher_that_cannot_teach_is_refused(settings, tmp_path):
-    teacher = build_network(resolve(settings))
+    teacher = build(imagenet_architecture(resolve(settings)))
     teacher.initialize()
     teacher(mx.nd.zeros((1, 3, 32, 32)))
     mx.nd.waitall()
@@ -307,7 +309,7 @@ def test_bfloat16(pictures, tmp_path):
 
 def test_float16_files_have_the_types_of_the_published_ones(settings, tmp_path):
     """params_index.json: convolution and dense float16, batch norm float32."""
-    net = build_network(resolve(settings))
+    net = build(imagenet_architecture(resolve(settings)))
     net.cast("float16")
     net.initialize()
     path = str(tmp_path / "net.params")
