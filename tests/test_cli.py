@@ -59,6 +59,7 @@ def test_documented_commands_start_on_sample_data(which, few_shapes, tmp_path):
         assert (tmp_path / line.split(None, 1)[1]).is_file()
 
 
+@pytest.mark.engine
 @pytest.mark.parametrize(
     ("arguments", "code", "parts"),
     [
@@ -96,17 +97,20 @@ def test_bad_input_is_one_line_and_an_exit_code(arguments, code, parts, few_shap
         assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
+@pytest.mark.engine
 def test_the_script_ends_with_that_code(few_shapes, tmp_path):
     result = run(str(ROOT / "train_cifar.py"), "--data-dir", few_shapes, "--gpus", "all", cwd=tmp_path)
     assert_one_line(result, 2, "train_cifar.py: error: ", "--gpus 'all'")
 
 
+@pytest.mark.engine
 def test_summary_flag_prints_and_writes_nothing(tmp_path):
     result = run(str(ROOT / "train_cifar.py"), "--summary", "--blocks", "5", cwd=tmp_path)
     assert "trainable parameters: 7,897,156" in result.stdout
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.engine
 def test_summary_command(in_process):
     assert "multiply-adds at batch 1: 1,132,375,040" in in_process("summary", "aff_resnet32_cifar100").stdout
     original = in_process("summary", "aff_resnet32_cifar100", "--as-original").stdout
@@ -115,6 +119,7 @@ def test_summary_command(in_process):
     assert sum(layer["trainable"] for layer in layers) == 7_897_156
 
 
+@pytest.mark.engine
 def test_summary_of_an_unknown_model(in_process):
     assert_one_line(in_process("summary", "aff_resnet"), 2, "gluon-aff: error: unknown model", "did you mean")
 
@@ -156,6 +161,7 @@ def test_a_stream_that_is_closed_changes_nothing(closed):
     assert ("aff_resnet50" in result.stdout) == (closed == "2>&-")
 
 
+@pytest.mark.engine
 def test_an_mxnet_error_is_one_line():
     result = gluon_aff("summary", "aff_resnet32_cifar100", "--classes", "9999999999")
     assert_one_line(result, 1, "gluon-aff: error: MXNet stopped: ")
@@ -191,6 +197,7 @@ def test_no_command_says_which_there_are():
     assert_one_line(gluon_aff(), 2, "COMMAND", "gluon-aff --help")
 
 
+@pytest.mark.engine
 def test_a_reader_that_stops_early_is_no_error():
     command = f"{shlex.quote(sys.executable)} -m gluon_aff summary aff_resnet32_cifar100 | head -2"
     result = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True, timeout=280)
@@ -198,12 +205,13 @@ def test_a_reader_that_stops_early_is_no_error():
     assert result.stderr == ""
 
 
+@pytest.mark.engine
 def test_a_missing_system_library_is_named(tmp_path):
     """As mxnet-cu112 without cuDNN: MXNet's import is a traceback from ctypes."""
     (tmp_path / "mxnet").mkdir()
     (tmp_path / "mxnet" / "__init__.py").write_text("import ctypes\nctypes.CDLL('libmissing.so.8')\n")
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
-    command = [sys.executable, "-m", "gluon_aff", "models"]
+    command = [sys.executable, "-m", "gluon_aff", "summary", "aff_resnet50"]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280)
     assert_one_line(result, 2, "libmissing.so.8: cannot open shared object file", "gluon-aff doctor")
 
@@ -216,6 +224,7 @@ def test_every_command_teaches_its_use(command):
     assert "examples:" in result.stdout
 
 
+@pytest.mark.engine
 def test_bad_weights_are_one_line(in_process, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "page.params").write_text("<!DOCTYPE html><html></html>")

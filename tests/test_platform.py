@@ -141,6 +141,8 @@ def test_python_out_of_range(monkeypatch, version):
 @pytest.mark.parametrize("version", [(3, 8, 0), (3, 9, 18), (3, 11, 7)])
 def test_python_in_range(monkeypatch, version):
     monkeypatch.setattr(sys, "version_info", version)
+    monkeypatch.setattr(_platform, "mxnet_folder", lambda: Path("mxnet"))
+    monkeypatch.setattr(_platform, "_numpy_version", lambda: "1.23.5")
     assert _platform.platform_problem() is None
 
 

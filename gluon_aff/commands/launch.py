@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Dict, List
 
+from gluon_aff._platform import check_mxnet
 from gluon_aff.commands import Command, not_negative, positive
 from gluon_aff.errors import InputError
 
@@ -80,13 +81,16 @@ def _launch(options: argparse.Namespace) -> int:
     if options.address and not options.hosts:
         raise InputError("--address goes with -H: without it, all runs on this machine")
     used = set(place(options.workers, hosts))
+    servers = len(used) if options.servers is None else options.servers
+    if servers and not options.hosts:
+        check_mxnet()  # it is what a server is
     if options.restarts and not any(word.partition("=")[0] == "--resume" for word in options.worker_command):
         say("COMMAND has no --resume auto, so a restart would begin anew")
     return launch(
         Job(
             options.worker_command,
             options.workers,
-            len(used) if options.servers is None else options.servers,
+            servers,
             hosts,
             first_address(hosts, options.address),
             options.port,

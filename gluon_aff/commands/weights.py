@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple
 
 from gluon_aff._version import __version__
 from gluon_aff.commands import Command, json_text, not_negative, positive
+from gluon_aff.errors import NoEngineError
 
 if TYPE_CHECKING:
     from gluon_aff.evaluation.weights_file import EvaluatedWeights, LoadedNetwork, WeightsRequest
@@ -35,11 +36,16 @@ def _params(options: argparse.Namespace) -> int:
     file = read_params_file(options.file)
     digest = git_blob_sha1(options.file)
     record = weights_with_hash(digest)
-    fitting = []
+    fitting: Optional[List[str]] = []
+    fits = "no network known here"
     if not file.exported:
         from gluon_aff.weights.identify import fitting_networks
 
-        fitting = [network.name for network in fitting_networks(file)]
+        try:
+            fitting = [network.name for network in fitting_networks(file)]
+            fits = ", ".join(fitting) or fits
+        except NoEngineError as reason:
+            fitting, fits = None, f"not known ({reason})"
     arrays = [(name, list(array.shape), _type_name(array)) for name, array in file.arrays.items()]
     total = sum(array.size for array in file.arrays.values())
     if options.json:
@@ -51,7 +57,7 @@ def _params(options: argparse.Namespace) -> int:
     print(f"\n{len(arrays)} arrays, {total:,} values")
     if file.exported:
         print("written by HybridBlock.export: for SymbolBlock.imports, with its -symbol.json")
-    print(f"fits: {', '.join(fitting) or 'no network known here'}")
+    print(f"fits: {fits}")
     print(f"git blob SHA-1: {digest}")
     if record:
         error = f"top-1 error {record.error:.2f} % at epoch {record.epoch}"

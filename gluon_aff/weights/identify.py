@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Match, Optional
 
 from gluon_aff.engines import engine
-from gluon_aff.errors import GluonAFFError, ParamsFileError
+from gluon_aff.errors import GluonAFFError, NoEngineError, ParamsFileError
 from gluon_aff.models import (
     BASIC_BLOCKS,
     BLOCKS,
@@ -200,6 +200,8 @@ def _fits(candidate: Architecture, file: ParamsFile) -> bool:
         return False
     try:
         shapes = engine().parameter_shapes(candidate)
+    except NoEngineError:
+        raise
     except GluonAFFError:  # a name may say what no network can be
         return False
     return shapes.keys() == file.arrays.keys() and all(

@@ -9,6 +9,7 @@ from gluon_aff.commands.memory import MODES
 from gluon_aff.machine.children import Answer
 
 
+@pytest.mark.engine
 @pytest.mark.long
 def test_processes_of_their_own(capsys):
     """Training holds what inference need not, and twice the images need more: 256 are 3 MiB, their features more."""
@@ -39,6 +40,7 @@ def answers(monkeypatch):
     return asked
 
 
+@pytest.mark.engine
 def test_table_beside_the_papers(answers, capsys):
     assert main(["memory", "--model", "resnet50", "--compare", "afi_resnet50", "--gpus", "1"]) == 0
     assert answers == [
@@ -54,12 +56,14 @@ def test_table_beside_the_papers(answers, capsys):
     ]
 
 
+@pytest.mark.engine
 def test_the_papers_figures_are_for_its_batch_size(answers, capsys):
     assert main(["memory", "--model", "resnet50", "--batch-size", "32", "--json"]) == 0
     (facts,) = json.loads(capsys.readouterr().out)
     assert facts["paper_training"] is facts["paper_inference"] is None
 
 
+@pytest.mark.engine
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import gluon_aff
+from gluon_aff._platform import python_problem
 from gluon_aff.cli import COMMANDS
 from gluon_aff.commands.doctor import finding_text, job_findings, summary_text
 from gluon_aff.machine import doctor
@@ -18,6 +19,7 @@ from gluon_aff.machine.findings import MEND, NOTE, OK, mend, note, ok
 
 PACKAGE = Path(gluon_aff.__file__).parent
 SITE_PACKAGES = sysconfig.get_paths()["purelib"]
+on_mxnets_python = pytest.mark.skipif(python_problem() is not None, reason="MXNet runs on older Pythons")
 CU112_NEEDS = ["libcudart.so.11.0", "libcudnn.so.8", "libgomp.so.1"]
 
 
@@ -67,6 +69,7 @@ def findings_of(process, code=1):
     return {finding["check"]: finding for finding in findings}
 
 
+@pytest.mark.engine
 def test_here(tmp_path):
     """In the environment of these tests training works, whatever else may be worth knowing."""
     command = [str(Path(sysconfig.get_path("scripts")) / "gluon-aff"), "doctor"]
@@ -80,6 +83,7 @@ def test_here(tmp_path):
         assert any(line.startswith(f"ok    {check.ljust(16)}") for line in lines), check
 
 
+@on_mxnets_python
 @pytest.mark.parametrize("module", ["gluon_aff", "gluon_aff_command"])
 def test_nothing_is_installed(examine, module):
     findings = findings_of(examine("--json", module=module))
@@ -91,6 +95,7 @@ def test_nothing_is_installed(examine, module):
     assert findings["training step"]["state"] == NOTE
 
 
+@on_mxnets_python
 def test_what_a_newcomer_reads(examine):
     lines = examine().stdout.splitlines()
     assert f"mend  {'NumPy':<16}not installed" in lines

@@ -27,6 +27,7 @@ def installed():
     return find_mxnet()
 
 
+@pytest.mark.engine
 def test_installed_mxnet(installed):
     assert installed.works
     assert check_build(installed).state == OK
@@ -71,6 +72,7 @@ def loss_by_hand():
     return before, forward()[2]
 
 
+@pytest.mark.engine
 def test_training_step_is_what_the_formulas_say():
     before, after = loss_by_hand()
     assert before == pytest.approx(math.log(2))

@@ -152,6 +152,7 @@ def test_what_another_command_left_is_not_taken(tmp_path):
 PLAN = ["ablation", "table4", "--host", "inception", "--blocks", "2"]
 
 
+@pytest.mark.engine
 def test_dry_run(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert (
@@ -178,6 +179,7 @@ def test_dry_run(capsys, tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.engine
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -210,6 +212,7 @@ def test_what_cannot_be(arguments, message, capsys):
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.engine
 def test_wrong_data_is_wrong_input_and_leaves_nothing(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     arguments = ["ablation", "table4", "--host", "resnet", "--blocks", "1", "--fusions", "Add", "--data-dir", "~/none"]
@@ -241,6 +244,7 @@ def trained(few_shapes, tmp_path_factory):
     return folder / "out", "".join(said), again
 
 
+@pytest.mark.engine
 def test_rows_are_trained_and_an_interrupted_one_goes_on(trained):
     out, said, again = trained
     assert "AFF-b1-seed0. To go on: the same command" in said

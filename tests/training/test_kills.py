@@ -113,6 +113,7 @@ def undisturbed(few_shapes, tmp_path_factory):
     return folder, trains_after, (time.monotonic() - began - trains_after) / EPOCHS
 
 
+@pytest.mark.engine
 @pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.long)])
 def test_a_killed_run_ends_as_if_it_had_not_been(kills, undisturbed, few_shapes, tmp_path):
     expected, trains_after, epoch = undisturbed
@@ -138,6 +139,7 @@ def test_a_killed_run_ends_as_if_it_had_not_been(kills, undisturbed, few_shapes,
     check_same(tmp_path, expected)
 
 
+@pytest.mark.engine
 @pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.long), signal.SIGTERM])
 def test_a_signal_ends_the_step_and_says_how_to_go_on(number, undisturbed, few_shapes, tmp_path):
     process = start(tmp_path, few_shapes)
@@ -192,6 +194,7 @@ def test_an_ignored_signal_stays_ignored():
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
+@pytest.mark.engine
 def test_a_second_run_in_the_same_directory_is_refused(few_shapes, tmp_path):
     process = start(tmp_path, few_shapes)
     wait_until_it_trains(process, tmp_path)
@@ -207,6 +210,7 @@ def test_a_second_run_in_the_same_directory_is_refused(few_shapes, tmp_path):
     process.communicate()
 
 
+@pytest.mark.engine
 def test_a_finished_run_has_nothing_to_go_on_with(undisturbed, few_shapes):
     folder, _, _ = undisturbed
     before = log_of(folder)

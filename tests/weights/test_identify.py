@@ -36,7 +36,7 @@ def file_of(net, path):
 
 
 # Options, and the network that they describe
-CIFAR_RECIPE = (cifar_options, cifar_architecture)
+CIFAR = (cifar_options, cifar_architecture)
 IMAGENET = (imagenet_options, imagenet_architecture)
 SEGMENTATION = (segmentation_options, segmentation_architecture)
 
@@ -86,11 +86,11 @@ def test_runs_are_recognised_by_their_names(name, build, tmp_path):
     ("recipe", "settings"),
     [
         (
-            CIFAR_RECIPE,
+            CIFAR,
             CIFARSettings(dataset="cifar100", askc_type="MS-SA", blocks=1, channel_times=1, shortcut="strided"),
         ),
-        (CIFAR_RECIPE, CIFARSettings(askc_type="AFF", scale=1.0, blocks=1, channel_times=1, shortcut="strided")),
-        (CIFAR_RECIPE, CIFARSettings(model="inception", askc_type="MS-GAU", blocks=1, channel_times=1)),
+        (CIFAR, CIFARSettings(askc_type="AFF", scale=1.0, blocks=1, channel_times=1, shortcut="strided")),
+        (CIFAR, CIFARSettings(model="inception", askc_type="MS-GAU", blocks=1, channel_times=1)),
         (IMAGENET, ImageNetSettings(askc_type="MS-SENet", num_layer=18)),
         (IMAGENET, ImageNetSettings(askc_type="AFF", num_layer=18, scale=1.0)),
         (SEGMENTATION, SegmentationSettings(askc_type="MS-SA")),
