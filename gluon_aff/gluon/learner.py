@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Callable, Dict, Iterator, List, Tuple
+from typing import Callable, Dict, List, Tuple
 
 import mxnet as mx
 import numpy as np
@@ -13,7 +13,7 @@ from mxnet.gluon import HybridBlock
 
 from gluon_aff.engines import Devices, LearnerSettings, LearnerState, Network, Optimizer, StepFigures
 from gluon_aff.gluon.cluster import Cluster, average_running_statistics, make_trainer
-from gluon_aff.gluon.devices import contexts_of
+from gluon_aff.gluon.devices import contexts_of, load_slices
 from gluon_aff.gluon.inspection.summary import refusing_small_images
 from gluon_aff.gluon.network import GluonNetwork
 from gluon_aff.gluon.networks.zoo import build
@@ -96,7 +96,7 @@ class GluonLearner:
     ) -> Callable[[], StepFigures]:
         """Update the weights once; what is returned waits for the figures."""
         losses, figures = [], []
-        for x, y in _slices(images, labels, self.contexts):
+        for x, y in zip(*(load_slices(array, self.contexts) for array in (images, labels))):
             x, target = self.target.pair(x, y, mixup_weight)
             with autograd.record():
                 output = self.net(x)
@@ -235,13 +235,6 @@ def _make_trainer(net: HybridBlock, optimizer: Optimizer, dtype: str, cluster: C
         for parameter in net.collect_params(".*beta|.*gamma|.*bias").values():
             parameter.wd_mult = 0.0
     return make_trainer(net.collect_params(), optimizer.name, options, cluster)
-
-
-def _slices(
-    images: np.ndarray, labels: np.ndarray, contexts: List[mx.Context]
-) -> Iterator[Tuple[mx.nd.NDArray, mx.nd.NDArray]]:
-    used = contexts[: len(images)]
-    return zip(*(gluon.utils.split_and_load(array, used, even_split=False) for array in (images, labels)))
 
 
 def _figures(means: np.ndarray) -> StepFigures:
