@@ -1,0 +1,252 @@
+"""The format of `.states` files: what is damaged or attacks is refused before anything is run."""
+
+import io
+import os
+import pathlib
+import pickle
+import random
+import struct
+
+import numpy as np
+import pytest
+
+from gluon_aff.errors import InputError
+from gluon_aff.weights.states_format import read_states
+
+RECORD = struct.pack("<Iii2q2ii", 0xF993FAC9, 0, 2, 2, 3, 1, 0, 0) + np.arange(6, dtype="f").tobytes()
+
+
+class Pickler(pickle._Pickler):
+    """Writes classes by their names, without a look at whether they are importable."""
+
+    def save_global(self, named, name=None):
+        if self.proto < 4:
+            self.write(f"c{named.__module__}\n{named.__qualname__}\n".encode())
+            return
+        self.save(named.__module__)
+        self.save(named.__qualname__)
+        self.write(pickle.STACK_GLOBAL)
+
+
+def pickled(content, protocol=4):
+    file = io.BytesIO()
+    Pickler(file, protocol).dump(content)
+    return file.getvalue()
+
+
+class NDArray:
+    """Pickles as MXNet's array with that record."""
+
+    def __init__(self, record=RECORD):
+        self.record = record
+
+    def __reduce__(self):
+        return NDArray, (None,), {"handle": None if self.record is None else bytearray(self.record)}
+
+
+class NAG:
+    """Pickles as MXNet's optimizer behind six updates of two parameters."""
+
+    def __init__(self):
+        self.num_update = 6
+        self._index_update_count = {0: 6, 2: 6}
+        self._all_index_update_counts = {0: self._index_update_count}
+
+
+NDArray.__module__, NAG.__module__ = "mxnet.ndarray.ndarray", "mxnet.optimizer.optimizer"
+
+
+def content():
+    return {0: NDArray(), 2: NDArray()}, NAG()
+
+
+@pytest.mark.parametrize("protocol", [3, 4, 5])
+def test_what_is_in_a_file(protocol, tmp_path):
+    (tmp_path / "a.states").write_bytes(pickled(content(), protocol))
+    saved = read_states(str(tmp_path / "a.states"))
+    assert (saved.optimizer, saved.updates, saved.counts) == ("NAG", 6, {0: 6, 2: 6})
+    assert list(saved.states) == [0, 2]
+    for array in saved.states.values():
+        assert array.dtype == np.float32
+        np.testing.assert_array_equal(array, np.arange(6).reshape(2, 3))
+
+
+def refusal(path):
+    """Message with which the file is refused."""
+    with pytest.raises(InputError) as caught:
+        read_states(str(path))
+    message = str(caught.value)
+    assert "\n" not in message
+    assert len(message) < 600 + len(str(path))
+    assert str(path) in message
+    return message
+
+
+def test_files_that_are_no_states(tmp_path):
+    (tmp_path / "empty").write_bytes(b"")
+    (tmp_path / "text").write_text("<html>no such page</html>")
+    os.mkfifo(str(tmp_path / "fifo"))
+    assert "No such file" in refusal(tmp_path / "nowhere")
+    assert "is empty" in refusal(tmp_path / "empty")
+    assert "damaged" in refusal(tmp_path / "text")
+    assert "not a regular file" in refusal(tmp_path)
+    assert "not a regular file" in refusal(tmp_path / "fifo")
+
+
+class Attack:
+    """Pickles as a call of `function`."""
+
+    def __init__(self, function, *arguments):
+        self.call = (function, arguments)
+
+    def __reduce__(self):
+        return self.call
+
+
+class Odd:
+    """Pickles as a call of an admitted class with arguments that states do not have."""
+
+    def __init__(self, *call):
+        self.call = call
+
+    def __reduce__(self):
+        return self.call
+
+
+def attacks(target):
+    """Pickles that make the file `target`, or that would do other harm; and what is said of them."""
+    code = f"open({target!r}, 'w').close()"
+    shell = f"touch {target}"
+    calls = {
+        "posix.system": Attack(os.system, shell),
+        "builtins.eval": Attack(eval, code),
+        "builtins.exec": Attack(exec, code),
+        "builtins.getattr": Attack(getattr, "text", "upper"),
+        "open": Attack(open, target, "w"),
+        "pathlib": Attack(pathlib.PurePosixPath, "a"),
+        "bytearray made from": Odd(bytearray, (10**12,)),
+        "NDArray made from": Odd(NDArray, (5,)),
+        "NAG made from": Odd(NAG, (1, 2)),
+    }
+    for what, call in calls.items():
+        for protocol in (3, 4, 5):
+            yield what, pickled(({0: call}, None), protocol)
+            yield what, pickled(call, protocol)
+    shell = shell.encode()
+    yield "os.system", b"cos\nsystem\n(V" + shell + b"\ntR."
+    yield "INST", b"(V" + shell + b"\nios\nsystem\n."  # UNICODE is refused before INST
+    yield "OBJ", b"(cmxnet.optimizer.optimizer\nNAG\no."
+    yield (
+        "mxnet.optimizer.optimizer.pickle.loads",
+        b"\x80\x04\x8c\x19mxnet.optimizer.optimizer\x8c\x0cpickle.loads\x93.",
+    )
+    yield "mxnet.ndarray.ndarray.os", b"cmxnet.ndarray.ndarray\nos\n."
+    yield "mxnet.ndarray.ndarray.NDArray.__init__", b"cmxnet.ndarray.ndarray\nNDArray.__init__\n."
+    yield "PERSID", b"Pname\n."
+    yield "EXT1", b"\x82\x01."
+    yield "NEWOBJ_EX", b"\x80\x04cmxnet.optimizer.optimizer\nNAG\n)}\x92."
+    yield "a call of what is no class", b"\x80\x04})R."
+    yield "a state for what has none", b"\x80\x04cmxnet.optimizer.optimizer\nNAG\n}b."
+    yield "a state for what has none", b"\x80\x04]}b."
+
+
+def test_attacks_are_refused_before_anything_runs(tmp_path):
+    path = tmp_path / "a.states"
+    for what, attack in attacks(str(tmp_path / "touched")):
+        path.write_bytes(attack)
+        message = refusal(path)
+        assert "nothing was run" in message
+        assert what in message or "instruction UNICODE" in message
+        assert not (tmp_path / "touched").exists()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x80\x04" + b"\x85" * 2,  # TUPLE1 of nothing
+        b"\x80\x04N" + b"\x85" * 10**6 + b".",  # a million tuples in each other
+        b"\x80\x04}N" + b"\x85" * 10**6 + b"Ns.",  # such as a key, whose hash would overflow the stack
+        b"\x80\x04" + b"}" * 10**5 + b".",
+        b"\x80\x04" + b"(" * 10**6 + b"N.",
+        b"\x80\x04Nr\xff\xff\xff\xff.",  # a memo number for which CPython makes room
+        b"\x80\x04\x8e" + struct.pack("<Q", 2**40) + b"abc.",
+        b"\x80\x04\x96" + struct.pack("<Q", 2**62) + b"abc.",
+        b"\x80\x04\x8b" + struct.pack("<i", 2**31 - 1) + b"abc.",
+        b"\x80\x04\x95" + struct.pack("<Q", 2**63) + b"N.",
+        b"\x80\x09N.",
+        b"\x80\x04}]Ns.",
+        b"\x80\x04]q\x00h\x00a.",  # a list that holds itself
+        b"\x80\x04}}\x86.",
+        b"\x80\x04}" + b"h\x07.",
+        b"\x80\x04K\x01K\x02\x93.",
+        b"\x80\x04NN.",
+        b"\x80\x04N.N",
+        b"\x80\x04a.",
+    ],
+)
+def test_nonsense_is_refused_without_crash_or_wait(content, tmp_path):
+    (tmp_path / "a.states").write_bytes(content)
+    refusal(tmp_path / "a.states")
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        (RECORD[:-1], "more bytes are due"),
+        (RECORD + b"x", "1 bytes too many"),
+        (struct.pack("<I", 5) + RECORD[4:], "does not start as an array"),
+        (b"abc", "does not start as an array"),
+        (RECORD[:8] + struct.pack("<i", 2**31 - 1) + RECORD[12:], "2147483647 dimensions"),
+        (RECORD[:12] + struct.pack("<2q", 2**40, 2**40) + RECORD[28:], "shape is too large"),
+        (RECORD[:12] + struct.pack("<2q", -3, 2) + RECORD[28:], "a dimension of -3"),
+        (RECORD[:36] + struct.pack("<i", 99) + RECORD[40:], "no data type 99"),
+        (RECORD[:28] + struct.pack("<i", 77) + RECORD[32:], "no device type 77"),
+        (None, "has no record"),
+    ],
+)
+def test_damaged_arrays_name_what_is_wrong(record, message, tmp_path):
+    states, optimizer = content()
+    (tmp_path / "a.states").write_bytes(pickled(({**states, 2: NDArray(record)}, optimizer)))
+    assert message in refusal(tmp_path / "a.states")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda optimizer: setattr(optimizer, "num_update", -1), "no count of updates"),
+        (lambda optimizer: setattr(optimizer, "num_update", 2**40), "no count of updates"),
+        (lambda optimizer: setattr(optimizer, "num_update", 5.0), "no count of updates"),
+        (lambda optimizer: setattr(optimizer, "num_update", 7), "7 updates, of which the parameters had 6"),
+        (lambda optimizer: setattr(optimizer, "_all_index_update_counts", []), "no count of updates"),
+        (lambda optimizer: optimizer._index_update_count.update({99: 6}), "not those of the states"),
+        (lambda optimizer: optimizer._index_update_count.update({0: "x"}), "not those of the states"),
+        (lambda optimizer: vars(optimizer).pop("num_update"), "no count of updates"),
+    ],
+)
+def test_counts_that_do_not_fit(change, message, tmp_path):
+    states, optimizer = content()
+    change(optimizer)
+    (tmp_path / "a.states").write_bytes(pickled((states, optimizer)))
+    assert message in refusal(tmp_path / "a.states")
+
+
+def test_damaged_files_are_refused_or_harmless(tmp_path):
+    """What is still read has the same arrays with other numbers, or other counts."""
+    whole, chance, path = pickled(content()), random.Random(5), tmp_path / "a.states"
+    loaded = 0
+    for variant in range(600):
+        damaged = bytearray(whole)
+        if variant % 3 == 0:
+            del damaged[chance.randrange(len(damaged)) :]
+        elif variant % 3 == 1:
+            damaged[chance.randrange(len(damaged))] ^= 1 << chance.randrange(8)
+        else:
+            start = chance.randrange(len(damaged))
+            damaged[start : start + 4] = bytes(chance.randrange(256) for _ in range(4))
+        path.write_bytes(damaged)
+        try:
+            read_states(str(path))
+        except InputError:
+            continue
+        loaded += 1
+    assert loaded < 200
