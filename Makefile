@@ -5,7 +5,7 @@ PYTHON_IN_VENV = .venv/bin/python
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' Makefile
 
-venv: .venv/.ready  ## make .venv with what requirements.txt pins (PYTHON=... names the interpreter)
+venv: .venv/.ready  ## make .venv with what requirements.txt pins (PYTHON=... names the interpreter; MXNet is for 3.8-3.11)
 
 .venv/.ready: requirements.txt setup.py tools/make-venv
 	@sh tools/make-venv
@@ -17,7 +17,7 @@ demo-imagenet: .venv/.ready  ## the same with the AFF-ResNet-50 on 400 small pic
 	@rm -rf demo/imagenet
 	@$(PYTHON_IN_VENV) tools/demo.py pictures
 
-test: .venv/.ready  ## run the tests
+test: .venv/.ready  ## run the tests; in a .venv without MXNet, those that need no engine
 	OMP_NUM_THREADS=1 $(PYTHON_IN_VENV) -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 coverage: .venv/.ready  ## run them, a third slower, and list the lines that they leave out
@@ -26,7 +26,7 @@ coverage: .venv/.ready  ## run them, a third slower, and list the lines that the
 test-long: .venv/.ready  ## run the tests that train for minutes: an hour on two cores
 	OMP_NUM_THREADS=1 $(PYTHON_IN_VENV) -m pytest -m long -n auto --maxprocesses 4 --dist load
 
-test-all: .venv/.ready  ## run the tests on every Python 3.8-3.11 that is installed
+test-all: .venv/.ready  ## run the tests on every Python 3.8-3.14 that is installed, from 3.12 on without MXNet
 	$(PYTHON_IN_VENV) -m nox
 
 mutants: .venv/.ready  ## put N=50 small faults (SEED=0, ROOMS=...) into a copy, one at a time: which do no tests notice?

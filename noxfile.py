@@ -1,4 +1,7 @@
-"""The tests on every Python from 3.8 to 3.11 that is installed: make test-all."""
+"""The tests on every Python from 3.8 to 3.14 that is installed: make test-all.
+
+From 3.12 on they are those that need no engine, with NumPy 2; on 3.12 with NumPy 1 too.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,8 @@ from typing import Dict
 
 import nox
 
-VERSIONS = ("3.8", "3.9", "3.10", "3.11")
+VERSIONS = ("3.8", "3.9", "3.10", "3.11", "3.12", "3.13", "3.14")
+NUMPY_1 = "3.12"  # the newest that it has wheels for
 PRINT_VERSION = "import sys, venv, ensurepip; print('%d.%d' % sys.version_info[:2])"
 
 
@@ -34,6 +38,8 @@ def tests(session: nox.Session) -> None:
     shutil.rmtree("build", ignore_errors=True)  # setuptools would pack what an older build left there
     session.install("--no-deps", "--no-build-isolation", ".")
     processes = ("-n", "auto", "--maxprocesses", "4", "--dist", "loadfile")
+    if session.name.endswith("numpy1"):
+        session.install("--no-deps", "numpy<2")
     session.run("pytest", *processes, "-p", "no:cacheprovider", *session.posargs, env={"OMP_NUM_THREADS": "1"})
 
 
@@ -42,4 +48,5 @@ FOUND = [version for version in VERSIONS if version in PYTHONS]
 MISSING = [version for version in VERSIONS if version not in PYTHONS]
 print(f"Pythons found: {', '.join(FOUND) or 'none'}; not found: {', '.join(MISSING) or 'none'}")
 for known in FOUND:
-    nox.session(tests, name=f"tests-{known}", python=PYTHONS[known], venv_backend="venv")
+    for suffix in ("", "-numpy1")[: 1 + (known == NUMPY_1)]:
+        nox.session(tests, name=f"tests-{known}{suffix}", python=PYTHONS[known], venv_backend="venv")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import subprocess
@@ -10,12 +11,18 @@ import sysconfig
 from pathlib import Path
 from typing import Optional
 
+import numpy as np
 import pytest
+from PIL import Image
+from results.written_logs import log_lines
 
 from gluon_aff import _platform
 from gluon_aff.cli import COMMANDS
 from gluon_aff.engines import engine
 from gluon_aff.errors import InputError
+from gluon_aff.models import MODELS
+from gluon_aff.published import published_runs
+from gluon_aff.weights.params_format import write_params_file
 
 SITE_PACKAGES = sysconfig.get_paths()["purelib"]
 COMMAND = ("from gluon_aff_command import main", "raise SystemExit(main())")
@@ -190,6 +197,63 @@ def test_command_without_mxnet(run_isolated, all_but_mxnet):
 def test_what_an_uninstalled_mxnet_leaves_is_not_mxnet(run_isolated, all_but_mxnet, tmp_path):
     (tmp_path / "mxnet" / "__pycache__").mkdir(parents=True)
     assert_one_line(run_isolated(*COMPUTE, path=(tmp_path, all_but_mxnet)), "pip install mxnet==1.9.1")
+
+
+@pytest.fixture(scope="module")
+def some_files(tmp_path_factory, few_shapes):
+    """Folder with a log, weights that fit a network, pictures and CIFAR data."""
+    folder = tmp_path_factory.mktemp("files")
+    (folder / "data").symlink_to(few_shapes)
+    (folder / "logs").mkdir()
+    (folder / "logs" / "train.log").write_text("\n".join(log_lines(published_runs()["aff_resnet50"], epochs=3)) + "\n")
+    record = MODELS["aff_resnet32_cifar100"]
+    heads = {"output.weight": (record.classes, 256), "output.bias": (record.classes,)}
+    rest = record.trainable - sum(map(math.prod, heads.values()))
+    shapes = {**heads, **{f"other.{number}": (1,) for number in range(9)}, "rest": (rest - 9,)}
+    arrays = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+    write_params_file(str(folder / "net.params"), arrays)
+    (folder / "pictures" / "grey").mkdir(parents=True)
+    Image.new("RGB", (32, 32), "grey").save(folder / "pictures" / "grey" / "1.png")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("models", "7,897,156 parameters"),
+        ("published aff_resnet50", "0.2028-imagenet-ImageNet-ASKCFuse"),
+        ("compare logs/train.log", "aff_resnet50"),
+        ("report logs -o report.html", "report.html reports on train.log"),
+        ("params net.params", "fits: not known (to compute, gluon_aff needs MXNet"),
+        ("params net.params --json", '"networks": null'),
+        ("make-data shapes shapes", "shapes are in shapes"),
+        ("make-records pictures out", "1 pictures of 1 classes are in out.rec"),
+        ("doctor", "models, params, published, compare, report, doctor: something may fail"),
+    ],
+)
+def test_commands_that_need_no_engine(run_isolated, all_but_mxnet, some_files, arguments, said):
+    here = (f"import os; os.chdir({str(some_files)!r})", f"sys.argv[1:] = {arguments.split()!r}")
+    result = run_isolated(*here, *COMMAND, path=(all_but_mxnet,))
+    assert said in result.stdout + result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "train-cifar --data-dir data --cosine",
+        "train-segmentation --data-dir data",
+        "memory --model aff_resnet50",
+        "ablation table4 --host resnet --data-dir data",
+        "launch -n 1 -- gluon-aff train-cifar",
+    ],
+)
+def test_commands_that_compute(run_isolated, all_but_mxnet, some_files, arguments):
+    """They say one line, at once, and leave nothing behind."""
+    before = sorted(some_files.rglob("*"))
+    here = (f"import os; os.chdir({str(some_files)!r})", f"sys.argv[1:] = {arguments.split()!r}")
+    assert_one_line(run_isolated(*here, *COMMAND, path=(all_but_mxnet,)), "to compute, gluon_aff needs MXNet")
+    assert sorted(some_files.rglob("*")) == before
 
 
 @pytest.mark.parametrize("module", ["gluon_aff", "gluon_aff.gluon.networks", "gluon_aff.gluon"])
