@@ -15,9 +15,9 @@ from mxnet.gluon import HybridBlock
 from mxnet.gluon.data.vision import transforms
 from PIL import Image
 
-from gluon_aff.data.augmentation import PADDING, AugmentationDraws
 from gluon_aff.data.autoaugment import CIFAR10_POLICIES, apply_policy
-from gluon_aff.data.cifar import CIFAR_MEAN, CIFAR_STD
+from gluon_aff.data.cifar.augmentation import PADDING, AugmentationDraws
+from gluon_aff.data.cifar.files import CIFAR_MEAN, CIFAR_STD
 from gluon_aff.gluon.fusion import AFF, iAFF
 from gluon_aff.gluon.fusion.context import GlobalAveragePool
 

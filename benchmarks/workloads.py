@@ -11,7 +11,7 @@ from mxnet.gluon import HybridBlock
 
 from benchmarks.literal import literal, literal_batch
 from benchmarks.measure import Measure
-from gluon_aff.data.augmentation import augment_batch, draw_epoch, normalise
+from gluon_aff.data.cifar.augmentation import augment_batch, draw_epoch, normalise
 from gluon_aff.export.card import Card
 from gluon_aff.export.onnx_file import onnx_model
 from gluon_aff.gluon.inference import fused

@@ -89,7 +89,7 @@ def pytest_runtest_call(item):
 @pytest.fixture(scope="session")
 def few_shapes(tmp_path_factory):
     """100 training and 100 test images in CIFAR-100's layout: every fine kind once."""
-    from gluon_aff.data.sample import write_shapes
+    from gluon_aff.data.samples.cifar_layout import write_shapes
 
     folder = tmp_path_factory.mktemp("data") / "shapes"
     write_shapes(str(folder), train_images=100, test_images=100)

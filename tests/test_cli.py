@@ -11,7 +11,7 @@ import pytest
 from documented_commands import DOCUMENTED
 
 from gluon_aff.cli import COMMANDS, main
-from gluon_aff.data.cifar import load_cifar
+from gluon_aff.data.cifar.files import load_cifar
 from gluon_aff.models import list_models
 
 ROOT = Path(__file__).parents[1]

@@ -16,7 +16,7 @@ from gluon_aff.training.segmentation_options import LIMITS, SegmentationSettings
 if TYPE_CHECKING:
     import numpy as np
 
-    from gluon_aff.data.stop_signs import MaskedImage
+    from gluon_aff.data.stop_signs.annotations import MaskedImage
     from gluon_aff.evaluation.segment import SegmentedImage
 
 WORST = 6
@@ -91,7 +91,7 @@ def _print_figures(network: str, results: Sequence[Dict[str, Any]], options: arg
 
 
 def _signs(options: argparse.Namespace) -> Tuple[MaskedImage, ...]:
-    from gluon_aff.data.stop_signs import load_stop_signs
+    from gluon_aff.data.stop_signs.annotations import load_stop_signs
 
     return load_stop_signs(options.data_dir, False, options.min_area).images if options.data_dir else ()
 

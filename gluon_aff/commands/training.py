@@ -75,9 +75,9 @@ def _add_make_data_options(parser: argparse.ArgumentParser, argv: List[str]) -> 
 
 
 def _make_data(options: argparse.Namespace) -> int:
-    from gluon_aff.data.sample import write_digits, write_shapes
-    from gluon_aff.data.sample_pictures import write_pictures
-    from gluon_aff.data.sample_stop_signs import write_stop_signs
+    from gluon_aff.data.samples.cifar_layout import write_digits, write_shapes
+    from gluon_aff.data.samples.pictures import write_pictures
+    from gluon_aff.data.samples.stop_signs import write_stop_signs
 
     writers = {
         "digits": write_digits,
@@ -122,7 +122,7 @@ def _add_make_records_options(parser: argparse.ArgumentParser, argv: List[str]) 
 
 
 def _make_records(options: argparse.Namespace) -> int:
-    from gluon_aff.data.records import write_records
+    from gluon_aff.data.imagenet.record_writing import write_records
 
     written = write_records(
         options.folder,

@@ -10,7 +10,7 @@ from typing import Iterable, Iterator, List, Optional, Tuple
 import numpy as np
 from tqdm import tqdm
 
-from gluon_aff.data.loading import Batch
+from gluon_aff.data.batches import Batch
 from gluon_aff.engines import Infer
 from gluon_aff.errors import DataError, GluonAFFError
 from gluon_aff.iteration import one_behind

@@ -9,9 +9,10 @@ from typing import Callable, Iterable, Iterator, List, Sequence, Tuple, Union
 import numpy as np
 from PIL import Image, ImageOps
 
-from gluon_aff.data.augmentation import normalise as normalise_cifar
+from gluon_aff.data.cifar.augmentation import normalise as normalise_cifar
 from gluon_aff.data.image_files import read_image
-from gluon_aff.data.imagenet import FOLDER_MEAN, FOLDER_STD, folder_crop, normalise, opencv
+from gluon_aff.data.imagenet.images import FOLDER_MEAN, FOLDER_STD, normalise, opencv
+from gluon_aff.data.imagenet.validation_batches import folder_crop
 from gluon_aff.engines import Infer
 from gluon_aff.errors import GluonAFFError, InputError
 from gluon_aff.iteration import one_behind

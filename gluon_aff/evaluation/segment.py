@@ -11,9 +11,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from gluon_aff.data.image_files import read_image
-from gluon_aff.data.mask_batches import network_input
-from gluon_aff.data.masked_images import read_pair, squash, squash_image
-from gluon_aff.data.stop_signs import MaskedImage
+from gluon_aff.data.stop_signs.annotations import MaskedImage
+from gluon_aff.data.stop_signs.batches import network_input
+from gluon_aff.data.stop_signs.masked_images import read_pair, squash, squash_image
 from gluon_aff.engines import Infer
 from gluon_aff.errors import GluonAFFError
 from gluon_aff.iteration import one_behind

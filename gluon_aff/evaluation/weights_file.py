@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Iterable, List, Optional
 
-from gluon_aff.data.cifar import load_cifar
-from gluon_aff.data.cifar_batches import validation_batches
+from gluon_aff.data.batches import Batch
+from gluon_aff.data.cifar.batches import validation_batches
+from gluon_aff.data.cifar.files import load_cifar
 from gluon_aff.data.class_names import class_names
-from gluon_aff.data.imagenet import validation_data
-from gluon_aff.data.loading import Batch
+from gluon_aff.data.imagenet.validation_batches import validation_data
 from gluon_aff.engines import Devices, Infer, Logits, Network, engine
 from gluon_aff.errors import InputError, last_line
 from gluon_aff.evaluation.evaluate import Evaluation, evaluate

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from typing import Dict, Mapping, Optional, Tuple
 
 from gluon_aff._version import __version__
-from gluon_aff.data.cifar import CIFAR_MEAN, CIFAR_STD
-from gluon_aff.data.imagenet import CROP_RATIO, FOLDER_MEAN, FOLDER_STD
-from gluon_aff.data.imagenet_images import EFFICIENTNET_BORDER, LARGE_INPUT
+from gluon_aff.data.cifar.files import CIFAR_MEAN, CIFAR_STD
+from gluon_aff.data.imagenet.images import CROP_RATIO, EFFICIENTNET_BORDER, FOLDER_MEAN, FOLDER_STD, LARGE_INPUT
 
 WRITER = "gluon_aff"  # the key that says who wrote a file, and the version of it
 

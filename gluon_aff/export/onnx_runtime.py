@@ -6,7 +6,7 @@ from typing import Any, Tuple, Union
 
 import numpy as np
 
-from gluon_aff.data.loading import usable_workers
+from gluon_aff.data.batches import usable_workers
 from gluon_aff.engines import Logits
 from gluon_aff.errors import GluonAFFError, InputError, last_line
 from gluon_aff.export.card import WRITER, Card, card_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gluon_aff.data.imagenet_images import opencv
+from gluon_aff.data.imagenet.images import opencv
 from gluon_aff.engines import ClassActivation
 
 

@@ -9,7 +9,7 @@ from typing import Any, Dict, Iterable, Iterator, Mapping, Optional, Sequence
 import numpy as np
 from tqdm import tqdm
 
-from gluon_aff.data.loading import Batch
+from gluon_aff.data.batches import Batch
 from gluon_aff.engines import Channels, Network
 from gluon_aff.errors import DataError, GluonAFFError, InputError
 from gluon_aff.evaluation.evaluate import class_indices

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import List, Optional, Tuple, Union
 
-from gluon_aff.data.cifar import LabelledImages, load_cifar
-from gluon_aff.data.cifar_batches import TrainBatches, validation_batches
+from gluon_aff.data.cifar.batches import TrainBatches, validation_batches
+from gluon_aff.data.cifar.files import LabelledImages, load_cifar
 from gluon_aff.engines import Classification, Devices, LearnerSettings, Optimizer, Start, engine
 from gluon_aff.errors import InputError
 from gluon_aff.files import check_directories

@@ -7,9 +7,9 @@ import sys
 from dataclasses import dataclass, replace
 from typing import Iterable, Optional
 
-from gluon_aff.data.imagenet import ValidationData, folder_validation, record_validation
-from gluon_aff.data.imagenet_training import ImageNetBatches, folder_batches, record_batches
-from gluon_aff.data.loading import Batch
+from gluon_aff.data.batches import Batch
+from gluon_aff.data.imagenet.training_batches import ImageNetBatches, folder_batches, record_batches
+from gluon_aff.data.imagenet.validation_batches import ValidationData, folder_validation, record_validation
 from gluon_aff.engines import (
     Classification,
     Cluster,

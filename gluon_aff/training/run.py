@@ -8,7 +8,7 @@ from typing import Callable, Generic, Iterable, Iterator, Optional, Protocol, Ty
 
 import numpy as np
 
-from gluon_aff.data.loading import Batch
+from gluon_aff.data.batches import Batch
 from gluon_aff.engines import Learner, Network
 from gluon_aff.errors import TrainingError
 from gluon_aff.training.checkpoint import Checkpoint, RunState

@@ -6,7 +6,7 @@ from typing import Iterable, Iterator, List, Tuple
 
 import numpy as np
 
-from gluon_aff.data.loading import Batch
+from gluon_aff.data.batches import Batch
 from gluon_aff.engines import Cluster, Network
 from gluon_aff.iteration import one_behind
 

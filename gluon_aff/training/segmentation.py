@@ -10,8 +10,8 @@ from typing import Optional, Union
 
 import numpy as np
 
-from gluon_aff.data.mask_batches import MaskBatches
-from gluon_aff.data.stop_signs import load_stop_signs
+from gluon_aff.data.stop_signs.annotations import load_stop_signs
+from gluon_aff.data.stop_signs.batches import MaskBatches
 from gluon_aff.engines import Devices, LearnerSettings, Optimizer, Segmentation, engine
 from gluon_aff.files import check_directories
 from gluon_aff.schedule import Schedule

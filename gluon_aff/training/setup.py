@@ -11,7 +11,7 @@ from typing import Generic, Iterable, Optional, Tuple, TypeVar
 import numpy as np
 
 from gluon_aff._version import __version__
-from gluon_aff.data.loading import Share, usable_workers
+from gluon_aff.data.batches import Share, usable_workers
 from gluon_aff.engines import Cluster, Devices, Engine, Learner, LearnerSettings
 from gluon_aff.errors import InputError
 from gluon_aff.training.checkpoint import (

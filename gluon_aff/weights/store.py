@@ -7,9 +7,9 @@ import os
 from pathlib import Path
 from typing import List, Optional, Tuple
 
+from gluon_aff.download import PATIENCE, Patience, download
 from gluon_aff.errors import GluonAFFError, ParamsFileError
 from gluon_aff.published import PublishedWeights
-from gluon_aff.weights.download import PATIENCE, Patience, download
 from gluon_aff.weights.params_format import git_blob_sha1, read_params_file
 
 ROOT = "params"

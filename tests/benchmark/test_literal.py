@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.literal import LiteralAFF, LiteralIAFF, LiteralPool, literal, literal_batch
 from gluon_aff import get_model
-from gluon_aff.data.augmentation import augment_batch, draw_epoch, normalise
+from gluon_aff.data.cifar.augmentation import augment_batch, draw_epoch, normalise
 from gluon_aff.models import list_models
 
 IMAGES = np.random.default_rng(3).integers(0, 256, (48, 32, 32, 3), dtype=np.uint8)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gluon_aff.data.sample import write_digits, write_shapes
+from gluon_aff.data.samples.cifar_layout import write_digits, write_shapes
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageEnhance, ImageOps
 
-from gluon_aff.data.augmentation import draw_epoch
 from gluon_aff.data.autoaugment import (
     CIFAR10_POLICIES,
     IMAGENET_POLICIES,
@@ -15,7 +14,8 @@ from gluon_aff.data.autoaugment import (
     apply_cifar_policies,
     apply_policy,
 )
-from gluon_aff.data.cifar import load_cifar
+from gluon_aff.data.cifar.augmentation import draw_epoch
+from gluon_aff.data.cifar.files import load_cifar
 
 ARRAY = np.random.default_rng(1).integers(0, 256, (32, 32, 3), dtype=np.uint8)
 LEVELS = pytest.mark.parametrize("level", range(10))

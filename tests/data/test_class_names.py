@@ -3,7 +3,7 @@ import hashlib
 import pytest
 
 from gluon_aff.data.class_names import IMAGENET, class_names
-from gluon_aff.data.sample import COLOURS, SHAPES
+from gluon_aff.data.samples.cifar_layout import COLOURS, SHAPES
 from gluon_aff.errors import InputError
 
 

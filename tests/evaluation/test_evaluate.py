@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 from sklearn.metrics import accuracy_score, log_loss, top_k_accuracy_score
 
-from gluon_aff.data.imagenet import FOLDER_MEAN, FOLDER_STD, validation_data
+from gluon_aff.data.imagenet.images import FOLDER_MEAN, FOLDER_STD
+from gluon_aff.data.imagenet.validation_batches import validation_data
 from gluon_aff.errors import DataError, GluonAFFError
 from gluon_aff.evaluation import evaluate as module
 from gluon_aff.evaluation.evaluate import ClassCount, evaluate

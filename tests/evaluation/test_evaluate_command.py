@@ -21,9 +21,9 @@ from validation_batches import batch_sizes
 
 from gluon_aff import __version__
 from gluon_aff.cli import main
-from gluon_aff.data.cifar import load_cifar
+from gluon_aff.data.cifar.files import load_cifar
 from gluon_aff.data.class_names import class_names
-from gluon_aff.data.sample import write_shapes
+from gluon_aff.data.samples.cifar_layout import write_shapes
 from gluon_aff.evaluation import weights_file
 from gluon_aff.evaluation.weights_file import validation_set
 from gluon_aff.gluon.networks.zoo import cifar_resnet

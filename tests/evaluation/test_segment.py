@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from gluon_aff.cli import main
-from gluon_aff.data.sample_stop_signs import write_stop_signs
+from gluon_aff.data.samples.stop_signs import write_stop_signs
 from gluon_aff.errors import GluonAFFError
 from gluon_aff.evaluation.segment import iou_and_niou_of, segment_images, segment_stop_signs
 from gluon_aff.gluon.network import GluonNetwork
@@ -62,7 +62,7 @@ def test_what_is_above_zero_is_the_mask_and_grows_to_the_images_size(image):
 def test_figures_are_those_of_the_pixels(signs):
     from pycocotools.coco import COCO
 
-    from gluon_aff.data.stop_signs import load_stop_signs
+    from gluon_aff.data.stop_signs.annotations import load_stop_signs
 
     images = load_stop_signs(str(signs), train=False).images
     found = list(segment_stop_signs(red_channel, images, SIZE, 2))

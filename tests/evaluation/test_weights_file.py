@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from gluon_aff.cli import main
-from gluon_aff.data.cifar import load_cifar
+from gluon_aff.data.cifar.files import load_cifar
 from gluon_aff.data.class_names import class_names
-from gluon_aff.data.sample import write_digits
+from gluon_aff.data.samples.cifar_layout import write_digits
 from gluon_aff.errors import GluonAFFError, InputError
 from gluon_aff.evaluation import weights_file
 from gluon_aff.evaluation.weights_file import WeightsRequest, evaluate_weights, load_network, load_weights, output_names

@@ -4,8 +4,8 @@ import mxnet as mx
 import numpy as np
 import pytest
 
-from gluon_aff.data.cifar import load_cifar
-from gluon_aff.data.cifar_batches import validation_batches
+from gluon_aff.data.cifar.batches import validation_batches
+from gluon_aff.data.cifar.files import load_cifar
 from gluon_aff.engines import Devices, engine
 from gluon_aff.errors import InputError, ParamsFileError
 from gluon_aff.evaluation.evaluate import evaluate

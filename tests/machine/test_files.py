@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from gluon_aff.data import cifar
+from gluon_aff.data.cifar import files as cifar
 from gluon_aff.machine.files import CIFAR, CLONE_VARIABLE, PUBLISHED_ROOT, check_data, check_weights
 from gluon_aff.machine.findings import MEND, NOTE, OK
 from gluon_aff.published import published_weights

@@ -27,10 +27,10 @@ import numpy as np
 from documented_commands import DOCUMENTED, DOCUMENTED_IMAGENET
 
 from gluon_aff.cli import main
-from gluon_aff.data.records import write_records
-from gluon_aff.data.sample import write_shapes
-from gluon_aff.data.sample_pictures import write_pictures
-from gluon_aff.data.sample_stop_signs import write_stop_signs
+from gluon_aff.data.imagenet.record_writing import write_records
+from gluon_aff.data.samples.cifar_layout import write_shapes
+from gluon_aff.data.samples.pictures import write_pictures
+from gluon_aff.data.samples.stop_signs import write_stop_signs
 from gluon_aff.weights.params_format import read_params_file, write_params_file
 
 GOLDENS = Path(__file__).parents[1] / "goldens" / "runs"

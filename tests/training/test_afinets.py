@@ -9,8 +9,8 @@ import pytest
 from training.stopping import stop_at
 
 from gluon_aff.cli import main
-from gluon_aff.data.sample import write_digits
-from gluon_aff.data.sample_pictures import write_pictures
+from gluon_aff.data.samples.cifar_layout import write_digits
+from gluon_aff.data.samples.pictures import write_pictures
 from gluon_aff.gluon.inspection.summary import trainable_parameters
 from gluon_aff.models import MODELS
 from gluon_aff.weights.params_format import read_params_file

@@ -19,8 +19,8 @@ import pytest
 from training.fakes import FakeLearner
 from training.stopping import stop_at
 
-from gluon_aff.data.records import write_records
-from gluon_aff.data.sample_pictures import write_pictures
+from gluon_aff.data.imagenet.record_writing import write_records
+from gluon_aff.data.samples.pictures import write_pictures
 from gluon_aff.engines import Devices
 from gluon_aff.errors import GluonAFFError, InputError, Stopped
 from gluon_aff.results.logs import read_log

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 from training.fakes import Worker
 
-from gluon_aff.data.cifar import load_cifar
-from gluon_aff.data.cifar_batches import validation_batches
+from gluon_aff.data.cifar.batches import validation_batches
+from gluon_aff.data.cifar.files import load_cifar
 from gluon_aff.engines import Devices
 from gluon_aff.errors import GluonAFFError, InputError, ParamsFileError, TrainingError
 from gluon_aff.gluon.network import GluonNetwork

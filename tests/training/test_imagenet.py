@@ -13,8 +13,8 @@ import pytest
 from documented_commands import DOCUMENTED_IMAGENET
 
 from gluon_aff.cli import main
-from gluon_aff.data.records import write_records
-from gluon_aff.data.sample_pictures import write_pictures
+from gluon_aff.data.imagenet.record_writing import write_records
+from gluon_aff.data.samples.pictures import write_pictures
 from gluon_aff.errors import DataError, GluonAFFError, InputError
 from gluon_aff.evaluation.evaluate import Evaluation
 from gluon_aff.gluon.networks.zoo import build

@@ -20,10 +20,10 @@ from mxnet import autograd
 from training.test_imagenet_options import parse
 
 from gluon_aff.cli import main
-from gluon_aff.data.imagenet import folder_validation, record_validation
-from gluon_aff.data.imagenet_training import folder_batches, record_batches
-from gluon_aff.data.records import write_records
-from gluon_aff.data.sample_pictures import write_pictures
+from gluon_aff.data.imagenet.record_writing import write_records
+from gluon_aff.data.imagenet.training_batches import folder_batches, record_batches
+from gluon_aff.data.imagenet.validation_batches import folder_validation, record_validation
+from gluon_aff.data.samples.pictures import write_pictures
 from gluon_aff.engines import Devices, engine
 from gluon_aff.evaluation.evaluate import Evaluation
 from gluon_aff.gluon.networks.zoo import build

@@ -11,9 +11,9 @@ from training.fakes import Worker
 from training.stopping import stop_at
 
 from gluon_aff.cli import main
-from gluon_aff.data.mask_batches import MaskBatches
-from gluon_aff.data.sample_stop_signs import write_stop_signs
-from gluon_aff.data.stop_signs import load_stop_signs
+from gluon_aff.data.samples.stop_signs import write_stop_signs
+from gluon_aff.data.stop_signs.annotations import load_stop_signs
+from gluon_aff.data.stop_signs.batches import MaskBatches
 from gluon_aff.engines import Devices
 from gluon_aff.errors import InputError, Stopped, TrainingError
 from gluon_aff.gluon.network import GluonNetwork

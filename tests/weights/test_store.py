@@ -7,9 +7,9 @@ from dataclasses import replace
 import mxnet as mx
 import pytest
 
+from gluon_aff.download import Patience
 from gluon_aff.errors import GluonAFFError
 from gluon_aff.published import published_weights
-from gluon_aff.weights.download import Patience
 from gluon_aff.weights.params_format import git_blob_sha1
 from gluon_aff.weights.store import published_file
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from gluon_aff.data.autoaugment import CIFAR10_POLICIES, AutoAugmentDraws, apply_cifar_policies
-from gluon_aff.data.cifar import CIFAR_MEAN, CIFAR_STD
+from gluon_aff.data.cifar.files import CIFAR_MEAN, CIFAR_STD
 from gluon_aff.data.randomness import Purpose, stream
 
 PADDING = 4

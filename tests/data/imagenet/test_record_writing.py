@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gluon_aff.data.imagenet import record_validation
-from gluon_aff.data.imagenet_records import framed
-from gluon_aff.data.imagenet_training import record_batches
-from gluon_aff.data.records import write_records
-from gluon_aff.data.sample_pictures import write_pictures
+from gluon_aff.data.imagenet.record_files import framed
+from gluon_aff.data.imagenet.record_writing import write_records
+from gluon_aff.data.imagenet.training_batches import record_batches
+from gluon_aff.data.imagenet.validation_batches import record_validation
+from gluon_aff.data.samples.pictures import write_pictures
 from gluon_aff.errors import DataError, InputError
 
 MAGIC = b"\x0a\x23\xd7\xce"
@@ -142,7 +142,7 @@ def test_neither_workers_nor_another_call_change_the_bytes(tmp_path, pictures):
 
 SLOW = """
 import sys, time
-from gluon_aff.data import records
+from gluon_aff.data.imagenet import record_writing as records
 
 as_jpeg = records._as_jpeg
 
@@ -170,7 +170,7 @@ def killed(folder, out, num_workers=1, size=60_000):
 
 def decoded_by(monkeypatch):
     """Counts the pictures that are decoded from now on."""
-    from gluon_aff.data import records
+    from gluon_aff.data.imagenet import record_writing as records
 
     calls, decode = [], records.decode
     monkeypatch.setattr(records, "decode", lambda *arguments, **more: calls.append(1) or decode(*arguments, **more))

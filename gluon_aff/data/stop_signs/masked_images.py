@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from gluon_aff.data.image_files import read_image
-from gluon_aff.data.stop_signs import MaskedImage, mask_toolbox
+from gluon_aff.data.stop_signs.annotations import MaskedImage, mask_toolbox
 from gluon_aff.errors import DataError
 
 SCALES = (0.5, 2.0)  # of the base size

@@ -12,9 +12,9 @@ from typing import Callable, Optional, Sequence, Tuple
 
 import numpy as np
 
-from gluon_aff.data.imagenet_augmentation import augment_file, augment_record, to_draws
-from gluon_aff.data.imagenet_images import decode, naming, opencv
-from gluon_aff.data.imagenet_records import encoded_image, open_record_file, record_in, record_label, record_name
+from gluon_aff.data.imagenet.augmentation import augment_file, augment_record, to_draws
+from gluon_aff.data.imagenet.images import decode, naming, opencv
+from gluon_aff.data.imagenet.record_files import encoded_image, open_record_file, record_in, record_label, record_name
 
 # Images of a batch, each as (path, label) of its file or (number, first byte, byte after it) of its record; their rows
 # of `draw_numbers`.

@@ -4,8 +4,8 @@ import subprocess
 import numpy as np
 import pytest
 
-from gluon_aff.data.cifar import load_cifar
-from gluon_aff.data.sample import SHAPES, write_digits, write_shapes
+from gluon_aff.data.cifar.files import load_cifar
+from gluon_aff.data.samples.cifar_layout import SHAPES, write_digits, write_shapes
 from gluon_aff.errors import DataError, InputError
 
 

@@ -165,7 +165,7 @@ def _gluon_data(dataset: str, layout: _Layout) -> Path:
 
 
 def _downloaded(layout: _Layout, archive: Path) -> Path:
-    from gluon_aff.weights.download import download  # its requests take longer to import than all else here
+    from gluon_aff.download import download  # its requests take longer to import than all else here
 
     def problem(path: str) -> Optional[str]:
         found = hashlib.sha256(Path(path).read_bytes()).hexdigest()

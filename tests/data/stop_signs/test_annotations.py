@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gluon_aff.data.masked_images import read_pair
-from gluon_aff.data.stop_signs import load_stop_signs
+from gluon_aff.data.stop_signs.annotations import load_stop_signs
+from gluon_aff.data.stop_signs.masked_images import read_pair
 from gluon_aff.errors import DataError, InputError
 
 pytest.importorskip("pycocotools")

@@ -9,8 +9,8 @@ from functools import partial
 import numpy as np
 import pytest
 
-from gluon_aff.data import cifar
-from gluon_aff.data.cifar import load_cifar
+from gluon_aff.data.cifar import files as cifar
+from gluon_aff.data.cifar.files import load_cifar
 from gluon_aff.errors import DataError, InputError
 
 RNG = np.random.default_rng(5)

@@ -13,8 +13,8 @@ from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
 import numpy as np
 from PIL import Image, ImageDraw
 
-from gluon_aff.data.sample import write_whole
-from gluon_aff.data.stop_signs import CATEGORY
+from gluon_aff.data.samples.cifar_layout import write_whole
+from gluon_aff.data.stop_signs.annotations import CATEGORY
 from gluon_aff.errors import InputError
 
 WIDTH, HEIGHT = 128, 104

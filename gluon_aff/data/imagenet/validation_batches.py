@@ -17,7 +17,8 @@ from typing import Any, Callable, Iterable, Iterator, List, Optional, Sequence, 
 
 import numpy as np
 
-from gluon_aff.data.imagenet_images import (
+from gluon_aff.data.batches import WHOLE, Batch, Share, usable_workers
+from gluon_aff.data.imagenet.images import (
     CROP_RATIO,
     FOLDER_MEAN,
     FOLDER_STD,
@@ -34,14 +35,13 @@ from gluon_aff.data.imagenet_images import (
     resize_and_crop,
     resize_bicubic,
 )
-from gluon_aff.data.imagenet_records import (
+from gluon_aff.data.imagenet.record_files import (
     encoded_image,
     matched_records,
     open_record_file,
     record_label,
     record_name,
 )
-from gluon_aff.data.loading import WHOLE, Batch, Share, usable_workers
 from gluon_aff.errors import DataError, InputError
 from gluon_aff.iteration import in_order
 

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image, ImageEnhance
 
 from gluon_aff.data.autoaugment import IMAGENET_POLICIES, apply_policy
-from gluon_aff.data.imagenet_images import (
+from gluon_aff.data.imagenet.images import (
     LARGE_INPUT,
     Box,
     check_size,

@@ -6,14 +6,8 @@ from hypothesis import strategies as st
 from mxnet.gluon.data.vision import transforms
 from PIL import Image, ImageOps
 
-from gluon_aff.data.augmentation import (
-    AugmentationDraws,
-    augment_batch,
-    crop_and_flip,
-    draw_epoch,
-    normalise,
-)
 from gluon_aff.data.autoaugment import AutoAugmentDraws
+from gluon_aff.data.cifar.augmentation import AugmentationDraws, augment_batch, crop_and_flip, draw_epoch, normalise
 from gluon_aff.errors import InputError
 
 # Of red, green and blue, in the original's train_cifar.py

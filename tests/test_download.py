@@ -15,8 +15,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from filelock import FileLock
 
+from gluon_aff.download import Patience, download
 from gluon_aff.errors import GluonAFFError
-from gluon_aff.weights.download import Patience, download
 
 CONTENT = random.Random(1).getrandbits(8 * 300_000).to_bytes(300_000, "big")
 OTHER = random.Random(2).getrandbits(8 * 300_000).to_bytes(300_000, "big")
@@ -25,7 +25,7 @@ QUICK = Patience(connect=2, read=1, retries=3, pause=0.01)
 
 CHILD = """
 import sys
-from gluon_aff.weights.download import download
+from gluon_aff.download import download
 
 {setup}
 try:

@@ -9,10 +9,10 @@ import mxnet as mx
 import numpy as np
 import pytest
 
-from gluon_aff.data.augmentation import normalise
-from gluon_aff.data.cifar import LabelledImages, load_cifar
-from gluon_aff.data.cifar_batches import TrainBatches, validation_batches
-from gluon_aff.data.loading import Share, usable_workers
+from gluon_aff.data.batches import Share, usable_workers
+from gluon_aff.data.cifar.augmentation import normalise
+from gluon_aff.data.cifar.batches import TrainBatches, validation_batches
+from gluon_aff.data.cifar.files import LabelledImages, load_cifar
 from gluon_aff.errors import DataError, InputError, TrainingError
 
 
@@ -205,8 +205,8 @@ def test_a_killed_worker_is_reported_in_one_line(data):
 SCRIPT = """
 import time
 import numpy as np
-from gluon_aff.data.cifar import LabelledImages
-from gluon_aff.data.cifar_batches import TrainBatches
+from gluon_aff.data.cifar.files import LabelledImages
+from gluon_aff.data.cifar.batches import TrainBatches
 
 data = LabelledImages(np.zeros((64, 32, 32, 3), np.uint8), np.zeros(64, np.int32), 10)
 batches = TrainBatches(data, 8, seed=0, auto_augment=True, num_workers=2)
@@ -236,6 +236,6 @@ def test_workers_die_with_their_parent(tmp_path, sign):
 
 
 def test_workers_do_without_mxnet():
-    check = "import sys, gluon_aff.data.workers, gluon_aff.data.sample; sys.exit('mxnet' in sys.modules)"
+    check = "import sys, gluon_aff.data.workers, gluon_aff.data.samples.cifar_layout; sys.exit('mxnet' in sys.modules)"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     assert subprocess.run([sys.executable, "-c", check], env=environment).returncode == 0

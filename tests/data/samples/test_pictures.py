@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gluon_aff.data.imagenet import validation_data
-from gluon_aff.data.imagenet_training import folder_batches
-from gluon_aff.data.sample_pictures import write_pictures
+from gluon_aff.data.imagenet.training_batches import folder_batches
+from gluon_aff.data.imagenet.validation_batches import validation_data
+from gluon_aff.data.samples.pictures import write_pictures
 from gluon_aff.errors import DataError, InputError
 
 CLASSES = ("chequers", "dahlia", "discs", "gratings", "leaves", "pagoda", "sky", "trees")

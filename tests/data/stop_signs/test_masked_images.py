@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from gluon_aff.data.masked_images import NUMBERS, Draws, augment, squash, to_draws
+from gluon_aff.data.stop_signs.masked_images import NUMBERS, Draws, augment, squash, to_draws
 
 STILL = Draws(mirror=False, long_side=40, column=0.0, row=0.0, blur=0.0)
 

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gluon_aff.data.imagenet_images import FOLDER_MEAN, FOLDER_STD
-from gluon_aff.data.loading import Share
-from gluon_aff.data.mask_batches import MaskBatches
-from gluon_aff.data.masked_images import augment, read_pair, to_draws
+from gluon_aff.data.batches import Share
+from gluon_aff.data.imagenet.images import FOLDER_MEAN, FOLDER_STD
 from gluon_aff.data.randomness import Purpose, stream
-from gluon_aff.data.sample_stop_signs import write_stop_signs
-from gluon_aff.data.stop_signs import load_stop_signs
+from gluon_aff.data.samples.stop_signs import write_stop_signs
+from gluon_aff.data.stop_signs.annotations import load_stop_signs
+from gluon_aff.data.stop_signs.batches import MaskBatches
+from gluon_aff.data.stop_signs.masked_images import augment, read_pair, to_draws
 from gluon_aff.errors import DataError, InputError
 
 pytest.importorskip("pycocotools")

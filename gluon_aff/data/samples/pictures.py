@@ -9,7 +9,7 @@ from typing import Callable, Dict, NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw
 
-from gluon_aff.data.sample import write_whole
+from gluon_aff.data.samples.cifar_layout import write_whole
 from gluon_aff.errors import InputError
 
 WIDTH, HEIGHT = 128, 100

@@ -10,8 +10,8 @@ import pytest
 from mxnet.gluon.data.vision import ImageFolderDataset, transforms
 from PIL import Image
 
-from gluon_aff.data.imagenet import validation_data
-from gluon_aff.data.imagenet_images import decode
+from gluon_aff.data.imagenet.images import decode
+from gluon_aff.data.imagenet.validation_batches import validation_data
 from gluon_aff.errors import DataError, InputError
 
 MAGIC = b"\x0a\x23\xd7\xce"
@@ -335,7 +335,7 @@ def test_few_batches_are_read_ahead_and_no_thread_stays_when_a_pass_is_left(tmp_
         read.append(content)
         return decode(content, upright)
 
-    monkeypatch.setattr("gluon_aff.data.imagenet.decode", noted)
+    monkeypatch.setattr("gluon_aff.data.imagenet.validation_batches.decode", noted)
     data = validation_data(str(write_records(tmp_path, range(20))), 32, 2, 2)
     threads = threading.active_count()
     batches = iter(data.batches)

@@ -15,8 +15,8 @@ from PIL import Image, ImageEnhance
 from scipy.stats import ks_2samp
 
 from gluon_aff.data.autoaugment import IMAGENET_POLICIES, apply_policy
-from gluon_aff.data.imagenet import folder_validation, record_validation
-from gluon_aff.data.imagenet_augmentation import (
+from gluon_aff.data.batches import WHOLE, Share
+from gluon_aff.data.imagenet.augmentation import (
     ImageDraws,
     augment_file,
     augment_record,
@@ -26,9 +26,9 @@ from gluon_aff.data.imagenet_augmentation import (
     record_crop,
     to_draws,
 )
-from gluon_aff.data.imagenet_images import Box
-from gluon_aff.data.imagenet_training import folder_batches, record_batches
-from gluon_aff.data.loading import WHOLE, Share
+from gluon_aff.data.imagenet.images import Box
+from gluon_aff.data.imagenet.training_batches import folder_batches, record_batches
+from gluon_aff.data.imagenet.validation_batches import folder_validation, record_validation
 from gluon_aff.errors import DataError, InputError, TrainingError
 
 # The original's of red, green and blue: ImageRecordIter's, and GluonCV's on a scale of 0..1
@@ -540,7 +540,7 @@ def test_record_files_that_cannot_be_used(tmp_path, trouble):
 
 def test_of_a_large_record_file_some_headers_are_looked_at_before(tmp_path, monkeypatch):
     """The others when their images are read."""
-    monkeypatch.setattr("gluon_aff.data.imagenet_records.LOOKS", 3)
+    monkeypatch.setattr("gluon_aff.data.imagenet.record_files.LOOKS", 3)
     image = encoded(np.asarray(picture(0, 40, 40)))
     batches = record_batches(*pack(tmp_path, [image] * 6, [0, 9, 1, 1, 9, 2]), 2, 0, 32, 0, classes=5)
     with pytest.raises(DataError, match=r"image [14] .*train\.rec has label 9, but there are 5 classes"):
@@ -618,7 +618,7 @@ def test_a_killed_worker_is_reported_in_one_line(request):
 
 
 def test_workers_do_without_mxnet():
-    modules = "gluon_aff.data.imagenet_batches, gluon_aff.data.records"
+    modules = "gluon_aff.data.imagenet.batch_maker, gluon_aff.data.imagenet.record_writing"
     check = f"import sys, {modules}; sys.exit('mxnet' in sys.modules)"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     assert subprocess.run([sys.executable, "-c", check], env=environment).returncode == 0

@@ -12,8 +12,8 @@ from typing import BinaryIO, Iterator, List, Optional, Tuple
 
 from tqdm import tqdm
 
-from gluon_aff.data.imagenet_images import LONGEST_SIDE, class_folders, decode, naming, opencv, resize_shorter
-from gluon_aff.data.imagenet_records import RECORD_HEADER, all_records, framed, joined, open_record_file
+from gluon_aff.data.imagenet.images import LONGEST_SIDE, class_folders, decode, naming, opencv, resize_shorter
+from gluon_aff.data.imagenet.record_files import RECORD_HEADER, all_records, framed, joined, open_record_file
 from gluon_aff.data.randomness import epoch_order
 from gluon_aff.errors import DataError, InputError, last_line
 from gluon_aff.files import replacing

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from gluon_aff.cli import main
-from gluon_aff.data.sample_stop_signs import _octagon, _run_lengths, _side, write_stop_signs
+from gluon_aff.data.samples.stop_signs import _octagon, _run_lengths, _side, write_stop_signs
 from gluon_aff.errors import DataError, InputError
 
 
@@ -57,8 +57,8 @@ def test_writing_is_deterministic_and_keeps_what_is_there(signs, tmp_path):
 def test_masks_lie_where_the_signs_are(signs):
     """Within a sign's mask nearly all is its red or its white; around it, hardly."""
     pytest.importorskip("pycocotools")
-    from gluon_aff.data.masked_images import read_pair
-    from gluon_aff.data.stop_signs import load_stop_signs
+    from gluon_aff.data.stop_signs.annotations import load_stop_signs
+    from gluon_aff.data.stop_signs.masked_images import read_pair
 
     inside, outside = [], []
     data = load_stop_signs(str(signs), True)

@@ -14,7 +14,7 @@ from typing import Dict, Iterable, List, NamedTuple, Tuple
 import numpy as np
 from PIL import Image, ImageDraw
 
-from gluon_aff.data.cifar import SUMS_FILE
+from gluon_aff.data.cifar.files import SUMS_FILE
 from gluon_aff.errors import DataError, InputError
 
 DIGIT_SIZE = 24

@@ -11,13 +11,10 @@ import os
 from functools import partial
 from typing import Callable, Iterator, List, Optional, Sequence
 
-from gluon_aff.data.imagenet_augmentation import draw_numbers
-from gluon_aff.data.imagenet_batches import (
-    ImageRecipe,
-    ImageTask,
-    batch_maker,
-)
-from gluon_aff.data.imagenet_images import (
+from gluon_aff.data.batches import WHOLE, Batch, Share, ShuffledBatches
+from gluon_aff.data.imagenet.augmentation import draw_numbers
+from gluon_aff.data.imagenet.batch_maker import ImageRecipe, ImageTask, batch_maker
+from gluon_aff.data.imagenet.images import (
     FOLDER_MEAN,
     FOLDER_STD,
     RECORD_MEAN,
@@ -26,8 +23,7 @@ from gluon_aff.data.imagenet_images import (
     normalise,
     opencv,
 )
-from gluon_aff.data.imagenet_records import highest_label, indexed_spans, open_record_file
-from gluon_aff.data.loading import WHOLE, Batch, Share, ShuffledBatches
+from gluon_aff.data.imagenet.record_files import highest_label, indexed_spans, open_record_file
 from gluon_aff.errors import DataError, InputError
 
 

@@ -6,9 +6,9 @@ from typing import Iterator
 
 import numpy as np
 
-from gluon_aff.data.augmentation import batch_augmenter, draw_epoch, normalise
-from gluon_aff.data.cifar import LabelledImages
-from gluon_aff.data.loading import WHOLE, Batch, Share, ShuffledBatches
+from gluon_aff.data.batches import WHOLE, Batch, Share, ShuffledBatches
+from gluon_aff.data.cifar.augmentation import batch_augmenter, draw_epoch, normalise
+from gluon_aff.data.cifar.files import LabelledImages
 
 
 class TrainBatches(ShuffledBatches):

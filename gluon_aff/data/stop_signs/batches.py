@@ -7,11 +7,11 @@ from typing import Any, Iterable, Iterator, Tuple
 
 import numpy as np
 
-from gluon_aff.data.imagenet_images import FOLDER_MEAN, FOLDER_STD, normalise
-from gluon_aff.data.loading import WHOLE, Batch, Share, ShuffledBatches
-from gluon_aff.data.masked_images import NUMBERS, Pair, batch_maker
+from gluon_aff.data.batches import WHOLE, Batch, Share, ShuffledBatches
+from gluon_aff.data.imagenet.images import FOLDER_MEAN, FOLDER_STD, normalise
 from gluon_aff.data.randomness import uniform_rows
-from gluon_aff.data.stop_signs import StopSigns
+from gluon_aff.data.stop_signs.annotations import StopSigns
+from gluon_aff.data.stop_signs.masked_images import NUMBERS, Pair, batch_maker
 from gluon_aff.errors import InputError
 
 

@@ -1,0 +1,1 @@
+"""StopSign: images and the masks of the stop signs in them."""
