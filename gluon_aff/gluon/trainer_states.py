@@ -53,8 +53,6 @@ def set_updates(trainer: gluon.Trainer, updates: int, counts: Optional[Mapping[i
 
 def state_arrays(trainer: gluon.Trainer, net: HybridBlock) -> Dict[str, np.ndarray]:
     """The states of all parameters that have had an update, as arrays by the parameters' names in `net`."""
-    if not trainer._kv_initialized:
-        return {}
     names = _names(trainer, net)
     states = _updaters(trainer)[0].states.items()
     return {key: array.asnumpy() for index, state in states for key, array in _flat(names[index], state).items()}

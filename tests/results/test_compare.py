@@ -170,6 +170,11 @@ def test_a_setting_of_a_cifar_run_is_compared(settings, rows, tmp_path):
             [("schedule", "cosine after 0 warm-up epochs", "cosine after 5 warm-up epochs")],
         ),
         ("aff_resnet50", {"resume_params": "my.params"}, [("start", "weights of another run", "scratch")]),
+        (
+            "aff_resnet50",
+            {"lr_mode": "step"},
+            [("schedule", "times 0.1 at epochs 40, 60", "cosine after 5 warm-up epochs")],
+        ),
     ],
     ids=str,
 )
@@ -246,6 +251,19 @@ def test_labels_and_devices_are_read_off_our_logs(tmp_path):
     path.write_text("\n".join([settings_line(FINE, gpus="0,1,2,3", fine_label=False), header, *lines[1:]]))
     differing = dict((published.name, found) for published, found in nearest_runs(read_log(str(path))[0]))
     assert [(d.setting, d.this, d.published) for d in differing[FINE.name]] == [("labels", "superclass", "fine")]
+
+
+def test_the_outputs_of_an_imagenet_run_are_read_off_our_logs(tmp_path):
+    path, run = tmp_path / "train.log", RUNS["aff_resnet50"]
+    first, *rest = log_lines(run, 3)
+    for outputs, rows in ((1000, []), (10, [("outputs", 10, 1000)])):
+        header = (
+            "gluon_aff 0.1.0, MXNet 1.9.1, NumPy 1.23.5, Python 3.11.7, devices gpu(0),gpu(1),gpu(2),gpu(3), 512 "
+            f"images per step, official data, 1000 label values under a {outputs}-way head"
+        )
+        path.write_text("\n".join([first, header, *rest]))
+        differing = compare(read_log(str(path))[0], run).differing
+        assert [(each.setting, each.this, each.published) for each in differing] == rows
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from tools.mutants.trial import ROOT, Outcome, copy_checkout, environment_for, r
 
 CACHE = ROOT / "build" / "mutants"
 EXPLAINED = Path(__file__).with_name("explained.csv")
-ROOMS = ("gluon/fusion", "gluon/networks", "data", "training", "weights", "results")
+ROOMS = ("gluon", "gluon/fusion", "gluon/networks", "data", "training", "weights", "results")
 CONTROLS = 20  # tests that have to pass without a fault, or no trial means anything
 
 
@@ -54,8 +54,11 @@ def draw(rooms: List[str], number: int, seed: int) -> List[Fault]:
     sources: Dict[str, str] = {}
     places: Dict[str, Dict[str, List[Fault]]] = {room: defaultdict(list) for room in rooms}
     for room in rooms:
+        within = [other for other in rooms if other.startswith(f"{room}/")]
         for file in sorted((ROOT / "gluon_aff" / room).rglob("*.py")):
             path = str(file.relative_to(ROOT))
+            if any(path.startswith(f"gluon_aff/{other}/") for other in within):
+                continue
             sources[path] = file.read_text(encoding="utf-8")
             for fault in find_faults(path, sources[path]):
                 places[room][fault.kind].append(fault)
