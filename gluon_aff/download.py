@@ -71,6 +71,10 @@ class _Job:
         return f"get {self.what} by other means and put it at {self.path}"
 
 
+class UnderWayError(GluonAFFError):
+    """Another process is downloading the file."""
+
+
 class _StoppedError(Exception):
     """The server is out of reach or ceased to send; what has arrived is good for a later call."""
 
@@ -98,8 +102,9 @@ def download(
         patience: time limits and retries.
 
     Raises:
-        GluonAFFError: if another process is downloading the file, the server cannot be reached, refuses, stops in the
-            middle or sends something else, or the file cannot be written; what was at `path` stays.
+        UnderWayError: another process is downloading the file.
+        GluonAFFError: if the server cannot be reached, refuses, stops in the middle or sends something else, or the
+            file cannot be written; what was at `path` stays.
     """
     job = _Job(url, path, verify, what, largest, patience)
     try:
@@ -107,7 +112,7 @@ def download(
         with locked(f"{path}.lock"):
             _finish(job)
     except LockedError:
-        raise GluonAFFError(f"another process is downloading {path}: wait until it is done") from None
+        raise UnderWayError(f"another process is downloading {path}: wait until it is done") from None
     except OSError as error:
         raise GluonAFFError(f"{path} cannot be written ({last_line(error)}): check free space and rights") from None
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tarfile
+import time
 import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from gluon_aff.errors import DataError, GluonAFFError, InputError
 CIFAR_SITE = "https://www.cs.toronto.edu/~kriz"
 CIFAR_PAGE = f"{CIFAR_SITE}/cifar.html"
 SUMS_FILE = "SHA1SUMS"
+SECONDS_BETWEEN_LOOKS = 1.0  # while another process downloads
 
 # Red, green, blue on a 0..1 scale. They are CIFAR-10's; the original normalised CIFAR-100 with them too.
 CIFAR_MEAN = (0.4914, 0.4822, 0.4465)
@@ -165,7 +167,7 @@ def _gluon_data(dataset: str, layout: _Layout) -> Path:
 
 
 def _downloaded(layout: _Layout, archive: Path) -> Path:
-    from gluon_aff.download import download  # its requests take longer to import than all else here
+    from gluon_aff.download import UnderWayError, download  # its requests take longer to import than all else here
 
     def problem(path: str) -> Optional[str]:
         found = hashlib.sha256(Path(path).read_bytes()).hexdigest()
@@ -174,7 +176,11 @@ def _downloaded(layout: _Layout, archive: Path) -> Path:
     url = f"{CIFAR_SITE}/{layout.archive}"
     print(f"downloading {url} to {archive.parent}", flush=True)
     try:
-        download(url, str(archive), problem, layout.archive)
+        while not archive.is_file():
+            try:
+                download(url, str(archive), problem, layout.archive)
+            except UnderWayError:  # by another worker of the run, most likely
+                time.sleep(SECONDS_BETWEEN_LOOKS)
     except GluonAFFError as error:
         raise DataError(f"{error}, or name its place with --data-dir; it is on {CIFAR_PAGE}") from None
     return archive

@@ -3,6 +3,7 @@ import http.server
 import io
 import tarfile
 import threading
+from concurrent.futures import ThreadPoolExecutor, TimeoutError
 from dataclasses import replace
 from functools import partial
 
@@ -12,6 +13,7 @@ import pytest
 from gluon_aff.data.cifar import files as cifar
 from gluon_aff.data.cifar.files import load_cifar
 from gluon_aff.errors import DataError, InputError
+from gluon_aff.locks import locked
 
 RNG = np.random.default_rng(5)
 CIFAR100_RECORDS = np.hstack(
@@ -167,6 +169,18 @@ def test_the_archive_is_downloaded_once(archive, tmp_path, capsys):
     archive.unlink()
     assert len(load_cifar("cifar100", False)) == 2
     assert capsys.readouterr().out == ""
+
+
+def test_what_another_process_downloads_is_waited_for(archive, tmp_path, monkeypatch):
+    monkeypatch.setattr(cifar, "SECONDS_BETWEEN_LOOKS", 0.01)
+    place = tmp_path / "home" / "datasets" / "cifar100" / archive.name
+    place.parent.mkdir(parents=True)
+    with ThreadPoolExecutor(1) as pool, locked(f"{place}.lock"):
+        loading = pool.submit(load_cifar, "cifar100", True)
+        with pytest.raises(TimeoutError):
+            loading.result(timeout=0.3)
+        archive.rename(place)
+        assert len(loading.result(timeout=20)) == 5
 
 
 def test_a_download_that_fails_is_explained(archive, tmp_path):
