@@ -116,7 +116,9 @@ def _error_name(cuda: ctypes.CDLL, code: int) -> str:
 
 def mxnet() -> Dict[str, Any]:
     """MXNet's version, the features it was built with, and the file of its native library."""
-    from gluon_aff.engines import engine  # which needs NumPy: other probes ask whether that works
+    imports("mxnet")  # by itself first: what is wrong with it, not with what the engine imports before
+
+    from gluon_aff.engines import engine
 
     return engine().about()
 
