@@ -515,7 +515,7 @@ def test_an_imagenet_run_stopped_twice_ends_as_if_it_had_not_been(pictures, tmp_
             if patch[0]:
                 stop_at(patched, patch[0])
             else:
-                patched.setattr(imagenet, "evaluate_logits", stopping_evaluation(imagenet.evaluate_logits, 2))
+                patched.setattr(imagenet, "evaluate", stopping_evaluation(imagenet.evaluate, 2))
             with pytest.raises(Stopped, match=place):
                 train_imagenet(settings)
     run = train_imagenet(settings)

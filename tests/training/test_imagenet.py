@@ -153,7 +153,7 @@ def test_keep_one_best_removes_its_own_only(settings, tmp_path, monkeypatch):
     (tmp_path / "params" / other).write_bytes(b"")
     errors = iter([0.5, 0.4, 0.3])
     figures = Evaluation(10, 0.0, 1.0, 0.0, [], 1.0)
-    monkeypatch.setattr(imagenet, "evaluate_logits", lambda *arguments: replace(figures, top1=1 - next(errors)))
+    monkeypatch.setattr(imagenet, "evaluate", lambda *arguments: replace(figures, top1=1 - next(errors)))
     train_imagenet(replace(settings, num_epochs=3, keep_one_best=True))
     assert best_files(tmp_path / "params") == [f"0.3000-imagenet-{NAME}-2-best.params", other]
 
