@@ -102,9 +102,8 @@ class Cluster:
             raise InputError(
                 f"{self.local_size} workers on this machine for {len(all_devices)} GPUs: start one for each at most"
             )
-        return (
-            share.share(0, len(share)) if self.kvstore == HOROVOD else share
-        )  # it sums the first one's gradients only
+        # Horovod's trainer sums the gradients of the first device only
+        return share.share(0, len(share)) if self.kvstore == HOROVOD else share
 
 
 def join(kvstore: str) -> Cluster:
