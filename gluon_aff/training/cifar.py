@@ -64,7 +64,6 @@ def train_cifar(settings: CIFARSettings, devices: Optional[Devices] = None) -> C
     places = {"--save-dir": settings.save_dir, "--logging-dir": settings.logging_dir}
     check_directories({**places, "--save-plot-dir": settings.save_plot_dir, "working directory": ""})
     workers = setup.data_workers if settings.auto_aug else 0  # else outrun
-    setup.announce(workers, [*notes(settings, setup.global_batch), *_data_notes(training)])
     versions = setup.versions(training.official, training.classes, settings.head_classes)
     log = os.path.join(settings.logging_dir, f"train_{name}.log")
     curve = os.path.join(settings.save_plot_dir, f"{name}_history.png")
@@ -72,6 +71,7 @@ def train_cifar(settings: CIFARSettings, devices: Optional[Devices] = None) -> C
     with TrainBatches(training, setup.local_batch, seed, settings.auto_aug, workers, setup.share) as batches:
         learner_settings = _learner_settings(settings, setup, len(batches))
         learner = setup.learner(learner_settings)
+        setup.announce(workers, [*notes(settings, setup.global_batch), *_data_notes(training)])
         with open_files(setup, versions, log, logging.BASIC_FORMAT) as files:
             plan = Plan(
                 epochs=settings.num_epochs,

@@ -72,8 +72,8 @@ def train_imagenet(settings: ImageNetSettings) -> ImageNetRun:
     with _training_data(setup) as batches:
         validation = _validation_data(setup)
         _check_labels(settings, batches, validation)
-        setup.announce(setup.data_workers, notes(asked, setup.global_batch, on_gpu))
         learner = setup.learner(_learner_settings(settings, setup, len(batches)))
+        setup.announce(setup.data_workers, notes(asked, setup.global_batch, on_gpu))
         best, earlier_params = best_error(settings)
         if earlier_params and not setup.checkpoint and not cluster.rank:
             print(f"best so far: {best} in {earlier_params}", file=sys.stderr)

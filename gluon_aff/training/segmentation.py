@@ -73,13 +73,13 @@ def train_segmentation(settings: SegmentationSettings, devices: Optional[Devices
     training, validation = (load_stop_signs(data_folder(settings), train, settings.min_area) for train in (True, False))
     places = {"--save-dir": settings.save_dir, "--logging-dir": settings.logging_dir}
     check_directories({**places, "--save-plot-dir": settings.save_plot_dir})
-    setup.announce(setup.data_workers, notes(settings, (len(training), len(validation)), setup.global_batch))
     versions = setup.versions(training.official, 2, 1)
     log = os.path.join(settings.logging_dir, f"train_{name}.log")
     curve = os.path.join(settings.save_plot_dir, f"{name}_history.png")
     sizes, seed = (settings.base_size, settings.crop_size), int(settings.seed or 0)
     with MaskBatches(training, validation, setup.local_batch, *sizes, seed, setup.data_workers, setup.share) as batches:
         learner = setup.learner(_learner_settings(settings, len(batches)))
+        setup.announce(setup.data_workers, notes(settings, (len(training), len(validation)), setup.global_batch))
         with open_files(setup, versions, log, logging.BASIC_FORMAT) as files:
             plan = Plan(
                 epochs=settings.num_epochs,
