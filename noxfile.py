@@ -39,7 +39,7 @@ def tests(session: nox.Session) -> None:
     session.install("--no-deps", "--no-build-isolation", ".")
     processes = ("-n", "auto", "--maxprocesses", "4", "--dist", "loadfile")
     if session.name.endswith("numpy1"):
-        session.install("--no-deps", "numpy<2")
+        session.install("numpy<2", "scipy", "scikit-learn", "matplotlib", "pycocotools", "opencv-python-headless")
     session.run("pytest", *processes, "-p", "no:cacheprovider", *session.posargs, env={"OMP_NUM_THREADS": "1"})
 
 

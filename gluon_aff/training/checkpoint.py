@@ -360,12 +360,14 @@ def _own_sha256(content: Mapping[str, Any]) -> str:
 def _flush(folder: str) -> None:
     """Have the disk hold what was written to the files in `folder`."""
     for name in os.listdir(folder):
-        with open(os.path.join(folder, name), "rb") as file:
+        with open(os.path.join(folder, name), "r+b") as file:  # Windows flushes no file that is open for reading only
             os.fsync(file.fileno())
     _flush_directory(folder)
 
 
 def _flush_directory(folder: str) -> None:
+    if os.name == "nt":  # it opens no directories
+        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -15,8 +15,8 @@ from gluon_aff.errors import InputError
                                  18: "vehicles_1", 19: "vehicles_2"}),
         ("cifar100", True, 100, {0: "apple", 1: "aquarium_fish", 23: "cloud", 41: "lawn_mower", 52: "oak_tree",
                                  67: "ray", 71: "sea", 81: "streetcar", 98: "woman", 99: "worm"}),
-        pytest.param("imagenet", False, 1000, {0: "tench", 1: "goldfish", 207: "golden retriever", 817: "sports car",
-                                               999: "toilet tissue"}, marks=pytest.mark.engine),
+        ("imagenet", False, 1000, {0: "tench", 1: "goldfish", 207: "golden retriever", 817: "sports car",
+                                   999: "toilet tissue"}),
     ],
 )  # fmt: skip
 def test_names_in_label_order(dataset, fine_label, count, some):
