@@ -36,7 +36,7 @@ SEGMENTATION_SIZE = 480  # of the crops the paper's network was trained on, as f
 BASIC_BLOCKS: Dict[int, Tuple[int, ...]] = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
 BLOCKS: Dict[int, Tuple[int, ...]] = {**BASIC_BLOCKS, 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 4, 36, 3)}
 EXACT_BLOCKS: Dict[int, Tuple[int, ...]] = {**BLOCKS, 152: (3, 8, 36, 3)}  # as in the paper of the ResNet
-INTEGRATION = ("r", "stages", "attention")  # arguments of AFINets
+INTEGRATION = ("r", "stages", "attention", "first")  # arguments of AFINets
 
 
 def is_count(value: Any) -> bool:
