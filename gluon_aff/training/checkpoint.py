@@ -127,12 +127,18 @@ def locked(folder: str) -> Iterator[None]:
             held.enter_context(lock_file(lock))
             with open(owner, "w") as file:
                 file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+            held.callback(_remove, owner)
         except LockedError:
             reason = f"{folder} is in use by {_first_line(owner) or 'another process'}"
             raise InputError(f"{reason}: stop it first, or give another --save-dir") from None
         except OSError as error:
             raise GluonAFFError(f"{lock} cannot be made ({error.strerror}): check free space and rights") from None
         yield
+
+
+def _remove(path: str) -> None:
+    with contextlib.suppress(OSError):
+        os.remove(path)
 
 
 def _first_line(path: str) -> str:
