@@ -15,7 +15,10 @@ from gluon_aff.machine.threads import SPINS, THREADS
 BOTH = ("literal", "ours")
 
 # The original's scripts import these before they look at their arguments.
-LITERAL_HELP = "import mxnet, gluoncv, matplotlib.pyplot; from gluon_aff_command import main; main()"
+LITERAL_HELP = (
+    "import sys; sys.modules['torch'] = None; "  # which GluonCV refuses to be imported beside
+    "import mxnet, gluoncv, matplotlib.pyplot; from gluon_aff_command import main; main()"
+)
 HELP = {
     "literal": [sys.executable, "-W", "ignore", "-c", LITERAL_HELP, "--help"],
     "ours": [sys.executable, "-m", "gluon_aff_command", "--help"],

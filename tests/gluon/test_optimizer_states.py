@@ -7,13 +7,14 @@ import random
 import mxnet as mx
 import numpy as np
 import pytest
-from gluoncv.utils import LRScheduler, LRSequential
 from mxnet import autograd, gluon
 
 from gluon_aff.errors import InputError
+from gluon_aff.gluon.gluoncv import import_gluoncv
 from gluon_aff.gluon.optimizer_states import load_states, save_states
 from gluon_aff.gluon.trainer_states import set_updates
 
+LRScheduler, LRSequential = (getattr(import_gluoncv("gluoncv.utils"), name) for name in ("LRScheduler", "LRSequential"))
 STEPS = 6  # half of a run
 ONE_CPU = (mx.cpu(),)
 TWO_CPUS = (mx.cpu(0), mx.cpu(1))

@@ -5,12 +5,12 @@ import pickletools
 import mxnet as mx
 import numpy as np
 import pytest
-from gluoncv.utils.lr_scheduler import LRScheduler, LRSequential
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from mxnet import autograd, gluon
 
 from gluon_aff.errors import GluonAFFError
+from gluon_aff.gluon.gluoncv import import_gluoncv
 from gluon_aff.gluon.optimizer_states import load_states, save_states
 from gluon_aff.gluon.schedule import Scheduler, gluoncv_scheduler
 from gluon_aff.schedule import Schedule
@@ -26,6 +26,8 @@ SCHEDULES = st.builds(
     factor=st.floats(0.01, 1),
     power=st.floats(0.1, 4),
 )
+
+LRScheduler, LRSequential = (getattr(import_gluoncv("gluoncv.utils"), name) for name in ("LRScheduler", "LRSequential"))
 
 
 @settings(max_examples=200, deadline=None)

@@ -26,6 +26,7 @@ from gluon_aff.data.imagenet.validation_batches import folder_validation, record
 from gluon_aff.data.samples.pictures import write_pictures
 from gluon_aff.engines import Devices, engine
 from gluon_aff.evaluation.evaluate import Evaluation
+from gluon_aff.gluon.gluoncv import import_gluoncv
 from gluon_aff.gluon.networks.zoo import build
 from gluon_aff.training import imagenet, imagenet_options
 from gluon_aff.training import run as training_run
@@ -351,9 +352,7 @@ def log_softmax(logits):
 
 
 def gluoncv_network():
-    from gluoncv.model_zoo import get_model
-
-    return get_model("mobilenet0.25", classes=CLASSES, pretrained=False)
+    return import_gluoncv("gluoncv.model_zoo").get_model("mobilenet0.25", classes=CLASSES, pretrained=False)
 
 
 def distillation(seen):

@@ -30,6 +30,7 @@ from gluon_aff.data.imagenet.images import Box
 from gluon_aff.data.imagenet.training_batches import folder_batches, record_batches
 from gluon_aff.data.imagenet.validation_batches import folder_validation, record_validation
 from gluon_aff.errors import DataError, InputError, TrainingError
+from gluon_aff.gluon.gluoncv import import_gluoncv
 
 # The original's of red, green and blue: ImageRecordIter's, and GluonCV's on a scale of 0..1
 RECORD_MEAN, RECORD_STD = (123.68, 116.779, 103.939), (58.393, 57.12, 57.375)
@@ -287,10 +288,8 @@ class Cropped:
 
 @pytest.mark.parametrize("shape", [(90, 120), (500, 375), (300, 60)])
 def test_crops_for_large_inputs_are_gluoncvs(shape):
-    from gluoncv.utils.transforms import EfficientNetRandomCrop
-
     random.seed(1)
-    crop = EfficientNetRandomCrop(320)
+    crop = import_gluoncv("gluoncv.utils.transforms").EfficientNetRandomCrop(320)
     expected = [crop(Cropped(*shape[::-1])) for _ in range(1000)]
     found = [efficientnet_crop(*shape, 320, to_draws(row).attempts) for row in draw_numbers(0, 0, range(1500))]
     assert min(distances(found, expected)) > SAME
@@ -465,15 +464,14 @@ def test_records_are_validated_by_their_paths(tmp_path, records):
 
 
 def test_large_inputs_are_validated_with_gluoncvs_centre_crop(tmp_path):
-    from gluoncv.utils.transforms import EfficientNetCenterCrop
-
+    crop = import_gluoncv("gluoncv.utils.transforms").EfficientNetCenterCrop(320)
     (tmp_path / "val" / "a").mkdir(parents=True)
     pictures = [picture(number, 200 + 51 * number, 330 - 40 * number) for number in range(4)]
     for number, image in enumerate(pictures):
         image.save(tmp_path / "val" / "a" / f"{number}.png")
     data = folder_validation(str(tmp_path), 320, 4, 0)
     ((images, _),) = data.batches
-    crops = [EfficientNetCenterCrop(320)(image).resize((320, 320), Image.Resampling.BICUBIC) for image in pictures]
+    crops = [crop(image).resize((320, 320), Image.Resampling.BICUBIC) for image in pictures]
     mean, std = np.array(FOLDER_MEAN), np.array(FOLDER_STD)
     expected = (np.stack([np.asarray(crop) for crop in crops]) / 255 - mean) / std
     np.testing.assert_allclose(images, expected.transpose(0, 3, 1, 2), atol=1e-5)

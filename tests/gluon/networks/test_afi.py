@@ -6,6 +6,7 @@ import pytest
 
 from gluon_aff import get_model
 from gluon_aff.errors import InputError
+from gluon_aff.gluon.gluoncv import import_gluoncv
 from gluon_aff.gluon.inspection.summary import count_layers, trainable_parameters
 from gluon_aff.gluon.networks.afi import Block, Integration, afi_resnet, joined
 from gluon_aff.models import MODELS
@@ -86,9 +87,7 @@ def test_one_stage_only(blocks, counts):
 @pytest.mark.parametrize("name", ["resnet50", pytest.param("resnet152", marks=pytest.mark.long)])
 def test_plain_imagenet_networks_are_gluoncvs(name):
     """Names, order and shapes differ, outputs do not: v1b, parameter by parameter in the order they are used."""
-    from gluoncv import model_zoo
-
-    other = model_zoo.get_model(f"{name}_v1b", classes=10)
+    other = import_gluoncv("gluoncv.model_zoo").get_model(f"{name}_v1b", classes=10)
     other.initialize(mx.init.Xavier())
     ours = get_model(name, classes=10, ctx=mx.cpu())
     x = mx.nd.array(np.random.default_rng(0).normal(size=(2, 3, 64, 64)))

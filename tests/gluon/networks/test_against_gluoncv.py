@@ -6,6 +6,7 @@ import mxnet as mx
 import numpy as np
 import pytest
 
+from gluon_aff.gluon.gluoncv import import_gluoncv
 from gluon_aff.gluon.networks import AFFResNet, AFFResNeXt
 
 RESNETS = {
@@ -52,8 +53,7 @@ def assert_the_same(ours, theirs):
 
 @pytest.mark.parametrize("which", RESNETS)
 def test_resnet(which):
-    from gluoncv.model_zoo import resnetv1b
-
+    resnetv1b = import_gluoncv("gluoncv.model_zoo.resnetv1b")
     block, arguments = RESNETS[which]
     gluoncvs = {"bottleneck": resnetv1b.BottleneckV1b, "basic": resnetv1b.BasicBlockV1b}[block]
     ours = {"deep_stem": False, "avg_down": False, **arguments}
@@ -66,14 +66,12 @@ def test_resnet(which):
 
 @pytest.mark.parametrize("which", RESNEXTS)
 def test_resnext(which):
-    from gluoncv.model_zoo.resnext import ResNext
-
     arguments = RESNEXTS[which]
     ours = {"deep_stem": False, "avg_down": False, **arguments}
     layers, cardinality, width = [1, 2, 1, 1], 8, 12
     assert_the_same(
         AFFResNeXt("DirectAdd", 1, layers, cardinality, width, classes=6, **ours),
-        ResNext(layers, cardinality, width, classes=6, **arguments),
+        import_gluoncv("gluoncv.model_zoo.resnext").ResNext(layers, cardinality, width, classes=6, **arguments),
     )
 
 
