@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from importlib import import_module
-from typing import Any
+from typing import Any, Iterator
 
 
-def import_gluoncv(module: str) -> Any:
-    """The module of GluonCV with that name, such as gluoncv.loss.
-
-    GluonCV refuses to be imported beside torch 2, which nothing here has it use: for that moment torch is out of its
-    sight.
-    """
+@contextlib.contextmanager
+def torch_out_of_sight() -> Iterator[None]:
+    """Let imports find no torch: GluonCV refuses to be imported beside torch 2, which nothing here has it use."""
     torch = sys.modules.get("torch")
     sys.modules["torch"] = None  # type: ignore[assignment]
     try:
-        return import_module(module)
+        yield
     finally:
         if torch is None:
             del sys.modules["torch"]
         else:
             sys.modules["torch"] = torch
+
+
+def import_gluoncv(module: str) -> Any:
+    """The module of GluonCV with that name, such as gluoncv.loss."""
+    with torch_out_of_sight():
+        return import_module(module)

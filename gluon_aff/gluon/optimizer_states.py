@@ -10,6 +10,7 @@ from mxnet import gluon
 
 from gluon_aff.errors import InputError
 from gluon_aff.files import replacing
+from gluon_aff.gluon.gluoncv import torch_out_of_sight
 from gluon_aff.gluon.schedule import Scheduler
 from gluon_aff.gluon.trainer_states import fresh_state, replace_states, set_up, set_updates, state_contexts
 from gluon_aff.weights.states_format import REMEDY, read_states
@@ -27,7 +28,7 @@ def save_states(trainer: gluon.Trainer, path: str) -> None:
     if isinstance(schedule, Scheduler):
         optimizer.lr_scheduler = schedule.gluoncv(optimizer.num_update)
     try:
-        with replacing(path) as partial:
+        with replacing(path) as partial, torch_out_of_sight():  # pickle imports GluonCV, if something has dropped it
             trainer.save_states(partial)
     finally:
         optimizer.lr_scheduler = schedule

@@ -43,6 +43,7 @@ def _described(error: Exception) -> str:
 
 def imports(*modules: str) -> None:
     """Whether `modules` can be imported."""
+    sys.modules["torch"] = None  # type: ignore[assignment]  # GluonCV refuses to be imported beside it
     for module in modules:
         importlib.import_module(module)
 
