@@ -133,6 +133,7 @@ def test_sigterm_at_the_launcher_writes_one_checkpoint(start, few_shapes, of_one
     assert_the_same_run(tmp_path, of_one_process)
 
 
+@pytest.mark.engine
 def test_a_cluster_without_a_launcher_is_one_line(few_shapes, tmp_path):
     result = subprocess.run(
         command(few_shapes, "--kvstore", "dist_sync"), cwd=tmp_path, capture_output=True, text=True, timeout=100
@@ -142,6 +143,7 @@ def test_a_cluster_without_a_launcher_is_one_line(few_shapes, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.engine
 def test_sync_bn_on_several_cpus_is_refused(few_shapes, tmp_path, monkeypatch):
     """MXNet's SyncBatchNorm can hang there."""
     monkeypatch.chdir(tmp_path)
