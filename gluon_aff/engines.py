@@ -408,8 +408,8 @@ class Learner(Protocol):
     def state(self) -> LearnerState:
         """What a checkpoint keeps."""
 
-    def restore(self, state: LearnerState) -> None:
-        """Go on from what `state` gave, before the first step.
+    def restore(self, state: LearnerState, source: str) -> None:
+        """Go on from what `state` gave, before the first step; `source` is what a message calls it.
 
         Raises:
             InputError: it does not fit the network.

@@ -136,14 +136,14 @@ class GluonLearner:
             int(self.trainer.optimizer.num_update),
         )
 
-    def restore(self, state: LearnerState) -> None:
-        """Go on from what `state` gave, before the first step.
+    def restore(self, state: LearnerState, source: str) -> None:
+        """Go on from what `state` gave, before the first step; `source` is what a message calls it.
 
         Raises:
             InputError: it does not fit the network.
             KeyError: an array that the optimizer needs is missing.
         """
-        load_arrays(self.net, state.parameters, "the checkpoint", self.contexts)
+        load_arrays(self.net, state.parameters, source, self.contexts)
         set_state_arrays(self.trainer, self.net, state.optimizer)
         # After that, since the trainer's first act is to give all devices the first one's parameters
         parameters = self.net._collect_params_with_prefix()

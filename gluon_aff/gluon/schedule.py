@@ -22,7 +22,7 @@ class Scheduler(lr_scheduler.LRScheduler):
         return self._schedule.rate(num_update)
 
     def gluoncv(self, num_update: int) -> Any:
-        """The original's objects for the same schedule, as they are behind that many updates."""
+        """The original's objects for the same schedule, as they are after that many updates."""
         scheduler = gluoncv_scheduler(self._schedule)
         for update in (max(0, min(num_update, self._schedule.warmup_steps - 1)), num_update):
             scheduler(update)  # each part keeps its last rate

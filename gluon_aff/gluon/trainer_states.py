@@ -37,7 +37,7 @@ def replace_states(trainer: gluon.Trainer, states: Sequence[Mapping[int, Any]]) 
 
 
 def set_updates(trainer: gluon.Trainer, updates: int, counts: Optional[Mapping[int, int]] = None) -> None:
-    """Let the schedule of `trainer` go on behind `updates` steps.
+    """Let the schedule of `trainer` go on after `updates` steps.
 
     Args:
         trainer: before its first step.

@@ -275,7 +275,8 @@ def restore(checkpoint: Checkpoint, learner: Learner) -> None:
             for name in (PARAMETERS, DEVICES, OPTIMIZER)
             if name != DEVICES or os.path.exists(os.path.join(checkpoint.path, name))
         }
-        learner.restore(LearnerState(files[PARAMETERS], files.get(DEVICES, {}), files[OPTIMIZER], checkpoint.updates))
+        state = LearnerState(files[PARAMETERS], files.get(DEVICES, {}), files[OPTIMIZER], checkpoint.updates)
+        learner.restore(state, os.path.join(checkpoint.path, PARAMETERS))
 
 
 def check_seen_by_all(checkpoint: Optional[Checkpoint], cluster: Cluster) -> None:

@@ -10,7 +10,7 @@ from typing import List, Optional, Tuple, Union
 
 from gluon_aff.data.cifar.batches import TrainBatches, validation_batches
 from gluon_aff.data.cifar.files import LabelledImages, load_cifar
-from gluon_aff.engines import Classification, Devices, LearnerSettings, Optimizer, Start, engine
+from gluon_aff.engines import Classification, Devices, LearnerSettings, Optimizer, Start
 from gluon_aff.errors import InputError
 from gluon_aff.files import check_directories
 from gluon_aff.models import CIFAR_HOSTS, CIFAR_SIZE
@@ -25,7 +25,7 @@ from gluon_aff.training.random_choices import mixup_weights
 from gluon_aff.training.run import Plan, run_epochs
 from gluon_aff.training.run_files import open_files
 from gluon_aff.training.scores import top1_accuracy
-from gluon_aff.training.setup import Setup, set_up
+from gluon_aff.training.setup import Setup, chosen_devices, set_up
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,9 @@ def train_cifar(settings: CIFARSettings, devices: Optional[Devices] = None) -> C
     given, settings = settings, resolve(settings)
     name = run_name(settings)
     save_dir = settings.save_dir if settings.save_period else ""
-    found = (devices, f"devices: {', '.join(devices.names)}") if devices else engine().find_devices(settings.gpus)
-    setup = set_up(settings, given.seed is not None, engine(), found, name if save_dir else None, MAY_DIFFER)
+    setup = set_up(
+        settings, given.seed is not None, chosen_devices(settings.gpus, devices), name if save_dir else None, MAY_DIFFER
+    )
     settings, cluster = setup.settings, setup.cluster
     training, validation = _load_data(settings)
     places = {"--save-dir": settings.save_dir, "--logging-dir": settings.logging_dir}

@@ -66,7 +66,7 @@ def train_imagenet(settings: ImageNetSettings) -> ImageNetRun:
     on_gpu = found[0].kind == "gpu"
     used = replace(asked, dtype=used_dtype(asked, on_gpu))
     name = f"imagenet-{run_name(asked)}" if saves(asked) else None
-    setup = set_up(used, given.seed is not None, engine(), found, name, MAY_DIFFER)
+    setup = set_up(used, given.seed is not None, found, name, MAY_DIFFER)
     settings, cluster = setup.settings, setup.cluster
     check_directories({"--save-dir": settings.save_dir, "--logging-file": os.path.dirname(settings.logging_file)})
     with _training_data(setup) as batches:

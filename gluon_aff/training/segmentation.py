@@ -12,7 +12,7 @@ import numpy as np
 
 from gluon_aff.data.stop_signs.annotations import load_stop_signs
 from gluon_aff.data.stop_signs.batches import MaskBatches
-from gluon_aff.engines import Devices, LearnerSettings, Optimizer, Segmentation, engine
+from gluon_aff.engines import Devices, LearnerSettings, Optimizer, Segmentation
 from gluon_aff.files import check_directories
 from gluon_aff.schedule import Schedule
 from gluon_aff.training.architectures import segmentation_architecture
@@ -30,7 +30,7 @@ from gluon_aff.training.segmentation_options import (
     resolve,
     run_name,
 )
-from gluon_aff.training.setup import set_up
+from gluon_aff.training.setup import chosen_devices, set_up
 
 POWER = 0.9
 
@@ -65,8 +65,13 @@ def train_segmentation(settings: SegmentationSettings, devices: Optional[Devices
     """
     given, settings = settings, resolve(settings)
     name = run_name(settings)
-    found = (devices, f"devices: {', '.join(devices.names)}") if devices else engine().find_devices(settings.gpus)
-    setup = set_up(settings, given.seed is not None, engine(), found, name if settings.save_dir else None, MAY_DIFFER)
+    setup = set_up(
+        settings,
+        given.seed is not None,
+        chosen_devices(settings.gpus, devices),
+        name if settings.save_dir else None,
+        MAY_DIFFER,
+    )
     settings, cluster = setup.settings, setup.cluster
     if not cluster.rank:
         print(f"reading the annotations in {data_folder(settings)}", file=sys.stderr)  # COCO's take a while

@@ -12,7 +12,7 @@ import numpy as np
 
 from gluon_aff._version import __version__
 from gluon_aff.data.batches import Share, usable_workers
-from gluon_aff.engines import Cluster, Devices, Engine, Learner, LearnerSettings
+from gluon_aff.engines import Cluster, Devices, Engine, Learner, LearnerSettings, engine
 from gluon_aff.errors import InputError
 from gluon_aff.training.checkpoint import (
     Checkpoint,
@@ -114,10 +114,14 @@ class Setup(Generic[AnySettings]):
             print("--sync-bn has no effect on one device", file=sys.stderr)
 
 
+def chosen_devices(gpus: str, given: Optional[Devices]) -> Tuple[Devices, str]:
+    """The `given` devices, or those of `--gpus`, and a line about them."""
+    return (given, f"devices: {', '.join(given.names)}") if given else engine().find_devices(gpus)
+
+
 def set_up(
     settings: AnySettings,
     seed_given: bool,
-    engine: Engine,
     devices: Tuple[Devices, str],
     name: Optional[str],
     may_differ: Iterable[str],
@@ -127,7 +131,6 @@ def set_up(
     Args:
         settings: resolved.
         seed_given: theirs was not drawn.
-        engine: what computes.
         devices: those that all workers of this machine see, and a line about them.
         name: of the run that is saved, None if none of it is.
         may_differ: settings that have no say in what a run comes to.
@@ -136,7 +139,7 @@ def set_up(
         InputError: there are no other workers, or not the same number of devices for each; or there is no checkpoint
             that `--resume` names, or it is damaged or of another run.
     """
-    cluster = engine.join(settings.kvstore)
+    cluster = engine().join(settings.kvstore)
     all_devices, device_note = devices
     own = cluster.devices(all_devices)
     seed, count = cluster.broadcast(np.array([settings.seed, len(own)], np.int64)).tolist()
@@ -147,7 +150,7 @@ def set_up(
     checkpoint = _chosen_checkpoint(settings.resume, folder, cluster)
     if checkpoint:
         settings = same_run(checkpoint, settings, len(own) * cluster.size, seed_given, may_differ)
-    return Setup(settings, engine, own, device_note, cluster, folder, checkpoint)
+    return Setup(settings, engine(), own, device_note, cluster, folder, checkpoint)
 
 
 def _chosen_checkpoint(resume: Optional[str], folder: Optional[str], cluster: Cluster) -> Optional[Checkpoint]:

@@ -218,7 +218,7 @@ def test_a_learner_goes_on_to_the_bit_from_its_state(devices):
     assert len({key.partition(":")[0] for key in state.device_statistics}) == (2 if devices == 2 else 0)
     steps(trained, range(2, 4))
     other = small(devices)
-    other.restore(state)
+    other.restore(state, "x.params")
     steps(other, range(2, 4))
     for one, two in zip(everything(trained), everything(other)):
         np.testing.assert_array_equal(one, two)
@@ -245,10 +245,12 @@ def test_the_state_of_another_network_is_refused():
     trained = small()
     steps(trained, range(1))
     state = trained.state()
-    with pytest.raises(InputError, match="the checkpoint does not fit"):
-        small().restore(replace(state, parameters={name: array[:1] for name, array in state.parameters.items()}))
+    with pytest.raises(InputError, match=r"x\.params does not fit"):
+        small().restore(
+            replace(state, parameters={name: array[:1] for name, array in state.parameters.items()}), "x.params"
+        )
     with pytest.raises(KeyError):
-        small().restore(replace(state, optimizer=dict(list(state.optimizer.items())[1:])))
+        small().restore(replace(state, optimizer=dict(list(state.optimizer.items())[1:])), "x.params")
 
 
 def test_what_is_validated_has_the_parameters_and_leaves_the_learner_as_it_is():

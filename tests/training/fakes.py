@@ -53,7 +53,8 @@ class FakeLearner:
         statistics = self.statistics if len(self.statistics) > 1 else {}
         return LearnerState(self.parameters(), statistics, {"weights": self.momentum}, self.updates)
 
-    def restore(self, state):
+    def restore(self, state, source):
+        self.restored_from = source
         self.weights, self.momentum = state.parameters["weights"], state.optimizer["weights"]
         self.statistics.update(state.device_statistics)
         self.updates = state.updates

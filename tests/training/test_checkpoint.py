@@ -99,6 +99,7 @@ def test_what_was_saved_comes_back_and_goes_on_to_the_bit(devices, tmp_path):
     other = FakeLearner(devices)
     other.statistics = {name: array + 5 for name, array in other.statistics.items()}
     restore(found, other)
+    assert other.restored_from == os.path.join(path, "parameters.params")
     if devices > 1:
         assert_same_arrays(other.statistics, learner.statistics)
     for each in (learner, other):
