@@ -5,9 +5,9 @@ PYTHON_IN_VENV = .venv/bin/python
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' Makefile
 
-venv: .venv/.ready  ## make .venv with what requirements.txt pins (PYTHON=... names the interpreter; MXNet is for 3.8-3.11)
+venv: .venv/.ready  ## make .venv with what requirements.txt pins and PyTorch (PYTHON=... names the interpreter; MXNet is for 3.8-3.11; TORCH=none)
 
-.venv/.ready: requirements.txt setup.py tools/make-venv
+.venv/.ready: requirements.txt requirements-torch.txt setup.py tools/make-venv
 	@sh tools/make-venv
 
 demo: .venv/.ready  ## train a small network on handwritten digits and show what came out
@@ -17,7 +17,7 @@ demo-imagenet: .venv/.ready  ## the same with the AFF-ResNet-50 on 400 small pic
 	@rm -rf demo/imagenet
 	@$(PYTHON_IN_VENV) tools/demo.py pictures
 
-test: .venv/.ready  ## run the tests; in a .venv without MXNet, those that need no engine
+test: .venv/.ready  ## run the tests; in a .venv without MXNet or PyTorch, those that do without
 	OMP_NUM_THREADS=1 $(PYTHON_IN_VENV) -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 coverage: .venv/.ready  ## run them, a third slower, and list the lines that they leave out

@@ -1,6 +1,6 @@
 """The tests on every Python from 3.8 to 3.14 that is installed: make test-all.
 
-From 3.12 on they are those that need no engine, with NumPy 2; on 3.12 with NumPy 1 too.
+They do without PyTorch, and from 3.12 on, with NumPy 2, without MXNet; on 3.12 with NumPy 1 too.
 """
 
 from __future__ import annotations

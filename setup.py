@@ -23,7 +23,7 @@ def read_version() -> str:
 setup(
     name="gluon_aff",
     version=read_version(),
-    description="Attentional Feature Fusion (AFF, iAFF) networks in MXNet/Gluon, with training and pretrained weights",
+    description="AFF and iAFF networks in MXNet/Gluon and PyTorch, with training and pretrained weights",
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     packages=find_packages(include=["gluon_aff", "gluon_aff.*"]),
@@ -54,6 +54,8 @@ setup(
         "coco": ["pycocotools"],
         "demo": ["scikit-learn"],
         "onnx": ["onnx>=1.13,<1.19", "onnxruntime"],  # MXNet's exporter reads onnx.mapping, which onnx 1.19 removed
+        "torch": ["torch>=2.1"],
+        "safetensors": ["safetensors", "torch>=2.1"],
         "test": [
             "hypothesis",
             f"onnx>=1.13,<1.19 ; {WITH_MXNET}",

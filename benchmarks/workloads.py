@@ -12,13 +12,13 @@ from mxnet.gluon import HybridBlock
 from benchmarks.literal import literal, literal_batch
 from benchmarks.measure import Measure
 from gluon_aff.data.cifar.augmentation import augment_batch, draw_epoch, normalise
-from gluon_aff.export.card import Card
 from gluon_aff.export.onnx_file import onnx_model
 from gluon_aff.gluon.inference import fused
 from gluon_aff.gluon.inspection.memory import random_images, step_of
 from gluon_aff.gluon.network import GluonNetwork
 from gluon_aff.gluon.networks.zoo import get_model
 from gluon_aff.models import CIFAR_SIZE, model_record
+from gluon_aff.weights.card import Card
 
 BATCH = 128  # images in a batch of the input pipeline, the original's default
 BATCHES = 4

@@ -1,4 +1,4 @@
-"""Can MXNet 1.9.1 work here? Answered from what is on disk, before anything that would crash is imported."""
+"""Can MXNet 1.9.1 work here, or PyTorch? Answered from what is on disk, before what would crash is imported."""
 
 from __future__ import annotations
 
@@ -41,6 +41,24 @@ def check_mxnet() -> None:
     several_builds = several_mxnet_builds()
     if several_builds is not None:
         warnings.warn(str(several_builds), stacklevel=2)
+
+
+def check_torch() -> None:
+    """Raise NoEngineError if PyTorch is not installed, or is too old; it says what to install."""
+    problem = torch_problem()
+    if problem is not None:
+        raise NoEngineError(str(problem))
+
+
+def torch_problem() -> Optional[Problem]:
+    """That PyTorch is not installed, or is older than 2.1."""
+    remedy = "pip install 'torch>=2.1' (https://pytorch.org/get-started has the builds for GPUs and for CPUs)"
+    if util.find_spec("torch") is None:
+        return Problem("this needs PyTorch", remedy)
+    version = _version_of("torch")
+    if version.startswith(("0.", "1.", "2.0.")):
+        return Problem(f"this needs PyTorch 2.1 or newer, and this is {version}", remedy)
+    return None
 
 
 def platform_problem() -> Optional[Problem]:
@@ -87,7 +105,7 @@ def mxnet_problem() -> Optional[Problem]:
 
 def numpy_problem() -> Optional[Problem]:
     """That the installed NumPy is too new."""
-    numpy = _numpy_version()
+    numpy = _version_of("numpy")  # pip installs it with MXNet; where it is missing, MXNet's import says so
     numbers = re.match(r"(\d+)\.(\d+)", numpy)
     if numbers and (int(numbers[1]), int(numbers[2])) >= (1, 24):
         return Problem(f"MXNet 1.9.1 needs np.bool, which NumPy {numpy} lacks", "pip install 'numpy<1.24'")
@@ -121,8 +139,9 @@ def mxnet_folder() -> Optional[Path]:
     return None if spec is None or spec.origin is None else Path(spec.origin).parent
 
 
-def _numpy_version() -> str:
+def _version_of(distribution: str) -> str:
+    """Its version, '' where pip knows nothing of it."""
     try:
-        return metadata.version("numpy")
+        return metadata.version(distribution)
     except metadata.PackageNotFoundError:
-        return ""  # pip installs it with MXNet; where it is missing all the same, MXNet's import says so
+        return ""

@@ -1,6 +1,7 @@
 """The door to the frameworks: what the package asks of one, in NumPy arrays and plain settings.
 
-Everything outside of `gluon/` reaches MXNet through `engine()` only, and knows neither its arrays nor its networks.
+Everything outside of `gluon/` and `pytorch/` reaches MXNet and PyTorch through the functions at the end only, and knows
+neither their arrays nor their networks.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Proto
 
 import numpy as np
 
+from gluon_aff.errors import NoEngineError
 from gluon_aff.models import Architecture
 from gluon_aff.schedule import Schedule
 
@@ -424,7 +426,42 @@ class Learner(Protocol):
         """
 
 
-class Engine(Protocol):
+class Catalogue(Protocol):
+    """What a framework knows of networks without their parameters; a module satisfies it."""
+
+    def arguments(self, architecture: Architecture) -> Dict[str, Any]:
+        """All arguments of its host, those not given with their defaults; the same for the same network."""
+
+    def parameter_shapes(self, architecture: Architecture) -> Dict[str, Tuple[int, ...]]:
+        """Shapes by the names that `.params` files have; 0 stands for a size that only an image tells.
+
+        Raises:
+            InputError: for arguments that no network can have.
+        """
+
+
+class TorchFiles(Catalogue, Protocol):
+    """What only PyTorch can do with weight files; a module satisfies it."""
+
+    def read_state(self, path: str) -> Tuple[Dict[str, np.ndarray], Dict[str, str]]:
+        """The arrays of a `.pth` or `.safetensors` file by `.params` names, and what it says of its network.
+
+        Raises:
+            ParamsFileError: it cannot be read, or holds something else than the tensors of a network.
+        """
+
+    def write_state(self, path: str, arrays: Mapping[str, np.ndarray], card: Mapping[str, str]) -> None:
+        """Write such a file, whole or not at all.
+
+        Raises:
+            GluonAFFError: it cannot be written.
+        """
+
+    def logits(self, architecture: Architecture, arrays: Mapping[str, np.ndarray], images: np.ndarray) -> np.ndarray:
+        """What the network with these parameters makes of images, float32 (N, 3, H, W) -> (N, ...)."""
+
+
+class Engine(Catalogue, Protocol):
     """A framework; a module satisfies it."""
 
     NAME: str
@@ -435,16 +472,6 @@ class Engine(Protocol):
 
         Raises:
             InputError: the text is no list of ids, or the framework cannot use what it names.
-        """
-
-    def arguments(self, architecture: Architecture) -> Dict[str, Any]:
-        """All arguments of its host, those not given with their defaults; the same for the same network."""
-
-    def parameter_shapes(self, architecture: Architecture) -> Dict[str, Tuple[int, ...]]:
-        """Shapes by the names that `.params` files have; 0 stands for a size that only an image tells.
-
-        Raises:
-            InputError: for arguments that no network can have.
         """
 
     def trainable_parameters(self, architecture: Architecture) -> int:
@@ -524,3 +551,27 @@ def engine() -> Engine:
         NoEngineError: there is none; it says which to install, and how.
     """
     return cast(Engine, import_module("gluon_aff.gluon.engine"))
+
+
+def catalogue() -> Catalogue:
+    """MXNet where it works, else PyTorch: both have the same networks.
+
+    Raises:
+        NoEngineError: neither is there; it says what to install, and how.
+    """
+    try:
+        return engine()
+    except NoEngineError as mxnet:
+        try:
+            return torch_files()
+        except NoEngineError as torch:
+            raise NoEngineError(f"{mxnet}; or {torch}") from None
+
+
+def torch_files() -> TorchFiles:
+    """PyTorch, as far as files are concerned.
+
+    Raises:
+        NoEngineError: it is not installed; it says how to.
+    """
+    return cast(TorchFiles, import_module("gluon_aff.pytorch.state_files"))

@@ -36,6 +36,12 @@ SEGMENTATION_SIZE = 480  # of the crops the paper's network was trained on, as f
 BASIC_BLOCKS: Dict[int, Tuple[int, ...]] = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
 BLOCKS: Dict[int, Tuple[int, ...]] = {**BASIC_BLOCKS, 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 4, 36, 3)}
 EXACT_BLOCKS: Dict[int, Tuple[int, ...]] = {**BLOCKS, 152: (3, 8, 36, 3)}  # as in the paper of the ResNet
+CIFAR_WIDTHS = (16, 16, 32, 64)  # of stem and stages; each configuration multiplies them
+FPN_WIDTHS = (8, 16, 32, 64)
+BOTTLENECK_WIDTH = 4  # of the ResNeXts: channels of a group at stage width 64
+STEMS = ("normal", "tiny")  # of the pyramid
+FUSE_ORDERS = ("top-down", "bottom-up")
+INNER_WIDTHS = ("legacy", "full")  # of the Inception-ResNet's blocks
 INTEGRATION = ("r", "stages", "attention", "first")  # arguments of AFINets
 
 
@@ -245,12 +251,19 @@ def list_models(pattern: Optional[str] = None, *, published: bool = False) -> Li
 
 
 def model_record(name: str) -> ModelRecord:
-    """What is known of the model called `name` (upper or lower case).
+    """What is known of the model called `name`, or of the network with that title, such as AFF-ResNet-50.
+
+    Upper and lower case, hyphens and underscores make no difference.
 
     Raises:
         InputError: for an unknown name.
     """
-    record = MODELS.get(name.lower())
-    if record is None:
+    names = {_plain(record.title): record for record in MODELS.values()}
+    names.update({_plain(record.name): record for record in MODELS.values()})
+    if _plain(name) not in names:
         raise unknown_name("model", name, list_models())
-    return record
+    return names[_plain(name)]
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("-", "").replace("_", "")

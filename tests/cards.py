@@ -1,6 +1,6 @@
 """Cards of networks that there need not be."""
 
-from gluon_aff.export.card import Card
+from gluon_aff.weights.card import Card
 
 
 def card_for(network, input_size, outputs=7, **more):

@@ -10,13 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from gluon_aff._platform import platform_problem
+from gluon_aff._platform import platform_problem, torch_problem
 from gluon_aff.engines import engine
 from gluon_aff.errors import NoEngineError
 
 HERE = Path(__file__).parent
 NO_ENGINE = str(platform_problem() or "")
-FRAMEWORKS = ("mxnet", "gluoncv", "gluon_aff.gluon")
+NOT_HERE = (
+    *(("mxnet", "gluoncv", "gluon_aff.gluon") if NO_ENGINE else ()),
+    *(("torch", "gluon_aff.pytorch") if torch_problem() else ()),
+)
 
 sys.path.append(str(Path(__file__).parents[1]))  # for benchmarks and tools, which are not installed with the package
 
@@ -29,11 +32,11 @@ def interruptible():
 
 
 @lru_cache(maxsize=None)
-def imports_a_framework(path):
+def imports_what_is_not_here(path):
     """Whether the file does, in a function or not, or one that it imports and that is no part of the package."""
     return any(
-        f"{name}.".startswith(tuple(f"{framework}." for framework in FRAMEWORKS))
-        or any(imports_a_framework(file) for file in beside_the_package(name))
+        f"{name}.".startswith(tuple(f"{framework}." for framework in NOT_HERE))
+        or any(imports_what_is_not_here(file) for file in beside_the_package(name))
         for name in imported(path)
     )
 
@@ -55,9 +58,9 @@ def beside_the_package(module):
 
 
 def pytest_ignore_collect(collection_path):
-    """Without an engine, leave out what imports one, and folders whose fixtures do."""
+    """Leave out what imports a framework that is not here, and folders whose fixtures do."""
     path = collection_path / "conftest.py" if collection_path.is_dir() else collection_path
-    return True if NO_ENGINE and path.suffix == ".py" and path.exists() and imports_a_framework(path) else None
+    return True if path.suffix == ".py" and path.exists() and imports_what_is_not_here(path) else None
 
 
 @contextlib.contextmanager

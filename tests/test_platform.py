@@ -149,7 +149,7 @@ def test_python_out_of_range(monkeypatch, version):
 def test_python_in_range(monkeypatch, version):
     monkeypatch.setattr(sys, "version_info", version)
     monkeypatch.setattr(_platform, "mxnet_folder", lambda: Path("mxnet"))
-    monkeypatch.setattr(_platform, "_numpy_version", lambda: "1.23.5")
+    monkeypatch.setattr(_platform, "_version_of", lambda _: "1.23.5")
     assert _platform.platform_problem() is None
 
 

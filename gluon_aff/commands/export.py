@@ -1,8 +1,9 @@
-"""The command that writes networks for other programs."""
+"""The commands that write networks for other programs."""
 
 from __future__ import annotations
 
 import argparse
+import os
 from dataclasses import replace
 from typing import Dict, List
 
@@ -54,7 +55,37 @@ def _export(options: argparse.Namespace) -> int:
     return 0
 
 
+def _add_convert_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
+    parser.add_argument("file", metavar="FILE", help="weights: a .params, .pth or .safetensors file")
+    parser.add_argument("--model", metavar="NAME", help="a name that `gluon-aff models` lists (default: by the file)")
+    parser.add_argument(
+        "-o", "--output", required=True, metavar="OUT", help="the file to write; its suffix says in which of the three "
+        "formats"
+    )  # fmt: skip
+
+
+def _convert(options: argparse.Namespace) -> int:
+    from gluon_aff.weights.convert import convert, format_of, read_weights, what_it_is_of
+
+    check_output(options.output, "-o", format_of(options.output))
+    file = read_weights(options.file)
+    if os.path.exists(options.output) and os.path.samefile(options.file, options.output):
+        raise InputError(f"-o {options.output}: that is the file to convert; name another one")
+    architecture, card = what_it_is_of(file, options.model)
+    arrays = convert(file, options.output, architecture, card)
+    values = sum(array.size for array in arrays.values())
+    print(f"{options.output}: {architecture.name}, {len(arrays)} arrays, {values:,} values")
+    print("read back: each array is the same to the last bit, and so are PyTorch's outputs for two random images")
+    return 0
+
+
 COMMANDS: Dict[str, Command] = {
+    "convert": Command(
+        "write weights in another format: MXNet's .params, PyTorch's .pth, .safetensors",
+        _add_convert_options,
+        _convert,
+        ("my.params -o my.pth", "my.params -o my.safetensors", "my.pth --model aff_resnet50 -o my.params"),
+    ),
     "export": Command(
         "write a network for other programs: ONNX, or MXNet's symbol",
         _add_export_options,

@@ -81,7 +81,7 @@ def _gradcam(options: argparse.Namespace) -> int:
         )
     from tqdm import tqdm
 
-    from gluon_aff.evaluation.predict import fitting, image_input
+    from gluon_aff.data.preprocessing import fitting, image_input
 
     columns = _columns(options)
     card = columns[0].loaded.card
@@ -132,7 +132,8 @@ def _label(text: str, names: Sequence[str], flag: str) -> int:
 
 
 def _result(column: _Column, path: str, pixels: np.ndarray, row: int, tutorial: bool) -> _Result:
-    from gluon_aff.evaluation.predict import likeliest, normalised
+    from gluon_aff.data.preprocessing import normalised
+    from gluon_aff.evaluation.predict import likeliest
     from gluon_aff.inspection.gradcam import heat_map, overlay, resized_heat_map
 
     image = normalised(pixels, column.loaded.card.for_cifar)

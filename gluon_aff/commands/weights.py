@@ -249,7 +249,8 @@ def _add_predict_options(parser: argparse.ArgumentParser, argv: List[str]) -> No
 
 
 def _predict(options: argparse.Namespace) -> int:
-    from gluon_aff.evaluation.predict import predict, preprocessing
+    from gluon_aff.data.preprocessing import preprocessing
+    from gluon_aff.evaluation.predict import predict
     from gluon_aff.evaluation.weights_file import load_weights, names_known, output_names
 
     loaded = load_weights(request_of(options), many_images=len(options.images) >= MANY)

@@ -15,11 +15,11 @@ from gluon_aff.engines import Devices, Infer, Logits, Network, engine
 from gluon_aff.errors import InputError, last_line
 from gluon_aff.evaluation.evaluate import Evaluation, evaluate
 from gluon_aff.evaluation.inference import in_thread
-from gluon_aff.export.card import Card
-from gluon_aff.models import CIFAR_SIZE, MODELS, SEGMENTATION_HOST, model_record
+from gluon_aff.models import SEGMENTATION_HOST, model_record
 from gluon_aff.published import PublishedWeights, weights_with_hash
-from gluon_aff.weights.identify import dataset_of_run, head_classes, network_of
-from gluon_aff.weights.params_format import git_blob_sha1, read_params_file
+from gluon_aff.weights.card import Card
+from gluon_aff.weights.description import LABELS, describe, labels_of
+from gluon_aff.weights.params_format import read_params_file
 from gluon_aff.weights.store import published_file
 
 PUBLISHED = "published"
@@ -27,7 +27,6 @@ ONNX_SUFFIX = ".onnx"
 ONNX_RUNTIME = "onnxruntime"  # --engine
 IMAGENET_VALIDATION_IMAGES = 50_000
 IMAGENET_CLASSES = 1000
-LABELS = {"fine": "--fine-label", "superclass": "--superclass"}
 
 
 @dataclass(frozen=True)
@@ -169,13 +168,7 @@ def load_network(request: WeightsRequest, *, segments: bool = False) -> LoadedNe
     if devices.kind == "cpu":
         _refuse_float16(request)
     path = _file(request)
-    file = read_params_file(path)
-    digest = git_blob_sha1(path)
-    published = weights_with_hash(digest)
-    if published and published.model not in MODELS:
-        raise InputError(f"{path} is of the first release ({published.model}), whose networks are not in this package")
-    outputs = head_classes(file)
-    architecture = model_record(request.model).architecture(outputs) if request.model else network_of(file)
+    architecture, card = describe(read_params_file(path), request.model, request.labels)
     network = architecture.name
     if segments != (architecture.host == SEGMENTATION_HOST):
         raise InputError(
@@ -184,15 +177,6 @@ def load_network(request: WeightsRequest, *, segments: bool = False) -> LoadedNe
             else f"{network} says of each pixel what it is: this command takes networks that classify images; "
             "gluon-aff segment is for this one"
         )
-    card = Card(
-        network=network,
-        for_cifar=architecture.input_size == CIFAR_SIZE,
-        input_size=architecture.input_size,
-        outputs=int(outputs or 0),
-        git_blob_sha1=digest,
-        labels=_labels(request.labels, published),
-        dataset=_dataset(published, path, outputs),
-    )
     card = _at_input_size(card, request.input_size)
     return LoadedNetwork(engine().load_network(architecture, path, devices, request.dtype), card, path, devices)
 
@@ -211,7 +195,7 @@ def _load_onnx(request: WeightsRequest) -> LoadedWeights:
     published = weights_with_hash(card.git_blob_sha1)
     if not published and card.labels and request.labels not in (None, card.labels):
         raise InputError(f"{LABELS[str(request.labels)]}: {path} was exported for {card.labels} labels; leave it out")
-    card = replace(card, labels=_labels(request.labels or card.labels, published))
+    card = replace(card, labels=labels_of(request.labels or card.labels, published))
     return _in_onnxruntime(logits, _at_input_size(card, request.input_size), path)
 
 
@@ -293,21 +277,6 @@ def _file(request: WeightsRequest) -> str:
         there = " and ".join(LABELS.get(name, name) for name in weights)
         raise InputError(f"{LABELS[labels]}: of {request.model} only {there} weights were published")
     return published_file(weights[labels], request.root, request.open_aff)
-
-
-def _labels(wanted: Optional[str], published: Optional[PublishedWeights]) -> Optional[str]:
-    if published is None or published.labels not in LABELS or wanted in (None, published.labels):
-        return published.labels if published else wanted
-    raise InputError(
-        f"{LABELS[str(wanted)]}: {published.file_name} was trained on {published.labels} labels, other ones mean "
-        "nothing to its outputs; leave the flag out"
-    )
-
-
-def _dataset(published: Optional[PublishedWeights], path: str, outputs: Optional[int]) -> Optional[str]:
-    if published:
-        return "cifar100" if published.labels in LABELS else published.labels
-    return dataset_of_run(path) or ("imagenet" if outputs == 1000 else None)
 
 
 def _cifar(dataset: str, labels: str, data_dir: Optional[str], batch_size: int) -> ValidationSet:

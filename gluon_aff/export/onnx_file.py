@@ -7,9 +7,9 @@ from pathlib import Path
 
 from gluon_aff.engines import Logits, Network
 from gluon_aff.export.agreement import Agreement, agree
-from gluon_aff.export.card import Card, properties
 from gluon_aff.export.onnx_runtime import logits_of_session, session_of
 from gluon_aff.files import replacing
+from gluon_aff.weights.card import Card, properties
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import numpy as np
 from gluon_aff.data.batches import usable_workers
 from gluon_aff.engines import Logits
 from gluon_aff.errors import GluonAFFError, InputError, last_line
-from gluon_aff.export.card import WRITER, Card, card_of
 from gluon_aff.extras import import_extra
+from gluon_aff.weights.card import WRITER, Card, card_of
 
 MAX_THREADS = 64
 

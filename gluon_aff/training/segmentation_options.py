@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Dict, List, Optional, Tuple
 
 from gluon_aff.errors import InputError
+from gluon_aff.models import FUSE_ORDERS, STEMS
 from gluon_aff.training.options import (
     COMMON_MAY_DIFFER,
     add_checkpoint_options,
@@ -21,8 +22,6 @@ from gluon_aff.training.options import (
 )
 
 LR_MODES = ("poly", "constant")
-FUSE_ORDERS = ("top-down", "bottom-up")
-STEMS = ("normal", "tiny")
 LIMITS: Dict[str, Tuple[float, float]] = {
     "blocks": (1, 1000),
     "channel_times": (1, 1000),

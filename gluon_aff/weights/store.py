@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
-from typing import List, Optional, Tuple
+from typing import List, Optional, Tuple, Union
 
 from gluon_aff.download import PATIENCE, Patience, download
-from gluon_aff.errors import GluonAFFError, ParamsFileError
+from gluon_aff.errors import GluonAFFError, InputError, ParamsFileError, unknown_name
+from gluon_aff.models import ModelRecord
 from gluon_aff.published import PublishedWeights
 from gluon_aff.weights.params_format import git_blob_sha1, read_params_file
 
@@ -51,6 +52,31 @@ def published_file(
             f"{error}, or name a clone of open-aff (--open-aff, ${CLONE_VARIABLE}){passed_over}"
         ) from None
     return target
+
+
+def pretrained_file(
+    record: ModelRecord, pretrained: Union[bool, str], root: str = ROOT, open_aff: Optional[str] = None
+) -> str:
+    """Path of the file that `get_model`'s `pretrained` asks for, found or downloaded.
+
+    Args:
+        record: the model.
+        pretrained: a label set that weights were published for, True for the first of those, or the path of a file.
+        root: folder with published weights.
+        open_aff: clone of the original repository; $GLUON_AFF_OPEN_AFF if None.
+
+    Raises:
+        InputError: for an unknown label set, or a model without published weights.
+        GluonAFFError: if published weights are nowhere and cannot be downloaded.
+    """
+    if pretrained is True and not record.weights:
+        raise InputError(f"pretrained: no weights of {record.name} were published; name a .params file")
+    labels = next(iter(record.weights)) if pretrained is True else str(pretrained)
+    if labels in record.weights:
+        return published_file(record.weights[labels], root, open_aff)
+    if os.path.exists(labels) or labels.endswith(".params"):
+        return labels
+    raise unknown_name(f"label set of {record.name}'s published weights", labels, [*record.weights, "a .params file"])
 
 
 def _in_folders(weights: PublishedWeights, root: str) -> Path:

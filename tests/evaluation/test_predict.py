@@ -7,8 +7,9 @@ from PIL import Image, ImageFile
 from gluon_aff.data.cifar.augmentation import normalise
 from gluon_aff.data.image_files import read_image
 from gluon_aff.data.imagenet.validation_batches import validation_data
+from gluon_aff.data.preprocessing import fitting, normalised, preprocessing
 from gluon_aff.errors import GluonAFFError, InputError
-from gluon_aff.evaluation.predict import fitting, normalised, predict, preprocessing
+from gluon_aff.evaluation.predict import predict
 from gluon_aff.models import list_models, model_record
 
 RED = (250, 10, 20)

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from exported_networks import NETWORKS, filled, network_and_card
 
-from gluon_aff.gluon.fusion import OPERATORS
 from gluon_aff.gluon.inference import fused, inference, network_dtype
 from gluon_aff.gluon.networks.zoo import BUILDERS
+from gluon_aff.operators import OPERATORS
 
 # a short batch after a long one, the long one again, other sizes
 SHAPES = [(1, 3, 64, 64), (6, 3, 32, 32), (2, 3, 32, 32), (6, 3, 32, 32), (1, 3, 97, 71), (1, 3, 64, 64)]

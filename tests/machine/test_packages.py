@@ -54,7 +54,7 @@ def test_newer_python(monkeypatch, mxnet_works, state):
 @pytest.mark.parametrize(("mxnet_works", "state"), [(False, MEND), (True, NOTE)])
 def test_newer_numpy(environment, monkeypatch, mxnet_works, state):
     environment({"numpy": "1.26.4"})
-    monkeypatch.setattr("gluon_aff._platform._numpy_version", lambda: "1.26.4")
+    monkeypatch.setattr("gluon_aff._platform._version_of", lambda _: "1.26.4")
     finding = packages.check_numpy(mxnet_works)
     assert finding.state == state
     assert finding.message.startswith("1.26.4: ")
@@ -65,7 +65,7 @@ def test_where_mxnet_has_no_wheel(environment, wheel, monkeypatch):
     """Nothing is said to be too new for it, and nothing to be installed that goes with it."""
     wheel(False)
     environment({"numpy": "2.5.5", "opencv-python-headless": "5.0"})
-    monkeypatch.setattr("gluon_aff._platform._numpy_version", lambda: "2.5.5")
+    monkeypatch.setattr("gluon_aff._platform._version_of", lambda _: "2.5.5")
     assert packages.check_numpy(False).state == OK
     assert packages.check_gluoncv(False).state == NOTE
     environment({}, "ModuleNotFoundError")
@@ -82,7 +82,7 @@ def test_where_mxnet_has_no_wheel(environment, wheel, monkeypatch):
 )
 def test_numpy_missing_or_broken(environment, monkeypatch, versions, problem, message):
     environment(versions, problem)
-    monkeypatch.setattr("gluon_aff._platform._numpy_version", lambda: versions.get("numpy", ""))
+    monkeypatch.setattr("gluon_aff._platform._version_of", lambda _: versions.get("numpy", ""))
     finding = packages.check_numpy(False)
     assert (finding.state, finding.message) == (MEND, message)
     assert "'numpy<1.24'" in finding.remedy

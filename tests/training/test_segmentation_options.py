@@ -6,8 +6,6 @@ import pytest
 
 from gluon_aff.cli import COMMANDS, OneLineParser, fill_parser
 from gluon_aff.errors import InputError
-from gluon_aff.gluon.networks import fpn
-from gluon_aff.training import segmentation_options
 from gluon_aff.training.options import settings_from
 from gluon_aff.training.segmentation_options import (
     SegmentationSettings,
@@ -61,10 +59,6 @@ def test_defaults_are_the_papers():
 )
 def test_a_run_is_named_after_its_network(command, name):
     assert run_name(resolve(parse(command))) == name
-
-
-def test_choices_are_the_networks():
-    assert (segmentation_options.STEMS, segmentation_options.FUSE_ORDERS) == (fpn.STEMS, fpn.FUSE_ORDERS)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from gluon_aff.gluon.fusion.any_features import FeatureFusion
 from gluon_aff.gluon.fusion.attention import AFF, MSCAM, Concatenation, DirectAdd, GatedSum, SelectiveKernel, iAFF
-from gluon_aff.gluon.fusion.operators import OPERATORS, SKIPS, Fusing, Operator, fusion_operator
+from gluon_aff.gluon.fusion.operators import Fusing
 
 ASKCFuse = AFF
 ResGlobLocaforGlobLocaCha = iAFF
@@ -10,17 +10,13 @@ ResGlobLocaforGlobLocaCha = iAFF
 __all__ = [
     "AFF",
     "MSCAM",
-    "OPERATORS",
-    "SKIPS",
     "ASKCFuse",
     "Concatenation",
     "DirectAdd",
     "FeatureFusion",
     "Fusing",
     "GatedSum",
-    "Operator",
     "ResGlobLocaforGlobLocaCha",
     "SelectiveKernel",
-    "fusion_operator",
     "iAFF",
 ]

@@ -7,11 +7,9 @@ from typing import Any, Optional, Sequence
 
 from mxnet.gluon import HybridBlock, nn
 
-from gluon_aff.errors import InputError, unknown_name
-from gluon_aff.gluon.fusion.context import SCALES, Norm, add_to_maps, context_branch, sequential
+from gluon_aff.gluon.fusion.context import Norm, add_to_maps, context_branch, sequential
 from gluon_aff.gluon.fusion.operators import Fusing
-
-WAYS = ("chain", "softmax")
+from gluon_aff.operators import SCALES, check_features
 
 # Normalises each sample by itself; BatchNorm returns a constant for the pooled map of one image while training.
 layer_norm = partial(nn.LayerNorm, axis=1)
@@ -65,10 +63,7 @@ class FeatureFusion(HybridBlock):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if len(in_channels) < 2:
-            raise InputError(f"in_channels={list(in_channels)}: a fusion takes two features or more")
-        if way not in WAYS:
-            raise unknown_name("way to fuse", way, WAYS)
+        check_features(in_channels, way)
         width = channels or in_channels[0]
         with self.name_scope():
             # A chain without layers hands on what it gets

@@ -10,7 +10,8 @@ from typing import Any, Sequence, Tuple
 
 from mxnet.gluon import HybridBlock, nn
 
-from gluon_aff.gluon.fusion.context import SCALES, Norm, add_to_maps, context_branch, joined, sequential
+from gluon_aff.gluon.fusion.context import Norm, add_to_maps, context_branch, joined, sequential
+from gluon_aff.operators import SCALES
 
 
 def weighted_mean(first: Any, second: Any, weight: Any) -> Any:

@@ -7,7 +7,8 @@ from typing import Any, Callable, Dict
 
 from mxnet.gluon import HybridBlock, nn
 
-from gluon_aff.gluon.fusion.context import GlobalAveragePool, joined, reduced, sequential
+from gluon_aff.gluon.fusion.context import GlobalAveragePool, joined, sequential
+from gluon_aff.operators import reduced
 
 
 class SE(HybridBlock):

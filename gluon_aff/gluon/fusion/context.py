@@ -6,12 +6,9 @@ from typing import Any, Callable, Optional
 
 from mxnet.gluon import HybridBlock, nn
 
-from gluon_aff.errors import InputError, unknown_name
-from gluon_aff.models import is_count
+from gluon_aff.operators import bottleneck_width, check_context
 
 Norm = Callable[..., Any]
-SCALES = ("local", "global")
-CONTEXTS = ("bottleneck", "conv")
 
 
 def sequential(*layers: HybridBlock) -> nn.HybridSequential:
@@ -19,13 +16,6 @@ def sequential(*layers: HybridBlock) -> nn.HybridSequential:
     chain = nn.HybridSequential(prefix="")
     chain.add(*layers)
     return chain
-
-
-def reduced(channels: int, r: Any) -> int:
-    """Channels over the reduction ratio `r`, rounded down; InputError unless that is a whole number from 1."""
-    if not is_count(r):
-        raise InputError(f"r={r!r}: the channel reduction ratio is a whole number from 1")
-    return channels // r
 
 
 class GlobalAveragePool(HybridBlock):
@@ -104,17 +94,13 @@ def context_branch(
     Raises:
         InputError: if `r` leaves no channel, or for an unknown scale or context.
     """
-    for what, name, known in (("context scale", scale, SCALES), ("context", context, CONTEXTS)):
-        if name not in known:
-            raise unknown_name(what, name, known)
+    check_context(scale, context)
     outputs = outputs or channels
     if context == "conv":
         return ContextBranch(
             nn.Conv2D(outputs, 1, in_channels=channels), norm(in_channels=outputs), pooled=scale == "global"
         )
-    width = reduced(channels, r)
-    if not width:
-        raise InputError(f"channel reduction ratio r={r} leaves no channel of {channels}: take r <= {channels}")
+    width = bottleneck_width(channels, r)
     return ContextBranch(
         nn.Conv2D(width, 1, in_channels=channels),
         norm(in_channels=width),

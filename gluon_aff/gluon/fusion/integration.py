@@ -7,7 +7,8 @@ from typing import Any
 from mxnet.gluon import HybridBlock, nn
 
 from gluon_aff.errors import InputError
-from gluon_aff.gluon.fusion.context import GlobalAveragePool, reduced
+from gluon_aff.gluon.fusion.context import GlobalAveragePool
+from gluon_aff.operators import reduced
 
 
 class AFI(HybridBlock):

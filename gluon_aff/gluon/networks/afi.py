@@ -11,57 +11,14 @@ from typing import Any, Callable, List, Optional, Sequence, Tuple
 
 from mxnet.gluon import HybridBlock, nn
 
-from gluon_aff.errors import InputError, unknown_name
 from gluon_aff.gluon.fusion.channel_attention import CHANNEL_ATTENTIONS
 from gluon_aff.gluon.fusion.context import GlobalAveragePool, joined, sequential
 from gluon_aff.gluon.fusion.integration import AFI
 from gluon_aff.gluon.networks.layers import Classifier, conv1x1, conv3x3, relu
-from gluon_aff.models import is_count
+from gluon_aff.operators import Integration
 
-VARIANTS = ("", "A", "B")
-FIRST_FEATURES = ("part", "halves")
 # Sizes as of a strided convolution; what lies outside does not count
 HALVING = {"kernel": (2, 2), "stride": (2, 2), "pooling_convention": "full", "count_include_pad": False}
-
-
-@dataclass(frozen=True)
-class Integration:
-    """How the blocks of a group integrate features.
-
-    Attributes:
-        variant: 'A' (AFI-Network): first convolutions have half their channels, the integrated feature the other
-            half; 'B' (AFI-Network-B): the integrated feature is added to all; '' for the plain host.
-        r: channel reduction ratio of the scorer.
-        stages: groups that integrate, from 1; all if None (Table 1).
-        attention: one of `CHANNEL_ATTENTIONS`, on the integrated feature (Table 2); none if None.
-        first: with A, what a group's first block, which has all channels, hands on: 'part', its first half, or
-            'halves', both as two features. The paper's FLOPs speak for 'part'.
-    """
-
-    variant: str = "A"
-    r: int = 4
-    stages: Optional[Sequence[int]] = None
-    attention: Optional[str] = None
-    first: str = "part"
-
-    def check(self, groups: int) -> None:
-        """Raise InputError for what a network of so many groups cannot be."""
-        for what, name, known in (
-            ("AFI variant", self.variant, VARIANTS),
-            ("first feature", self.first, FIRST_FEATURES),
-            ("attention", self.attention or "SE", CHANNEL_ATTENTIONS),
-        ):
-            if name not in known:
-                raise unknown_name(what, name, known)
-        if self.stages is None:
-            return
-        stages = list(self.stages) if isinstance(self.stages, Sequence) else []
-        if not stages or not all(is_count(stage) and stage <= groups for stage in stages):
-            raise InputError(f"stages {self.stages}: name those that integrate features, of 1 to {groups}, such as [1]")
-
-    def of_group(self, number: int) -> str:
-        """Variant of the group, '' where it does not integrate."""
-        return self.variant if self.stages is None or number in self.stages else ""
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,7 @@ from gluon_aff.gluon.fusion.any_features import projection_to, resized_like
 from gluon_aff.gluon.fusion.context import Norm, sequential
 from gluon_aff.gluon.networks.layers import NormalisesInput, conv3x3, norm_factory, relu
 from gluon_aff.gluon.networks.resnet import BasicBlock, resnet_stages
-
-STEMS = ("normal", "tiny")
-FUSE_ORDERS = ("top-down", "bottom-up")
+from gluon_aff.models import FUSE_ORDERS, STEMS
 
 
 class LevelFusion(HybridBlock):

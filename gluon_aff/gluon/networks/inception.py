@@ -7,12 +7,12 @@ from typing import Any, List, Optional
 from mxnet.gluon import HybridBlock, nn
 
 from gluon_aff.errors import unknown_name
-from gluon_aff.gluon.fusion import Fusing, fusion_operator
+from gluon_aff.gluon.fusion import Fusing
 from gluon_aff.gluon.fusion.context import sequential
 from gluon_aff.gluon.networks.cifar_resnet import pre_activation_end, pre_activation_stages
 from gluon_aff.gluon.networks.layers import Classifier, NormalisesInput, norm_factory
-
-INNER_WIDTHS = ("legacy", "full")
+from gluon_aff.models import INNER_WIDTHS
+from gluon_aff.operators import fusion_operator
 
 
 class InceptionConv(HybridBlock):

@@ -10,9 +10,10 @@ import mxnet as mx
 from mxnet import autograd, init
 from mxnet.gluon import HybridBlock, nn
 
-from gluon_aff.gluon.fusion import Fusing, fusion_operator
+from gluon_aff.gluon.fusion import Fusing
 from gluon_aff.gluon.fusion.context import Norm, sequential
 from gluon_aff.models import check_classes
+from gluon_aff.operators import fusion_operator
 
 
 def norm_factory(norm_layer: Any, norm_kwargs: Optional[dict]) -> Norm:

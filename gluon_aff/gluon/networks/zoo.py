@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from inspect import signature
 from typing import Any, Callable, Dict, Optional, Tuple, Union
@@ -11,9 +10,7 @@ import mxnet as mx
 from mxnet.gluon import HybridBlock
 
 from gluon_aff.errors import InputError, unknown_name
-from gluon_aff.gluon.fusion.operators import fusion_operator
 from gluon_aff.gluon.networks.afi import (
-    Integration,
     afi_imagenet_resnet,
     afi_mobilenet_v2,
     afi_resnet,
@@ -27,10 +24,19 @@ from gluon_aff.gluon.networks.inception import InceptionResNet
 from gluon_aff.gluon.networks.resnet import AFFResNet
 from gluon_aff.gluon.networks.resnext import AFFResNeXt, CIFARAFFResNeXt
 from gluon_aff.gluon.parameters import load_parameters
-from gluon_aff.models import INTEGRATION, SEGMENTATION_HOST, Architecture, ModelRecord, cifar_cardinality, model_record
+from gluon_aff.models import (
+    BOTTLENECK_WIDTH,
+    CIFAR_WIDTHS,
+    FPN_WIDTHS,
+    INTEGRATION,
+    SEGMENTATION_HOST,
+    Architecture,
+    cifar_cardinality,
+    model_record,
+)
+from gluon_aff.operators import Integration, fusion_operator
+from gluon_aff.weights.store import pretrained_file
 
-BOTTLENECK_WIDTH = 4
-CIFAR_WIDTHS = (16, 16, 32, 64)
 DTYPES = ("float32", "float16")
 
 
@@ -81,7 +87,7 @@ def cifar_inception(
 
 def fpn(askc_type: str, blocks: int, channel_times: int = 1, classes: int = 1, **kwargs: Any) -> AFFFPN:
     """Feature pyramid on a ResNet of depth 6 * blocks + 2, widths channel_times * (8, 16, 32, 64)."""
-    return AFFFPN(askc_type, [blocks] * 3, [channel_times * c for c in (8, 16, 32, 64)], classes, **kwargs)
+    return AFFFPN(askc_type, [blocks] * 3, [channel_times * c for c in FPN_WIDTHS], classes, **kwargs)
 
 
 def _afi(build: Callable[..., HybridBlock]) -> Callable[..., HybridBlock]:
@@ -178,24 +184,11 @@ def get_model(
     net = build(architecture)
     net.cast(dtype)
     if pretrained is not False and pretrained is not None:
-        path = _pretrained_file(record, pretrained, root, open_aff)
+        path = pretrained_file(record, pretrained, root, open_aff)
         _load_all_but_another_head(net, path, ctx or mx.cpu())
     elif ctx is not None:
         net.initialize(mx.init.Xavier(), ctx=ctx)
     return FeatureMaps(net) if features_only else net
-
-
-def _pretrained_file(record: ModelRecord, pretrained: Union[bool, str], root: str, open_aff: Optional[str]) -> str:
-    from gluon_aff.weights.store import published_file
-
-    if pretrained is True and not record.weights:
-        raise InputError(f"pretrained: no weights of {record.name} were published; name a .params file")
-    labels = next(iter(record.weights)) if pretrained is True else str(pretrained)
-    if labels in record.weights:
-        return published_file(record.weights[labels], root, open_aff)
-    if os.path.exists(labels) or labels.endswith(".params"):
-        return labels
-    raise unknown_name(f"label set of {record.name}'s published weights", labels, [*record.weights, "a .params file"])
 
 
 def _load_all_but_another_head(net: HybridBlock, path: str, ctx: Any) -> None:

@@ -11,13 +11,14 @@ import onnx
 import onnxruntime
 import pytest
 from cards import card_for
-from gluon.networks.test_goldens import GOLDENS, described_array, with_golden_parameters
+from gluon.networks.test_goldens import with_golden_parameters
+from golden_values import GOLDENS, described_array
 
 from gluon_aff.errors import GluonAFFError, InputError
-from gluon_aff.export.card import card_of
 from gluon_aff.export.onnx_file import write_onnx
 from gluon_aff.gluon.network import GluonNetwork
 from gluon_aff.models import model_record
+from gluon_aff.weights.card import card_of
 
 SHAPES = [(1, 3, 64, 64), (5, 3, 64, 64), (2, 3, 96, 50), (1, 3, 33, 71)]
 
@@ -187,7 +188,7 @@ GOLDEN = [
 def test_published_configurations_give_the_goldens_logits(name, tmp_path):
     net, golden = with_golden_parameters(name)
     record = model_record(name)
-    images = described_array(golden["input"]).asnumpy()
+    images = described_array(golden["input"])
     path = str(tmp_path / "network.onnx")
     write_onnx(on_cpu(net), path, card_for(name, record.input_size, record.classes))
     logits = run(path, images)

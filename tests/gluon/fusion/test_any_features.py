@@ -3,20 +3,13 @@
 import mxnet as mx
 import numpy as np
 import pytest
-from gluon.fusion.equations import (
-    batch_norm,
-    below,
-    bottleneck,
-    convolution,
-    pooled,
-    random_parameters,
-    stretched,
-    weight,
-)
+from fusion_equations import batch_norm, below, bottleneck, convolution, pooled, stretched, weight
+from gluon.fusion.initialised import random_parameters
 from mxnet.gluon import nn
 
 from gluon_aff.errors import InputError
-from gluon_aff.gluon.fusion import OPERATORS, FeatureFusion
+from gluon_aff.gluon.fusion import FeatureFusion
+from gluon_aff.operators import OPERATORS
 
 
 def maps(seed, channels, height=4, width=6, batch=2):

@@ -3,12 +3,14 @@
 import mxnet as mx
 import numpy as np
 import pytest
-from gluon.fusion.equations import random_parameters, weight
+from fusion_equations import weight
+from gluon.fusion.initialised import random_parameters
 
 from gluon_aff.errors import InputError
 from gluon_aff.gluon import fusion
-from gluon_aff.gluon.fusion import AFF, MSCAM, OPERATORS, DirectAdd, Fusing, fusion_operator, iAFF
+from gluon_aff.gluon.fusion import AFF, MSCAM, DirectAdd, Fusing, iAFF
 from gluon_aff.gluon.fusion.context import add_to_maps, global_mean
+from gluon_aff.operators import OPERATORS, fusion_operator
 
 CHANNELS, R = 8, 4
 

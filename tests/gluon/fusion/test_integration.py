@@ -3,7 +3,8 @@
 import mxnet as mx
 import numpy as np
 import pytest
-from gluon.fusion.equations import random_parameters, sigmoid
+from fusion_equations import sigmoid
+from gluon.fusion.initialised import random_parameters
 
 from gluon_aff.errors import InputError
 from gluon_aff.gluon.fusion.channel_attention import CBAM, CHANNEL_ATTENTIONS, ECA, GE, SE

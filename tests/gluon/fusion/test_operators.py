@@ -3,87 +3,17 @@
 import mxnet as mx
 import numpy as np
 import pytest
-from gluon.fusion import equations
-from gluon.fusion.equations import (
-    batch_norm,
-    bottleneck,
-    convolution,
-    one_convolution,
-    pooled,
-    random_parameters,
-    sigmoid,
-)
+from fusion_equations import CHANNELS, EXPECTED, bottleneck, features, one_convolution
+from gluon.fusion.initialised import random_parameters
 
 from gluon_aff.errors import InputError
-from gluon_aff.gluon.fusion import AFF, OPERATORS, Fusing
+from gluon_aff.gluon.fusion import AFF, Fusing
 from gluon_aff.gluon.networks import get_model
-
-CHANNELS = 16
-BOTH = ("local", "global")
-
-
-def concatenation(p, y, x, **_):
-    both = np.concatenate([y, x], axis=1)
-    return (
-        convolution(p, "fuse.1", batch_norm(p, "fuse.0", both))
-        if "fuse.1.weight" in p
-        else (convolution(p, "fuse.0", both) if p else both)
-    )
-
-
-def gated(reads, gates, scales=BOTH):
-    def output(p, y, x, context, **_):
-        w = equations.weight(p, y if reads == "Y" else x + y, scales=scales, context=context)
-        return w * x + y if gates == "X" else x + w * y
-
-    return output
-
-
-def selected(scales=BOTH):
-    def output(p, y, x, context, factor, swapped):
-        w = equations.weight(p, x + y, scales=scales, context=context)
-        return factor * select(w, y, x, swapped)
-
-    return output
-
-
-def select(w, y, x, swapped):
-    return w * x + (1 - w) * y if swapped else w * y + (1 - w) * x
-
-
-def iterated(p, y, x, context, factor, swapped):
-    first = select(equations.weight(p, x + y, context=context), y, x, swapped)
-    return select(equations.weight(p, first, "2", context=context), y, x, swapped)  # the factor is 1 everywhere
-
-
-def selective_kernel(p, y, x, factor, swapped, **_):
-    logits = bottleneck(p, "global_att", pooled(x + y), first=1)
-    w = sigmoid(logits[:, :CHANNELS] - logits[:, CHANNELS:])
-    return factor * select(w, y, x, swapped)
-
-
-EXPECTED = {
-    "Add": lambda p, y, x, **_: x + y,
-    "Concatenation": concatenation,
-    "MS-GAU": gated("Y", "X"),
-    "MS-SENet": gated("Y", "Y"),
-    "MS-SA": gated("X+Y", "X"),
-    "AFF": selected(),
-    "iAFF": iterated,
-    "SKNet": selective_kernel,
-    "SENet": gated("Y", "Y", ("global",)),
-    "GAU": gated("Y", "X", ("global",)),
-    "Global+Global": selected(("global", "global")),
-    "Local+Local": selected(("local", "local")),
-}
+from gluon_aff.operators import OPERATORS
 
 
 def test_every_operator_is_here():
     assert list(EXPECTED) == list(OPERATORS)
-
-
-def features(seed, batch=2, size=(5, 3)):
-    return np.random.default_rng(seed).normal(size=(batch, CHANNELS, *size)).astype("float32")
 
 
 @pytest.mark.parametrize("hybrid", [False, True])

@@ -8,9 +8,10 @@ from mxnet.gluon import nn
 from gluon_aff.errors import GluonAFFError, InputError
 from gluon_aff.gluon.inspection.gradcam import class_activation
 from gluon_aff.gluon.inspection.layers import named_layers, pooled_layer
-from gluon_aff.gluon.networks.afi import Integration, afi_resnet
+from gluon_aff.gluon.networks.afi import afi_resnet
 from gluon_aff.gluon.networks.zoo import cifar_inception, cifar_resnet, cifar_resnext, fpn, get_model, imagenet_resnet
 from gluon_aff.inspection.gradcam import heat_map
+from gluon_aff.operators import Integration
 
 # With the size of the image, the layer behind the last fusion and ReLU, and the size of its maps
 NETWORKS = {

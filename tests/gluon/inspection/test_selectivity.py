@@ -9,7 +9,7 @@ from gluon_aff.engines import Channels
 from gluon_aff.errors import DataError, GluonAFFError, InputError
 from gluon_aff.gluon.inspection.layers import named_layers
 from gluon_aff.gluon.network import GluonNetwork
-from gluon_aff.gluon.networks.afi import Integration, afi_resnet
+from gluon_aff.gluon.networks.afi import afi_resnet
 from gluon_aff.gluon.networks.zoo import cifar_resnet
 from gluon_aff.inspection.selectivity import (
     channels_called,
@@ -17,6 +17,7 @@ from gluon_aff.inspection.selectivity import (
     class_selectivity,
     default_channels,
 )
+from gluon_aff.operators import Integration
 
 CPU = [mx.cpu()]
 

@@ -8,8 +8,9 @@ from gluon_aff import get_model
 from gluon_aff.errors import InputError
 from gluon_aff.gluon.gluoncv import import_gluoncv
 from gluon_aff.gluon.inspection.summary import count_layers, trainable_parameters
-from gluon_aff.gluon.networks.afi import Block, Integration, afi_resnet, joined
+from gluon_aff.gluon.networks.afi import Block, afi_resnet, joined
 from gluon_aff.models import MODELS
+from gluon_aff.operators import Integration
 from gluon_aff.published import paper_tables
 
 # In 1e9 at batch 32: the paper's Tables 4 and 5 (afinets_spec, Section 4)

@@ -1,34 +1,14 @@
 """The seven published networks against figures measured on the original's (tests/goldens)."""
 
 import json
-import zlib
-from pathlib import Path
 
 import mxnet as mx
 import numpy as np
 import pytest
+from golden_values import GOLDENS, described_array, golden_value
 
 from gluon_aff import get_model, list_models
 from gluon_aff.models import MODELS
-
-GOLDENS = {path.stem: path for path in sorted((Path(__file__).parents[2] / "goldens").glob("*.json"))}
-
-
-def golden_value(name, shape):
-    """The fill that the goldens were measured with (tests/goldens/README.md)."""
-    rs = np.random.RandomState(zlib.crc32(name.encode()) & 0x7FFFFFFF)
-    if name.endswith(("gamma", "running_var")):
-        return rs.uniform(0.5, 1.5, shape).astype("float32")
-    if name.endswith("weight"):
-        return rs.normal(0, np.sqrt(0.5 / np.prod(shape[1:])), shape).astype("float32")
-    return rs.normal(0, 0.1, shape).astype("float32")
-
-
-def described_array(text):
-    """Evaluate an input's description, `numpy.random.RandomState(s).normal(size=(...)).astype(float32)`."""
-    seed = int(text.split("RandomState(")[1].split(")")[0])
-    size = tuple(int(n) for n in text.split("size=(")[1].split(")")[0].split(","))
-    return mx.nd.array(np.random.RandomState(seed).normal(size=size).astype("float32"))
 
 
 def with_golden_parameters(name):
@@ -54,8 +34,8 @@ def measured(request):
     """Everything a golden file says of a network, measured on ours in one go."""
     net, golden = with_golden_parameters(request.param)
     parameters = net._collect_params_with_prefix()
-    logits = net(described_array(golden["input"])).asnumpy()
-    data, labels = described_array(golden["train_input"]), mx.nd.array(golden["train_labels"])
+    logits = net(mx.nd.array(described_array(golden["input"]))).asnumpy()
+    data, labels = mx.nd.array(described_array(golden["train_input"])), mx.nd.array(golden["train_labels"])
     with mx.autograd.record():
         loss = mx.gluon.loss.SoftmaxCrossEntropyLoss()(net(data), labels).mean()
     loss.backward()

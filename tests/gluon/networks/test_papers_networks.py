@@ -3,22 +3,15 @@
 import mxnet as mx
 import numpy as np
 import pytest
-from gluon.fusion.equations import (
-    batch_norm,
-    below,
-    convolution,
-    moderate_parameters,
-    stretched,
-    weight,
-    wide_convolution,
-)
+from fusion_equations import batch_norm, below, convolution, stretched, weight, wide_convolution
+from gluon.fusion.initialised import moderate_parameters
 
 from gluon_aff import get_model
 from gluon_aff.errors import InputError
-from gluon_aff.gluon.fusion import OPERATORS
 from gluon_aff.gluon.networks import FeatureMaps
 from gluon_aff.gluon.networks.zoo import cifar_inception, fpn
 from gluon_aff.models import MODELS
+from gluon_aff.operators import OPERATORS
 
 FAMILIES = {"resnet20_b1": (100,), "inception_resnet20_b1": (100,), "resnet20_fpn_b1": (1, 48, 32)}
 

@@ -1,26 +1,22 @@
 """NumPy evaluations of the paper's equations, from a block's parameters by name."""
 
-import mxnet as mx
 import numpy as np
 
+CHANNELS = 16
+BOTH = ("local", "global")
 
-def random_parameters(block, seed=0):
-    """Give `block` random parameters, running statistics included; return them."""
-    block.initialize()
+
+def random_values(shapes, seed=0):
+    """Parameters of a block by name, running statistics included."""
     rng = np.random.default_rng(seed)
-    for name, parameter in block._collect_params_with_prefix().items():
-        low = 0.5 if name.endswith(("gamma", "running_var")) else -1
-        parameter.set_data(mx.nd.array(rng.uniform(low, 1.5, parameter.shape)))
-    return {name: p.data().asnumpy() for name, p in block._collect_params_with_prefix().items()}
+    return {
+        name: rng.uniform(0.5 if name.endswith(("gamma", "running_var")) else -1, 1.5, shape).astype("float32")
+        for name, shape in shapes.items()
+    }
 
 
-def moderate_parameters(block):
-    """The same with weights around 0 that hardly let values grow, for blocks of many layers and channels."""
-    random_parameters(block)
-    for name, parameter in block._collect_params_with_prefix().items():
-        if name.endswith("weight"):
-            parameter.set_data((parameter.data() - 0.25) / np.sqrt(np.prod(parameter.shape[1:])))
-    return {name: p.data().asnumpy() for name, p in block._collect_params_with_prefix().items()}
+def features(seed, batch=2, size=(5, 3)):
+    return np.random.default_rng(seed).normal(size=(batch, CHANNELS, *size)).astype("float32")
 
 
 def convolution(p, prefix, z):
@@ -92,3 +88,62 @@ def stretched(z, height, width):
         share = (at - low).reshape([-1 if each == axis else 1 for each in range(4)])
         z = z.take(low, axis) * (1 - share) + z.take(high, axis) * share
     return z
+
+
+# The operators' outputs
+
+
+def concatenation(p, y, x, **_):
+    both = np.concatenate([y, x], axis=1)
+    return (
+        convolution(p, "fuse.1", batch_norm(p, "fuse.0", both))
+        if "fuse.1.weight" in p
+        else (convolution(p, "fuse.0", both) if p else both)
+    )
+
+
+def gated(reads, gates, scales=BOTH):
+    def output(p, y, x, context, **_):
+        w = weight(p, y if reads == "Y" else x + y, scales=scales, context=context)
+        return w * x + y if gates == "X" else x + w * y
+
+    return output
+
+
+def selected(scales=BOTH):
+    def output(p, y, x, context, factor, swapped):
+        w = weight(p, x + y, scales=scales, context=context)
+        return factor * select(w, y, x, swapped)
+
+    return output
+
+
+def select(w, y, x, swapped):
+    return w * x + (1 - w) * y if swapped else w * y + (1 - w) * x
+
+
+def iterated(p, y, x, context, factor, swapped):
+    first = select(weight(p, x + y, context=context), y, x, swapped)
+    return select(weight(p, first, "2", context=context), y, x, swapped)  # the factor is 1 everywhere
+
+
+def selective_kernel(p, y, x, factor, swapped, **_):
+    logits = bottleneck(p, "global_att", pooled(x + y), first=1)
+    w = sigmoid(logits[:, :CHANNELS] - logits[:, CHANNELS:])
+    return factor * select(w, y, x, swapped)
+
+
+EXPECTED = {
+    "Add": lambda p, y, x, **_: x + y,
+    "Concatenation": concatenation,
+    "MS-GAU": gated("Y", "X"),
+    "MS-SENet": gated("Y", "Y"),
+    "MS-SA": gated("X+Y", "X"),
+    "AFF": selected(),
+    "iAFF": iterated,
+    "SKNet": selective_kernel,
+    "SENet": gated("Y", "Y", ("global",)),
+    "GAU": gated("Y", "X", ("global",)),
+    "Global+Global": selected(("global", "global")),
+    "Local+Local": selected(("local", "local")),
+}

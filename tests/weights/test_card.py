@@ -7,8 +7,8 @@ import pytest
 from cards import card_for
 from PIL import Image
 
-from gluon_aff.evaluation.predict import preprocessing
-from gluon_aff.export.card import card_of, properties
+from gluon_aff.data.preprocessing import preprocessing
+from gluon_aff.weights.card import card_of, properties
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def properties(card: Card) -> Dict[str, str]:
 
 
 def _preprocessing(card: Card) -> Dict[str, str]:
-    """How `gluon_aff.evaluation.predict.preprocessing` makes an image the input."""
+    """How `gluon_aff.data.preprocessing` makes an image the input."""
     size = card.input_size
     if card.for_cifar:
         name, crop = "cifar", f"centre square, resized to {size} x {size}, bicubic"

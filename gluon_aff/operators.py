@@ -1,0 +1,230 @@
+"""The papers' fusion operators by name, and which block with which arguments each of them is.
+
+The blocks themselves are an engine's: `gluon_aff.gluon.fusion` and `gluon_aff.pytorch.fusion` have one class for each
+name in `Operator.block`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+
+from gluon_aff.errors import InputError, unknown_name
+from gluon_aff.models import is_count
+
+SKIPS = ("same layer", "short", "long")
+SCALES = ("local", "global")
+CONTEXTS = ("bottleneck", "conv")
+WAYS = ("chain", "softmax")  # to fuse more than two features
+ATTENTIONS = ("SE", "GE", "CBAM", "ECA")
+SELECTIONS = ("AFF", "iAFF", "SelectiveKernel")
+ONE_CONVOLUTION_FLAGS = ("AYforXplusY", "XplusAYforY", "AXYforXplusY", "ResGlobLocaCha", "GAUFuse")
+
+
+@dataclass(frozen=True)
+class Operator:
+    """A row of the paper's tables.
+
+    Attributes:
+        name: the paper's.
+        equation: output, from X, Y and the attention w.
+        reads: what w is computed from.
+        context: of X and Y that w knows: none, partial or full (paper, Table 1).
+        strategy: what the paper calls it: addition, concatenation, modulation, refinement or selection.
+        block: class of the block.
+        arguments: of that class.
+        flags: its names in the original's `--askc-type`.
+    """
+
+    name: str
+    equation: str
+    reads: str
+    context: str
+    strategy: str
+    block: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    flags: Tuple[str, ...] = ()
+
+
+_MODULATION, _REFINEMENT, _SELECTION = "w X + Y", "X + w Y", "scale (w X + (1 - w) Y)"
+_Y_GATES_X, _Y_GATES_Y = {"reads": "Y", "gates": "X"}, {"reads": "Y", "gates": "Y"}
+_GLOBAL, _TWO_GLOBAL, _TWO_LOCAL = ({"scales": each} for each in (("global",), ("global",) * 2, ("local",) * 2))
+_ROWS = (
+    Operator("Add", "X + Y", "-", "none", "addition", "DirectAdd", flags=("DirectAdd",)),
+    Operator("Concatenation", "W [X; Y]", "-", "none", "concatenation", "Concatenation", flags=("Concat",)),
+    Operator("MS-GAU", _MODULATION, "Y", "partial", "modulation", "GatedSum", _Y_GATES_X, ("AYforXplusY",)),
+    Operator("MS-SENet", _REFINEMENT, "Y", "partial", "refinement", "GatedSum", _Y_GATES_Y, ("XplusAYforY",)),
+    Operator(
+        "MS-SA",
+        _MODULATION,
+        "X + Y",
+        "full",
+        "modulation",
+        "GatedSum",
+        {"reads": "X+Y", "gates": "X"},
+        ("AXYforXplusY",),
+    ),
+    Operator("AFF", _SELECTION, "X + Y", "full", "selection", "AFF", flags=("ASKCFuse", "ResGlobLocaCha")),
+    Operator("iAFF", _SELECTION, "AFF(X, Y)", "full", "selection", "iAFF", flags=("ResGlobLocaforGlobLocaCha",)),
+    Operator("SKNet", _SELECTION, "X + Y, global", "full", "selection", "SelectiveKernel", flags=("SK",)),
+    Operator(
+        "SENet",
+        _REFINEMENT,
+        "Y, global",
+        "partial",
+        "refinement",
+        "GatedSum",
+        {**_Y_GATES_Y, **_GLOBAL},
+        ("SEFuse",),
+    ),
+    Operator(
+        "GAU", _MODULATION, "Y, global", "partial", "modulation", "GatedSum", {**_Y_GATES_X, **_GLOBAL}, ("GAUFuse",)
+    ),
+    Operator(
+        "Global+Global", _SELECTION, "X + Y, global twice", "full", "selection", "AFF", _TWO_GLOBAL, ("ResGlobGlobCha",)
+    ),
+    Operator(
+        "Local+Local",
+        _SELECTION,
+        "X + Y, local twice",
+        "full",
+        "selection",
+        "AFF",
+        _TWO_LOCAL,
+        ("ResLocaLocaCha", "ResLocalLocaCha"),
+    ),
+)
+OPERATORS: Dict[str, Operator] = {operator.name: operator for operator in _ROWS}
+_FLAGS = {flag: operator for operator in _ROWS for flag in operator.flags}
+_SYNONYMS = {"Global+Local": OPERATORS["AFF"]}  # Table 3's name for it
+
+
+def fusion_operator(name: str) -> Operator:
+    """Operator called `name`, by the paper's name or the original's `--askc-type`.
+
+    Raises:
+        InputError: for an unknown name.
+    """
+    known = {**OPERATORS, **_SYNONYMS, **_FLAGS}
+    if name not in known:
+        raise unknown_name("fusion (--fusion, --askc-type)", name, known)
+    return known[name]
+
+
+@dataclass(frozen=True)
+class FusionOptions:
+    """How a network fuses.
+
+    Attributes:
+        operator: name in `OPERATORS`, or one of the original's flags.
+        r: channel reduction ratio.
+        scale: factor on the output of a selection. If None, the first release's: 2 for AFF and SKNet on short and long
+            skips, 1 within a layer and for iAFF. The paper's equations have 1.
+        context: 'bottleneck' context branches, or 'conv' for one convolution each. If None, bottlenecks, but for the
+            first release's flags that meant one convolution.
+        skip: one of `SKIPS`; they differ in what w multiplies and in the concatenation, as in the first release.
+    """
+
+    operator: str = "AFF"
+    r: int = 4
+    scale: Optional[float] = None
+    context: Optional[str] = None
+    skip: str = "short"
+
+    def block(self) -> Tuple[str, Dict[str, Any]]:
+        """Name of the block's class, and its arguments, but for the channels and the normalisation.
+
+        Raises:
+            InputError: for an unknown operator.
+        """
+        operator = fusion_operator(self.operator)
+        return operator.block, {**self._arguments(operator.block), **operator.arguments}
+
+    def _arguments(self, block: str) -> Dict[str, Any]:
+        within = self.skip == "same layer"
+        context = self.context or ("conv" if self.operator in ONE_CONVOLUTION_FLAGS else "bottleneck")
+        if block == "Concatenation":
+            # As in the first release; a 3x3 convolution follows on a long skip
+            return {"normalised": self.skip == "short", "projected": self.skip != "long"}
+        if block == "GatedSum":
+            return {"r": self.r, "context": context}
+        if block in SELECTIONS:
+            released = 1 if within or block == "iAFF" else 2
+            scale = released if self.scale is None else self.scale
+            selection = {"r": self.r, "scale": scale, "gates": "X" if within else "Y"}
+            return selection if block == "SelectiveKernel" else {**selection, "context": context}
+        return {}
+
+
+def reduced(channels: int, r: Any) -> int:
+    """Channels over the reduction ratio `r`, rounded down; InputError unless that is a whole number from 1."""
+    if not is_count(r):
+        raise InputError(f"r={r!r}: the channel reduction ratio is a whole number from 1")
+    return channels // r
+
+
+def bottleneck_width(channels: int, r: Any) -> int:
+    """Channels of a context branch's bottleneck; InputError if `r` leaves none."""
+    width = reduced(channels, r)
+    if not width:
+        raise InputError(f"channel reduction ratio r={r} leaves no channel of {channels}: take r <= {channels}")
+    return width
+
+
+def check_context(scale: str, context: str) -> None:
+    """Raise InputError for an unknown scale or kind of a context branch."""
+    for what, name, known in (("context scale", scale, SCALES), ("context", context, CONTEXTS)):
+        if name not in known:
+            raise unknown_name(what, name, known)
+
+
+def check_features(in_channels: Sequence[int], way: str) -> None:
+    """Raise InputError for fewer than two features, or an unknown way to fuse them."""
+    if len(in_channels) < 2:
+        raise InputError(f"in_channels={list(in_channels)}: a fusion takes two features or more")
+    if way not in WAYS:
+        raise unknown_name("way to fuse", way, WAYS)
+
+
+VARIANTS = ("", "A", "B")
+FIRST_FEATURES = ("part", "halves")
+
+
+@dataclass(frozen=True)
+class Integration:
+    """How the blocks of a group of an AFINet integrate the features of earlier ones.
+
+    Attributes:
+        variant: 'A' (AFI-Network): first convolutions have half their channels, the integrated feature the other
+            half; 'B' (AFI-Network-B): the integrated feature is added to all; '' for the plain host.
+        r: channel reduction ratio of the scorer.
+        stages: groups that integrate, from 1; all if None (Table 1).
+        attention: one of `ATTENTIONS`, on the integrated feature (Table 2); none if None.
+        first: with A, what a group's first block, which has all channels, hands on: 'part', its first half, or
+            'halves', both as two features. The paper's FLOPs speak for 'part'.
+    """
+
+    variant: str = "A"
+    r: int = 4
+    stages: Optional[Sequence[int]] = None
+    attention: Optional[str] = None
+    first: str = "part"
+
+    def check(self, groups: int) -> None:
+        """Raise InputError for what a network with this number of groups cannot be."""
+        for what, name, known in (
+            ("AFI variant", self.variant, VARIANTS),
+            ("first feature", self.first, FIRST_FEATURES),
+            ("attention", self.attention or "SE", ATTENTIONS),
+        ):
+            if name not in known:
+                raise unknown_name(what, name, known)
+        if self.stages is None:
+            return
+        stages: List[Any] = list(self.stages) if isinstance(self.stages, Sequence) else []
+        if not stages or not all(is_count(stage) and stage <= groups for stage in stages):
+            raise InputError(f"stages {self.stages}: name those that integrate features, of 1 to {groups}, such as [1]")
+
+    def of_group(self, number: int) -> str:
+        """Variant of the group, '' where it does not integrate."""
+        return self.variant if self.stages is None or number in self.stages else ""

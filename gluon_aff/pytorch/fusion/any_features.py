@@ -1,0 +1,132 @@
+"""Fusion of two or more features of any width and size, for networks of the user's own."""
+
+from __future__ import annotations
+
+from typing import List, Optional, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gluon_aff.operators import SCALES, check_features
+from gluon_aff.pytorch.fusion.attention import NormLayer, context_branch
+from gluon_aff.pytorch.fusion.operators import Fusing
+
+
+class LayerNorm2d(nn.LayerNorm):
+    """Normalises the channels of (N, C, H, W) at each position.
+
+    It works with one image in training, where BatchNorm has nothing to normalise the pooled map by.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the normalised maps."""
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+def resized_like(maps: Tensor, other: Tensor) -> Tensor:
+    """`maps` (N, C, H, W) in the height and width of `other`, bilinear; corners stay corners, as in the original."""
+    return F.interpolate(maps, size=other.shape[-2:], mode="bilinear", align_corners=True)
+
+
+def projection_to(channels: int, in_channels: int, norm_layer: NormLayer) -> nn.Sequential:
+    """1x1 convolution with bias, normalisation, ReLU."""
+    return nn.Sequential(nn.Conv2d(in_channels, channels, 1), norm_layer(channels), nn.ReLU(inplace=True))
+
+
+class FeatureFusion(nn.Module):
+    """Fuses features of different widths and sizes.
+
+    Shapes: n features (N, in_channels[i], H_i, W_i), given one after another, -> (N, channels, H_1, W_1). The first is
+    the paper's X of the smallest receptive field (lowest level, 3x3 branch, shortcut), the last its Y of the largest.
+    Those of other widths are projected, the later ones are resized to the first.
+
+    Args:
+        in_channels: widths, two or more.
+        channels: of the output; the first feature's if None.
+        operator: fusion of a pair, by the paper's name or the original's flag. With 'softmax' there is none to choose.
+        way: 'chain' fuses the last two, the result with the one before, and so on; 'softmax' weighs all at once, by
+            a softmax over local and global contexts of their sum: the selection of AFF for n features.
+        r: channel reduction ratio of the context branches.
+        scale: factor on each selection. If None, the number of features that it selects from, so that equal weights
+            make a sum; 1 for iAFF.
+        norm_layer: makes a normalisation layer from a number of channels.
+
+    Raises:
+        InputError: for fewer than two features, an unknown operator or way, or an `r` that leaves no channel.
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        channels: Optional[int] = None,
+        operator: str = "AFF",
+        *,
+        way: str = "chain",
+        r: int = 4,
+        scale: Optional[float] = None,
+        norm_layer: NormLayer = LayerNorm2d,
+    ) -> None:
+        super().__init__()
+        check_features(in_channels, way)
+        width = channels or in_channels[0]
+        self.projections = nn.ModuleList(
+            nn.Sequential() if each == width else projection_to(width, each, norm_layer) for each in in_channels
+        )
+        if way == "chain":
+            fusing = Fusing(operator, r, scale, norm_layer=norm_layer)
+            self.fuse: nn.Module = Chain([fusing(width) for _ in in_channels[1:]])
+        else:
+            self.fuse = SoftmaxSelection(len(in_channels), width, r, norm_layer, scale)
+
+    def forward(self, *features: Tensor) -> Tensor:
+        """Return the fused feature."""
+        first, *rest = (project(each) for project, each in zip(self.projections, features))
+        return self.fuse(first, *(resized_like(each, first) for each in rest))
+
+
+class Chain(nn.Module):
+    """Fuses the last two of n features (N, channels, H, W), the result with the one before, and so on."""
+
+    def __init__(self, fusions: List[nn.Module]) -> None:
+        super().__init__()
+        self.fusions = nn.ModuleList(fusions)
+
+    def forward(self, *features: Tensor) -> Tensor:
+        """Return the fused feature."""
+        *before, fused = features
+        for fuse, each in zip(self.fusions, reversed(before)):
+            fused = fuse(fused, each)
+        return fused
+
+
+class SoftmaxSelection(nn.Module):
+    """scale * sum of w_i X_i, the w_i a softmax over n local plus global contexts of the sum of all X_i.
+
+    Shapes: n features and output (N, channels, H, W). For n = 2 it is AFF with a logit for each feature.
+
+    Args:
+        features: n.
+        channels: C.
+        r: channel reduction ratio.
+        norm_layer: makes a normalisation layer from a number of channels.
+        scale: n if None.
+    """
+
+    def __init__(
+        self, features: int, channels: int, r: int, norm_layer: NormLayer, scale: Optional[float] = None
+    ) -> None:
+        super().__init__()
+        self.features = features
+        self.scale = features if scale is None else scale
+        self.local_att, self.global_att = (
+            context_branch(channels, r, scale=each, norm_layer=norm_layer, outputs=features * channels)
+            for each in SCALES
+        )
+
+    def forward(self, *features: Tensor) -> Tensor:
+        """Return the fused feature."""
+        total = sum(features[1:], features[0])
+        logits = self.local_att(total) + self.global_att(total)
+        weights = logits.unflatten(1, (self.features, -1)).softmax(dim=1)
+        return self.scale * (weights * torch.stack(features, dim=1)).sum(dim=1)

@@ -1,0 +1,349 @@
+"""AFINets: blocks hand the features of their first convolution on to later ones (the second paper).
+
+The paper leaves the wiring open; its parameter counts decide it (docs/afinets.md).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Callable, List, Optional, Sequence, Tuple
+
+import torch
+from torch import Tensor, nn
+
+from gluon_aff.operators import Integration
+from gluon_aff.pytorch.fusion.channel_attention import CHANNEL_ATTENTIONS
+from gluon_aff.pytorch.fusion.integration import AFI
+from gluon_aff.pytorch.networks.layers import Classifier, average_pool, conv1x1, conv3x3, initialise, relu
+
+
+@dataclass(frozen=True)
+class Widths:
+    """Channels of a block around its integration.
+
+    Attributes:
+        first: outputs of its first convolution.
+        inner: what the next layer gets: the feature and the integrated one.
+        full: outputs of the host's first convolution.
+    """
+
+    first: int
+    inner: int
+    full: int
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A residual block in two parts, between which features of earlier blocks come in.
+
+    Attributes:
+        first: makes the block's feature.
+        rest: layers from there to the addition.
+        shortcut: the input itself if None.
+        adds: whether there is a shortcut.
+        activates: whether there is a ReLU at the end.
+        shrinks: whether `rest` halves height and width.
+        splits: whether only half of the channels goes through the block, after which all are shuffled.
+    """
+
+    first: nn.Module
+    rest: nn.Module
+    shortcut: Optional[nn.Module] = None
+    adds: bool = True
+    activates: bool = True
+    shrinks: bool = False
+    splits: bool = False
+
+
+@dataclass(frozen=True)
+class Member:
+    """A block's place: its input channels, its outputs, its stride."""
+
+    in_channels: int
+    channels: int
+    stride: int
+
+
+PartsOf = Callable[[Member, Widths], Parts]
+
+
+class Block(nn.Module):
+    """(N, in_channels, H, W), features of earlier blocks and their means -> the block's output, and its own feature."""
+
+    def __init__(self, parts: Parts, integrate: Optional[AFI] = None, attend: Optional[nn.Module] = None) -> None:
+        super().__init__()
+        self.first = parts.first
+        self.integrate = integrate
+        self.attend = nn.Identity() if attend is None else attend
+        self.rest = parts.rest
+        self.shortcut = nn.Identity() if parts.shortcut is None else parts.shortcut
+        self.adds, self.activates, self.shrinks, self.splits = parts.adds, parts.activates, parts.shrinks, parts.splits
+
+    def forward(self, x: Tensor, earlier: Sequence[Tensor], means: Sequence[Tensor]) -> Tuple[Tensor, Tensor]:
+        """Return the output and the feature."""
+        if self.splits:
+            passing, x = x.chunk(2, dim=1)
+        feature = inner = self.first(x)
+        if self.integrate is not None:
+            inner = torch.cat((feature, self.attend(self.integrate(earlier, means))), dim=1)
+        out = self.rest(inner)
+        if self.splits:
+            out = shuffled(passing, out)
+        if self.adds:
+            out = out + self.shortcut(x)
+        return torch.relu(out) if self.activates else out, feature
+
+
+def shuffled(first: Tensor, second: Tensor) -> Tensor:
+    """Two arrays (N, C, H, W) -> (N, 2C, H, W), channels in turns."""
+    return torch.stack((first, second), dim=2).flatten(1, 2)
+
+
+class Group(nn.Module):
+    """Blocks whose features have one width and size; each but the first integrates those before.
+
+    (N, C, H, W) -> the last block's output. Each feature is averaged once.
+
+    Args:
+        blocks: in their order.
+        shared: channels that a block hands on, 0 for none.
+        halves: whether the first block, which has twice as many, hands on both halves.
+    """
+
+    def __init__(self, blocks: Sequence[Block], shared: int, halves: bool) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+        self.halve = average_pool(2)
+        self.shared, self.halves = shared, halves
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the last block's output."""
+        earlier: List[Tensor] = []
+        means: List[Tensor] = []
+        for index, block in enumerate(self.blocks):
+            x, feature = block(x, earlier, means)
+            if self.shared and index < len(self.blocks) - 1:
+                if block.shrinks:  # its feature is as large as the stage before
+                    feature = self.halve(feature)
+                parts = 2 if self.halves and index == 0 else 1
+                handed_on = feature[:, : parts * self.shared].chunk(parts, dim=1)
+                earlier += handed_on
+                means += [each.mean(dim=(2, 3)) for each in handed_on]
+        return x
+
+
+def integrated_group(
+    parts_of: PartsOf, settings: Integration, number: int, width: int, members: Sequence[Member]
+) -> Group:
+    """Group of blocks whose first convolutions make `width` channels in the host."""
+    variant = settings.of_group(number) if len(members) > 1 else ""
+    shared = {"": 0, "A": width // 2, "B": width}[variant]
+    plain = Widths(width, width, width)
+    inner = Widths(width // 2, width, width) if variant == "A" else Widths(width, 2 * width, width)
+    blocks = [Block(parts_of(members[0], plain))]
+    for member in members[1:]:
+        if not variant:
+            blocks.append(Block(parts_of(member, plain)))
+            continue
+        attend = CHANNEL_ATTENTIONS[settings.attention](shared) if settings.attention else None
+        blocks.append(Block(parts_of(member, inner), AFI(shared, settings.r), attend))
+    return Group(blocks, shared, settings.first == "halves" and variant == "A")
+
+
+def depthwise(in_channels: int, channels: int, stride: int) -> nn.Conv2d:
+    """3x3 convolution of each output's own input channels, one or two of them."""
+    return conv3x3(in_channels, channels, stride, groups=channels)
+
+
+def shortcut_of(member: Member) -> Optional[nn.Module]:
+    """1x1 and BN where width or size changes."""
+    if member.stride == 1 and member.in_channels == member.channels:
+        return None
+    return nn.Sequential(conv1x1(member.in_channels, member.channels, member.stride), nn.BatchNorm2d(member.channels))
+
+
+def conv_bn_relu(conv: nn.Conv2d) -> List[nn.Module]:
+    """A convolution, BN, ReLU."""
+    return [conv, nn.BatchNorm2d(conv.out_channels), relu()]
+
+
+def basic_parts(member: Member, widths: Widths) -> Parts:
+    """3x3 (stride), BN, ReLU | 3x3, BN: the CIFAR ResNet's."""
+    return Parts(
+        nn.Sequential(*conv_bn_relu(conv3x3(member.in_channels, widths.first, member.stride))),
+        nn.Sequential(conv3x3(widths.inner, member.channels), nn.BatchNorm2d(member.channels)),
+        shortcut_of(member),
+    )
+
+
+def bottleneck_parts(member: Member, widths: Widths, groups: int = 1) -> Parts:
+    """1x1, BN, ReLU | 3x3 (stride), BN, ReLU, 1x1, BN: the bottleneck of ResNet-50 and, in groups, of ResNeXt."""
+    return Parts(
+        nn.Sequential(*conv_bn_relu(conv1x1(member.in_channels, widths.first))),
+        nn.Sequential(
+            *conv_bn_relu(conv3x3(widths.inner, widths.full, member.stride, groups=groups)),
+            conv1x1(widths.full, member.channels),
+            nn.BatchNorm2d(member.channels),
+        ),
+        shortcut_of(member),
+        shrinks=member.stride == 2,
+    )
+
+
+def inverted_parts(member: Member, widths: Widths) -> Parts:
+    """1x1, BN, ReLU | depthwise 3x3 (stride), BN, ReLU, 1x1, BN: MobileNetV2's; a shortcut at stride 1 only."""
+    return Parts(
+        nn.Sequential(*conv_bn_relu(conv1x1(member.in_channels, widths.first))),
+        nn.Sequential(
+            *conv_bn_relu(depthwise(widths.inner, widths.full, member.stride)),
+            conv1x1(widths.full, member.channels),
+            nn.BatchNorm2d(member.channels),
+        ),
+        shortcut_of(member) if member.stride == 1 else None,
+        adds=member.stride == 1,
+        activates=False,
+        shrinks=member.stride == 2,
+    )
+
+
+def shuffle_parts(member: Member, widths: Widths) -> Parts:
+    """1x1, BN, ReLU | depthwise 3x3, BN, 1x1, BN, ReLU: the right branch of ShuffleNetV2's block."""
+    return Parts(
+        nn.Sequential(*conv_bn_relu(conv1x1(member.in_channels, widths.first))),
+        nn.Sequential(
+            depthwise(widths.inner, widths.inner, 1),
+            nn.BatchNorm2d(widths.inner),
+            *conv_bn_relu(conv1x1(widths.inner, member.channels)),
+        ),
+        adds=False,
+        activates=False,
+        splits=True,
+    )
+
+
+class ShuffleDown(nn.Module):
+    """ShuffleNetV2's block that halves height and width: (N, in_channels, H, W) -> (N, channels, H/2, W/2)."""
+
+    def __init__(self, in_channels: int, channels: int) -> None:
+        super().__init__()
+        half = channels // 2
+        self.left = nn.Sequential(
+            depthwise(in_channels, in_channels, 2),
+            nn.BatchNorm2d(in_channels),
+            *conv_bn_relu(conv1x1(in_channels, half)),
+        )
+        self.right = nn.Sequential(
+            *conv_bn_relu(conv1x1(in_channels, half)),
+            depthwise(half, half, 2),
+            nn.BatchNorm2d(half),
+            *conv_bn_relu(conv1x1(half, half)),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return both branches' channels in turns."""
+        return shuffled(self.left(x), self.right(x))
+
+
+class AFINet(Classifier):
+    """Stem, groups of blocks, tail, global average pool, dense: (N, 3, H, W) -> (N, classes) logits."""
+
+    def __init__(self, stem: Sequence[nn.Module], body: Sequence[nn.Module], channels: int, classes: int) -> None:
+        super().__init__()
+        self.num_features, self.num_classes = channels, classes
+        self.features = nn.Sequential(*stem, *body)
+        self.output = nn.Linear(channels, classes)
+        initialise(self)
+
+    def stages(self) -> List[List[nn.Module]]:
+        """Modules up to the end of each group, from the group before on."""
+        stages: List[List[nn.Module]] = [[]]
+        for module in self.features:
+            stages[-1].append(module)
+            if isinstance(module, Group):
+                stages.append([])
+        return stages[:-1]
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """The last maps, (N, num_features, h, w)."""
+        return self.features[sum(map(len, self.stages())) :](super().forward_features(x))
+
+
+def _stages(
+    parts_of: PartsOf, settings: Integration, widths: Sequence[int], layers: Sequence[int], expansion: int, stem: int
+) -> List[nn.Module]:
+    """Groups that are stages, with these numbers of blocks and widths; outputs are `expansion` times as wide."""
+    groups: List[nn.Module] = []
+    in_channels = stem
+    for number, (width, blocks) in enumerate(zip(widths, layers), 1):
+        channels = expansion * width
+        members = [Member(in_channels, channels, 1 if number == 1 else 2)]
+        members += [Member(channels, channels, 1)] * (blocks - 1)
+        groups.append(integrated_group(parts_of, settings, number, width, members))
+        in_channels = channels
+    return groups
+
+
+def afi_resnet(settings: Integration, blocks: int, classes: int = 100) -> AFINet:
+    """CIFAR ResNet of depth 6 * blocks + 2, widths 16, 32, 64, with 1x1 shortcuts."""
+    settings.check(3)
+    body = _stages(basic_parts, settings, (16, 32, 64), [blocks] * 3, 1, 16)
+    return AFINet(conv_bn_relu(conv3x3(3, 16)), body, 64, classes)
+
+
+def afi_imagenet_resnet(settings: Integration, layers: Sequence[int], classes: int = 1000) -> AFINet:
+    """ImageNet ResNet of bottlenecks that stride in the 3x3 convolution (torchvision's, GluonCV's v1b)."""
+    settings.check(len(layers))
+    stem = [*conv_bn_relu(nn.Conv2d(3, 64, 7, 2, 3, bias=False)), nn.MaxPool2d(3, 2, 1)]
+    body = _stages(bottleneck_parts, settings, (64, 128, 256, 512), layers, 4, 64)
+    return AFINet(stem, body, 2048, classes)
+
+
+def afi_resnext29(settings: Integration, classes: int = 100) -> AFINet:
+    """ResNeXt-29 (32x4d) for CIFAR, three stages of three blocks, outputs twice as wide as the groups."""
+    settings.check(3)
+    body = _stages(partial(bottleneck_parts, groups=32), settings, (128, 256, 512), (3, 3, 3), 2, 64)
+    return AFINet(conv_bn_relu(conv1x1(3, 64)), body, 1024, classes)
+
+
+# Expansion, channels, blocks and stride of each stage
+MOBILENET = ((1, 16, 1, 1), (6, 24, 2, 1), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
+
+
+def afi_mobilenet_v2(settings: Integration, classes: int = 100) -> AFINet:
+    """MobileNetV2 for CIFAR; a group is a run of blocks whose expansions have one shape, over the stages' ends."""
+    runs: List[Tuple[int, List[Member]]] = []
+    in_channels, size = 32, 32
+    shape = None
+    for expansion, channels, blocks, stride in MOBILENET:
+        for index in range(blocks):
+            width = expansion * in_channels
+            if (width, size) != shape:
+                shape = (width, size)
+                runs.append((width, []))
+            runs[-1][1].append(Member(in_channels, channels, stride if index == 0 else 1))
+            size //= runs[-1][1][-1].stride
+            in_channels = channels
+    settings.check(sum(len(members) > 1 for _, members in runs))
+    body: List[nn.Module] = []
+    number = 0
+    for width, members in runs:
+        number += len(members) > 1
+        body.append(integrated_group(inverted_parts, settings, number, width, members))
+    return AFINet(conv_bn_relu(conv3x3(3, 32)), [*body, *conv_bn_relu(conv1x1(in_channels, 1280))], 1280, classes)
+
+
+SHUFFLENET = ((116, 3), (232, 7), (464, 3))  # channels of each stage, and blocks after the one that halves the size
+
+
+def afi_shufflenet_v2(settings: Integration, classes: int = 100) -> AFINet:
+    """ShuffleNetV2 of width 1 for CIFAR; a stage's blocks after the one that halves the size are a group."""
+    settings.check(len(SHUFFLENET))
+    body: List[nn.Module] = []
+    in_channels = 24
+    for number, (channels, blocks) in enumerate(SHUFFLENET, 1):
+        half = channels // 2
+        body.append(ShuffleDown(in_channels, channels))
+        body.append(integrated_group(shuffle_parts, settings, number, half, [Member(half, half, 1)] * blocks))
+        in_channels = channels
+    return AFINet(conv_bn_relu(conv3x3(3, 24)), [*body, *conv_bn_relu(conv1x1(in_channels, 1024))], 1024, classes)

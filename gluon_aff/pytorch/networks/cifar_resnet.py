@@ -1,0 +1,149 @@
+"""Pre-activation ResNet for 32 x 32 images with attentional shortcuts (the original's `--model resnet`)."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, List, Sequence
+
+from torch import Tensor, nn
+
+from gluon_aff.pytorch.fusion.attention import NormLayer
+from gluon_aff.pytorch.fusion.operators import Fusing
+from gluon_aff.pytorch.networks.layers import (
+    Classifier,
+    ImageNorm,
+    average_pool,
+    cifar_stem,
+    conv1x1,
+    conv3x3,
+    initialise,
+    relu,
+    stage_fusions,
+)
+
+Convolution = Callable[..., nn.Module]  # takes input channels, channels and, if not 1, the stride
+
+
+class PreActivationBlock(nn.Module):
+    """BN, ReLU, 3x3, BN, ReLU, 3x3, fused with the block's input; no ReLU after it.
+
+    (N, in_channels, H, W) -> (N, channels, H/stride, W/stride). Where width or size changes, the shortcut is a 1x1
+    convolution without BN, after an average pool or, without `avg_down`, strided. `conv` makes a 3x3 convolution, or
+    what takes its place; the first of them has `inner_channels` outputs.
+    """
+
+    def __init__(
+        self,
+        fusing: Fusing,
+        in_channels: int,
+        channels: int,
+        stride: int = 1,
+        *,
+        inner_channels: int,
+        conv: Convolution = conv3x3,
+        avg_down: bool = True,
+    ) -> None:
+        super().__init__()
+        self.resfwd = nn.Sequential(
+            fusing.norm_layer(in_channels),
+            relu(),
+            conv(in_channels, inner_channels, stride),
+            fusing.norm_layer(inner_channels),
+            relu(),
+            conv(inner_channels, channels),
+        )
+        if channels == in_channels and stride == 1:
+            self.downsample: nn.Module = nn.Identity()
+        elif avg_down:
+            self.downsample = nn.Sequential(average_pool(stride), conv1x1(in_channels, channels))
+        else:
+            self.downsample = nn.Sequential(conv1x1(in_channels, channels, stride))
+        self.attention = fusing(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the block's output."""
+        return self.attention(self.resfwd(x), self.downsample(x))
+
+
+class PreActivationNet(Classifier):
+    """BN of the images, stem, stages of pre-activation blocks, BN, ReLU, global average pool, dense."""
+
+    def __init__(
+        self, stem: Sequence[nn.Module], stages: Sequence[nn.Module], width: int, norm_layer: NormLayer, classes: int
+    ) -> None:
+        super().__init__()
+        self.num_features, self.num_classes, self.num_stages = width, classes, len(stages)
+        self.features = nn.Sequential(ImageNorm(), *stem, *stages, norm_layer(width), relu())
+        self.output = nn.Linear(width, classes)
+        initialise(self)
+
+    def stages(self) -> List[List[nn.Module]]:
+        """Modules up to the end of each stage, from the stage before on."""
+        modules = list(self.features)
+        before = len(modules) - 2 - self.num_stages
+        return [modules[: before + 1], *([each] for each in modules[before + 1 : -2])]
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """The last maps, (N, num_features, h, w), normalised and activated."""
+        return self.features[-2:](super().forward_features(x))
+
+
+class CIFARAFFResNet(PreActivationNet):
+    """ResNet of pre-activation blocks.
+
+    Shapes: (N, 3, H, W) -> (N, classes) logits. Depth by the original's count: 6 * blocks + 2.
+
+    Args:
+        fusing: how shortcuts and blocks are fused; the published networks have r = 4.
+        start_layer: first stage, 1-based, that fuses so; stages before it add.
+        layers: blocks in each stage.
+        channels: widths of the stem and of each stage.
+        classes: outputs.
+        deep_stem: three 3x3 convolutions instead of one.
+        avg_down: average pool before the 1x1 convolution of a shortcut, instead of a stride.
+
+    Raises:
+        InputError: for an unknown fusion.
+    """
+
+    def __init__(
+        self,
+        fusing: Fusing,
+        start_layer: int,
+        layers: Sequence[int],
+        channels: Sequence[int],
+        classes: int = 100,
+        *,
+        deep_stem: bool = False,
+        avg_down: bool = True,
+    ) -> None:
+        norm_layer = fusing.norm_layer
+        fusings = stage_fusions(fusing, len(layers), start_layer)
+        super().__init__(
+            cifar_stem(channels[0], deep_stem, norm_layer),
+            pre_activation_stages(fusings, layers, channels, avg_down=avg_down),
+            channels[len(layers)],
+            norm_layer,
+            classes,
+        )
+
+
+def pre_activation_stages(
+    fusings: Sequence[Fusing],
+    layers: Sequence[int],
+    channels: Sequence[int],
+    *,
+    legacy_inner: bool = False,
+    **block: Any,
+) -> List[nn.Module]:
+    """Stages with these numbers of blocks, from channels[0] to channels[1] and so on; all but the first stride by 2.
+
+    With `legacy_inner`, inner widths are those of the stage before.
+    """
+    stages: List[nn.Module] = []
+    for stage, (fusing, blocks) in enumerate(zip(fusings, layers), 1):
+        before, width = channels[stage - 1 : stage + 1]
+        block["inner_channels"] = before if legacy_inner else width
+        first = PreActivationBlock(fusing, before, width, 1 if stage == 1 else 2, **block)
+        rest = (PreActivationBlock(fusing, width, width, **block) for _ in range(blocks - 1))
+        stages.append(nn.Sequential(first, *rest))
+    return stages

@@ -1,0 +1,62 @@
+"""The stages' outputs of a network, for users who put these backbones elsewhere."""
+
+from __future__ import annotations
+
+from typing import List, Optional, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from gluon_aff.errors import InputError
+from gluon_aff.pytorch.networks.layers import Network
+
+PROBE_SIZE = 224  # a multiple of every network's stride
+
+
+class FeatureMaps(nn.Module):
+    """Outputs of the stages of a network, without its head: (N, 3, H, W) -> a list of (N, width, H/stride, W/stride).
+
+    It shares the network's parameters, under names of its own (`stage1.`, `stage2.`, ...).
+
+    Args:
+        net: the network.
+        out_indices: which stages' outputs, from 0; all if None.
+
+    Attributes:
+        out_indices: those, as numbers from 0.
+        widths: channels of each output.
+        strides: how many times smaller than the image each output is.
+
+    Raises:
+        InputError: there is no such stage.
+    """
+
+    def __init__(self, net: Network, out_indices: Optional[Sequence[int]] = None) -> None:
+        super().__init__()
+        stages = net.stages()
+        try:
+            self.out_indices = [range(len(stages))[index] for index in out_indices or range(len(stages))]
+        except IndexError:
+            raise InputError(f"out_indices={out_indices}: the stages are 0 to {len(stages) - 1}") from None
+        for number, modules in enumerate(stages[: max(self.out_indices) + 1], 1):
+            self.add_module(f"stage{number}", nn.Sequential(*modules))
+        shapes = [each.shape for each in self._outputs_of_a_probe()]
+        self.widths: List[int] = [shape[1] for shape in shapes]
+        self.strides: List[int] = [PROBE_SIZE // shape[2] for shape in shapes]
+
+    def _outputs_of_a_probe(self) -> List[Tensor]:
+        """Outputs without values, for two images without values: BatchNorm refuses a single one while training."""
+        tensors = {**dict(self.named_parameters()), **dict(self.named_buffers())}
+        without_values = {name: tensor.detach().to("meta") for name, tensor in tensors.items()}
+        dtype = next(self.parameters()).dtype
+        images = torch.empty(2, 3, PROBE_SIZE, PROBE_SIZE, dtype=dtype, device="meta")
+        return functional_call(self, without_values, images)
+
+    def forward(self, x: Tensor) -> List[Tensor]:
+        """Return the stages' outputs."""
+        outputs = []
+        for stage in self.children():
+            x = stage(x)
+            outputs.append(x)
+        return [outputs[index] for index in self.out_indices]

@@ -1,0 +1,142 @@
+"""Feature pyramid on a small ResNet for segmentation: levels are fused over long skips (paper, Fig. 4c)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import List, Optional, Sequence
+
+from torch import Tensor, nn
+
+from gluon_aff.errors import InputError, unknown_name
+from gluon_aff.models import FUSE_ORDERS, STEMS
+from gluon_aff.pytorch.fusion.any_features import projection_to, resized_like
+from gluon_aff.pytorch.fusion.attention import NormLayer
+from gluon_aff.pytorch.fusion.operators import Fusing
+from gluon_aff.pytorch.networks.layers import ImageNorm, Network, conv3x3, initialise, relu
+from gluon_aff.pytorch.networks.resnet import BasicBlock, resnet_stages
+
+
+class LevelFusion(nn.Module):
+    """Two levels of a pyramid in one: project, fuse, 3x3, BN, ReLU.
+
+    (N, high_channels, h, w) and (N, low_channels, H, W) -> (N, channels, H, W). The high level (Y) is resized and
+    projected (1x1 with bias, BN, ReLU); the low level (X) too, if its width is not `channels`.
+    """
+
+    def __init__(self, fusing: Fusing, channels: int, high_channels: int, low_channels: int) -> None:
+        super().__init__()
+        norm_layer = fusing.norm_layer
+        self.feature_high = projection_to(channels, high_channels, norm_layer)
+        self.feature_low: nn.Module = nn.Identity()
+        if low_channels != channels:
+            self.feature_low = projection_to(channels, low_channels, norm_layer)
+        self.attention = fusing(channels)
+        fused = 2 * channels if fusing.block()[0] == "Concatenation" else channels  # which is not projected here
+        self.post = nn.Sequential(nn.Conv2d(fused, channels, 3, 1, 1), norm_layer(channels), relu())
+
+    def forward(self, high: Tensor, low: Tensor) -> Tensor:
+        """Return the fused level."""
+        high = self.feature_high(resized_like(high, low))
+        return self.post(self.attention(high, self.feature_low(low)))
+
+
+class AFFFPN(Network):
+    """ResNet of basic blocks, its levels fused to one map, FCN head.
+
+    Shapes: (N, 3, H, W) -> (N, classes, H, W) logits.
+
+    Args:
+        fusing: how levels are fused, its `skip` 'long'.
+        layers: blocks in each stage, three or four stages.
+        channels: widths of the stem's first convolutions and of each stage.
+        classes: outputs for each pixel.
+        decoder_width: channels of every fused map; those of the lower level if None, as the original's authors chose
+            for two classes.
+        fuse_order: 'top-down', from the smallest map to the largest; or 'bottom-up', the others into the largest
+            map, one after another.
+        stem: 'normal' reduces the image to a quarter, 'tiny' not at all.
+
+    Raises:
+        InputError: for an unknown fusion, stem or order, or widths that do not match the stages.
+    """
+
+    def __init__(
+        self,
+        fusing: Fusing,
+        layers: Sequence[int],
+        channels: Sequence[int],
+        classes: int = 1,
+        *,
+        decoder_width: Optional[int] = None,
+        fuse_order: str = "top-down",
+        stem: str = "normal",
+    ) -> None:
+        super().__init__()
+        for what, name, known in (("stem", stem, STEMS), ("fuse order", fuse_order, FUSE_ORDERS)):
+            if name not in known:
+                raise unknown_name(what, name, known)
+        if len(channels) != len(layers) + 1 or len(layers) < 2:
+            raise InputError(f"widths {list(channels)} are not one more than the stages {list(layers)}, two or more")
+        self.top_down = fuse_order == "top-down"
+        self.pairs = list(zip(range(1, len(layers)), range(2, len(layers) + 1)))
+        if self.top_down:
+            self.pairs.reverse()
+        self.stem = nn.Sequential(ImageNorm(), *_stem(channels, stem, fusing.norm_layer))
+        for number, stage in enumerate(_encoder(fusing, layers, channels), 1):
+            self.add_module(f"layer{number}", stage)
+        fused = channels[-1 if self.top_down else 1]
+        for low, high in self.pairs:
+            width = decoder_width or channels[low if self.top_down else high]
+            widths = (fused, channels[low]) if self.top_down else (channels[high], fused)
+            self.add_module(f"fuse{low}{high}", LevelFusion(fusing, width, *widths))
+            fused = width
+        self.head = _head(classes, fused, fusing.norm_layer)
+        initialise(self)
+
+    def stages(self) -> List[List[nn.Module]]:
+        """Modules up to the end of each of the encoder's stages, from the stage before on."""
+        stages = [[getattr(self, f"layer{number}")] for number in range(1, len(self.pairs) + 2)]
+        return [[self.stem, *stages[0]], *stages[1:]]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits."""
+        maps = [x]
+        for modules in self.stages():
+            maps.append(self.run_stage(modules, maps[-1]))
+        fused = maps[-1 if self.top_down else 1]
+        for low, high in self.pairs:
+            fusion = getattr(self, f"fuse{low}{high}")
+            fused = fusion(fused, maps[low]) if self.top_down else fusion(maps[high], fused)
+        return resized_like(self.head(fused), x)
+
+
+def _stem(channels: Sequence[int], kind: str, norm_layer: NormLayer) -> List[nn.Module]:
+    """3x3 convolutions with BN and ReLU: three, strides 2, 1, 1, and a max pool; or one."""
+    widths = [(channels[1], 1)] if kind == "tiny" else [(channels[0], 2), (channels[0], 1), (channels[1], 1)]
+    layers: List[nn.Module] = []
+    in_channels = 3
+    for width, stride in widths:
+        layers += [conv3x3(in_channels, width, stride), norm_layer(width), relu()]
+        in_channels = width
+    return layers if kind == "tiny" else [*layers, nn.MaxPool2d(3, 2, 1)]
+
+
+def _encoder(fusing: Fusing, layers: Sequence[int], channels: Sequence[int]) -> List[nn.Sequential]:
+    stages = len(layers)
+    return resnet_stages(
+        BasicBlock,
+        [replace(fusing, operator="Add")] * stages,
+        layers,
+        (channels[1], *channels[1:]),
+        (1, *[2] * (stages - 1)),
+        [1] * stages,
+        avg_down=False,
+    )
+
+
+def _head(classes: int, in_channels: int, norm_layer: NormLayer) -> nn.Sequential:
+    """GluonCV's FCN head: 3x3 to a quarter, BN, ReLU, dropout, 1x1 with bias."""
+    width = in_channels // 4
+    return nn.Sequential(
+        conv3x3(in_channels, width), norm_layer(width), relu(), nn.Dropout(0.1), nn.Conv2d(width, classes, 1)
+    )

@@ -1,0 +1,214 @@
+"""Layers and methods that the networks share. Shapes are (N, C, H, W)."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import replace
+from typing import Any, Callable, ContextManager, Iterator, List, Optional, Tuple
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
+
+from gluon_aff.models import check_classes
+from gluon_aff.operators import fusion_operator
+from gluon_aff.pytorch.fusion.attention import NormLayer
+from gluon_aff.pytorch.fusion.operators import Fusing
+
+
+def conv1x1(in_channels: int, channels: int, stride: int = 1) -> nn.Conv2d:
+    """1x1 convolution without bias."""
+    return nn.Conv2d(in_channels, channels, 1, stride, bias=False)
+
+
+def conv3x3(in_channels: int, channels: int, stride: int = 1, dilation: int = 1, groups: int = 1) -> nn.Conv2d:
+    """3x3 convolution without bias that keeps the size at stride 1."""
+    return nn.Conv2d(in_channels, channels, 3, stride, dilation, dilation, groups, bias=False)
+
+
+def relu() -> nn.ReLU:
+    """ReLU."""
+    return nn.ReLU(inplace=True)
+
+
+def cifar_stem(channels: int, deep: bool, norm_layer: NormLayer) -> List[nn.Module]:
+    """One 3x3, or three with BN and ReLU between, at stride 1."""
+    return _deep_stem(channels // 2, channels, 1, norm_layer) if deep else [conv3x3(3, channels)]
+
+
+def imagenet_stem(width: int, out_width: int, deep: bool, norm_layer: NormLayer) -> List[nn.Module]:
+    """One 7x7, or three 3x3 with BN and ReLU between, of which the first strides by 2."""
+    return _deep_stem(width, out_width, 2, norm_layer) if deep else [nn.Conv2d(3, out_width, 7, 2, 3, bias=False)]
+
+
+def _deep_stem(width: int, out_width: int, stride: int, norm_layer: NormLayer) -> List[nn.Module]:
+    return [
+        conv3x3(3, width, stride),
+        norm_layer(width),
+        relu(),
+        conv3x3(width, width),
+        norm_layer(width),
+        relu(),
+        conv3x3(width, out_width),
+    ]
+
+
+def average_pool(stride: int) -> nn.AvgPool2d:
+    """Average pool that rounds sizes up and leaves padding out of the mean."""
+    return nn.AvgPool2d(stride, stride, ceil_mode=True, count_include_pad=False)
+
+
+def projection(
+    in_channels: int, channels: int, stride: int, norm_layer: NormLayer, avg_down: bool = True
+) -> nn.Sequential:
+    """Shortcut of another width or size: average pool, 1x1, BN; or strided 1x1, BN without `avg_down`."""
+    if avg_down:
+        return nn.Sequential(average_pool(stride), conv1x1(in_channels, channels), norm_layer(channels))
+    return nn.Sequential(conv1x1(in_channels, channels, stride), norm_layer(channels))
+
+
+def stage_fusions(fusing: Fusing, stages: int, start_layer: int) -> List[Fusing]:
+    """How each stage fuses: by plain addition before the 1-based `start_layer`.
+
+    Raises:
+        InputError: for an unknown operator, even where no stage uses it.
+    """
+    fusion_operator(fusing.operator)
+    plain = replace(fusing, operator="Add")
+    return [fusing if stage >= start_layer else plain for stage in range(1, stages + 1)]
+
+
+class ImageNorm(nn.BatchNorm2d):
+    """BatchNorm of the images: the first layer of the CIFAR ResNet, the Inception-ResNet and the pyramid.
+
+    In MXNet it has `scale=False, center=False`. Its gamma is in the files and taken for 1; its beta is in the files,
+    does not train, and is used.
+    """
+
+    def __init__(self, channels: int = 3) -> None:
+        super().__init__(channels)
+        self.weight.requires_grad_(False)
+        self.bias.requires_grad_(False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the normalised images."""
+        return F.batch_norm(
+            x, self.running_mean, self.running_var, None, self.bias, self.training, self.momentum or 0.0, self.eps
+        )
+
+
+def initialise(net: nn.Module) -> None:
+    """Give convolutions and dense layers MXNet's initial values: Xavier's uniform weights, biases of 0."""
+    for module in net.modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            nn.init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def zero_gamma(norm: Any) -> Any:
+    """Let `norm` start at zero, so that the block that it ends starts as its shortcut."""
+    nn.init.zeros_(norm.weight)
+    return norm
+
+
+class Network(nn.Module):
+    """What all networks have.
+
+    Attributes:
+        grad_checkpointing: whether blocks are computed again for the backward pass while training, instead of their
+            activations being kept.
+    """
+
+    grad_checkpointing = False
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Compute blocks again for the backward pass while training: less memory, a third more time."""
+        self.grad_checkpointing = enable
+
+    def stages(self) -> List[List[nn.Module]]:
+        """Modules up to the end of each stage, from the stage before on."""
+        raise NotImplementedError
+
+    def run_stage(self, modules: List[nn.Module], x: Tensor) -> Tensor:
+        """Return what the modules make of `x`, one after another; the last one is the stage itself."""
+        *before, stage = modules
+        for module in before:
+            x = module(x)
+        if not (self.grad_checkpointing and self.training):
+            return stage(x)
+        for block in stage if isinstance(stage, nn.Sequential) else [stage]:
+            x = checkpoint(block, x, use_reentrant=False, context_fn=_contexts_for(block))
+        return x
+
+
+def _contexts_for(block: nn.Module) -> Callable[[], Tuple[ContextManager, ContextManager]]:
+    """Contexts of a block's two runs: the second leaves the running statistics as the first one made them."""
+    return lambda: (contextlib.nullcontext(), _running_statistics_kept(block))
+
+
+@contextlib.contextmanager
+def _running_statistics_kept(block: nn.Module) -> Iterator[None]:
+    norms = [module for module in block.modules() if isinstance(module, _BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta):
+            norm.momentum = momentum
+
+
+class Classifier(Network):
+    """Network that averages its last maps for a dense layer, (N, 3, H, W) -> (N, classes); timm's methods.
+
+    Attributes:
+        head_name: of the attribute that is the dense layer.
+        num_features: channels of the last maps.
+        num_classes: outputs; 0 without a head.
+    """
+
+    head_name = "output"
+    num_features: int
+    num_classes: int
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """The last maps, (N, num_features, h, w)."""
+        for modules in self.stages():
+            x = self.run_stage(modules, x)
+        return x
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Logits (N, classes) of the last maps; with `pre_logits` the head's input, (N, num_features)."""
+        x = x.mean(dim=(2, 3))
+        return x if pre_logits else self.get_classifier()(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits."""
+        return self.forward_head(self.forward_features(x))
+
+    def get_classifier(self) -> nn.Module:
+        """The dense layer; nn.Identity where there is none."""
+        return getattr(self, self.head_name)
+
+    def reset_classifier(self, num_classes: int, global_pool: Optional[str] = None) -> None:
+        """Put a new head of `num_classes` outputs in place of the old one, on its device and of its type; none with 0.
+
+        Args:
+            num_classes: outputs.
+            global_pool: for timm's signature; 'avg' is what there is.
+
+        Raises:
+            InputError: if `num_classes` is no whole number from 0.
+        """
+        if num_classes != 0:
+            check_classes(num_classes)
+        example = next(self.parameters())
+        self.num_classes = num_classes
+        head: nn.Module = nn.Identity()
+        if num_classes:
+            head = nn.Linear(self.num_features, num_classes)
+            initialise(head)
+        setattr(self, self.head_name, head.to(example.device, example.dtype))

@@ -1,0 +1,217 @@
+"""ImageNet ResNet with attentional shortcuts (the original's `--model resnet`)."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Sequence, Type, Union
+
+from torch import Tensor, nn
+
+from gluon_aff.errors import unknown_name
+from gluon_aff.pytorch.fusion.operators import Fusing
+from gluon_aff.pytorch.networks.layers import (
+    Classifier,
+    conv1x1,
+    conv3x3,
+    imagenet_stem,
+    initialise,
+    projection,
+    relu,
+    stage_fusions,
+    zero_gamma,
+)
+
+WIDTHS = (64, 128, 256, 512)
+
+
+class Bottleneck(nn.Module):
+    """1x1, BN, ReLU, 3x3, BN, ReLU, 1x1, BN, fused with the shortcut, ReLU.
+
+    (N, in_channels, H, W) -> (N, 4 * planes, H/stride, W/stride); the 3x3 convolution strides and dilates.
+    """
+
+    expansion = 4
+
+    def __init__(
+        self,
+        fusing: Fusing,
+        in_channels: int,
+        planes: int,
+        *,
+        stride: int = 1,
+        dilation: int = 1,
+        project: bool = False,
+        avg_down: bool = True,
+        zero_init_last: bool = False,
+    ) -> None:
+        super().__init__()
+        channels, norm_layer = planes * self.expansion, fusing.norm_layer
+        self.conv1 = conv1x1(in_channels, planes)
+        self.bn1 = norm_layer(planes)
+        self.relu1 = relu()
+        self.conv2 = conv3x3(planes, planes, stride, dilation)
+        self.bn2 = norm_layer(planes)
+        self.relu2 = relu()
+        self.conv3 = conv1x1(planes, channels)
+        self.bn3 = zero_gamma(norm_layer(channels)) if zero_init_last else norm_layer(channels)
+        self.downsample: nn.Module = nn.Identity()
+        if project:
+            self.downsample = projection(in_channels, channels, stride, norm_layer, avg_down)
+        self.attention = fusing(channels)
+        self.relu3 = relu()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the block's output."""
+        out = self.relu1(self.bn1(self.conv1(x)))
+        out = self.relu2(self.bn2(self.conv2(out)))
+        out = self.bn3(self.conv3(out))
+        return self.relu3(self.attention(out, self.downsample(x)))
+
+
+class BasicBlock(nn.Module):
+    """3x3, BN, ReLU, 3x3, BN, fused with the shortcut, ReLU: the block of ResNet-18 and -34.
+
+    (N, in_channels, H, W) -> (N, planes, H/stride, W/stride); the first convolution strides, both dilate.
+    """
+
+    expansion = 1
+
+    def __init__(
+        self,
+        fusing: Fusing,
+        in_channels: int,
+        planes: int,
+        *,
+        stride: int = 1,
+        dilation: int = 1,
+        project: bool = False,
+        avg_down: bool = True,
+        zero_init_last: bool = False,
+    ) -> None:
+        super().__init__()
+        norm_layer = fusing.norm_layer
+        self.conv1 = conv3x3(in_channels, planes, stride, dilation)
+        self.bn1 = norm_layer(planes)
+        self.relu1 = relu()
+        self.conv2 = conv3x3(planes, planes, 1, dilation)
+        self.bn2 = zero_gamma(norm_layer(planes)) if zero_init_last else norm_layer(planes)
+        self.downsample: nn.Module = nn.Identity()
+        if project:
+            self.downsample = projection(in_channels, planes, stride, norm_layer, avg_down)
+        self.attention = fusing(planes)
+        self.relu2 = relu()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the block's output."""
+        out = self.bn2(self.conv2(self.relu1(self.bn1(self.conv1(x)))))
+        return self.relu2(self.attention(out, self.downsample(x)))
+
+
+BlockClass = Type[Union[Bottleneck, BasicBlock]]
+BLOCKS: Dict[str, BlockClass] = {"bottleneck": Bottleneck, "basic": BasicBlock}
+
+
+class AFFResNet(Classifier):
+    """Stem, four stages of blocks, global average pool, dense.
+
+    Shapes: (N, 3, H, W) -> (N, classes) logits.
+
+    Args:
+        fusing: how shortcuts and blocks are fused; the published networks have r = 16.
+        start_layer: first stage, 1-based, that fuses so; stages before it add (published: 3).
+        layers: blocks in each of the four stages (50 layers: [3, 4, 6, 3]).
+        classes: outputs.
+        block: 'bottleneck', or 'basic' as in ResNet-18 and -34.
+        dilated: stages 3 and 4 keep their size and dilate by 2 and 4 instead.
+        zero_init_last: start each block's last gamma at zero (the original's `--last-gamma`).
+        deep_stem: three 3x3 convolutions instead of one 7x7.
+        stem_width: width of the first two of them; the third has twice that.
+        avg_down: average pool before the 1x1 convolution of a shortcut, instead of a stride.
+        drop_rate: dropout probability before the dense layer (the original's `--final-drop`).
+
+    Raises:
+        InputError: for an unknown fusion or block.
+    """
+
+    head_name = "fc"
+
+    def __init__(
+        self,
+        fusing: Fusing,
+        start_layer: int,
+        layers: Sequence[int],
+        classes: int = 1000,
+        *,
+        block: str = "bottleneck",
+        dilated: bool = False,
+        zero_init_last: bool = False,
+        deep_stem: bool = True,
+        stem_width: int = 32,
+        avg_down: bool = True,
+        drop_rate: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if block not in BLOCKS:
+            raise unknown_name("block", block, BLOCKS)
+        stem_channels = 2 * stem_width if deep_stem else 64
+        stem = imagenet_stem(stem_width, stem_channels, deep_stem, fusing.norm_layer)
+        strides, dilations = ((1, 2, 1, 1), (1, 1, 2, 4)) if dilated else ((1, 2, 2, 2), (1, 1, 1, 1))
+        self.conv1 = nn.Sequential(*stem) if deep_stem else stem[0]
+        self.bn1 = fusing.norm_layer(stem_channels)
+        self.relu = relu()
+        self.maxpool = nn.MaxPool2d(3, 2, 1)
+        self.layer1, self.layer2, self.layer3, self.layer4 = resnet_stages(
+            BLOCKS[block],
+            stage_fusions(fusing, 4, start_layer),
+            layers,
+            (stem_channels, *WIDTHS),
+            strides,
+            dilations,
+            avg_down=avg_down,
+            zero_init_last=zero_init_last,
+        )
+        self.drop = nn.Dropout(drop_rate)
+        self.num_features, self.num_classes = WIDTHS[-1] * BLOCKS[block].expansion, classes
+        self.fc = nn.Linear(self.num_features, classes)
+        initialise(self)
+
+    def stages(self) -> List[List[nn.Module]]:
+        """Modules up to the end of each stage, from the stage before on."""
+        stem = [self.conv1, self.bn1, self.relu, self.maxpool]
+        return [[*stem, self.layer1], [self.layer2], [self.layer3], [self.layer4]]
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Logits (N, classes) of the last maps; with `pre_logits` the head's input, (N, num_features)."""
+        x = self.drop(super().forward_head(x, pre_logits=True))
+        return x if pre_logits else self.fc(x)
+
+
+def resnet_stages(
+    block: BlockClass,
+    fusings: Sequence[Fusing],
+    layers: Sequence[int],
+    widths: Sequence[int],
+    strides: Sequence[int],
+    dilations: Sequence[int],
+    **arguments: Any,
+) -> List[nn.Sequential]:
+    """Stages with these numbers of blocks.
+
+    widths[0] is the input's, the others are those of the stages' 3x3 convolutions. A stage's first block strides,
+    projects where width or size changes, and dilates by half.
+    """
+    stages, in_channels = [], widths[0]
+    for fusing, blocks, width, stride, dilation in zip(fusings, layers, widths[1:], strides, dilations):
+        channels = width * block.expansion
+        first = block(
+            fusing,
+            in_channels,
+            width,
+            stride=stride,
+            dilation=max(dilation // 2, 1),
+            project=stride != 1 or in_channels != channels,
+            **arguments,
+        )
+        rest = (block(fusing, channels, width, dilation=dilation, **arguments) for _ in range(blocks - 1))
+        stages.append(nn.Sequential(first, *rest))
+        in_channels = channels
+    return stages

@@ -1,0 +1,231 @@
+"""ResNeXt with attentional shortcuts, for CIFAR and ImageNet (the original's `--model resnext`)."""
+
+from __future__ import annotations
+
+from typing import Any, List, Sequence
+
+from torch import Tensor, nn
+
+from gluon_aff.pytorch.fusion.operators import Fusing
+from gluon_aff.pytorch.networks.layers import (
+    Classifier,
+    cifar_stem,
+    conv1x1,
+    conv3x3,
+    imagenet_stem,
+    initialise,
+    projection,
+    relu,
+    stage_fusions,
+    zero_gamma,
+)
+
+EXPANSION = 4
+
+
+class SqueezeExcitation(nn.Sequential):
+    """A gate in (0, 1) for each channel; the original reduces to a quarter of the width before expansion."""
+
+    def __init__(self, width: int, channels: int) -> None:
+        super().__init__(nn.Conv2d(channels, width // 4, 1), relu(), nn.Conv2d(width // 4, channels, 1), nn.Sigmoid())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return `x`, gated by its mean."""
+        return x * super().forward(x.mean(dim=(2, 3), keepdim=True))
+
+
+class ResNeXtBlock(nn.Module):
+    """1x1, BN, ReLU, grouped 3x3, BN, ReLU, 1x1, BN, [SE], fused with the shortcut, ReLU.
+
+    (N, in_channels, H, W) -> (N, 4 * width, H/stride, W/stride).
+    """
+
+    def __init__(
+        self,
+        fusing: Fusing,
+        in_channels: int,
+        width: int,
+        *,
+        cardinality: int,
+        bottleneck_width: int,
+        stride: int = 1,
+        project: bool = False,
+        avg_down: bool = True,
+        zero_init_last: bool = True,
+        use_se: bool = False,
+    ) -> None:
+        super().__init__()
+        channels, norm_layer = width * EXPANSION, fusing.norm_layer
+        grouped = cardinality * (width * bottleneck_width // 64)
+        self.body = nn.Sequential(
+            conv1x1(in_channels, grouped),
+            norm_layer(grouped),
+            relu(),
+            conv3x3(grouped, grouped, stride, groups=cardinality),
+            norm_layer(grouped),
+            relu(),
+            conv1x1(grouped, channels),
+            zero_gamma(norm_layer(channels)) if zero_init_last else norm_layer(channels),
+        )
+        self.se = SqueezeExcitation(width, channels) if use_se else nn.Identity()
+        self.downsample: nn.Module = nn.Identity()
+        if project:
+            self.downsample = projection(in_channels, channels, stride, norm_layer, avg_down)
+        self.attention = fusing(channels)
+        self.relu = relu()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the block's output."""
+        return self.relu(self.attention(self.se(self.body(x)), self.downsample(x)))
+
+
+class ResNeXt(Classifier):
+    """Stem, stages of ResNeXt blocks, global average pool, dense."""
+
+    def __init__(self, stem: Sequence[nn.Module], stages: Sequence[nn.Module], width: int, classes: int) -> None:
+        super().__init__()
+        self.num_features, self.num_classes, self.num_stages = width, classes, len(stages)
+        self.features = nn.Sequential(*stem, *stages)
+        self.output = nn.Linear(width, classes)
+        initialise(self)
+
+    def stages(self) -> List[List[nn.Module]]:
+        """Modules up to the end of each stage, from the stage before on."""
+        modules = list(self.features)
+        before = len(modules) - self.num_stages
+        return [modules[: before + 1], *([each] for each in modules[before + 1 :])]
+
+
+class CIFARAFFResNeXt(ResNeXt):
+    """ResNeXt of three stages.
+
+    Shapes: (N, 3, H, W) -> (N, classes) logits. Depth by the original's count: 9 * blocks + 2.
+
+    Args:
+        fusing: how shortcuts and blocks are fused; the published networks have r = 16.
+        start_layer: first stage, 1-based, that fuses so; stages before it add.
+        layers: blocks in each stage.
+        width: of the stem and the first stage; each stage doubles it.
+        classes: outputs.
+        cardinality: groups of the 3x3 convolutions.
+        bottleneck_width: their width per group at stage width 64.
+        deep_stem: three 3x3 convolutions instead of one.
+        use_se: squeeze-and-excitation before the fusion.
+        zero_init_last: start each block's last gamma at zero, as all published ResNeXts did.
+
+    Raises:
+        InputError: for an unknown fusion.
+    """
+
+    def __init__(
+        self,
+        fusing: Fusing,
+        start_layer: int,
+        layers: Sequence[int],
+        width: int,
+        classes: int = 100,
+        *,
+        cardinality: int = 32,
+        bottleneck_width: int = 4,
+        deep_stem: bool = False,
+        use_se: bool = False,
+        zero_init_last: bool = True,
+    ) -> None:
+        stem = [*cifar_stem(width, deep_stem, fusing.norm_layer), fusing.norm_layer(width), relu()]
+        stages = resnext_stages(
+            stage_fusions(fusing, len(layers), start_layer),
+            layers,
+            width,
+            width,
+            cardinality=cardinality,
+            bottleneck_width=bottleneck_width,
+            zero_init_last=zero_init_last,
+            use_se=use_se,
+        )
+        super().__init__(stem, stages, width * 2 ** (len(layers) - 1) * EXPANSION, classes)
+
+
+class AFFResNeXt(ResNeXt):
+    """ResNeXt of four stages.
+
+    Shapes: (N, 3, H, W) -> (N, classes) logits.
+
+    Args:
+        fusing: how shortcuts and blocks are fused; the published networks have r = 16.
+        start_layer: first stage, 1-based, that fuses so; stages before it add (published: 3).
+        layers: blocks in each of the four stages (50 layers: [3, 4, 6, 3]).
+        classes: outputs.
+        cardinality: groups of the 3x3 convolutions.
+        bottleneck_width: their width per group at stage width 64.
+        deep_stem: three 3x3 convolutions instead of one 7x7.
+        stem_width: width of the first two of them; the third has twice that.
+        avg_down: average pool before the 1x1 convolution of a shortcut, instead of a stride; never in stage 1.
+        use_se: squeeze-and-excitation before the fusion.
+        zero_init_last: start each block's last gamma at zero, as all published ResNeXts did.
+
+    Raises:
+        InputError: for an unknown fusion.
+    """
+
+    def __init__(
+        self,
+        fusing: Fusing,
+        start_layer: int,
+        layers: Sequence[int],
+        classes: int = 1000,
+        *,
+        cardinality: int = 32,
+        bottleneck_width: int = 4,
+        deep_stem: bool = True,
+        stem_width: int = 64,
+        avg_down: bool = True,
+        use_se: bool = False,
+        zero_init_last: bool = True,
+    ) -> None:
+        stem_channels = 2 * stem_width if deep_stem else 64
+        stem = imagenet_stem(stem_width, stem_channels, deep_stem, fusing.norm_layer)
+        stages = resnext_stages(
+            stage_fusions(fusing, len(layers), start_layer),
+            layers,
+            64,
+            stem_channels,
+            avg_down=(False, avg_down),
+            cardinality=cardinality,
+            bottleneck_width=bottleneck_width,
+            zero_init_last=zero_init_last,
+            use_se=use_se,
+        )
+        super().__init__(
+            [*stem, fusing.norm_layer(stem_channels), relu(), nn.MaxPool2d(3, 2, 1)],
+            stages,
+            64 * 2 ** (len(layers) - 1) * EXPANSION,
+            classes,
+        )
+
+
+def resnext_stages(
+    fusings: Sequence[Fusing],
+    layers: Sequence[int],
+    width: int,
+    in_channels: int,
+    *,
+    avg_down: Sequence[bool] = (True, True),
+    **block: Any,
+) -> List[nn.Module]:
+    """Stages of doubling width; `avg_down` says for the first stage and for the others how shortcuts shrink."""
+    stages: List[nn.Module] = []
+    for stage, (fusing, blocks) in enumerate(zip(fusings, layers)):
+        first = ResNeXtBlock(
+            fusing,
+            in_channels,
+            width,
+            stride=2 if stage else 1,
+            project=True,
+            avg_down=avg_down[stage > 0],
+            **block,
+        )
+        in_channels = width * EXPANSION
+        rest = (ResNeXtBlock(fusing, in_channels, width, **block) for _ in range(blocks - 1))
+        stages.append(nn.Sequential(first, *rest))
+        width *= 2
+    return stages

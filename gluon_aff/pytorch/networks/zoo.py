@@ -1,0 +1,254 @@
+"""Networks by name: what builds each host, and `get_model`."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+from inspect import signature
+from typing import Any, Callable, Dict, Optional, Sequence, Tuple, Union
+
+import torch
+from torch import nn
+
+from gluon_aff.errors import InputError, unknown_name
+from gluon_aff.models import (
+    BOTTLENECK_WIDTH,
+    CIFAR_WIDTHS,
+    FPN_WIDTHS,
+    INTEGRATION,
+    SEGMENTATION_HOST,
+    Architecture,
+    cifar_cardinality,
+    model_record,
+)
+from gluon_aff.operators import Integration, fusion_operator
+from gluon_aff.pytorch.fusion.operators import Fusing
+from gluon_aff.pytorch.networks.afi import (
+    afi_imagenet_resnet,
+    afi_mobilenet_v2,
+    afi_resnet,
+    afi_resnext29,
+    afi_shufflenet_v2,
+)
+from gluon_aff.pytorch.networks.cifar_resnet import CIFARAFFResNet
+from gluon_aff.pytorch.networks.features import FeatureMaps
+from gluon_aff.pytorch.networks.fpn import AFFFPN
+from gluon_aff.pytorch.networks.inception import InceptionResNet
+from gluon_aff.pytorch.networks.layers import Network
+from gluon_aff.pytorch.networks.resnet import AFFResNet
+from gluon_aff.pytorch.networks.resnext import AFFResNeXt, CIFARAFFResNeXt
+from gluon_aff.pytorch.parameters import cast, load_params, parameter_names
+from gluon_aff.weights.store import pretrained_file
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+# How each host fuses, but for what is given by these arguments
+FUSING = {
+    "cifar_resnet": Fusing(r=4),
+    "cifar_resnext": Fusing(r=16),
+    "cifar_inception": Fusing(r=4, skip="same layer"),
+    "imagenet_resnet": Fusing(r=16),
+    "imagenet_resnext": Fusing(r=16),
+    SEGMENTATION_HOST: Fusing(r=4, skip="long"),
+}
+FUSION_ARGUMENTS = {
+    "askc_type": "operator",
+    "r": "r",
+    "scale": "scale",
+    "context": "context",
+    "norm_layer": "norm_layer",
+}
+
+
+def cifar_resnet(
+    fusing: Fusing, blocks: int, channel_times: int, start_layer: int = 1, classes: int = 100, **kwargs: Any
+) -> CIFARAFFResNet:
+    """CIFAR ResNet of depth 6 * blocks + 2, widths channel_times * (16, 16, 32, 64)."""
+    channels = [channel_times * width for width in CIFAR_WIDTHS]
+    return CIFARAFFResNet(fusing, start_layer, [blocks] * 3, channels, classes, **kwargs)
+
+
+def cifar_resnext(
+    fusing: Fusing,
+    blocks: int,
+    channel_times: int,
+    start_layer: int = 1,
+    classes: int = 100,
+    zero_last_gamma: bool = True,
+    **kwargs: Any,
+) -> CIFARAFFResNeXt:
+    """CIFAR ResNeXt of depth 9 * blocks + 2, first stage channel_times * 16 wide."""
+    kwargs.setdefault("cardinality", cifar_cardinality(channel_times))
+    kwargs.setdefault("bottleneck_width", BOTTLENECK_WIDTH)
+    kwargs.setdefault("zero_init_last", zero_last_gamma)
+    return CIFARAFFResNeXt(fusing, start_layer, [blocks] * 3, channel_times * CIFAR_WIDTHS[0], classes, **kwargs)
+
+
+def cifar_inception(
+    fusing: Fusing, blocks: int, channel_times: int = 1, classes: int = 100, **kwargs: Any
+) -> InceptionResNet:
+    """Inception-ResNet for CIFAR, of depth 6 * blocks + 2, widths channel_times * (16, 16, 32, 64)."""
+    channels = [channel_times * width for width in CIFAR_WIDTHS]
+    return InceptionResNet(fusing, [blocks] * 3, channels, classes, **kwargs)
+
+
+def imagenet_resnet(
+    fusing: Fusing,
+    layers: Sequence[int],
+    start_layer: int = 3,
+    classes: int = 1000,
+    last_gamma: bool = False,
+    final_drop: float = 0.0,
+    **kwargs: Any,
+) -> AFFResNet:
+    """ImageNet ResNet with `layers` blocks in its four stages."""
+    kwargs.setdefault("zero_init_last", last_gamma)
+    kwargs.setdefault("drop_rate", final_drop)
+    return AFFResNet(fusing, start_layer, layers, classes, **kwargs)
+
+
+def imagenet_resnext(
+    fusing: Fusing,
+    layers: Sequence[int],
+    start_layer: int = 3,
+    classes: int = 1000,
+    last_gamma: bool = False,
+    zero_last_gamma: Optional[bool] = None,
+    **kwargs: Any,
+) -> AFFResNeXt:
+    """ImageNet ResNeXt 32x4d with `layers` blocks in its four stages.
+
+    `last_gamma` is inverted, as in the original: False starts each block's last gamma at zero, True at one.
+    `zero_last_gamma` overrules it, in the plain sense.
+    """
+    kwargs.setdefault("bottleneck_width", BOTTLENECK_WIDTH)
+    kwargs.setdefault("zero_init_last", not last_gamma if zero_last_gamma is None else zero_last_gamma)
+    return AFFResNeXt(fusing, start_layer, layers, classes, **kwargs)
+
+
+def fpn(fusing: Fusing, blocks: int, channel_times: int = 1, classes: int = 1, **kwargs: Any) -> AFFFPN:
+    """Feature pyramid on a ResNet of depth 6 * blocks + 2, widths channel_times * (8, 16, 32, 64)."""
+    return AFFFPN(fusing, [blocks] * 3, [channel_times * width for width in FPN_WIDTHS], classes, **kwargs)
+
+
+def _afi(build: Callable[..., Network]) -> Callable[..., Network]:
+    """Host of AFINets that takes the arguments of `Integration` one by one; the plain network without any."""
+
+    def host(classes: int, variant: str = "", **kwargs: Any) -> Network:
+        given = {name: kwargs.pop(name) for name in INTEGRATION if name in kwargs}
+        if "askc_type" in kwargs:
+            raise InputError(f"fusion {kwargs['askc_type']}: AFINets and their plain hosts have none; leave it out")
+        if given and not variant:
+            raise InputError(f"{', '.join(given)}: a plain network integrates no features; take afi_... or afi_b_...")
+        return build(Integration(variant, **given), classes=classes, **kwargs)
+
+    return host
+
+
+BUILDERS: Dict[str, Callable[..., Network]] = {
+    "cifar_resnet": cifar_resnet,
+    "cifar_resnext": cifar_resnext,
+    "cifar_inception": cifar_inception,
+    "imagenet_resnet": imagenet_resnet,
+    "imagenet_resnext": imagenet_resnext,
+    SEGMENTATION_HOST: fpn,
+    "afi_cifar_resnet": _afi(afi_resnet),
+    "afi_cifar_resnext29": _afi(afi_resnext29),
+    "afi_cifar_mobilenet_v2": _afi(afi_mobilenet_v2),
+    "afi_cifar_shufflenet_v2": _afi(afi_shufflenet_v2),
+    "afi_imagenet_resnet": _afi(afi_imagenet_resnet),
+}
+
+
+def _host_arguments(architecture: Architecture) -> Dict[str, Any]:
+    """The arguments of its builder: `fusing`, where the host fuses, in place of those that say how."""
+    settings = dict(architecture.settings)
+    if architecture.host in FUSING:
+        given = {field: settings.pop(name) for name, field in FUSION_ARGUMENTS.items() if name in settings}
+        settings["fusing"] = replace(FUSING[architecture.host], **given)
+    return settings
+
+
+def build(architecture: Architecture) -> Network:
+    """The network, with initial values of the distributions that MXNet draws from.
+
+    Raises:
+        InputError: for arguments that the host cannot take.
+    """
+    return BUILDERS[architecture.host](**_host_arguments(architecture))
+
+
+def arguments(architecture: Architecture) -> Dict[str, Any]:
+    """All arguments of its host, those not given with their defaults; the same for the same network.
+
+    Raises:
+        InputError: for an unknown fusion.
+    """
+    bound = signature(BUILDERS[architecture.host]).bind(**_host_arguments(architecture))
+    bound.apply_defaults()
+    given = {**bound.arguments, **bound.arguments.get("kwargs", {})}
+    given.pop("kwargs", None)
+    if "fusing" in given:
+        fusing = given.pop("fusing")
+        given.update({name: getattr(fusing, field) for name, field in FUSION_ARGUMENTS.items()})
+        given["askc_type"] = fusion_operator(fusing.operator).name
+    return given
+
+
+def parameter_shapes(architecture: Architecture) -> Dict[str, Tuple[int, ...]]:
+    """`gluon_aff.engines.Engine.parameter_shapes`."""
+    with torch.device("meta"):  # shapes without values: nothing is drawn or kept
+        net = build(architecture)
+    tensors = net.state_dict()
+    return {name: tuple(tensors[key].shape) for key, name in parameter_names(net).items()}
+
+
+def get_model(
+    name: str,
+    classes: Optional[int] = None,
+    device: Union[str, torch.device, None] = None,
+    *,
+    pretrained: Union[bool, str] = False,
+    root: str = "params",
+    open_aff: Optional[str] = None,
+    dtype: Union[str, torch.dtype] = "float32",
+    features_only: bool = False,
+    **kwargs: Any,
+) -> nn.Module:
+    """Build the configuration called `name`.
+
+    Args:
+        name: one of `list_models()`.
+        classes: outputs; the published head's size (100 or 1000) if None. With `pretrained`, another size loads
+            everything but the head, which then has new values, and warns of it.
+        device: where; PyTorch's default device if None.
+        pretrained: published weights to load: 'fine' or 'superclass' (CIFAR-100), 'imagenet', or True for the only ones
+            there are, fine ones where there are two; or the path of a `.params` file.
+        root: folder where published weights are looked for and downloaded to.
+        open_aff: clone of the original repository to take them from ($GLUON_AFF_OPEN_AFF if None).
+        dtype: float32, float16 or bfloat16, of convolutions and dense layers; BatchNorm stays float32. Published
+            ImageNet files are float16 and load into all.
+        features_only: return a `FeatureMaps`, whose outputs are those of the network's stages, instead.
+        **kwargs: arguments of the host's constructor, overruling the published ones (`fusion` or `askc_type`, `r`,
+            `scale`, `start_layer`, `blocks`, `channel_times`, `layers`, `norm_layer`, ...).
+
+    Returns:
+        The network, in training mode, as PyTorch's modules are when they are new: call `.eval()` for inference.
+
+    Raises:
+        InputError: for an unknown name, fusion or label set, or weights that do not fit.
+        GluonAFFError: if published weights are nowhere and cannot be downloaded.
+    """
+    record = model_record(name)
+    architecture = record.architecture(classes, **kwargs)
+    kind = dtype if isinstance(dtype, torch.dtype) else DTYPES.get(dtype)
+    if kind is None or kind not in DTYPES.values():
+        raise unknown_name("dtype", str(dtype), DTYPES)
+    net = build(architecture)
+    if pretrained is not False and pretrained is not None:
+        path = pretrained_file(record, pretrained, root, open_aff)
+        left_out = load_params(net, path, fresh_head=True)
+        if left_out:
+            warnings.warn(f"{path}: the head ({', '.join(left_out)}) was left out, its size differs", stacklevel=2)
+    cast(net, kind)
+    net.to(device)
+    return FeatureMaps(net) if features_only else net

@@ -1,0 +1,96 @@
+"""Networks and their weight files: `.params`, under the names that MXNet gives parameters."""
+
+from __future__ import annotations
+
+from typing import Dict, List, Mapping
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from gluon_aff.weights.params import fitting_arrays, structural_arrays
+from gluon_aff.weights.params_format import write_params_file
+
+IN_MXNET = {"weight": "gamma", "bias": "beta"}  # of layers that normalise
+UPDATES = "num_batches_tracked"  # a counter of PyTorch's BatchNorm, which MXNet has not
+
+
+def parameter_names(net: nn.Module) -> Dict[str, str]:
+    """The names that `.params` files have for the entries of `net.state_dict()`, in their order.
+
+    BatchNorm's and LayerNorm's `weight` is `gamma`, their `bias` is `beta`; BatchNorm's counter has none.
+    """
+    norms = {name for name, module in net.named_modules() if isinstance(module, (_BatchNorm, nn.LayerNorm))}
+    names = {}
+    for key in net.state_dict():
+        module, _, own = key.rpartition(".")
+        if own != UPDATES:
+            own = IN_MXNET.get(own, own) if module in norms else own
+            names[key] = f"{module}.{own}" if module else own
+    return names
+
+
+def parameter_arrays(net: nn.Module) -> Dict[str, np.ndarray]:
+    """Copies of the parameters of `net` by name, as `.params` files have them; bfloat16 as float32."""
+    tensors = net.state_dict()
+    return {name: _as_array(tensors[key]) for key, name in parameter_names(net).items()}
+
+
+def _as_array(tensor: torch.Tensor) -> np.ndarray:
+    tensor = tensor.detach().cpu()
+    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy().copy()
+
+
+def load_params(net: nn.Module, path: str, *, fresh_head: bool = False, ignore_extra: bool = False) -> List[str]:
+    """Load the `.params` file at `path` into `net`, cast to the network's types; all of it or nothing.
+
+    Args:
+        net: network, on any device.
+        path: file of MXNet's `save_parameters`, or of `save_params`.
+        fresh_head: keep the network's own head where the file's has another size.
+        ignore_extra: take no notice of arrays the network lacks.
+
+    Returns:
+        Names of the arrays that `fresh_head` left out.
+
+    Raises:
+        ParamsFileError: if the file is damaged or does not fit: how many arrays are missing, unexpected or of another
+            shape, and the first names of each kind.
+    """
+    return load_arrays(net, structural_arrays(path), path, fresh_head=fresh_head, ignore_extra=ignore_extra)
+
+
+def load_arrays(
+    net: nn.Module,
+    given: Mapping[str, np.ndarray],
+    source: str,
+    *,
+    fresh_head: bool = False,
+    ignore_extra: bool = False,
+) -> List[str]:
+    """`load_params` with the arrays of a file, which a message calls `source`."""
+    tensors = net.state_dict()
+    by_name = {name: tensors[key] for key, name in parameter_names(net).items()}
+    shapes = {name: tuple(tensor.shape) for name, tensor in by_name.items()}
+    arrays = fitting_arrays(given, source, shapes, type(net).__name__, fresh_head=fresh_head, ignore_extra=ignore_extra)
+    with torch.no_grad():
+        for name, array in arrays.items():
+            by_name[name].copy_(torch.from_numpy(np.array(array)))
+    return [name for name in by_name if name not in arrays]
+
+
+def save_params(net: nn.Module, path: str) -> None:
+    """Write the parameters of `net` to a `.params` file, which MXNet's `load_parameters` and `load_params` read.
+
+    Raises:
+        GluonAFFError: if it cannot be written; what was at `path` stays.
+    """
+    write_params_file(path, parameter_arrays(net))
+
+
+def cast(net: nn.Module, dtype: torch.dtype) -> None:
+    """Give convolutions and dense layers another type, as MXNet's `cast` does: normalisation keeps its own."""
+    for module in net.modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            module.to(dtype)

@@ -1,0 +1,25 @@
+"""What tests/goldens/*.json were measured with (tests/goldens/README.md)."""
+
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+GOLDENS = {path.stem: path for path in sorted((Path(__file__).parent / "goldens").glob("*.json"))}
+
+
+def golden_value(name, shape):
+    """The fill that the goldens were measured with (tests/goldens/README.md)."""
+    rs = np.random.RandomState(zlib.crc32(name.encode()) & 0x7FFFFFFF)
+    if name.endswith(("gamma", "running_var")):
+        return rs.uniform(0.5, 1.5, shape).astype("float32")
+    if name.endswith("weight"):
+        return rs.normal(0, np.sqrt(0.5 / np.prod(shape[1:])), shape).astype("float32")
+    return rs.normal(0, 0.1, shape).astype("float32")
+
+
+def described_array(text):
+    """Evaluate an input's description, `numpy.random.RandomState(s).normal(size=(...)).astype(float32)`."""
+    seed = int(text.split("RandomState(")[1].split(")")[0])
+    size = tuple(int(n) for n in text.split("size=(")[1].split(")")[0].split(","))
+    return np.random.RandomState(seed).normal(size=size).astype("float32")

@@ -1,0 +1,101 @@
+"""The seven published networks against figures measured on the original's (tests/goldens), in PyTorch alone."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from golden_values import GOLDENS, described_array, golden_value
+
+from gluon_aff.models import MODELS
+from gluon_aff.pytorch import get_model
+from gluon_aff.pytorch.parameters import load_arrays, parameter_names
+
+
+def values_for_each_channel(net, images):
+    """How many values of a channel each BatchNorm normalises together, by the name of its running variance."""
+    counts = {}
+    hooks = [
+        module.register_forward_hook(
+            lambda module, inputs, _, name=name: counts.update(
+                {f"{name}.running_var": inputs[0].numel() // inputs[0].shape[1]}
+            )
+        )
+        for name, module in net.named_modules()
+        if isinstance(module, torch.nn.BatchNorm2d)
+    ]
+    output = net(images)
+    for hook in hooks:
+        hook.remove()
+    return output, counts
+
+
+@pytest.fixture(scope="module", params=sorted(GOLDENS))
+def measured(request):
+    """Everything a golden file says of a network, measured on ours in one go."""
+    net = get_model(request.param)
+    golden = json.loads(GOLDENS[request.param].read_text())
+    names = parameter_names(net)
+    tensors = net.state_dict()
+    values = {name: golden_value(name, tuple(tensors[key].shape)) for key, name in names.items()}
+    load_arrays(net, values, "goldens")
+    with torch.no_grad():
+        logits = net.eval()(torch.from_numpy(described_array(golden["input"]))).numpy()
+    images, labels = torch.from_numpy(described_array(golden["train_input"])), torch.tensor(golden["train_labels"])
+    output, counts = values_for_each_channel(net.train(), images)
+    loss = F.cross_entropy(output, labels)
+    loss.backward()
+    return request.param, golden, net, names, logits, loss.item(), counts, values
+
+
+def test_names_order_shapes_and_what_trains(measured):
+    name, golden, net, names, *_ = measured
+    trained = {key for key, parameter in net.named_parameters() if parameter.requires_grad}
+    found = [
+        [name, list(net.state_dict()[key].shape), "write" if key in trained else "null"] for key, name in names.items()
+    ]
+    assert found == golden["parameters"]
+    assert (
+        sum(p.numel() for p in net.parameters() if p.requires_grad) == golden["n_trainable"] == MODELS[name].trainable
+    )
+
+
+def test_logits(measured):
+    _, golden, _, _, logits, *_ = measured
+    expected = np.array(golden["logits_inference"])
+    np.testing.assert_allclose(logits[:, :20], expected, rtol=0, atol=1e-5 * np.abs(logits).max())
+    assert logits.argmax(axis=1).tolist() == golden["argmax"]
+    np.testing.assert_allclose(np.linalg.norm(logits, axis=1), golden["logits_l2"], rtol=1e-5)
+
+
+def test_training_loss_and_gradient_norms(measured):
+    _, golden, net, names, _, loss, *_ = measured
+    assert loss == pytest.approx(golden["train_mode_loss"], rel=1e-3)
+    gradients = {names[key]: parameter.grad for key, parameter in net.named_parameters()}
+    norms = {name: float(gradients[name].norm()) for name in golden["train_mode_grad_l2"]}
+    assert norms == pytest.approx(golden["train_mode_grad_l2"], rel=2e-2)
+
+
+def test_running_statistics_after_one_step(measured):
+    """MXNet's variance on CPUs is the biased one; PyTorch's, as cuDNN's, is unbiased: n / (n - 1) times as large."""
+    _, golden, net, names, _, _, counts, values = measured
+    sums = {}
+    for key, name in names.items():
+        array = net.state_dict()[key].numpy()
+        if key in counts:
+            new = array - 0.9 * values[name]
+            array = 0.9 * values[name] + new * (counts[key] - 1) / counts[key]
+        sums[name] = float(array.sum())
+    expected = {n: v for n, v in golden["running_stat_sums_after_one_step"].items() if v is not None}
+    # Another order of operations moves a sum over iAFF's channels, whose means nearly cancel, by 4e-3
+    assert {name: sums[name] for name in expected} == pytest.approx(expected, rel=5e-3)
+
+
+@pytest.mark.parametrize("name", sorted(GOLDENS))
+def test_gammas_that_start_at_zero(name):
+    golden = json.loads(GOLDENS[name].read_text())
+    net = get_model(name)
+    tensors = net.state_dict()
+    gammas = {n: tensors[key] for key, n in parameter_names(net).items() if n.endswith("gamma")}
+    assert [n for n, tensor in gammas.items() if not tensor.any()] == golden["zero_initialised_gamma"]

@@ -1,0 +1,283 @@
+"""What PyTorch's users do with networks: other heads, features, compiling, tracing, exporting, training on."""
+
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed
+import torch.nn.functional as F
+from torch import nn
+
+from gluon_aff.errors import InputError
+from gluon_aff.models import HOSTS, MODELS, SEGMENTATION_HOST
+from gluon_aff.pytorch import get_model
+from gluon_aff.pytorch.networks import FeatureMaps
+from gluon_aff.pytorch.networks.layers import ImageNorm
+
+# Of each host but two that are another's with other numbers, small
+SMALL = {
+    "resnet20_b1": {},
+    "aff_resnext38_32x4d_cifar100": {"blocks": 1, "channel_times": 1, "r": 4},
+    "inception_resnet20_b1": {},
+    "aff_resnet50": {"layers": (1, 1, 1, 1)},
+    "iaff_resnext50_32x4d": {"layers": (1, 1, 1, 1)},
+    "resnet20_fpn_b1": {},
+    "afi_resnet32_cifar100": {"blocks": 2},
+    "afi_b_mobilenet_v2_cifar100": {},
+    "afi_shufflenet_v2_cifar100": {},
+}
+
+
+def test_hosts_are_all_here():
+    missing = {host for host in HOSTS if host not in {MODELS[name].host for name in SMALL}}
+    assert missing == {"afi_cifar_resnext29", "afi_imagenet_resnet"}  # bottlenecks in groups, as the others are
+
+
+def small(name, **arguments):
+    torch.manual_seed(0)
+    return get_model(name, **{**SMALL[name], **arguments})
+
+
+def images(count=2, side=64, seed=0):
+    return torch.from_numpy(np.random.default_rng(seed).normal(size=(count, 3, side, side)).astype("float32"))
+
+
+@pytest.mark.parametrize("name", [name for name in SMALL if MODELS[name].host != SEGMENTATION_HOST])
+def test_heads_as_in_timm(name):
+    net = small(name, classes=7).eval()
+    x = images(1, 32)
+    with torch.no_grad():
+        maps, logits = net.forward_features(x), net(x)
+        assert maps.shape[:2] == (1, net.num_features)
+        torch.testing.assert_close(net.forward_head(maps), logits)
+        before = net.forward_head(maps, pre_logits=True)
+        torch.testing.assert_close(before, maps.mean(dim=(2, 3)))
+        assert net.get_classifier() is getattr(net, net.head_name)
+        assert (net.num_classes, logits.shape) == (7, (1, 7))
+        net.reset_classifier(5)
+        assert (net.num_classes, net(x).shape) == (5, (1, 5))
+        net.reset_classifier(0)
+        torch.testing.assert_close(net(x), before)
+        assert isinstance(net.get_classifier(), nn.Identity)
+    with pytest.raises(InputError, match="classes=-1: the number of outputs is a whole number from 1"):
+        net.reset_classifier(-1)
+
+
+def test_a_new_head_is_where_the_old_one_was_and_of_its_type():
+    net = small("aff_resnet50", dtype="bfloat16")
+    net.reset_classifier(3)
+    assert net.fc.weight.dtype == torch.bfloat16
+    assert not net.fc.bias.any()
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_features_only(name):
+    net = small(name)
+    maps = FeatureMaps(net)
+    last = net.forward_features if hasattr(net, "forward_features") else None
+    with torch.no_grad():
+        outputs = maps.eval()(images(1, 64))
+    assert [each.shape[1] for each in outputs] == maps.widths
+    assert [64 // each.shape[2] for each in outputs] == maps.strides
+    assert maps.strides == sorted(maps.strides)
+    if last and "mobilenet" not in name and "shufflenet" not in name:
+        assert outputs[-1].shape[1] == net.num_features
+
+
+def test_some_features_only():
+    net = small("aff_resnet50").eval()
+    x = images()
+    with torch.no_grad():
+        every, some = FeatureMaps(net)(x), FeatureMaps(net, [0, -2])(x)
+    torch.testing.assert_close(some, [every[0], every[2]])
+    assert FeatureMaps(net, [0, -2]).widths == [256, 1024]
+    with pytest.raises(InputError, match=r"out_indices=\[4\]: the stages are 0 to 3"):
+        FeatureMaps(net, [4])
+    assert isinstance(get_model("resnet20_b1", features_only=True), FeatureMaps)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.trace.*:DeprecationWarning")
+@pytest.mark.parametrize("name", SMALL)
+def test_copies_layouts_and_traces_give_the_same(name):
+    net = small(name).eval()
+    x = images()
+    with torch.no_grad():
+        expected = net(x)
+        torch.testing.assert_close(copy.deepcopy(net)(x), expected, rtol=0, atol=0)
+        laid_out = copy.deepcopy(net).to(memory_format=torch.channels_last)
+        torch.testing.assert_close(laid_out(x.to(memory_format=torch.channels_last)), expected, rtol=1e-4, atol=1e-5)
+        traced = torch.jit.trace(net, images(3, 32), check_trace=False)
+        torch.testing.assert_close(traced(x), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["resnet20_b1", "aff_resnet50", "resnet20_fpn_b1", "afi_resnet32_cifar100"])
+def test_export_of_any_batch(name):
+    net = small(name).eval()
+    batch = torch.export.Dim("batch", min=1, max=8)
+    program = torch.export.export(net, (images(3),), dynamic_shapes=({0: batch},))
+    with torch.no_grad():
+        torch.testing.assert_close(program.module()(images(5)), net(images(5)), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["resnet20_b1", "afi_resnet32_cifar100"])
+def test_compile_makes_one_graph_in_training(name):
+    net = small(name)
+    state = copy.deepcopy(net.state_dict())
+    x = images()
+    net(x).square().mean().backward()
+    expected = {key: parameter.grad.clone() for key, parameter in net.named_parameters() if parameter.requires_grad}
+    net.load_state_dict(state)
+    net.zero_grad()
+    torch.compile(net, fullgraph=True, backend="aot_eager")(x).square().mean().backward()
+    for key, gradient in expected.items():
+        torch.testing.assert_close(net.get_parameter(key).grad, gradient, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_autocast_trains(name):
+    net = small(name)
+    with torch.autocast("cpu", torch.bfloat16):
+        output = net(images())
+    output.float().square().mean().backward()
+    assert all(p.grad.isfinite().all() for p in net.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_types_as_in_mxnets_files(name):
+    net = small(name, dtype="float16")
+    kinds = {
+        type(module): next(module.parameters()).dtype for module in net.modules() if list(module.parameters(False))
+    }
+    assert kinds.pop(nn.BatchNorm2d) == torch.float32
+    kinds.pop(ImageNorm, None)
+    assert set(kinds.values()) == {torch.float16}
+    assert get_model("resnet20_b1", dtype=torch.bfloat16).output.weight.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_checkpointing_changes_nothing_but_the_memory(name):
+    """The blocks are run twice, and their running statistics are updated once."""
+    kept, computed_again = small(name), small(name)
+    computed_again.set_grad_checkpointing()
+    x = images()
+    saved = []
+    for net in (kept, computed_again):
+        sizes = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda t, sizes=sizes: sizes.append(t.numel()) or t, lambda t: t):
+            torch.manual_seed(1)
+            loss = net(x).square().mean()
+        loss.backward()
+        saved.append(sum(sizes))
+    assert saved[1] < 0.8 * saved[0]
+    for (key, one), other in zip(kept.named_parameters(), computed_again.parameters()):
+        if one.requires_grad:
+            torch.testing.assert_close(other.grad, one.grad, rtol=1e-4, atol=1e-6, msg=key)
+    for key, buffer in kept.named_buffers():
+        if "running" in key:
+            torch.testing.assert_close(computed_again.get_buffer(key), buffer, rtol=0, atol=0, msg=key)
+
+
+@pytest.fixture
+def one_process_group(tmp_path):
+    store = torch.distributed.FileStore(str(tmp_path / "store"), 1)
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.usefixtures("one_process_group")
+@pytest.mark.parametrize("name", SMALL)
+def test_every_parameter_is_used_so_that_ddp_needs_no_search(name):
+    net = nn.parallel.DistributedDataParallel(small(name))
+    for _ in range(2):  # a parameter left out of the first step raises in the second
+        net(images()).square().mean().backward()
+
+
+def test_initial_values_are_mxnets():
+    """Xavier, uniform, of the mean of the fans and magnitude 3; biases 0, gammas 1, and last gammas as published."""
+    torch.manual_seed(0)
+    net = get_model("aff_resnet50")
+    weight = net.layer4[0].conv2.weight.detach()
+    bound = math.sqrt(3 / (9 * (512 + 512) / 2))
+    assert weight.abs().max().item() == pytest.approx(bound, rel=1e-4)
+    assert weight.std().item() == pytest.approx(bound / math.sqrt(3), rel=1e-2)
+    grouped = get_model("aff_resnext50_32x4d").features[-1][0].body[3].weight.detach()  # 32 groups of 32 channels
+    assert grouped.abs().max().item() == pytest.approx(math.sqrt(3 / (9 * (1024 + 32) / 2)), rel=1e-3)
+    for key, parameter in net.named_parameters():
+        if key.endswith("bias"):
+            assert not parameter.any(), key
+        elif parameter.dim() == 1:
+            assert (parameter == (0 if ".bn3." in key else 1)).all(), key
+    assert net.fc.weight.abs().max().item() == pytest.approx(math.sqrt(3 / ((2048 + 1000) / 2)), rel=1e-3)
+
+
+def test_last_gammas():
+    """`last_gamma` means the opposite in the two hosts of the original; `zero_init_last` does not."""
+
+    def last(name, **arguments):
+        net = get_model(name, layers=(1, 1, 1, 1), **arguments)
+        norm = net.layer1[0].bn3 if hasattr(net, "layer1") else net.features[-1][0].body[-1]
+        return norm.weight.max().item()
+
+    assert last("aff_resnet50") == last("aff_resnet50", last_gamma=True) == 0
+    assert last("aff_resnet50", last_gamma=False) == last("aff_resnet50", zero_init_last=False) == 1
+    assert last("aff_resnext50_32x4d") == last("aff_resnext50_32x4d", last_gamma=False) == 0
+    assert last("aff_resnext50_32x4d", last_gamma=True) == last("aff_resnext50_32x4d", zero_last_gamma=False) == 1
+    assert last("aff_resnext50_32x4d", zero_init_last=False) == 1
+
+
+def test_the_image_norm_takes_its_gamma_for_one_and_keeps_its_beta():
+    norm = ImageNorm().eval()
+    norm.weight.data.fill_(5)
+    norm.bias.data.copy_(torch.tensor([0.5, 0.0, -0.5]))
+    x = images(1, 4)
+    torch.testing.assert_close(norm(x), x / math.sqrt(1 + 1e-5) + norm.bias[:, None, None])
+    assert not any(parameter.requires_grad for parameter in norm.parameters())
+
+
+def test_dropout_before_the_head():
+    net = small("aff_resnet50", final_drop=0.5)
+    assert (net.drop.p, small("aff_resnet50", drop_rate=0.25).drop.p) == (0.5, 0.25)
+    torch.manual_seed(0)
+    dropped = net.forward_head(torch.ones(1, 2048, 2, 2), pre_logits=True)
+    assert sorted(dropped.unique().tolist()) == [0, 2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"name": "aff_resnet5"}, "unknown model 'aff_resnet5': did you mean aff_resnet50"),
+        ({"name": "aff_resnet50", "fusion": "Aff"}, "unknown fusion"),
+        ({"name": "aff_resnet50", "dtype": "float8"}, "unknown dtype 'float8'"),
+        ({"name": "aff_resnet50", "classes": 0}, "classes=0: the number of outputs"),
+        ({"name": "aff_resnet50", "block": "base"}, "unknown block 'base'"),
+        ({"name": "aff_resnet50", "stages": [1]}, "aff_resnet50 integrates no features"),
+        ({"name": "resnet50", "r": 4}, "r: a plain network integrates no features"),
+        ({"name": "afi_resnet50", "fusion": "AFF"}, "fusion AFF: AFINets and their plain hosts have none"),
+        ({"name": "afi_resnet50", "stages": [5]}, "name those that integrate features, of 1 to 4"),
+        ({"name": "inception_resnet20_b1", "inner": "half"}, "unknown inner width"),
+        ({"name": "resnet20_fpn_b1", "stem": "huge"}, "unknown stem"),
+        ({"name": "resnet20_fpn_b1", "fuse_order": "top"}, "unknown fuse order 'top': did you mean top-down"),
+        ({"name": "aff_resnet50", "pretrained": "fine"}, "unknown label set"),
+        ({"name": "resnet50", "pretrained": True}, "no weights of resnet50 were published"),
+    ],
+)
+def test_what_cannot_be(arguments, message):
+    with pytest.raises(InputError, match=message):
+        get_model(**arguments)
+
+
+def test_a_step_lowers_the_loss():
+    net = small("resnet20_b1", classes=4)
+    optimizer = torch.optim.SGD(net.parameters(), 0.05)
+    x, y = images(8, 32), torch.arange(8) % 4
+    losses = []
+    for _ in range(10):
+        optimizer.zero_grad()
+        loss = F.cross_entropy(net(x), y)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0] / 2

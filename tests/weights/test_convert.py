@@ -1,0 +1,173 @@
+"""`gluon-aff convert`: MXNet's .params, PyTorch's .pth, .safetensors."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+import torch
+from golden_values import golden_value
+
+from gluon_aff import cli
+from gluon_aff.engines import torch_files
+from gluon_aff.models import model_record
+from gluon_aff.pytorch import get_model
+from gluon_aff.weights.params_format import BFLOAT16, read_params_file, write_params_file
+
+safetensors = pytest.importorskip("safetensors.torch")
+
+
+def golden_file(path, name, half=False, **arguments):
+    """A file with the network's arrays; with `half` as published ImageNet's: BatchNorm's float32, others float16."""
+    shapes = torch_files().parameter_shapes(model_record(name).architecture(**arguments))
+    arrays = {each: golden_value(each, shape) for each, shape in shapes.items()}
+    if half:
+        norms = {each.rpartition(".")[0] for each in arrays if each.endswith("running_var")}
+        arrays = {n: a if n.rpartition(".")[0] in norms else a.astype("float16") for n, a in arrays.items()}
+    write_params_file(str(path), arrays)
+    return arrays
+
+
+def convert(*arguments):
+    return cli.main(["convert", *map(str, arguments)])
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+@pytest.mark.parametrize(
+    ("name", "half"),
+    [("resnet20_b1", False), ("aff_resnet18", True), ("resnet20_fpn_b1", False), ("afi_b_resnet32_cifar100", False)],
+)
+def test_there_and_back_is_the_same_file(here, capsys, suffix, name, half):
+    golden_file("a.params", name, half)
+    assert convert("a.params", "-o", f"b{suffix}") == 0
+    assert convert(f"b{suffix}", "-o", "c.params") == 0
+    assert (here / "a.params").read_bytes() == (here / "c.params").read_bytes()
+    arrays = read_params_file("a.params").arrays
+    said, read_back = capsys.readouterr().out.splitlines()[:2]
+    values = sum(array.size for array in arrays.values())
+    assert said == f"b{suffix}: {name}, {len(arrays)} arrays, {values:,} values"
+    assert read_back.startswith("read back: each array is the same to the last bit")
+    assert sorted(os.listdir(here)) == ["a.params", f"b{suffix}", "c.params"]
+
+
+def test_pytorch_loads_the_pth_as_any_state_dict():
+    arrays = golden_file("a.params", "resnet20_b1")
+    convert("a.params", "-o", "a.pth")
+    net = get_model("resnet20_b1")
+    assert str(net.load_state_dict(torch.load("a.pth", weights_only=True))) == "<All keys matched successfully>"
+    assert np.array_equal(net.output.weight.detach().numpy(), arrays["output.weight"])
+    assert np.array_equal(net.features[0].bias.detach().numpy(), arrays["features.0.beta"])
+
+
+def test_safetensors_say_what_they_are_of():
+    golden_file("a.params", "aff_resnet18")
+    convert("a.params", "-o", "a.safetensors")
+    net = get_model("aff_resnet18")
+    net.load_state_dict(safetensors.load_file("a.safetensors"))
+    from safetensors import safe_open
+
+    with safe_open("a.safetensors", "pt") as file:
+        said = file.metadata()
+    assert (said["format"], said["network"], said["host"]) == ("pt", "aff_resnet18", "imagenet_resnet")
+    assert json.loads(said["settings"]) == {
+        "askc_type": "AFF", "layers": [2, 2, 2, 2], "block": "basic", "last_gamma": True, "classes": 1000
+    }  # fmt: skip
+    assert (said["crop"], said["dataset"]) == (
+        "shorter side resized to 256, bilinear; centre 224 x 224 cut out", "imagenet"
+    )  # fmt: skip
+    assert json.loads(said["std"]) == [0.229, 0.224, 0.225]
+
+
+def test_a_state_dict_of_a_users_own_is_known_by_its_shapes(here):
+    net = get_model("afi_resnet32_cifar100", 10)
+    torch.save({"state_dict": net.state_dict(), "epoch": 3}, "own.pth")
+    assert convert("own.pth", "-o", "own.params") == 0
+    written = read_params_file("own.params").arrays
+    assert np.array_equal(written["output.weight"], net.output.weight.detach().numpy())
+    assert not [name for name in written if "num_batches" in name]
+
+
+def test_bfloat16_stays_bfloat16():
+    net = get_model("resnet20_b1", dtype="bfloat16")
+    torch.save(net.state_dict(), "a.pth")
+    assert convert("a.pth", "-o", "a.params") == 0
+    array = read_params_file("a.params").arrays["output.weight"]
+    assert array.dtype == BFLOAT16
+    assert np.array_equal(array.view("<i2"), net.output.weight.detach().view(torch.int16).numpy())
+    assert convert("a.params", "-o", "b.safetensors") == 0
+    assert torch.equal(safetensors.load_file("b.safetensors")["output.weight"], net.output.weight)
+
+
+class Trap:
+    def __reduce__(self):
+        return open, ("sprung", "w")
+
+
+@pytest.mark.parametrize("content", [Trap(), {"state_dict": Trap()}, {"output.weight": torch.zeros(2), "more": Trap()}])
+def test_a_pickle_that_is_more_than_tensors_is_refused_and_not_run(here, capsys, content):
+    torch.save(content, "trap.pth")
+    assert convert("trap.pth", "-o", "a.params") == 2
+    assert "trap.pth is no state_dict, or holds more than tensors; it was not opened further" in capsys.readouterr().err
+    assert os.listdir(here) == ["trap.pth"]
+
+
+@pytest.mark.parametrize("content", [torch.zeros(3), {}, {"epoch": 3}, [torch.zeros(3)]])
+def test_what_is_no_state_dict(capsys, content):
+    torch.save(content, "a.pth")
+    assert convert("a.pth", "-o", "a.params") == 2
+    assert "a.pth holds no state_dict: save net.state_dict() with torch.save" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["a.params", "-o", "a.pt"], "unknown kind of weight file, a.pt, by its suffix '.pt': did you mean .pth?"),
+        (["a.onnx", "-o", "a.pth"], "unknown kind of weight file, a.onnx, by its suffix '.onnx'"),
+        (["a.params", "-o", "a.params"], "-o a.params: that is the file to convert; name another one"),
+        (["a.params", "-o", "nowhere/b/a.pth", "--model", "aff_resnet50"], "a.params does not fit aff_resnet50: "),
+        (["none.pth", "-o", "a.params"], "none.pth cannot be read as a state_dict ("),
+        (["none.safetensors", "-o", "a.params"], "none.safetensors cannot be read as safetensors ("),
+        (["noise.pth", "-o", "a.params"], "noise.pth "),
+        (["noise.safetensors", "-o", "a.params"], "noise.safetensors cannot be read as safetensors ("),
+        (["foreign.pth", "-o", "a.params"], "foreign.pth fits no published model"),
+    ],
+)
+def test_wrong_input_is_one_line_and_nothing_is_written(here, capsys, arguments, said):
+    golden_file("a.params", "resnet20_b1")
+    for suffix in ("pth", "safetensors"):
+        (here / f"noise.{suffix}").write_bytes(b"\x80\x05hello" * 99)
+    torch.save({"output.weight": torch.zeros(3, 2), "output.bias": torch.zeros(3)}, "foreign.pth")
+    before = sorted(os.listdir(here))
+    assert convert(*arguments) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"gluon-aff: error: {said}")
+    assert sorted(os.listdir(here)) == before
+
+
+def test_a_file_that_lies_about_its_network(capsys):
+    golden_file("a.params", "resnet20_b1")
+    convert("a.params", "-o", "a.safetensors")
+    tensors = safetensors.load_file("a.safetensors")
+    said = {"host": "cifar_resnet", "network": "x", "settings": "[]", "input_size": "32"}
+    safetensors.save_file(tensors, "b.safetensors", metadata=said)
+    assert convert("b.safetensors", "-o", "b.params") == 2
+    assert "b.safetensors says of its network what cannot be: name it with --model" in capsys.readouterr().err
+    assert convert("b.safetensors", "-o", "b.params", "--model", "resnet20_b1") == 0
+
+
+def test_what_cannot_be_written_leaves_nothing(here, capsys, monkeypatch):
+    golden_file("a.params", "resnet20_b1")
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    assert convert("a.params", "-o", "a.pth") == 1
+    assert "a.pth cannot be written (" in capsys.readouterr().err
+    assert os.listdir(here) == ["a.params"]
