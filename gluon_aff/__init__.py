@@ -1,4 +1,4 @@
-"""Attentional Feature Fusion in MXNet/Gluon.
+"""Attentional Feature Fusion in MXNet/Gluon; `gluon_aff.pytorch` has the networks in PyTorch.
 
 Importing the package takes milliseconds and works on any Python from 3.8: what needs MXNet is imported when it is first
 asked for. Where MXNet 1.9.1 cannot work, that raises ImportError with the remedy; `GLUON_AFF_SKIP_CHECK=1` in the
@@ -15,18 +15,24 @@ from gluon_aff._version import __version__
 
 if TYPE_CHECKING:
     from gluon_aff.gluon.networks.zoo import get_model
-    from gluon_aff.models import list_models
+    from gluon_aff.models import list_models, register_network
+    from gluon_aff.operators import register_operator
 
-__all__ = ["__version__", "get_model", "list_models"]
+__all__ = ["__version__", "get_model", "list_models", "register_network", "register_operator"]
 
-_MODULES = {"get_model": "gluon_aff.gluon.networks.zoo", "list_models": "gluon_aff.models"}
+_MODULES = {
+    "get_model": "gluon_aff.gluon.networks.zoo",
+    "list_models": "gluon_aff.models",
+    "register_network": "gluon_aff.models",
+    "register_operator": "gluon_aff.operators",
+}
 
 if sys.version_info < (3, 8):  # noqa: UP036 (where it was not pip that installed it)
     raise ImportError(f"gluon_aff needs Python 3.8 or newer, and this is Python 3.{sys.version_info[1]}")
 
 
 def __getattr__(name: str) -> Any:
-    """get_model and list_models, imported on first use."""
+    """What the package offers, imported on first use."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(_MODULES[name]), name)

@@ -31,6 +31,7 @@ from gluon_aff.commands import (
     weights,
 )
 from gluon_aff.errors import GluonAFFError, InputError, Stopped, last_line
+from gluon_aff.registry import import_registered
 
 FAILURE = 1
 SIGNALLED = 128  # and the signal's number, as shells have it
@@ -73,8 +74,14 @@ def main(argv: Optional[List[str]] = None, script: Optional[str] = None, command
     argv = sys.argv[1:] if argv is None else argv
     _open_closed_streams()
     prog = script or "gluon-aff"
+    try:
+        argv = import_registered(argv)
+    except InputError as error:
+        print(f"{prog}: error: {error}", file=sys.stderr)
+        return USAGE_ERROR
     parser = OneLineParser(prog)
     parser.add_argument("--version", action="version", version=f"gluon_aff {__version__}")
+    parser.add_argument("--import", metavar="MODULE", help="one that registers operators or networks of your own")
     if command:
         fill_parser(parser, COMMANDS[command], argv)
     else:

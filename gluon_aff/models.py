@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import fnmatch
+import re
 from dataclasses import dataclass
 from numbers import Integral
-from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from gluon_aff.errors import InputError, unknown_name
+from gluon_aff.registry import register_implementation
 
 if TYPE_CHECKING:
     from gluon_aff.published import PublishedWeights
@@ -89,7 +91,7 @@ class ModelRecord:
         settings: the host's arguments.
         classes: outputs, of each pixel where the network segments.
         input_size: side of the square input in pixels.
-        trainable: trainable parameters.
+        trainable: trainable parameters; None of a registered network, which has to be built to know.
     """
 
     name: str
@@ -98,7 +100,7 @@ class ModelRecord:
     settings: Dict[str, Any]
     classes: int
     input_size: int
-    trainable: int
+    trainable: Optional[int]
 
     def architecture(self, classes: Optional[int] = None, **changes: Any) -> Architecture:
         """What to build.
@@ -239,6 +241,37 @@ _RECORDS = (
     ),
 )
 MODELS: Dict[str, ModelRecord] = {record.name: record for record in _RECORDS}
+
+
+def register_network(
+    name: str, *, title: str = "", input_size: int = CIFAR_SIZE, classes: int = 100
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Decorator of what builds a network, (N, 3, H, W) -> (N, classes), so that `get_model` and `--model NAME` know it.
+
+    It is a class of Gluon's or PyTorch's, or a function that says by `->` that it returns one, which tells for which
+    engine it is; one for each engine may have the same name. It is called with `classes`, and with what else
+    `get_model` is given.
+
+    Args:
+        name: of lower-case letters, digits and underscores, since names of runs have it.
+        title: what tables call it; the name if empty.
+        input_size: side of the square input in pixels: 32 for CIFAR's networks, 224 for ImageNet's.
+        classes: outputs, where nothing else is asked for.
+
+    Raises:
+        InputError: the name is taken, or is none.
+    """
+
+    def register(builds: Callable[..., Any]) -> Callable[..., Any]:
+        if not re.fullmatch(r"[a-z0-9_]+", name):
+            raise InputError(f"register_network({name!r}): lower-case letters, digits and underscores make a name")
+        if MODELS.get(name) in _RECORDS:
+            raise InputError(f"register_network({name!r}): the package has a network of that name; take another one")
+        MODELS[name] = ModelRecord(name, title or name, name, {}, classes, input_size, None)
+        register_implementation(name, builds)
+        return builds
+
+    return register
 
 
 def list_models(pattern: Optional[str] = None, *, published: bool = False) -> List[str]:

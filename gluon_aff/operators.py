@@ -1,16 +1,19 @@
 """The papers' fusion operators by name, and which block with which arguments each of them is.
 
 The blocks themselves are an engine's: `gluon_aff.gluon.fusion` and `gluon_aff.pytorch.fusion` have one class for each
-name in `Operator.block`.
+name in `Operator.block`. `register_operator` adds operators from outside the package.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from inspect import signature
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from gluon_aff.errors import InputError, unknown_name
 from gluon_aff.models import is_count
+from gluon_aff.registry import register_implementation
 
 SKIPS = ("same layer", "short", "long")
 SCALES = ("local", "global")
@@ -95,7 +98,6 @@ _ROWS = (
     ),
 )
 OPERATORS: Dict[str, Operator] = {operator.name: operator for operator in _ROWS}
-_FLAGS = {flag: operator for operator in _ROWS for flag in operator.flags}
 _SYNONYMS = {"Global+Local": OPERATORS["AFF"]}  # Table 3's name for it
 
 
@@ -105,10 +107,45 @@ def fusion_operator(name: str) -> Operator:
     Raises:
         InputError: for an unknown name.
     """
-    known = {**OPERATORS, **_SYNONYMS, **_FLAGS}
+    flags = {flag: operator for operator in OPERATORS.values() for flag in operator.flags}
+    known = {**OPERATORS, **_SYNONYMS, **flags}
     if name not in known:
-        raise unknown_name("fusion (--fusion, --askc-type)", name, known)
+        unknown = unknown_name("fusion (--fusion, --askc-type)", name, known)
+        raise InputError(f"{unknown}; one of your own: --import its module")
     return known[name]
+
+
+def register_operator(
+    name: str, *, equation: str = "", reads: str = "", flags: Sequence[str] = ()
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Decorator of a block that fuses Y and X, (N, C, H, W) each, so that `--fusion NAME` and `get_model` know it.
+
+    The block is a class of Gluon's or PyTorch's, which tells for which engine it is; one for each engine may have the
+    same name. It is called with the channels, C, and with those of these that its constructor names: `r`, `scale`,
+    `context`, `skip`, `norm` (Gluon) and `norm_layer` (PyTorch); see `FusionOptions`.
+
+    Args:
+        name: of letters, digits, underscores, + and -, since names of runs have it.
+        equation: output, from X, Y and the attention w.
+        reads: what w is computed from.
+        flags: other names of it.
+
+    Raises:
+        InputError: one of the names is taken, or is none.
+    """
+
+    def register(block: Callable[..., Any]) -> Callable[..., Any]:
+        known = {**OPERATORS, **_SYNONYMS, **{flag: each for each in OPERATORS.values() for flag in each.flags}}
+        for each in (name, *flags):
+            if not re.fullmatch(r"[\w+-]+", each):
+                raise InputError(f"register_operator({each!r}): letters, digits, underscores, + and - make a name")
+            if each in known and (known[each] in _ROWS or known[each].name != name):
+                raise InputError(f"register_operator({each!r}): that is {known[each].name} already; take another name")
+        OPERATORS[name] = Operator(name, equation, reads, "", "", name, flags=tuple(flags))
+        register_implementation(name, block)
+        return block
+
+    return register
 
 
 @dataclass(frozen=True)
@@ -139,6 +176,12 @@ class FusionOptions:
         """
         operator = fusion_operator(self.operator)
         return operator.block, {**self._arguments(operator.block), **operator.arguments}
+
+    def own_arguments(self, block: Callable[..., Any], **norm: Any) -> Dict[str, Any]:
+        """Those of the options, and of `norm`, that the constructor of a registered block names."""
+        options = {name: getattr(self, name) for name in ("r", "scale", "context", "skip")}
+        given = {name: value for name, value in {**options, **norm}.items() if value is not None}
+        return {name: value for name, value in given.items() if name in signature(block).parameters}
 
     def _arguments(self, block: str) -> Dict[str, Any]:
         within = self.skip == "same layer"

@@ -47,7 +47,9 @@ def _add_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
     parser.add_argument(
         "--seeds", type=not_negative, nargs="+", default=[0], metavar="SEED", help="runs of each (default: 0)"
     )
-    parser.add_argument("--fusions", nargs="+", metavar="FUSION", help="rows to train (default: all of the table)")
+    parser.add_argument(
+        "--fusions", nargs="+", metavar="FUSION", help="rows to train, other operators too (default: all of the table)"
+    )
     parser.add_argument("--r", type=positive, help="channel reduction ratio (default: the paper's for each row)")
     parser.add_argument("--num-epochs", type=positive, help="epochs (default: the paper's); decays are scaled with it")
     parser.add_argument("--data-dir", metavar="DIR", help="CIFAR-100 (default: Gluon's folder), or COCO 2017 for fpn")
@@ -58,7 +60,7 @@ def _add_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
 
 def _ablation(options: argparse.Namespace) -> int:
     host = ABLATION_HOSTS[options.host]
-    rows = _chosen(rows_of(options.table, options.host, options.blocks, options.seeds, options.r), options.fusions)
+    rows = rows_of(options.table, options.host, options.blocks, options.seeds, options.r, options.fusions)
     data = ["--data-dir", os.path.abspath(os.path.expanduser(options.data_dir))] if options.data_dir else []
     more = [*data, *_words(options.flags)]
     commands = {row: training_flags(row, host, options.num_epochs, more) for row in rows}
@@ -78,14 +80,6 @@ def _words(flags: str) -> List[str]:
         return shlex.split(flags)
     except ValueError as error:
         raise InputError(f"--flags {flags}: {error}") from None
-
-
-def _chosen(rows: List[Row], fusions: Optional[List[str]]) -> List[Row]:
-    there = {row.fusion: row.paper_name for row in rows}
-    unknown = set(fusions or ()) - set(there)
-    if unknown:
-        raise InputError(f"--fusions {' '.join(sorted(unknown))}: the table has {', '.join(there)}")
-    return [row for row in rows if not fusions or row.fusion in fusions]
 
 
 def _parameters(rows: List[Row], host: str) -> Dict[Row, int]:

@@ -29,7 +29,8 @@ def _models(options: argparse.Namespace) -> int:
     for record in records:
         errors = ", ".join(f"{w.error:.2f} % ({labels})" for labels, w in record.weights.items())
         published = f"top-1 error {errors}" if errors else "no published weights"
-        print(f"{record.name:<30} {record.title:<22} {record.trainable:>12,} parameters  {published}")
+        counted = "" if record.trainable is None else f"{record.trainable:,}"
+        print(f"{record.name:<30} {record.title:<22} {counted:>12} parameters  {published}")
     return 0
 
 

@@ -87,7 +87,7 @@ def _entry_point(record: ModelRecord, configuration: Dict[str, Any]) -> Callable
         return net
 
     create.__name__ = create.__qualname__ = record.name
-    create.__doc__ = f"{record.title} ({record.trainable:,} trainable parameters)."
+    create.__doc__ = f"{record.title}, for images of {record.input_size} x {record.input_size} pixels."
     return create
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from gluon_aff.errors import InputError
+from gluon_aff.operators import fusion_operator
 
 MOST_BLOCKS = 4
 
@@ -104,8 +105,27 @@ class Row:
         return f"{self.fusion}-b{self.blocks}-seed{self.seed}"
 
 
-def rows_of(table: str, host: str, blocks: Sequence[int], seeds: Sequence[int], r: Optional[int] = None) -> List[Row]:
-    """Rows of a table in its order, those of a network's seeds together; `r` overrules the paper's."""
+def rows_of(
+    table: str,
+    host: str,
+    blocks: Sequence[int],
+    seeds: Sequence[int],
+    r: Optional[int] = None,
+    fusions: Optional[Sequence[str]] = None,
+) -> List[Row]:
+    """Rows of a table in its order, those of a network's seeds together.
+
+    Args:
+        table: one of `TABLES`.
+        host: one of `ABLATION_HOSTS`.
+        blocks: in each stage.
+        seeds: of the runs.
+        r: channel reduction ratio; the paper's if None.
+        fusions: rows to have, also of operators that the table lacks; the table's if None.
+
+    Raises:
+        InputError: for an unknown fusion.
+    """
     from gluon_aff.published import paper_tables
 
     if table == "table3":
@@ -113,9 +133,14 @@ def rows_of(table: str, host: str, blocks: Sequence[int], seeds: Sequence[int], 
     else:
         names = {name: name for name in (TABLE_4 if table == "table4" else ABLATION_HOSTS[host].figure_7)}
         published = "aff_table4_fusion_strategy"  # Fig. 7 prints no numbers; its baselines stand in Table 4
+    for fusion in fusions or ():
+        if fusion not in names:
+            names = {**names, fusion: fusion_operator(fusion).name}
     figures = paper_tables()[published]
     rows = []
     for fusion, paper_name in names.items():
+        if fusions and fusion not in fusions:
+            continue
         for b in blocks:
             comparable = table != "fig7" or fusion in ("Add", "Concatenation")
             paper = _figure(figures, paper_name, f"{ABLATION_HOSTS[host].column} b{b}") if comparable else None
@@ -129,7 +154,7 @@ def _paper_r(table: str, fusion: str) -> int:
 
 
 def _figure(table: Any, row: str, column: str) -> Optional[float]:
-    return dict(zip(table.columns, table.rows[row])).get(column)
+    return dict(zip(table.columns, table.rows.get(row, ()))).get(column)
 
 
 # They say what a row is, and where the ablation looks for its log

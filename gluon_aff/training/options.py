@@ -10,6 +10,7 @@ from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple, Type, Ty
 from gluon_aff.distributed import KVSTORES
 from gluon_aff.errors import InputError, unknown_name
 from gluon_aff.models import MODELS
+from gluon_aff.operators import ATTENTIONS, CONTEXTS, OPERATORS
 from gluon_aff.schedule import decay_epochs
 
 Settings = TypeVar("Settings")
@@ -22,8 +23,6 @@ FUSION_FLAGS = {
     "Concatenation": "Concat",
 }
 SMOOTHING = 0.1
-CONTEXTS = ("bottleneck", "conv")
-ATTENTIONS = ("SE", "GE", "CBAM", "ECA")
 AFI_SETTINGS = ("r", "stages", "attention")
 # Settings that have no say in what a run comes to
 COMMON_MAY_DIFFER = (
@@ -146,12 +145,13 @@ def _written_out(argument: str, flags: List[str]) -> str:
 
 def add_fusion_options(group: argparse._ArgumentGroup) -> None:
     """The fusion and its arguments."""
+    names = list(OPERATORS)
     group.add_argument(
         "--askc-type",
         "--fusion",
         dest="askc_type",
         metavar="FUSION",
-        help="Add, Concatenation, MS-GAU, MS-SENet, MS-SA, AFF, iAFF, SKNet, SENet, GAU, Global+Global or Local+Local, "
+        help=f"{', '.join(names[:-1])} or {names[-1]}, "
         "or an original flag such as ASKCFuse, which is AFF (default: AFF)",
     )
     group.add_argument(

@@ -11,7 +11,7 @@ import numpy as np
 
 from gluon_aff.engines import torch_files
 from gluon_aff.errors import GluonAFFError, ParamsFileError, unknown_name
-from gluon_aff.models import HOSTS, Architecture
+from gluon_aff.models import HOSTS, MODELS, Architecture
 from gluon_aff.weights.card import Card, card_of, properties
 from gluon_aff.weights.description import describe
 from gluon_aff.weights.params import fitting_arrays, structural_arrays
@@ -78,7 +78,7 @@ def what_it_is_of(file: WeightFile, model: Optional[str] = None) -> Tuple[Archit
 
 def _architecture(said: Mapping[str, str]) -> Architecture:
     settings = json.loads(said["settings"])
-    if said["host"] not in HOSTS or not isinstance(settings, dict):
+    if said["host"] not in (*HOSTS, *MODELS) or not isinstance(settings, dict):
         raise ValueError(said["host"])
     return Architecture(said["network"], said["host"], settings, int(said["input_size"]))
 

@@ -110,7 +110,9 @@ def _of_run(name: str, classes: int) -> List[Architecture]:
 
 
 def _as_large(record: ModelRecord, file: ParamsFile, classes: int) -> bool:
-    """Whether there are as many values as in the model, which need not be built to know."""
+    """Whether there are as many values as in the model, which need not be built to know, unless it was registered."""
+    if record.trainable is None:
+        return True
     sizes = {name: array.size for name, array in file.arrays.items() if "running_" not in name}
     head = sum(sizes[name] for name in head_names(file.arrays))
     values = sum(sizes.values()) - head + head // classes * record.classes

@@ -183,7 +183,10 @@ def test_dry_run(capsys, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("ablation table4 --host resnet --fusions AFFF", "--fusions AFFF: the table has Add, Concatenation, MS-GAU"),
+        (
+            "ablation table4 --host resnet --fusions AFFF",
+            "unknown fusion (--fusion, --askc-type) 'AFFF': did you mean AFF?",
+        ),
         ("ablation table3 --host resnet --blocks 0", "argument --blocks: invalid positive value: '0'"),
         ("ablation table5 --host resnet", "invalid choice: 'table5'"),
         ("ablation table4 --host resnet --seeds -1", "argument --seeds: invalid"),

@@ -10,6 +10,7 @@ from mxnet.gluon import HybridBlock, nn
 from gluon_aff.gluon.fusion.attention import AFF, Concatenation, DirectAdd, GatedSum, SelectiveKernel, iAFF
 from gluon_aff.gluon.fusion.context import Norm
 from gluon_aff.operators import FusionOptions
+from gluon_aff.registry import implementation
 
 BLOCKS: Dict[str, Callable[..., HybridBlock]] = {
     block.__name__: block for block in (DirectAdd, Concatenation, GatedSum, AFF, iAFF, SelectiveKernel)
@@ -32,5 +33,8 @@ class Fusing(FusionOptions):
         Raises:
             InputError: for an unknown operator or context, or an `r` that leaves no channel.
         """
-        block, arguments = self.block()
-        return BLOCKS[block](channels, norm=self.norm, **arguments)
+        name, arguments = self.block()
+        if name in BLOCKS:
+            return BLOCKS[name](channels, norm=self.norm, **arguments)
+        block = implementation(name, "mxnet")
+        return block(channels, **self.own_arguments(block, norm=self.norm))

@@ -35,6 +35,7 @@ from gluon_aff.models import (
     model_record,
 )
 from gluon_aff.operators import Integration, fusion_operator
+from gluon_aff.registry import implementation
 from gluon_aff.weights.store import pretrained_file
 
 DTYPES = ("float32", "float16")
@@ -119,13 +120,17 @@ BUILDERS: Dict[str, Callable[..., HybridBlock]] = {
 }
 
 
+def _builder(host: str) -> Callable[..., HybridBlock]:
+    return BUILDERS.get(host) or implementation(host, "mxnet")
+
+
 def build(architecture: Architecture, **norm: Any) -> HybridBlock:
     """The network, not initialised; `norm`: norm_layer and norm_kwargs.
 
     Raises:
         InputError: for arguments that the host cannot take.
     """
-    return BUILDERS[architecture.host](**architecture.settings, **norm)
+    return _builder(architecture.host)(**architecture.settings, **norm)
 
 
 def arguments(architecture: Architecture) -> Dict[str, Any]:
@@ -134,7 +139,7 @@ def arguments(architecture: Architecture) -> Dict[str, Any]:
     Raises:
         InputError: for an unknown fusion.
     """
-    bound = signature(BUILDERS[architecture.host]).bind(**architecture.settings)
+    bound = signature(_builder(architecture.host)).bind(**architecture.settings)
     bound.apply_defaults()
     given = {**bound.arguments, **bound.arguments.get("kwargs", {})}
     given.pop("kwargs", None)

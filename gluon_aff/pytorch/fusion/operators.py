@@ -17,6 +17,7 @@ from gluon_aff.pytorch.fusion.attention import (
     SelectiveKernel,
     iAFF,
 )
+from gluon_aff.registry import implementation
 
 BLOCKS: Dict[str, Callable[..., nn.Module]] = {
     block.__name__: block for block in (DirectAdd, Concatenation, GatedSum, AFF, iAFF, SelectiveKernel)
@@ -39,7 +40,10 @@ class Fusing(FusionOptions):
         Raises:
             InputError: for an unknown operator or context, or an `r` that leaves no channel.
         """
-        block, arguments = self.block()
-        if block == "DirectAdd":
+        name, arguments = self.block()
+        if name == "DirectAdd":
             return DirectAdd()
-        return BLOCKS[block](channels, norm_layer=self.norm_layer, **arguments)
+        if name in BLOCKS:
+            return BLOCKS[name](channels, norm_layer=self.norm_layer, **arguments)
+        block = implementation(name, "torch")
+        return block(channels, **self.own_arguments(block, norm_layer=self.norm_layer))

@@ -38,6 +38,7 @@ from gluon_aff.pytorch.networks.layers import Network
 from gluon_aff.pytorch.networks.resnet import AFFResNet
 from gluon_aff.pytorch.networks.resnext import AFFResNeXt, CIFARAFFResNeXt
 from gluon_aff.pytorch.parameters import cast, load_params, parameter_names
+from gluon_aff.registry import implementation
 from gluon_aff.weights.store import pretrained_file
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -168,13 +169,17 @@ def _host_arguments(architecture: Architecture) -> Dict[str, Any]:
     return settings
 
 
+def _builder(host: str) -> Callable[..., Network]:
+    return BUILDERS.get(host) or implementation(host, "torch")
+
+
 def build(architecture: Architecture) -> Network:
     """The network, with initial values of the distributions that MXNet draws from.
 
     Raises:
         InputError: for arguments that the host cannot take.
     """
-    return BUILDERS[architecture.host](**_host_arguments(architecture))
+    return _builder(architecture.host)(**_host_arguments(architecture))
 
 
 def arguments(architecture: Architecture) -> Dict[str, Any]:
@@ -183,7 +188,7 @@ def arguments(architecture: Architecture) -> Dict[str, Any]:
     Raises:
         InputError: for an unknown fusion.
     """
-    bound = signature(BUILDERS[architecture.host]).bind(**_host_arguments(architecture))
+    bound = signature(_builder(architecture.host)).bind(**_host_arguments(architecture))
     bound.apply_defaults()
     given = {**bound.arguments, **bound.arguments.get("kwargs", {})}
     given.pop("kwargs", None)

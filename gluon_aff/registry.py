@@ -1,0 +1,126 @@
+"""What users add to the package: fusion operators and networks of their own, for either engine."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Tuple
+
+from gluon_aff.errors import InputError, last_line
+
+VARIABLE = "GLUON_AFF_IMPORT"  # the modules to import, which child processes find there
+FLAG = "--import"
+ENTRY_POINTS = "gluon_aff"  # the group under which installed packages name theirs
+FRAMEWORKS = {"mxnet": "mxnet", "torch": "torch"}
+_IMPLEMENTATIONS: Dict[Tuple[str, str], Callable[..., Any]] = {}
+
+
+def register_implementation(name: str, builds: Callable[..., Any]) -> None:
+    """Keep a class of an engine, or a function that returns one's, under a name.
+
+    Raises:
+        InputError: it is of neither engine.
+    """
+    _IMPLEMENTATIONS[name, framework_of(builds)] = builds
+
+
+def framework_of(builds: Callable[..., Any]) -> str:
+    """Mxnet or torch, whichever a class is made from, or a function says that it returns (`-> nn.Module`).
+
+    Raises:
+        InputError: neither.
+    """
+    kind = builds if isinstance(builds, type) else _returned(builds)
+    for each in getattr(kind, "__mro__", ()):
+        framework = FRAMEWORKS.get(each.__module__.partition(".")[0])
+        if framework:
+            return framework
+    raise InputError(
+        f"{getattr(builds, '__name__', builds)} is no class made from Gluon's HybridBlock or PyTorch's nn.Module, and "
+        "no function that says by -> that it returns one: make it one"
+    )
+
+
+def _returned(function: Callable[..., Any]) -> Any:
+    from typing import get_type_hints
+
+    return get_type_hints(function).get("return")
+
+
+def implementation(name: str, framework: str) -> Callable[..., Any]:
+    """What was registered under the name for the framework.
+
+    Raises:
+        InputError: nothing was.
+    """
+    found = _IMPLEMENTATIONS.get((name, framework))
+    if found is None:
+        others = " and ".join(other for known, other in _IMPLEMENTATIONS if known == name)
+        raise InputError(f"{name} was registered for {others or 'no engine'}, not for {framework}: register one for it")
+    return found
+
+
+def import_registered(argv: List[str]) -> List[str]:
+    """Import the modules that `--import` names in the arguments, that the environment names, and entry points.
+
+    A module is a file, `my_operators.py`, also without its ending if it is in the current folder, or the name of an
+    installed one. Child processes import the same ones.
+
+    Returns:
+        The other arguments.
+
+    Raises:
+        InputError: a module cannot be imported.
+    """
+    rest: List[str] = []
+    names = os.environ.get(VARIABLE, "").split(os.pathsep) if os.environ.get(VARIABLE) else []
+    words = iter(argv)
+    for word in words:
+        flag, equals, value = word.partition("=")
+        if flag != FLAG:
+            rest.append(word)
+            continue
+        value = value if equals else next(words, "")
+        if not value:
+            raise InputError(f"{FLAG}: name a module or its file, such as my_operators.py")
+        names.append(_located(value))
+    names = list(dict.fromkeys(names))
+    if names:
+        os.environ[VARIABLE] = os.pathsep.join(names)
+    for name in names:
+        _import(name)
+    for point in _entry_points():
+        point.load()
+    return rest
+
+
+def _located(name: str) -> str:
+    """The absolute path of a file, so that processes in other folders find it, or the module's name."""
+    for path in (Path(name), Path(f"{name}.py")):
+        if path.is_file():
+            return str(path.resolve())
+    return name
+
+
+def _import(name: str) -> None:
+    try:
+        if not name.endswith(".py"):
+            importlib.import_module(name)
+        elif Path(name).stem not in sys.modules:
+            spec = importlib.util.spec_from_file_location(Path(name).stem, name)
+            assert spec
+            assert spec.loader
+            module = importlib.util.module_from_spec(spec)
+            sys.modules[spec.name] = module
+            spec.loader.exec_module(module)
+    except Exception as error:  # the module's own
+        raise InputError(f"{FLAG} {name}: {type(error).__name__}: {last_line(error)}") from error
+
+
+def _entry_points() -> List[Any]:
+    found: Any = metadata.entry_points()
+    return list(found.select(group=ENTRY_POINTS) if hasattr(found, "select") else found.get(ENTRY_POINTS, ()))
