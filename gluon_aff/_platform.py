@@ -11,10 +11,15 @@ from importlib import metadata, util
 from pathlib import Path
 from typing import List, NamedTuple, Optional
 
-from gluon_aff.errors import NoEngineError
+from gluon_aff.errors import NoEngineError, unknown_name
 
 SKIP_CHECK = "GLUON_AFF_SKIP_CHECK"
 MXNET_BUILD = re.compile(r"(mxnet(?:[-_](?:cu\d+|mkl|native))*)-[^-]+\.dist-info")
+
+
+ENGINES = ("mxnet", "torch")
+ENGINE_VARIABLE = "GLUON_AFF_ENGINE"
+AUTO = "auto"
 
 
 class Problem(NamedTuple):
@@ -41,6 +46,18 @@ def check_mxnet() -> None:
     several_builds = several_mxnet_builds()
     if several_builds is not None:
         warnings.warn(str(several_builds), stacklevel=2)
+
+
+def engine_name() -> str:
+    """The engine that $GLUON_AFF_ENGINE names, auto without it.
+
+    Raises:
+        InputError: it names none.
+    """
+    name = os.environ.get(ENGINE_VARIABLE) or AUTO
+    if name not in (AUTO, *ENGINES):
+        raise unknown_name(f"engine, ${ENGINE_VARIABLE}", name, (AUTO, *ENGINES))
+    return name
 
 
 def check_torch() -> None:

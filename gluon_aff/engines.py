@@ -12,7 +12,8 @@ from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Proto
 
 import numpy as np
 
-from gluon_aff.errors import NoEngineError
+from gluon_aff._platform import ENGINE_VARIABLE, engine_name
+from gluon_aff.errors import InputError, NoEngineError
 from gluon_aff.models import Architecture
 from gluon_aff.schedule import Schedule
 
@@ -346,6 +347,10 @@ class Network(Protocol):
             InputError: for an unknown layer, channels that it does not have, or an output of another shape.
         """
 
+
+class ExportableNetwork(Network, Protocol):
+    """A network that MXNet can write for other programs."""
+
     def onnx_model(self, input_size: int, outputs: int, properties: Mapping[str, str]) -> bytes:
         """The network in ONNX's format, as a file has it.
 
@@ -461,8 +466,8 @@ class TorchFiles(Catalogue, Protocol):
         """What the network with these parameters makes of images, float32 (N, 3, H, W) -> (N, ...)."""
 
 
-class Engine(Catalogue, Protocol):
-    """A framework; a module satisfies it."""
+class InferenceEngine(Catalogue, Protocol):
+    """A framework that computes with networks; a module satisfies it."""
 
     NAME: str
     VERSION: str
@@ -502,6 +507,13 @@ class Engine(Catalogue, Protocol):
         Raises:
             ParamsFileError: the file is damaged or does not fit.
         """
+
+
+class Engine(InferenceEngine, Protocol):
+    """A framework that trains, too."""
+
+    def load_network(self, architecture: Architecture, path: str, devices: Devices, dtype: str) -> ExportableNetwork:
+        """As `InferenceEngine.load_network`."""
 
     def measure_memory(
         self, architecture: Architecture, batch: int, training: bool, devices: Devices
@@ -545,27 +557,42 @@ class Engine(Catalogue, Protocol):
 
 
 def engine() -> Engine:
-    """The framework of this machine.
+    """MXNet, which trains.
 
     Raises:
-        NoEngineError: there is none; it says which to install, and how.
+        NoEngineError: it does not work here; it says what to install, and how.
+        InputError: $GLUON_AFF_ENGINE asks for another one.
     """
+    if engine_name() == "torch":
+        raise InputError(f"{ENGINE_VARIABLE}=torch: PyTorch does not train yet in this version; unset it for MXNet")
     return cast(Engine, import_module("gluon_aff.gluon.engine"))
 
 
-def catalogue() -> Catalogue:
-    """MXNet where it works, else PyTorch: both have the same networks.
+def inference_engine(name: Optional[str] = None) -> InferenceEngine:
+    """The engine that computes with networks.
+
+    Args:
+        name: one of `ENGINES`; what $GLUON_AFF_ENGINE names if None; without that MXNet where it works, else PyTorch.
 
     Raises:
-        NoEngineError: neither is there; it says what to install, and how.
+        NoEngineError: it does not work here; it says what to install, and how.
     """
+    name = name or engine_name()
+    if name == "torch":
+        return _torch()
     try:
-        return engine()
+        return cast(Engine, import_module("gluon_aff.gluon.engine"))
     except NoEngineError as mxnet:
+        if name == "mxnet":
+            raise
         try:
-            return torch_files()
+            return _torch()
         except NoEngineError as torch:
             raise NoEngineError(f"{mxnet}; or {torch}") from None
+
+
+def _torch() -> InferenceEngine:
+    return cast(InferenceEngine, import_module("gluon_aff.pytorch.engine"))
 
 
 def torch_files() -> TorchFiles:

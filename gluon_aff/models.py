@@ -32,6 +32,7 @@ HOSTS = (
     *AFI_HOSTS,
 )
 CIFAR_SIZE = 32
+SMALLEST_SIZE = 32  # that every network can halve as often as it does
 IMAGENET_SIZE = 224
 SEGMENTATION_SIZE = 480  # of the crops the paper's network was trained on, as far as known (open-acm)
 # Blocks of an ImageNet network's four stages, by --num-layer

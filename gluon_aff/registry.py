@@ -10,12 +10,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Tuple
 
+from gluon_aff._platform import ENGINES
 from gluon_aff.errors import InputError, last_line
 
 VARIABLE = "GLUON_AFF_IMPORT"  # the modules to import, which child processes find there
 FLAG = "--import"
 ENTRY_POINTS = "gluon_aff"  # the group under which installed packages name theirs
-FRAMEWORKS = {"mxnet": "mxnet", "torch": "torch"}
 _IMPLEMENTATIONS: Dict[Tuple[str, str], Callable[..., Any]] = {}
 
 
@@ -36,8 +36,8 @@ def framework_of(builds: Callable[..., Any]) -> str:
     """
     kind = builds if isinstance(builds, type) else _returned(builds)
     for each in getattr(kind, "__mro__", ()):
-        framework = FRAMEWORKS.get(each.__module__.partition(".")[0])
-        if framework:
+        framework = each.__module__.partition(".")[0]
+        if framework in ENGINES:
             return framework
     raise InputError(
         f"{getattr(builds, '__name__', builds)} is no class made from Gluon's HybridBlock or PyTorch's nn.Module, and "

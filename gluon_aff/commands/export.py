@@ -34,19 +34,19 @@ def _export(options: argparse.Namespace) -> int:
     else:
         check_output(options.output, "-o", "")
 
-    from gluon_aff.evaluation.weights_file import load_network, names_known, output_names
+    from gluon_aff.evaluation.weights_file import load_exportable, names_known, output_names
 
-    loaded = load_network(replace(request_of(options), gpus=""))
+    network, loaded = load_exportable(replace(request_of(options), gpus=""))
     named = options.names or names_known(loaded.card)
     card = replace(loaded.card, names=tuple(output_names(loaded.card, options.names)) if named else ())
     if options.format == ONNX:
         from gluon_aff.export.onnx_file import write_onnx
 
-        paths, agreement = [options.output], write_onnx(loaded.network, options.output, card).agreement
+        paths, agreement = [options.output], write_onnx(network, options.output, card).agreement
     else:
         from gluon_aff.export.symbol_files import write_symbol
 
-        paths, agreement = write_symbol(loaded.network, options.output, card.input_size)
+        paths, agreement = write_symbol(network, options.output, card.input_size)
     print(f"{' and '.join(paths)}: {card.network}, (batch, 3, height, width) -> (batch, {card.outputs})")
     shapes = " and ".join("x".join(map(str, shape)) for shape in agreement.shapes)
     print(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence
 
 from gluon_aff.commands import Command, check_output, json_text
-from gluon_aff.commands.weights import add_file_options, model_and_file, request_of, titles
+from gluon_aff.commands.weights import add_engine_option, add_file_options, model_and_file, request_of, titles
 from gluon_aff.errors import InputError, unknown_name
 from gluon_aff.files import replacing
 
@@ -42,6 +42,7 @@ class _Result:
 
 def _add_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
     add_file_options(parser)
+    add_engine_option(parser)
     parser.add_argument(
         "--compare", action="append", default=[], metavar="PARAMS", help="another network, of the same size of image, "
         "for another column: a .params file, or MODEL=PARAMS, such as aff_resnet50=published (may be repeated)"

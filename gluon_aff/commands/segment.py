@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Iterable, Iterator, List, Sequence, Tuple
 
 from gluon_aff.commands import Command, check_output, json_text, positive
+from gluon_aff.commands.weights import add_engine_option
 from gluon_aff.errors import InputError
 from gluon_aff.files import check_directories, replacing
 from gluon_aff.training.options import check_not_empty, check_ranges
@@ -41,6 +42,7 @@ def _add_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
     )  # fmt: skip
     parser.add_argument("--batch-size", type=positive, default=8, help="images at a time (default: 8)")
     parser.add_argument("--gpus", default="0", metavar="IDS", help="GPUs (default: 0; the CPU without one)")
+    add_engine_option(parser)
     parser.add_argument(
         "--masks", metavar="DIR", help="write each image's mask there, upright, a PNG of its size, 0 and 255"
     )
@@ -61,7 +63,8 @@ def _segment(options: argparse.Namespace) -> int:
     from gluon_aff.evaluation.segment import segment_images, segment_stop_signs
     from gluon_aff.evaluation.weights_file import WeightsRequest, load_network
 
-    loaded = load_network(WeightsRequest(options.params, options.model, gpus=options.gpus), segments=True)
+    request = WeightsRequest(options.params, options.model, gpus=options.gpus, engine=options.engine)
+    loaded = load_network(request, segments=True)
     if loaded.card.outputs != 1:
         raise InputError(f"{options.params} is of a network with {loaded.card.outputs} maps: this command takes one")
     infer, sizes = loaded.network.infer, (options.base_size, options.batch_size)

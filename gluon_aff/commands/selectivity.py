@@ -12,6 +12,7 @@ from gluon_aff.commands import Command, check_output, json_text
 from gluon_aff.commands.weights import (
     add_data_options,
     add_device_options,
+    add_engine_option,
     add_file_options,
     model_and_file,
     request_of,
@@ -39,6 +40,7 @@ class _Measured:
 
 def _add_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
     add_file_options(parser)
+    add_engine_option(parser)
     parser.add_argument(
         "--layer", metavar="NAME", help="by its name in the network, such as features.5.blocks.4.integrate, or some of "
         "its channels, such as features.5.blocks.4.first[32:] (default: the last feature that AFI integrates, or the "

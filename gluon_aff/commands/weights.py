@@ -12,6 +12,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple
 
+from gluon_aff._platform import ENGINES
 from gluon_aff._version import __version__
 from gluon_aff.commands import Command, json_text, not_negative, positive
 from gluon_aff.errors import NoEngineError
@@ -93,10 +94,20 @@ def add_file_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_engine_option(parser: argparse.ArgumentParser) -> None:
+    """The option that says what computes."""
+    parser.add_argument(
+        "--engine",
+        choices=ENGINES,
+        help="what computes (default: $GLUON_AFF_ENGINE, or mxnet where it works, else torch)",
+    )
+
+
 def _add_engine_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--engine", choices=("mxnet", "onnxruntime"), help="what computes (default: mxnet, or onnxruntime, on the CPU, "
-        "for an .onnx file of gluon-aff export, which --params takes too)"
+        "--engine", choices=(*ENGINES, "onnxruntime"), help="what computes (default: $GLUON_AFF_ENGINE, or mxnet where "
+        "it works, else torch; onnxruntime, on the CPU, for an .onnx file of gluon-aff export, which --params takes "
+        "too)"
     )  # fmt: skip
     add_device_options(parser)
 
@@ -183,8 +194,6 @@ def _evaluate(options: argparse.Namespace) -> int:
 def _evaluation_row(evaluated: EvaluatedWeights, batch_size: int) -> Dict[str, Any]:
     import numpy as np
 
-    from gluon_aff.engines import engine
-
     loaded, figures = evaluated.loaded, evaluated.evaluation
     return {
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -202,7 +211,7 @@ def _evaluation_row(evaluated: EvaluatedWeights, batch_size: int) -> Dict[str, A
         "images_per_second": round(figures.images_per_second, 1),
         "batch_size": batch_size,
         "devices": loaded.engine,
-        "versions": f"gluon_aff {__version__}, {engine().NAME} {engine().VERSION}, NumPy {np.__version__}, "
+        "versions": f"gluon_aff {__version__}, {loaded.framework}, NumPy {np.__version__}, "
         f"Python {platform.python_version()}",
         "command": shlex.join(["gluon-aff", *sys.argv[1:]]),
     }

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Iterable, List, Optional
+from typing import Iterable, List, Optional, Tuple, cast
 
 from gluon_aff.data.batches import Batch
 from gluon_aff.data.cifar.batches import validation_batches
 from gluon_aff.data.cifar.files import load_cifar
 from gluon_aff.data.class_names import class_names
 from gluon_aff.data.imagenet.validation_batches import validation_data
-from gluon_aff.engines import Devices, Infer, Logits, Network, engine
+from gluon_aff.engines import Devices, ExportableNetwork, Infer, Logits, Network, inference_engine
 from gluon_aff.errors import InputError, last_line
 from gluon_aff.evaluation.evaluate import Evaluation, evaluate
 from gluon_aff.evaluation.inference import in_thread
@@ -42,7 +42,8 @@ class WeightsRequest:
         gpus: ids, comma-separated; the CPU if there is none.
         dtype: float32 or float16.
         input_size: side of ImageNet's images in pixels; the published networks' 224 if None.
-        engine: mxnet or onnxruntime; the latter for an `.onnx` file and MXNet for others if None.
+        engine: mxnet, torch or onnxruntime; if None, the last for an `.onnx` file, and for others the engine of this
+            machine.
     """
 
     params: str
@@ -65,12 +66,14 @@ class LoadedNetwork:
         card: what it is.
         path: the file.
         devices: what computes.
+        framework: that it computes with, and its version.
     """
 
     network: Network
     card: Card
     path: str
     devices: Devices
+    framework: str
 
 
 @dataclass(frozen=True)
@@ -82,12 +85,14 @@ class LoadedWeights:
         card: what they are.
         path: the file.
         engine: what computes, and where.
+        framework: what it computes with, and its version.
     """
 
     infer: Infer
     card: Card
     path: str
     engine: str
+    framework: str
 
     @property
     def published(self) -> Optional[PublishedWeights]:
@@ -141,13 +146,13 @@ def load_weights(request: WeightsRequest, *, many_images: bool = False) -> Loade
     if request.engine != ONNX_RUNTIME:
         loaded = load_network(request)
         infer = loaded.network.for_many_images() if many_images else loaded.network.infer
-        return LoadedWeights(infer, loaded.card, loaded.path, ",".join(loaded.devices.names))
+        return LoadedWeights(infer, loaded.card, loaded.path, ",".join(loaded.devices.names), loaded.framework)
     _refuse_float16(request)
     _refuse_gpus(request)
     from gluon_aff.export.onnx_file import onnx_model
 
-    loaded = load_network(replace(request, gpus=""))
-    return _in_onnxruntime(onnx_model(loaded.network, loaded.card).infer, loaded.card, loaded.path)
+    network, loaded = load_exportable(replace(request, gpus=""))
+    return _in_onnxruntime(onnx_model(network, loaded.card).infer, loaded.card, loaded.path)
 
 
 def load_network(request: WeightsRequest, *, segments: bool = False) -> LoadedNetwork:
@@ -164,8 +169,9 @@ def load_network(request: WeightsRequest, *, segments: bool = False) -> LoadedNe
     """
     if request.params.lower().endswith(ONNX_SUFFIX):
         raise InputError(f"--params {request.params}: this is an export already; name the .params file")
-    devices, _ = engine().find_devices(request.gpus)
-    if devices.kind == "cpu":
+    chosen = inference_engine(request.engine)
+    devices, _ = chosen.find_devices(request.gpus)
+    if devices.kind == "cpu" and chosen.NAME == "MXNet":
         _refuse_float16(request)
     path = _file(request)
     architecture, card = describe(read_params_file(path), request.model, request.labels)
@@ -178,7 +184,14 @@ def load_network(request: WeightsRequest, *, segments: bool = False) -> LoadedNe
             "gluon-aff segment is for this one"
         )
     card = _at_input_size(card, request.input_size)
-    return LoadedNetwork(engine().load_network(architecture, path, devices, request.dtype), card, path, devices)
+    loaded = chosen.load_network(architecture, path, devices, request.dtype)
+    return LoadedNetwork(loaded, card, path, devices, f"{chosen.NAME} {chosen.VERSION}")
+
+
+def load_exportable(request: WeightsRequest) -> Tuple[ExportableNetwork, LoadedNetwork]:
+    """`load_network` of what is to be exported, which MXNet does: the network, and all that is known of it."""
+    loaded = load_network(replace(request, engine="mxnet"))
+    return cast(ExportableNetwork, loaded.network), loaded
 
 
 def _load_onnx(request: WeightsRequest) -> LoadedWeights:
@@ -202,7 +215,8 @@ def _load_onnx(request: WeightsRequest) -> LoadedWeights:
 def _in_onnxruntime(logits: Logits, card: Card, path: str) -> LoadedWeights:
     from gluon_aff.extras import import_extra
 
-    return LoadedWeights(in_thread(logits), card, path, f"ONNX Runtime {import_extra('onnxruntime').__version__}, cpu")
+    framework = f"ONNX Runtime {import_extra('onnxruntime').__version__}"
+    return LoadedWeights(in_thread(logits), card, path, f"{framework}, cpu", framework)
 
 
 def _refuse_gpus(request: WeightsRequest) -> None:

@@ -11,7 +11,7 @@ from mxnet.contrib.amp import amp
 
 from gluon_aff.engines import Devices
 from gluon_aff.errors import InputError
-from gluon_aff.machine.gpus import CU112, TO_CUDA, carried_code, find_driver, unusable
+from gluon_aff.machine.gpus import CU112, TO_CUDA, carried_code, find_driver, unusable, usable_gpus
 from gluon_aff.machine.threads import THREADS
 
 
@@ -27,22 +27,11 @@ def find_devices(gpus: str, strict: bool = False) -> Tuple[Devices, str]:
     """
     if amp._amp_initialized:
         raise InputError("a bfloat16 run has changed MXNet's operators in this process: start another")
-    try:
-        wanted = sorted({int(gpu) for gpu in gpus.split(",") if gpu.strip()})
-    except ValueError:
-        raise InputError(f"--gpus {gpus!r} is not a list of GPU ids such as 0,1") from None
-    there = _gpu_count()
-    if strict and any(not 0 <= gpu < there for gpu in wanted):
-        raise InputError(f"--strict-devices: GPUs {gpus} are asked for, and MXNet finds {there}")
-    if not wanted or there == 0:
-        return Devices(), f"device: CPU{_threads()}" + (f" ({_why_no_gpu()})" if wanted else "")
-    usable = [gpu for gpu in wanted if 0 <= gpu < there]
+    usable, said = usable_gpus(gpus, _gpu_count(), strict, "MXNet")
     if not usable:
-        raise InputError(f"--gpus {gpus}: this machine has GPUs 0 to {there - 1} only")
+        return Devices(), f"device: CPU{_threads()}" + (f" ({_why_no_gpu()})" if gpus.strip(", ") else "")
     _check_capabilities(usable)
-    missing = [str(gpu) for gpu in wanted if gpu not in usable]
-    note = f" (not there: {','.join(missing)})" if missing else ""
-    return Devices("gpu", tuple(usable)), f"devices: GPU {','.join(map(str, usable))}{note}"
+    return Devices("gpu", tuple(usable)), said
 
 
 def contexts_of(devices: Devices) -> List[mx.Context]:

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Iterable, List, Optional, Tuple
 
+from gluon_aff.errors import InputError
 from gluon_aff.machine import system_files
 from gluon_aff.machine.children import ask
 from gluon_aff.machine.findings import Finding, mend, note, ok
@@ -21,6 +22,33 @@ SECONDS = 30.0
 DRIVER_LIBRARY = "libcuda.so.1"
 NVIDIA = "0x10de"
 DISPLAY_CLASS = "0x03"
+
+
+def usable_gpus(gpus: str, there: int, strict: bool, framework: str) -> Tuple[List[int], str]:
+    """Those of `--gpus` (comma-separated ids) that are there, none where there are no GPUs, and a line about them.
+
+    Args:
+        gpus: the option.
+        there: how many GPUs the framework finds.
+        strict: whether each has to be there.
+        framework: its name.
+
+    Raises:
+        InputError: for text that is no list of ids, if GPUs exist but none of those named, or, with `strict`, if one of
+            those named does not exist.
+    """
+    try:
+        wanted = sorted({int(gpu) for gpu in gpus.split(",") if gpu.strip()})
+    except ValueError:
+        raise InputError(f"--gpus {gpus!r} is not a list of GPU ids such as 0,1") from None
+    if strict and any(not 0 <= gpu < there for gpu in wanted):
+        raise InputError(f"--strict-devices: GPUs {gpus} are asked for, and {framework} finds {there}")
+    usable = [gpu for gpu in wanted if 0 <= gpu < there]
+    if wanted and there and not usable:
+        raise InputError(f"--gpus {gpus}: this machine has GPUs 0 to {there - 1} only")
+    missing = [str(gpu) for gpu in wanted if gpu not in usable]
+    note = f" (not there: {','.join(missing)})" if missing else ""
+    return usable, f"devices: GPU {','.join(map(str, usable))}{note}"
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,15 @@ SIDES = [
     (engines.Engine, engines.engine()),
     (engines.Cluster, Cluster()),
     (engines.Learner, GluonLearner),
-    (engines.Network, GluonNetwork),
+    (engines.ExportableNetwork, GluonNetwork),
 ]
 
 
 def promised(protocol):
     """Methods and properties of a protocol, and its annotated attributes, by name."""
-    own = {name: member for name, member in vars(protocol).items() if not name.startswith("_")}
-    return {**dict.fromkeys(protocol.__annotations__), **own}
+    parts = [part for part in protocol.__mro__ if part.__module__ == engines.__name__]
+    own = {name: each for part in parts for name, each in vars(part).items() if not name.startswith("_")}
+    return {**{name: None for part in parts for name in vars(part).get("__annotations__", ())}, **own}
 
 
 def arguments(function):

@@ -14,9 +14,8 @@ from gluon_aff.errors import InputError, last_line
 from gluon_aff.gluon.fusion.context import GlobalAveragePool
 from gluon_aff.gluon.inspection.layers import named_layers
 from gluon_aff.gluon.networks.zoo import build
-from gluon_aff.models import Architecture
+from gluon_aff.models import SMALLEST_SIZE, Architecture
 
-SMALLEST_SIZE = 32  # that every network can halve as often as it does
 PROBE_SIZE = 64  # parameters are as many at any size
 
 

@@ -115,6 +115,7 @@ class Group(nn.Module):
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
         self.halve = average_pool(2)
+        self.pool = nn.AdaptiveAvgPool2d(1)
         self.shared, self.halves = shared, halves
 
     def forward(self, x: Tensor) -> Tensor:
@@ -129,7 +130,7 @@ class Group(nn.Module):
                 parts = 2 if self.halves and index == 0 else 1
                 handed_on = feature[:, : parts * self.shared].chunk(parts, dim=1)
                 earlier += handed_on
-                means += [each.mean(dim=(2, 3)) for each in handed_on]
+                means += [self.pool(each).flatten(1) for each in handed_on]
         return x
 
 

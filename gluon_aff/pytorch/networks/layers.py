@@ -174,6 +174,10 @@ class Classifier(Network):
     num_features: int
     num_classes: int
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.pool = nn.AdaptiveAvgPool2d(1)
+
     def forward_features(self, x: Tensor) -> Tensor:
         """The last maps, (N, num_features, h, w)."""
         for modules in self.stages():
@@ -182,7 +186,7 @@ class Classifier(Network):
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Logits (N, classes) of the last maps; with `pre_logits` the head's input, (N, num_features)."""
-        x = x.mean(dim=(2, 3))
+        x = self.pool(x).flatten(1)
         return x if pre_logits else self.get_classifier()(x)
 
     def forward(self, x: Tensor) -> Tensor:

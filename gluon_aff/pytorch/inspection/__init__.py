@@ -1,0 +1,1 @@
+"""What looks into PyTorch networks."""

@@ -1,0 +1,76 @@
+"""Networks as the package uses them (`gluon_aff.engines.Network`)."""
+
+from __future__ import annotations
+
+import copy
+from typing import Callable, Dict, Iterable, List, Optional, Tuple
+
+import numpy as np
+import torch
+
+from gluon_aff.engines import Awaited, Channels, ClassActivation, Devices, Infer, Network
+from gluon_aff.models import Architecture
+from gluon_aff.pytorch.devices import torch_devices
+from gluon_aff.pytorch.inspection.gradcam import class_activation
+from gluon_aff.pytorch.inspection.layers import layer_called, pooled_layer
+from gluon_aff.pytorch.inspection.selectivity import channel_sums
+from gluon_aff.pytorch.networks.zoo import DTYPES, build
+from gluon_aff.pytorch.parameters import cast, load_params, parameter_arrays
+
+
+class TorchNetwork:
+    """A PyTorch network on its devices.
+
+    Args:
+        nets: the network on each device, in inference mode; each takes an equal slice of a batch, or nearly.
+    """
+
+    def __init__(self, nets: List[torch.nn.Module]) -> None:
+        self.nets = nets
+
+    def infer(self, images: np.ndarray) -> Awaited:
+        """Start on images; a GPU computes while the caller goes on."""
+        outputs = []
+        with torch.inference_mode():
+            for net, part in zip(self.nets, np.array_split(images, min(len(images), len(self.nets)))):
+                example = next(net.parameters())
+                outputs.append(net(torch.from_numpy(part).to(example.device, example.dtype, non_blocking=True)).float())
+        return lambda: np.concatenate([output.cpu().numpy() for output in outputs])
+
+    def for_many_images(self) -> Infer:
+        """The same: PyTorch has nothing faster on a CPU that is set up in a fraction of a second."""
+        return self.infer
+
+    def parameters(self) -> Dict[str, np.ndarray]:
+        """Values by name."""
+        return parameter_arrays(self.nets[0])
+
+    def check_layer(self, name: str) -> None:
+        """Raise InputError if there is no such layer."""
+        layer_called(self.nets[0], name)
+
+    def pooled_layer(self) -> str:
+        """Name of the layer whose maps are averaged for the head."""
+        return pooled_layer(self.nets[0])
+
+    def activation(self, image: np.ndarray, layer: str, label: Optional[int] = None) -> ClassActivation:
+        """What a layer does for a class."""
+        return class_activation(self.nets[0], image, layer, label)
+
+    def channel_sums(
+        self,
+        channels: Channels,
+        batches: Iterable[Tuple[np.ndarray, np.ndarray]],
+        classes: int,
+        advance: Callable[[int], object],
+    ) -> Tuple[np.ndarray, float]:
+        """What channels give for each class."""
+        return channel_sums(self.nets[0], channels, batches, classes, advance)
+
+
+def load_network(architecture: Architecture, path: str, devices: Devices, dtype: str) -> Network:
+    """`gluon_aff.engines.InferenceEngine.load_network`."""
+    net = build(architecture).eval()
+    load_params(net, path)
+    cast(net, DTYPES[dtype])
+    return TorchNetwork([copy.deepcopy(net).to(device) for device in torch_devices(devices)])

@@ -1,0 +1,249 @@
+"""PyTorch behind the door, held against MXNet: evaluations, predictions, what looks inside, counts."""
+
+import inspect
+import json
+import os
+
+import numpy as np
+import pytest
+from gluon.test_engine import arguments, promised
+from golden_values import golden_value
+from PIL import Image
+
+from gluon_aff import cli, engines
+from gluon_aff.engines import Channels, Devices, engine, inference_engine
+from gluon_aff.errors import InputError, NoEngineError
+from gluon_aff.models import list_models, model_record
+from gluon_aff.pytorch import engine as torch_engine
+from gluon_aff.pytorch.network import TorchNetwork
+from gluon_aff.weights.params_format import read_params_file, write_params_file
+
+CIFAR = "resnet20_b1"
+
+
+@pytest.mark.parametrize(
+    ("protocol", "side"),
+    [
+        (engines.InferenceEngine, torch_engine),
+        (engines.Network, TorchNetwork),
+        (engines.TorchFiles, engines.torch_files()),
+    ],
+    ids=lambda each: getattr(each, "__name__", ""),
+)
+def test_the_door_has_what_its_protocols_promise(protocol, side):
+    for name, member in promised(protocol).items():
+        assert hasattr(side, name), name
+        if inspect.isfunction(member):
+            assert arguments(getattr(side, name)) == arguments(member), name
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """Weight files by model, of golden values."""
+    folder = tmp_path_factory.mktemp("weights")
+
+    def file(name):
+        path = folder / f"{name}.params"
+        if not path.exists():
+            shapes = torch_engine.parameter_shapes(model_record(name).architecture())
+            write_params_file(str(path), {each: golden_value(each, shape) for each, shape in shapes.items()})
+        return str(path)
+
+    return file
+
+
+@pytest.fixture
+def both(weights):
+    """A network in both engines."""
+
+    def load(name):
+        architecture = model_record(name).architecture()
+        return [
+            inference_engine(each).load_network(architecture, weights(name), Devices(), "float32")
+            for each in ("mxnet", "torch")
+        ]
+
+    return load
+
+
+def relative(found, expected):
+    return np.abs(found - expected).max() / np.abs(expected).max()
+
+
+def images(count=3, side=32):
+    return np.random.default_rng(0).normal(size=(count, 3, side, side)).astype("float32")
+
+
+def test_logits_and_parameters(both):
+    theirs, ours = both(CIFAR)
+    waiting = ours.infer(images())
+    assert relative(waiting(), theirs.infer(images())()) < 1e-5
+    assert relative(ours.for_many_images()(images())(), waiting()) == 0
+    expected = theirs.parameters()
+    assert list(ours.parameters()) == list(expected)
+    assert all(np.array_equal(array, expected[name]) for name, array in ours.parameters().items())
+
+
+@pytest.mark.parametrize("name", [CIFAR, "aff_resnet18", "afi_shufflenet_v2_cifar100", "inception_resnet20_b1"])
+def test_maps_and_gradients_of_grad_cam(both, name):
+    theirs, ours = both(name)
+    layer = theirs.pooled_layer()
+    assert ours.pooled_layer() == layer
+    image = images(1, 64)[0]
+    for each in (layer, "features.2.0.resfwd.0" if name == CIFAR else layer):  # a BatchNorm, before a ReLU in place
+        expected, found = theirs.activation(image, each, 3), ours.activation(image, each, 3)
+        assert found.label == 3
+        for part in ("logits", "maps", "gradient"):
+            assert relative(getattr(found, part), getattr(expected, part)) < 1e-4, (each, part)
+    assert ours.activation(image, layer).label == theirs.activation(image, layer).label
+
+
+def test_a_pyramid_has_no_pooled_layer(both):
+    for network in both("resnet20_fpn_b1"):
+        with pytest.raises(InputError, match="the network has no global average pool"):
+            network.pooled_layer()
+
+
+def test_sums_of_channels(both):
+    labels = np.array([0, 1, 1], "float32")
+    told = []
+    theirs, ours = both("afi_resnet32_cifar100")
+    for channels in (Channels("features.5.blocks.4.integrate"), Channels("features.5.blocks.4.first", 8, 24)):
+        (expected, lowest), (found, lowest_here) = (
+            network.channel_sums(channels, [(images(), labels), (images()[:1], labels[:1])], 2, told.append)
+            for network in (theirs, ours)
+        )
+        assert relative(found, expected) < 1e-5
+        assert lowest_here == pytest.approx(lowest, rel=1e-4)
+    assert told == [3, 1] * 4
+    with pytest.raises(InputError, match=r"--layer output\[0:500\]: the layer has channels 0 to 99"):
+        ours.channel_sums(Channels("output", 0, 500), [(images(), labels)], 2, told.append)
+    for network in (theirs, ours):
+        with pytest.raises(InputError, match=r"unknown layer \(--layer\) 'features.99'"):
+            network.check_layer("features.99")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        CIFAR,
+        "aff_resnext38_32x4d_cifar100",
+        "inception_resnet20_b2",
+        "resnet20_fpn_b1",
+        "aff_resnet50",
+        "aff_resnext50_32x4d",
+        "afi_resnet50",
+        "afi_b_mobilenet_v2_cifar100",
+        "afi_shufflenet_v2_cifar100",
+        "afi_b_resnext29_32x4d_cifar100",
+    ],
+)
+def test_counts_of_layers(name):
+    architecture = model_record(name).architecture()
+    expected, found = (inference_engine(each).count_layers(architecture, 64) for each in ("mxnet", "torch"))
+    facts = ("trainable", "fixed", "multiply_adds", "original_count", "thop_count")
+    for fact in facts:
+        assert sum(getattr(row, fact) for row in found) == sum(getattr(row, fact) for row in expected), fact
+    own = {row.name: [getattr(row, fact) for fact in facts] + [row.output_shape] for row in found}
+    for row in expected:
+        if row.trainable:
+            assert own[row.name] == [getattr(row, fact) for fact in facts] + [row.output_shape], row.name
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_counts_of_trainable_parameters(name):
+    assert torch_engine.trainable_parameters(model_record(name).architecture()) == model_record(name).trainable
+
+
+def test_an_image_that_is_too_small():
+    with pytest.raises(InputError, match="--input-size 0 is too small for this network: take 32 or more"):
+        torch_engine.count_layers(model_record("aff_resnet18").architecture(), 0)
+
+
+def test_devices_without_a_gpu():
+    assert torch_engine.find_devices("") == (Devices(), "device: CPU")
+    devices, said = torch_engine.find_devices("0,1")
+    assert devices == Devices()
+    assert said.startswith("device: CPU (")
+    with pytest.raises(InputError, match="--gpus 'a' is not a list of GPU ids such as 0,1"):
+        torch_engine.find_devices("a")
+    with pytest.raises(InputError, match="--strict-devices: GPUs 0 are asked for, and PyTorch finds 0"):
+        torch_engine.find_devices("0", strict=True)
+
+
+def test_which_engine_is_taken(monkeypatch):
+    monkeypatch.delenv("GLUON_AFF_ENGINE", raising=False)
+    assert inference_engine().NAME == inference_engine("mxnet").NAME == "MXNet"
+    assert inference_engine("torch").NAME == "PyTorch"
+    monkeypatch.setenv("GLUON_AFF_ENGINE", "torch")
+    assert inference_engine().NAME == "PyTorch"
+    assert inference_engine("mxnet").NAME == "MXNet"
+    with pytest.raises(InputError, match="GLUON_AFF_ENGINE=torch: PyTorch does not train yet in this version"):
+        engine()
+    monkeypatch.setenv("GLUON_AFF_ENGINE", "jax")
+    with pytest.raises(InputError, match=r"unknown engine, \$GLUON_AFF_ENGINE 'jax': there are auto, mxnet, torch"):
+        inference_engine()
+
+
+def test_without_mxnet_pytorch_is_taken(monkeypatch):
+    monkeypatch.delenv("GLUON_AFF_ENGINE", raising=False)
+
+    def missing(name):
+        if "gluon.engine" in name:
+            raise NoEngineError("MXNet is not here")
+        return torch_engine
+
+    monkeypatch.setattr(engines, "import_module", missing)
+    assert inference_engine().NAME == "PyTorch"
+    with pytest.raises(NoEngineError, match="MXNet is not here"):
+        inference_engine("mxnet")
+
+
+def test_evaluate_and_predict_under_either_engine(weights, few_shapes, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 50, 3), "uint8")).save("a.png")
+    rows, classes = [], []
+    for each in ("mxnet", "torch"):
+        options = ["--params", weights(CIFAR), "--engine", each, "--superclass", "--json"]
+        assert cli.main(["evaluate", *options, "--data-dir", few_shapes, "--dataset", "cifar100"]) == 0
+        rows.append(json.loads(capsys.readouterr().out))
+        assert cli.main(["predict", *options, "a.png"]) == 0
+        classes.append(json.loads(capsys.readouterr().out)[0]["classes"])
+    assert "PyTorch" in rows[1]["versions"]
+    assert "MXNet" not in rows[1]["versions"]
+    assert rows[0]["top1"] == rows[1]["top1"]
+    assert rows[1]["loss"] == pytest.approx(rows[0]["loss"], rel=1e-5)
+    assert [each["label"] for each in classes[0]] == [each["label"] for each in classes[1]]
+    assert [each["score"] for each in classes[1]] == pytest.approx([each["score"] for each in classes[0]], rel=1e-4)
+    assert len((tmp_path / "logs/evaluations.csv").read_text().splitlines()) == 3
+
+
+def test_heat_maps_are_equal_to_a_grey_level(weights, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), "uint8")).save("a.png")
+    for each in ("mxnet", "torch"):
+        os.makedirs(each)
+        options = ["--params", weights(CIFAR), "--engine", each, "--superclass"]
+        assert cli.main(["gradcam", *options, "a.png", "-o", f"{each}/a.png"]) == 0
+    one, other = (np.asarray(Image.open(f"{each}/a.png").convert("RGB"), int) for each in ("mxnet", "torch"))
+    assert np.abs(one - other).max() <= 1
+
+
+def test_masks_are_equal_but_for_a_pixel_in_a_thousand(weights, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pixels = np.random.default_rng(0).integers(0, 255, (64, 64, 3), "uint8")
+    Image.fromarray(pixels).save("a.png")
+    network_input = (np.moveaxis(pixels, 2, 0)[np.newaxis] / 255 - 0.45) / 0.225
+    architecture = model_record("resnet20_fpn_b1").architecture()
+    arrays = {name: np.array(array) for name, array in read_params_file(weights("resnet20_fpn_b1")).arrays.items()}
+    arrays["head.4.bias"] -= np.median(
+        engines.torch_files().logits(architecture, arrays, network_input.astype("float32"))
+    )
+    write_params_file("half.params", arrays)  # about half of the pixels are a sign
+    for each in ("mxnet", "torch"):
+        options = ["--params", "half.params", "--model", "resnet20_fpn_b1", "--engine", each, "--base-size", "64"]
+        assert cli.main(["segment", *options, "a.png", "--masks", each]) == 0
+    one, other = (np.asarray(Image.open(f"{each}/a.png"), int) for each in ("mxnet", "torch"))
+    assert one.any()
+    assert not one.all()
+    assert (one != other).mean() < 1e-3
