@@ -14,15 +14,17 @@ from typing import TYPE_CHECKING, Any, List
 from gluon_aff._version import __version__
 
 if TYPE_CHECKING:
+    from gluon_aff.evaluation.model import load
     from gluon_aff.gluon.networks.zoo import get_model
     from gluon_aff.models import list_models, register_network
     from gluon_aff.operators import register_operator
 
-__all__ = ["__version__", "get_model", "list_models", "register_network", "register_operator"]
+__all__ = ["__version__", "get_model", "list_models", "load", "register_network", "register_operator"]
 
 _MODULES = {
     "get_model": "gluon_aff.gluon.networks.zoo",
     "list_models": "gluon_aff.models",
+    "load": "gluon_aff.evaluation.model",
     "register_network": "gluon_aff.models",
     "register_operator": "gluon_aff.operators",
 }

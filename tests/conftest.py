@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gluon_aff._platform import platform_problem, torch_problem
-from gluon_aff.engines import engine
+from gluon_aff.engines import engine, inference_engine
 from gluon_aff.errors import NoEngineError
 
 HERE = Path(__file__).parent
@@ -79,6 +79,8 @@ def pytest_runtest_setup(item):
     with skipped_without_engine():
         if item.get_closest_marker("engine"):
             engine()
+        if item.get_closest_marker("inference"):
+            inference_engine()
         return (yield)
 
 
