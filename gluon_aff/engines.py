@@ -541,7 +541,7 @@ class Engine(InferenceEngine, Protocol):
             `before` and `after`: the loss; `seconds`: time of the step, with what the first one sets up.
         """
 
-    def join(self, kvstore: str) -> Cluster:
+    def join_cluster(self, kvstore: str) -> Cluster:
         """Meet the other workers of the run, in the way that `--kvstore` names.
 
         Raises:

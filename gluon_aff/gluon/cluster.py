@@ -106,7 +106,7 @@ class Cluster:
         return share.share(0, len(share)) if self.kvstore == HOROVOD else share
 
 
-def join(kvstore: str) -> Cluster:
+def join_cluster(kvstore: str) -> Cluster:
     """Meet the other workers of the run.
 
     Args:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mxnet as mx
 
-from gluon_aff.gluon.cluster import join
+from gluon_aff.gluon.cluster import join_cluster
 from gluon_aff.gluon.devices import find_devices
 from gluon_aff.gluon.inspection.memory import measure as measure_memory
 from gluon_aff.gluon.inspection.summary import count_layers, parameter_shapes, trainable_parameters
@@ -23,7 +23,7 @@ __all__ = [
     "arguments",
     "count_layers",
     "find_devices",
-    "join",
+    "join_cluster",
     "learner",
     "load_network",
     "measure_memory",

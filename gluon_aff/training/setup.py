@@ -139,7 +139,7 @@ def set_up(
         InputError: there are no other workers, or not the same number of devices for each; or there is no checkpoint
             that `--resume` names, or it is damaged or of another run.
     """
-    cluster = engine().join(settings.kvstore)
+    cluster = engine().join_cluster(settings.kvstore)
     all_devices, device_note = devices
     own = cluster.devices(all_devices)
     seed, count = cluster.broadcast(np.array([settings.seed, len(own)], np.int64)).tolist()

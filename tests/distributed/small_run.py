@@ -19,7 +19,7 @@ from mxnet import autograd, gluon
 from mxnet.gluon import nn
 
 from gluon_aff.errors import InputError
-from gluon_aff.gluon.cluster import average_running_statistics, join, make_trainer
+from gluon_aff.gluon.cluster import average_running_statistics, join_cluster, make_trainer
 
 GLOBAL_BATCH = 16
 STEPS = 12
@@ -186,7 +186,7 @@ def tell(cluster, folder):
 
 
 def main(kvstore, folder, *options):
-    cluster = join(kvstore)
+    cluster = join_cluster(kvstore)
     options = dict(each.split("=") for each in options)
     if "tell" in options:
         tell(cluster, Path(folder))

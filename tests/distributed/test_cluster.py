@@ -232,9 +232,9 @@ def test_parameters_of_a_network_that_inferred_reach_all_workers(start, tmp_path
     script = tmp_path / "infer.py"
     script.write_text(
         "import mxnet as mx, numpy as np\n"
-        "from gluon_aff.gluon.cluster import join, make_trainer\n"
+        "from gluon_aff.gluon.cluster import join_cluster, make_trainer\n"
         "from gluon_aff.gluon.networks.zoo import cifar_resnet\n"
-        "cluster = join('dist_sync')\n"
+        "cluster = join_cluster('dist_sync')\n"
         "net = cifar_resnet('AFF', 2, 4, classes=10, prefix='net_')\n"
         "mx.random.seed(cluster.rank)\n"
         "net.initialize(mx.init.Xavier())\n"

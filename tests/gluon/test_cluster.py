@@ -12,7 +12,7 @@ from mxnet.gluon import nn
 from gluon_aff.distributed import KVSTORES
 from gluon_aff.engines import Devices
 from gluon_aff.errors import InputError
-from gluon_aff.gluon.cluster import Cluster, average_running_statistics, join, make_trainer
+from gluon_aff.gluon.cluster import Cluster, average_running_statistics, join_cluster, make_trainer
 
 STAND_INS = str(Path(__file__).parents[1] / "distributed" / "stand_ins")
 
@@ -44,7 +44,7 @@ def horovod_of_two(monkeypatch):
 
 def test_a_step_of_horovods_takes_the_sum_over_the_global_batch(horovod_of_two):
     """w - lr * (sum of all workers' gradients) / (images of all workers), in NumPy."""
-    cluster = join("horovod")
+    cluster = join_cluster("horovod")
     assert (cluster.rank, cluster.size) == (0, 2)
     net = nn.Dense(1, use_bias=False, in_units=3)
     net.initialize(mx.init.One())
@@ -67,29 +67,29 @@ def test_servers_are_launchs(name, monkeypatch):
     with pytest.raises(
         InputError, match=f"--kvstore {name} needs its servers .*: start the command with gluon-aff launch"
     ):
-        join(name)
+        join_cluster(name)
 
 
 def test_names_of_stores():
     assert KVSTORES == ("local", "device", "dist_sync", "dist_device_sync", "horovod")
     with pytest.raises(InputError, match="did you mean dist_sync"):
-        join("dist_async")
+        join_cluster("dist_async")
 
 
 @pytest.mark.parametrize("name", ["local", "device"])
 def test_a_worker_that_would_train_alone_is_told(name, monkeypatch):
     monkeypatch.setenv("DMLC_ROLE", "worker")
     with pytest.raises(InputError, match="add --kvstore dist_sync"):
-        join(name)
+        join_cluster(name)
 
 
 def test_without_horovod_the_error_says_what_to_do():
     with pytest.raises(InputError, match=r"HOROVOD_WITH_MXNET=1 pip install horovod.*dist_sync"):
-        join("horovod")
+        join_cluster("horovod")
 
 
 def test_one_worker_needs_nobody():
-    cluster = join("device")
+    cluster = join_cluster("device")
     assert (cluster, cluster.rank, cluster.size) == (Cluster("device"), 0, 1)
     figures = mx.nd.array([1, 2], dtype="int64")
     assert cluster.total(figures) is figures
