@@ -121,6 +121,7 @@ def test_export_of_any_batch(name):
         torch.testing.assert_close(program.module()(images(5)), net(images(5)), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:Guards may run slower on Python 3.13.0:RuntimeWarning")
 @pytest.mark.parametrize("name", ["resnet20_b1", "afi_resnet32_cifar100"])
 def test_compile_makes_one_graph_in_training(name):
     net = small(name)
