@@ -1,12 +1,15 @@
 """Who may import what: MXNet is behind one door, PyTorch behind the other, and each door has one way in."""
 
 import ast
+import subprocess
+import sys
 from importlib.util import resolve_name
 from pathlib import Path
 
 import pytest
 
 import gluon_aff
+from gluon_aff._platform import torch_problem
 
 PACKAGE = Path(gluon_aff.__file__).parent
 
@@ -69,3 +72,20 @@ def test_each_framework_is_imported_in_its_room_and_reached_through_the_door():
 )
 def test_an_import_that_is_not_allowed_is_named(file, text, names):
     assert list(offences(file, text)) == [f"gluon_aff/{file}:{name}" for name in names]
+
+
+@pytest.mark.skipif(bool(torch_problem()), reason="PyTorch is not here")
+def test_the_networks_in_pytorch_need_pytorch_and_numpy_only():
+    program = """
+import sys
+class Elsewhere:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("requests", "tqdm", "matplotlib", "cv2", "filelock", "PIL", "sklearn", "mxnet"):
+            raise ImportError(name)
+sys.meta_path.insert(0, Elsewhere())
+import torch
+from gluon_aff.pytorch import AFF, get_model, list_models, load_params
+print(tuple(get_model("resnet20_b1")(torch.zeros(2, 3, 32, 32)).shape))
+"""
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (ran.stdout, ran.returncode) == ("(2, 100)\n", 0), ran.stderr

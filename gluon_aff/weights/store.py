@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+from functools import partial
 from pathlib import Path
-from typing import List, Optional, Tuple, Union
+from typing import TYPE_CHECKING, List, Optional, Tuple, Union
 
-from gluon_aff.download import PATIENCE, Patience, download
 from gluon_aff.errors import GluonAFFError, InputError, ParamsFileError, unknown_name
 from gluon_aff.models import ModelRecord
 from gluon_aff.published import PublishedWeights
 from gluon_aff.weights.params_format import git_blob_sha1, read_params_file
+
+if TYPE_CHECKING:
+    from gluon_aff.download import Patience
 
 ROOT = "params"
 CLONE_VARIABLE = "GLUON_AFF_OPEN_AFF"
@@ -22,7 +25,7 @@ def published_file(
     root: str = ROOT,
     open_aff: Optional[str] = None,
     url: Optional[str] = None,
-    patience: Patience = PATIENCE,
+    patience: Optional[Patience] = None,
 ) -> str:
     """Path of the file of `weights`, verified by its git blob SHA-1; downloaded to `root` if it is nowhere.
 
@@ -31,7 +34,7 @@ def published_file(
         root: folder with weight files, in the original's folders or flat.
         open_aff: clone of the original repository; $GLUON_AFF_OPEN_AFF if None.
         url: where to download from; the original repository's host if None.
-        patience: of the download.
+        patience: of the download; the usual one if None.
 
     Raises:
         GluonAFFError: if it is nowhere and cannot be downloaded; names the files of that name that are not it.
@@ -42,9 +45,11 @@ def published_file(
     found, others = _search(weights, _candidates(weights, root, clone))
     if found:
         return found
-    target = str(_in_folders(weights, root))
+    from gluon_aff.download import PATIENCE, download  # and the packages that it needs, which are not everywhere
+
+    target, check = str(_in_folders(weights, root)), partial(_problem, weights)
     try:
-        download(url or weights.url, target, lambda path: _problem(weights, path), "the weights", patience=patience)
+        download(url or weights.url, target, check, "the weights", patience=patience or PATIENCE)
     except GluonAFFError as error:
         _remove_empty(Path(target).parent, Path(root))
         passed_over = f"; passed over: {'; '.join(others)}" if others else ""
