@@ -13,6 +13,7 @@ import signal
 import sys
 from typing import Dict, List, NoReturn, Optional
 
+from gluon_aff._platform import ENGINE_VARIABLE, platform_problem, torch_problem
 from gluon_aff._version import __version__
 from gluon_aff.commands import (
     USAGE_ERROR,
@@ -148,8 +149,19 @@ def fill_parser(parser: argparse.ArgumentParser, command: Command, argv: List[st
     return parser
 
 
+def _engines_here() -> str:
+    """Which engines this machine has, and which one computes."""
+    here = [name for name, problem in (("mxnet", platform_problem()), ("torch", torch_problem())) if problem is None]
+    if not here:
+        return "Engines here: none, so what computes does not work; `gluon-aff doctor` says what to install."
+    chosen = "" if len(here) == 1 else f"; {here[0]} computes, unless --engine or ${ENGINE_VARIABLE} says torch"
+    training = "" if "mxnet" in here else "; training and exporting need mxnet"
+    return f"Engines here: {' and '.join(here)}{chosen}{training}."
+
+
 def _add_commands(parser: argparse.ArgumentParser, argv: List[str]) -> None:
-    parser.description = "Attentional Feature Fusion (WACV 2021) in MXNet/Gluon."
+    parser.description = "Attentional Feature Fusion (WACV 2021) in MXNet/Gluon and PyTorch."
+    parser.epilog = _engines_here()
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, title="commands")
     for name, command in COMMANDS.items():
         fill_parser(subparsers.add_parser(name, help=command.help), command, argv)

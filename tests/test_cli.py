@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from documented_commands import DOCUMENTED
 
+from gluon_aff import cli
 from gluon_aff.cli import COMMANDS, main
 from gluon_aff.data.cifar.files import load_cifar
 from gluon_aff.models import list_models
@@ -245,3 +246,20 @@ def test_a_closed_pipe_and_a_full_disk_are_no_traceback(buffered):
     result = subprocess.run(command, cwd=ROOT, stdout=write, stderr=subprocess.PIPE, text=True, env=environment)
     os.close(write)
     assert (result.returncode, result.stderr) == (1, "")
+
+
+@pytest.mark.parametrize(
+    ("mxnet", "torch", "said"),
+    [
+        (None, None, "Engines here: mxnet and torch; mxnet computes, unless --engine or $GLUON_AFF_ENGINE says torch."),
+        (None, "no", "Engines here: mxnet."),
+        ("no", None, "Engines here: torch; training and exporting need mxnet."),
+        ("no", "no", "Engines here: none, so what computes does not work; `gluon-aff doctor` says what to install."),
+    ],
+)
+def test_help_says_which_engines_are_here(monkeypatch, capsys, mxnet, torch, said):
+    monkeypatch.setattr(cli, "platform_problem", lambda: mxnet)
+    monkeypatch.setattr(cli, "torch_problem", lambda: torch)
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert said in " ".join(capsys.readouterr().out.split())
