@@ -12,6 +12,7 @@ from typing import Any, Callable, List, Sequence
 from gluon_aff.errors import InputError
 from gluon_aff.files import check_directories
 
+MXNET_ONLY = ("mxnet",)
 USAGE_ERROR = 2  # exit code of wrong input
 
 
@@ -25,7 +26,7 @@ class Command:
         run: does what it is for; returns the exit code.
         examples: command lines to try, without the command.
         computes: an engine computes in its process.
-        needs_engine: it is of no use without one.
+        engines: those of which it takes one; none if it does without.
     """
 
     help: str
@@ -33,7 +34,7 @@ class Command:
     run: Callable[[argparse.Namespace], int]
     examples: Sequence[str] = ()
     computes: bool = False
-    needs_engine: bool = False
+    engines: Sequence[str] = ()
 
 
 def positive(text: str) -> int:

@@ -13,7 +13,7 @@ import sys
 from types import FrameType
 from typing import TYPE_CHECKING, Dict, List, Optional, Tuple
 
-from gluon_aff.commands import USAGE_ERROR, Command, not_negative, positive
+from gluon_aff.commands import MXNET_ONLY, USAGE_ERROR, Command, not_negative, positive
 from gluon_aff.errors import GluonAFFError, InputError, Stopped
 from gluon_aff.files import check_directories
 from gluon_aff.results.ablation_rows import ABLATION_HOSTS, MOST_BLOCKS, TABLES, Row, rows_of, training_flags
@@ -184,6 +184,6 @@ COMMANDS: Dict[str, Command] = {
             "table3 --host fpn --data-dir coco --dry-run",
             "fig7 --host inception --blocks 1 --num-epochs 2 --data-dir demo/shapes",
         ),
-        needs_engine=True,
+        engines=MXNET_ONLY,
     ),
 }

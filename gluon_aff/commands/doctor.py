@@ -53,18 +53,21 @@ def _findings(data_dirs: List[str]) -> Iterator[Finding]:
 
 def job_findings(findings: List[Finding], commands: Mapping[str, Command]) -> List[Finding]:
     """What can be done here, by the engine that it takes."""
-    with_engine = [name for name, command in commands.items() if command.computes or command.needs_engine]
-    without = ", ".join(name for name in commands if name not in with_engine)
+    without = ", ".join(name for name, command in commands.items() if not command.engines)
     broken = [finding.check for finding in findings if finding.state == MEND and finding.check in FOR_ALL]
-    trains = any(finding.check == "training step" and finding.state == OK for finding in findings)
+    works = {finding.check for finding in findings if finding.state == OK}
     return [
         note("no engine for", f"{without}: something may fail", f"see {', '.join(broken)}")
         if broken
         else ok("no engine for", f"{without}: they work"),
-        ok("MXNet for", f"{', '.join(with_engine)}: they work")
-        if trains
-        else note("MXNet for", f"{', '.join(with_engine)}: they do not work here"),
+        _engine_finding("MXNet", "mxnet", "training step" in works, commands),
+        _engine_finding("PyTorch", "torch", "PyTorch" in works, commands),
     ]
+
+
+def _engine_finding(title: str, engine: str, works: bool, commands: Mapping[str, Command]) -> Finding:
+    names = ", ".join(name for name, command in commands.items() if engine in command.engines)
+    return ok(f"{title} for", f"{names}: they work") if works else note(f"{title} for", f"{names}: not here")
 
 
 def finding_text(finding: Finding, coloured: bool = False) -> str:
@@ -84,6 +87,8 @@ def summary_text(findings: List[Finding]) -> str:
         hint = " All that is not installed comes with: make venv, or pip install ." if missing > 2 else ""
         return f"To mend: {', '.join(to_mend)}.{hint}"
     devices = [f.message.split(":")[0] for f in findings if f.check == "training step" and f.state == OK]
+    if not devices:
+        return "Nothing is to mend. Training needs MXNet, which does not work here."
     return f"Training works here: {', '.join(devices)}."
 
 

@@ -7,7 +7,7 @@ import os
 from dataclasses import replace
 from typing import Dict, List
 
-from gluon_aff.commands import Command, check_output
+from gluon_aff.commands import MXNET_ONLY, Command, check_output
 from gluon_aff.commands.weights import add_file_options, request_of
 from gluon_aff.errors import InputError
 
@@ -85,6 +85,7 @@ COMMANDS: Dict[str, Command] = {
         _add_convert_options,
         _convert,
         ("my.params -o my.pth", "my.params -o my.safetensors", "my.pth --model aff_resnet50 -o my.params"),
+        engines=("torch",),
     ),
     "export": Command(
         "write a network for other programs: ONNX, or MXNet's symbol",
@@ -92,5 +93,6 @@ COMMANDS: Dict[str, Command] = {
         _export,
         ("--model iaff_resnext50_32x4d -o iaff.onnx", "--params my.params --format symbol -o my"),
         computes=True,
+        engines=MXNET_ONLY,
     ),
 }

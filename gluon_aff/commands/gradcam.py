@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence
 
+from gluon_aff._platform import ENGINES
 from gluon_aff.commands import Command, check_output, json_text
 from gluon_aff.commands.weights import add_engine_option, add_file_options, model_and_file, request_of, titles
 from gluon_aff.errors import InputError, unknown_name
@@ -208,5 +209,6 @@ COMMANDS: Dict[str, Command] = {
             "--model iaff_resnet50 --class 281 --layer layer3 --resize cat.jpg -o maps.png",
         ),
         computes=True,
+        engines=ENGINES,
     ),
 }

@@ -6,7 +6,7 @@ import argparse
 from typing import Dict, List
 
 from gluon_aff._platform import check_mxnet
-from gluon_aff.commands import Command, not_negative, positive
+from gluon_aff.commands import MXNET_ONLY, Command, not_negative, positive
 from gluon_aff.errors import InputError
 
 HOW = """
@@ -109,6 +109,6 @@ COMMANDS: Dict[str, Command] = {
             "-n 2 -- gluon-aff train-cifar --kvstore dist_sync --model resnet --blocks 1 --gpus ''",
             "-n 2 -H hosts.txt --restarts 10 -- gluon-aff train-imagenet --kvstore dist_device_sync --resume auto",
         ),
-        needs_engine=True,
+        engines=MXNET_ONLY,
     ),
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any, Dict, List, Optional
 
-from gluon_aff.commands import Command, json_text, positive
+from gluon_aff.commands import MXNET_ONLY, Command, json_text, positive
 from gluon_aff.errors import GluonAFFError, InputError
 
 MODES = {"training": True, "inference": False}
@@ -97,5 +97,6 @@ COMMANDS: Dict[str, Command] = {
         _memory,
         ("--model resnet50 --compare afi_resnet50", "--model afi_resnet32_cifar100 --batch-size 128 --json"),
         computes=True,
+        engines=MXNET_ONLY,
     ),
 }

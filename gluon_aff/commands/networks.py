@@ -6,6 +6,7 @@ import argparse
 from dataclasses import asdict
 from typing import Dict, List
 
+from gluon_aff._platform import ENGINES
 from gluon_aff.commands import Command, json_text, positive
 from gluon_aff.errors import InputError
 from gluon_aff.training.options import add_integration_options, named_arguments
@@ -82,6 +83,6 @@ COMMANDS: Dict[str, Command] = {
             "resnet20_b1 --fusion MS-SA --r 2",
             "afi_resnet32_cifar100 --stages 1",
         ),
-        needs_engine=True,
+        engines=ENGINES,
     ),
 }

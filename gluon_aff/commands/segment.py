@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Iterable, Iterator, List, Sequence, Tuple
 
+from gluon_aff._platform import ENGINES
 from gluon_aff.commands import Command, check_output, json_text, positive
 from gluon_aff.commands.weights import add_engine_option
 from gluon_aff.errors import InputError
@@ -179,5 +180,6 @@ COMMANDS: Dict[str, Command] = {
             "--params my.params --model resnet20_fpn_b1 street.jpg --masks masks -o found.png",
         ),
         computes=True,
+        engines=ENGINES,
     ),
 }

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List
 
+from gluon_aff._platform import ENGINES
 from gluon_aff.commands import Command, check_output, json_text
 from gluon_aff.commands.weights import (
     add_data_options,
@@ -184,5 +185,6 @@ COMMANDS: Dict[str, Command] = {
             "--model aff_resnet32_cifar100 --fine-label --layer features.3 -o selectivity.png",
         ),
         computes=True,
+        engines=ENGINES,
     ),
 }

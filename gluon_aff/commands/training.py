@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import Any, Callable, Dict, List
 
-from gluon_aff.commands import Command, not_negative, positive
+from gluon_aff.commands import MXNET_ONLY, Command, not_negative, positive
 from gluon_aff.models import Architecture
 from gluon_aff.training.cifar_options import CIFARSettings
 from gluon_aff.training.cifar_options import add_options as add_cifar_options
@@ -151,6 +151,7 @@ COMMANDS: Dict[str, Command] = {
             "--model resnext --blocks 4 --summary",
         ),
         computes=True,
+        engines=MXNET_ONLY,
     ),
     "train-imagenet": Command(
         "train an ImageNet network with the original's options",
@@ -163,6 +164,7 @@ COMMANDS: Dict[str, Command] = {
             "--model resnext --num-layer 101 --summary",
         ),
         computes=True,
+        engines=MXNET_ONLY,
     ),
     "train-segmentation": Command(
         "train the paper's segmentation network on StopSign, from COCO 2017",
@@ -175,6 +177,7 @@ COMMANDS: Dict[str, Command] = {
             "--num-epochs 15",
         ),
         computes=True,
+        engines=MXNET_ONLY,
     ),
     "make-records": Command(
         "write class folders into MXNet's record files, as im2rec does",

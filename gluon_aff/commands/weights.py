@@ -308,6 +308,7 @@ COMMANDS: Dict[str, Command] = {
             "--params params/0.9831-cifar10-ASKCFuse-resnet-8-c-1-s-1-best.params --data-dir demo/digits --per-class",
         ),
         computes=True,
+        engines=ENGINES,
     ),
     "predict": Command(
         "name what is in images",
@@ -319,5 +320,6 @@ COMMANDS: Dict[str, Command] = {
             "--params my.onnx cat.jpg",
         ),
         computes=True,
+        engines=ENGINES,
     ),
 }

@@ -19,6 +19,7 @@ from gluon_aff.machine.packages import (
     check_optional,
     check_package,
     check_python,
+    check_torch,
 )
 from gluon_aff.machine.resources import check_disk, check_memory, check_settings, check_threads
 
@@ -38,6 +39,7 @@ def examine(data_dirs: Sequence[str] = ()) -> Iterator[Finding]:
     driver = _find_driver()
     yield from _survived("GPU", check_gpus, driver, mxnet.cuda, mxnet.code)
     yield from _survived("training step", check_training, mxnet, driver)
+    yield from _survived("PyTorch", check_torch)
     yield from _survived("GluonCV", check_gluoncv, mxnet.works)
     yield from _survived("OpenCV", check_opencv)
     for name, modules, purpose in REQUIRED:

@@ -7,7 +7,7 @@ import sys
 from importlib import metadata
 from typing import List, Tuple
 
-from gluon_aff._platform import SKIP_CHECK, no_wheel, numpy_problem, python_problem
+from gluon_aff._platform import SKIP_CHECK, no_wheel, numpy_problem, python_problem, torch_problem
 from gluon_aff.machine.children import ask
 from gluon_aff.machine.findings import Finding, mend, note, ok
 
@@ -37,7 +37,22 @@ def check_python(mxnet_works: bool) -> Finding:
         return ok("Python", here)
     if mxnet_works:
         return note("Python", f"{here}: newer than MXNet 1.9.1 knows, but MXNet works", f"export {SKIP_CHECK}=1")
-    return mend("Python", f"{here}: MXNet 1.9.1 runs on 3.8, 3.9, 3.10 and 3.11", problem.remedy)
+    runs_on = f"{here}: MXNet 1.9.1 runs on 3.8, 3.9, 3.10 and 3.11"
+    if torch_problem() is None:
+        return note("Python", f"{runs_on}; PyTorch, which is here, does not train yet", problem.remedy)
+    return mend("Python", runs_on, problem.remedy)
+
+
+def check_torch() -> Finding:
+    """The version of PyTorch, and whether it can be imported."""
+    problem = torch_problem()
+    if problem is not None:
+        return note("PyTorch", "not installed, or too old; it is the second engine", problem.remedy)
+    version = _version("torch")
+    broken = ask("imports", "torch").problem
+    if broken:
+        return mend("PyTorch", f"{version}: {broken}", "pip install --force-reinstall torch")
+    return ok("PyTorch", version)
 
 
 def check_numpy(mxnet_works: bool) -> Finding:

@@ -43,7 +43,8 @@ def _described(error: Exception) -> str:
 
 def imports(*modules: str) -> None:
     """Whether `modules` can be imported."""
-    sys.modules["torch"] = None  # type: ignore[assignment]  # GluonCV refuses to be imported beside it
+    if "torch" not in modules:
+        sys.modules["torch"] = None  # type: ignore[assignment]  # GluonCV refuses to be imported beside it
     for module in modules:
         importlib.import_module(module)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import gluon_aff
-from gluon_aff._platform import python_problem
+from gluon_aff._platform import python_problem, torch_problem
 from gluon_aff.cli import COMMANDS
 from gluon_aff.commands.doctor import finding_text, job_findings, summary_text
 from gluon_aff.machine import doctor
@@ -151,7 +151,7 @@ def other_pythons():
 @pytest.mark.parametrize("python", other_pythons() or [pytest.param("", marks=pytest.mark.skip("none installed"))])
 def test_newer_python(examine, python):
     findings = findings_of(examine("--json", python=python, path=[SITE_PACKAGES]))
-    assert findings["Python"]["state"] == MEND
+    assert findings["Python"]["state"] == (MEND if torch_problem() else NOTE)
     assert "MXNet 1.9.1 runs on 3.8, 3.9, 3.10 and 3.11" in findings["Python"]["message"]
     assert findings["disk"]["state"] in (OK, NOTE)
     assert findings["MXNet for"]["state"] == NOTE
@@ -187,15 +187,17 @@ def test_a_check_that_fails_stops_no_other(quick, monkeypatch):
 
 
 def test_jobs_by_what_they_need():
-    without, mxnet = job_findings([ok("NumPy", "2.5")], COMMANDS)
+    without, mxnet, torch = job_findings([ok("NumPy", "2.5")], COMMANDS)
     jobs = "models, params, published, compare, report, make-data, make-records, doctor"
     assert set(without.message[: without.message.index(":")].split(", ")) == set(jobs.split(", "))
-    assert (without.state, mxnet.state) == (OK, NOTE)
-    assert mxnet.message.endswith(": they do not work here")
-    for name in set(COMMANDS) - set(jobs.split(", ")):
+    assert (without.state, mxnet.state, torch.state) == (OK, NOTE, NOTE)
+    assert mxnet.message.endswith(": not here")
+    assert torch.message == "summary, evaluate, predict, gradcam, selectivity, segment, convert: not here"
+    for name in set(COMMANDS) - {*jobs.split(", "), "convert"}:
         assert f"{name}, " in mxnet.message or f"{name}:" in mxnet.message
-    without, mxnet = job_findings([mend("NumPy", "broken", "mend it"), ok("training step", "CPU")], COMMANDS)
-    assert (without.state, without.remedy, mxnet.state) == (NOTE, "see NumPy", OK)
+    found = [mend("NumPy", "broken", "mend it"), ok("training step", "CPU"), ok("PyTorch", "2.13.0")]
+    without, mxnet, torch = job_findings(found, COMMANDS)
+    assert (without.state, without.remedy, mxnet.state, torch.state) == (NOTE, "see NumPy", OK, OK)
 
 
 def test_lines_in_colour():
@@ -208,3 +210,4 @@ def test_last_line():
     trained = [ok("training step", "CPU: loss from 0.7 to 0.6"), ok("training step", "GPU 0: loss"), note("GPU 1", "")]
     assert summary_text(trained) == "Training works here: CPU, GPU 0."
     assert summary_text([*trained, mend("disk", "full", "make room")]) == "To mend: disk."
+    assert summary_text([]) == "Nothing is to mend. Training needs MXNet, which does not work here."

@@ -45,6 +45,7 @@ def test_this_environment_is_fine():
 def test_newer_python(monkeypatch, mxnet_works, state):
     """A patched MXNet may well run on it: only then is there nothing to mend."""
     monkeypatch.setattr(sys, "version_info", (3, 12, 1))
+    monkeypatch.setattr(packages, "torch_problem", lambda: Problem("not installed", ""))
     finding = packages.check_python(mxnet_works)
     assert finding.state == state
     remedy = "make a virtual environment with one of those, and pip install gluon_aff there"
@@ -161,3 +162,20 @@ def test_optional_packages(environment):
     findings = packages.check_optional()
     assert [finding.check for finding in findings] == ["onnx", "onnxruntime", "horovod"]
     assert {finding.state for finding in findings} == {NOTE}
+
+
+@pytest.mark.parametrize(
+    ("problem", "broken", "state"),
+    [(None, "", "ok"), (None, "undefined symbol", "mend"), ("not installed", "", "note")],
+)
+def test_pytorch(monkeypatch, problem, broken, state):
+    monkeypatch.setattr(packages, "torch_problem", lambda: problem and Problem(problem, "pip install torch"))
+    monkeypatch.setattr(packages, "ask", lambda *_: Answer(problem=broken))
+    assert packages.check_torch().state == state
+
+
+def test_a_python_without_mxnet_and_with_pytorch_is_nothing_to_mend(monkeypatch):
+    monkeypatch.setattr(packages, "python_problem", lambda: Problem("too new", "take an older one"))
+    for torch, state in ((None, NOTE), (Problem("not installed", ""), MEND)):
+        monkeypatch.setattr(packages, "torch_problem", lambda torch=torch: torch)
+        assert packages.check_python(mxnet_works=False).state == state
