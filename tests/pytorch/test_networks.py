@@ -86,6 +86,16 @@ def test_features_only(name):
         assert outputs[-1].shape[1] == net.num_features
 
 
+def test_features_with_checkpointing_keep_less():
+    sizes = {}
+    for checkpointing in (False, True):
+        maps = small("aff_resnet50", features_only=True, grad_checkpointing=checkpointing)
+        kept = sizes.setdefault(checkpointing, [])
+        with torch.autograd.graph.saved_tensors_hooks(lambda t, kept=kept: kept.append(t.numel()) or t, lambda t: t):
+            maps(images())
+    assert sum(sizes[True]) < 0.8 * sum(sizes[False])
+
+
 def test_some_features_only():
     net = small("aff_resnet50").eval()
     x = images()
@@ -136,10 +146,11 @@ def test_compile_makes_one_graph_in_training(name):
         torch.testing.assert_close(net.get_parameter(key).grad, gradient, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("name", SMALL)
-def test_autocast_trains(name):
+def test_autocast_trains(name, dtype):
     net = small(name)
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast("cpu", dtype):
         output = net(images())
     output.float().square().mean().backward()
     assert all(p.grad.isfinite().all() for p in net.parameters() if p.requires_grad)
@@ -160,8 +171,7 @@ def test_types_as_in_mxnets_files(name):
 @pytest.mark.parametrize("name", SMALL)
 def test_checkpointing_changes_nothing_but_the_memory(name):
     """The blocks are run twice, and their running statistics are updated once."""
-    kept, computed_again = small(name), small(name)
-    computed_again.set_grad_checkpointing()
+    kept, computed_again = small(name), small(name, grad_checkpointing=True)
     x = images()
     saved = []
     for net in (kept, computed_again):

@@ -14,7 +14,7 @@ from gluon_aff.pytorch.networks.layers import Network
 PROBE_SIZE = 224  # a multiple of every network's stride
 
 
-class FeatureMaps(nn.Module):
+class FeatureMaps(Network):
     """Outputs of the stages of a network, without its head: (N, 3, H, W) -> a list of (N, width, H/stride, W/stride).
 
     It shares the network's parameters, under names of its own (`stage1.`, `stage2.`, ...).
@@ -34,6 +34,7 @@ class FeatureMaps(nn.Module):
 
     def __init__(self, net: Network, out_indices: Optional[Sequence[int]] = None) -> None:
         super().__init__()
+        self.grad_checkpointing = net.grad_checkpointing
         stages = net.stages()
         try:
             self.out_indices = [range(len(stages))[index] for index in out_indices or range(len(stages))]
@@ -56,7 +57,11 @@ class FeatureMaps(nn.Module):
     def forward(self, x: Tensor) -> List[Tensor]:
         """Return the stages' outputs."""
         outputs = []
-        for stage in self.children():
-            x = stage(x)
+        for modules in self.stages():
+            x = self.run_stage(modules, x)
             outputs.append(x)
         return [outputs[index] for index in self.out_indices]
+
+    def stages(self) -> List[List[nn.Module]]:
+        """Modules up to the end of each stage, from the stage before on."""
+        return [list(stage.children()) for stage in self.children()]

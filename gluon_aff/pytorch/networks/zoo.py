@@ -217,6 +217,7 @@ def get_model(
     open_aff: Optional[str] = None,
     dtype: Union[str, torch.dtype] = "float32",
     features_only: bool = False,
+    grad_checkpointing: bool = False,
     **kwargs: Any,
 ) -> nn.Module:
     """Build the configuration called `name`.
@@ -233,6 +234,7 @@ def get_model(
         dtype: float32, float16 or bfloat16, of convolutions and dense layers; BatchNorm stays float32. Published
             ImageNet files are float16 and load into all.
         features_only: return a `FeatureMaps`, whose outputs are those of the network's stages, instead.
+        grad_checkpointing: compute blocks again for the backward pass while training: less memory, a third more time.
         **kwargs: arguments of the host's constructor, overruling the published ones (`fusion` or `askc_type`, `r`,
             `scale`, `start_layer`, `blocks`, `channel_times`, `layers`, `norm_layer`, ...).
 
@@ -255,5 +257,7 @@ def get_model(
         if left_out:
             warnings.warn(f"{path}: the head ({', '.join(left_out)}) was left out, its size differs", stacklevel=2)
     cast(net, kind)
+    if grad_checkpointing:
+        net.set_grad_checkpointing()
     net.to(device)
     return FeatureMaps(net) if features_only else net
