@@ -28,6 +28,7 @@ from gluon_aff.evaluation import weights_file
 from gluon_aff.evaluation.weights_file import validation_set
 from gluon_aff.gluon.networks.zoo import cifar_resnet
 from gluon_aff.published import published_weights
+from gluon_aff.weights import description
 from gluon_aff.weights.params_format import git_blob_sha1
 
 NETWORK = "cifar100-ASKCFuse-resnet-8-c-1-s-1"
@@ -137,7 +138,8 @@ def test_the_text_says_the_same(evaluate, figures):
 def test_beside_what_was_published(error, difference, evaluate, figures, monkeypatch):
     """On the official images the difference of the errors, positive where it is worse here."""
     record = replace(published_weights()[0], error=error)
-    monkeypatch.setattr(weights_file, "weights_with_hash", lambda digest: record)
+    for module in (weights_file, description):
+        monkeypatch.setattr(module, "weights_with_hash", lambda digest: record)
 
     def official(*arguments, set_of=weights_file.validation_set):
         return replace(set_of(*arguments), official=True)

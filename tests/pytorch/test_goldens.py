@@ -51,10 +51,9 @@ def measured(request):
 
 def test_names_order_shapes_and_what_trains(measured):
     name, golden, net, names, *_ = measured
+    tensors = net.state_dict()
     trained = {key for key, parameter in net.named_parameters() if parameter.requires_grad}
-    found = [
-        [name, list(net.state_dict()[key].shape), "write" if key in trained else "null"] for key, name in names.items()
-    ]
+    found = [[name, list(tensors[key].shape), "write" if key in trained else "null"] for key, name in names.items()]
     assert found == golden["parameters"]
     assert (
         sum(p.numel() for p in net.parameters() if p.requires_grad) == golden["n_trainable"] == MODELS[name].trainable
@@ -80,9 +79,9 @@ def test_training_loss_and_gradient_norms(measured):
 def test_running_statistics_after_one_step(measured):
     """MXNet's variance on CPUs is the biased one; PyTorch's, as cuDNN's, is unbiased: n / (n - 1) times as large."""
     _, golden, net, names, _, _, counts, values = measured
-    sums = {}
+    sums, tensors = {}, net.state_dict()
     for key, name in names.items():
-        array = net.state_dict()[key].numpy()
+        array = tensors[key].numpy()
         if key in counts:
             new = array - 0.9 * values[name]
             array = 0.9 * values[name] + new * (counts[key] - 1) / counts[key]

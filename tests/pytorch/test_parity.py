@@ -2,7 +2,7 @@
 
 Outputs are compared in float32. Losses, gradients and running statistics are compared in float64: in float32 the
 gradient of a bias before a BatchNorm is rounding alone, since its true value is 0, and BatchNorm of the pooled maps of
-three images makes roundings grow to a few percent of other gradients (up to 7 percent in an iAFF-ResNet-50).
+a few images makes roundings grow to percents of other gradients in the deepest networks.
 """
 
 import mxnet as mx
@@ -24,7 +24,7 @@ from gluon_aff.pytorch import get_model
 from gluon_aff.pytorch.parameters import load_arrays, parameter_arrays, parameter_names
 
 SIDES = {32: 32, 224: 64, 480: 64}  # of the images here, by those of the networks
-IMAGES = 3
+IMAGES = 5
 
 
 def pair(name, **arguments):
@@ -143,7 +143,7 @@ def test_features_of_any_width_and_size(operator, way):
     assert relative(found, theirs(*map(mx.nd.array, inputs)).asnumpy()) < 1e-5
 
 
-@pytest.mark.parametrize("size", [(7, 7), (8, 5), (1, 3)])
+@pytest.mark.parametrize("size", [(7, 7), (8, 5), (2, 3)])
 def test_pools_are_equal_to_the_last_bit(size):
     maps = np.random.RandomState(0).normal(size=(2, 3, *size)).astype("float32")
     from gluon_aff.gluon.networks.layers import average_pool as theirs
