@@ -8,6 +8,7 @@ file as `sha1sum *.bin > SHA1SUMS` writes it.
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import os
 import tarfile
@@ -15,11 +16,11 @@ import time
 import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Dict, Iterable, Mapping, Optional, Tuple
+from typing import Any, Dict, Iterable, Iterator, Mapping, Optional, Tuple
 
 import numpy as np
 
-from gluon_aff.errors import DataError, GluonAFFError, InputError
+from gluon_aff.errors import DataError, GluonAFFError, InputError, last_line
 
 CIFAR_SITE = "https://www.cs.toronto.edu/~kriz"
 CIFAR_PAGE = f"{CIFAR_SITE}/cifar.html"
@@ -32,6 +33,14 @@ CIFAR_STD = (0.2023, 0.1994, 0.2010)
 
 _PIXEL_BYTES = 3 * 32 * 32
 _SUMS_BYTES = 1 << 16
+# A small archive can unpack to any size, and so can what it says of its members. CIFAR's have 8 members in 184 MB.
+MOST_UNPACKED = 2 << 30
+MOST_MEMBERS = 10_000
+MOST_EXTENSION_BYTES = 1 << 12  # of a header that only says more of the next member, such as a long name
+_EXTENSIONS = (
+    *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
+)
+LARGEST_FILE = 2 << 30  # bytes of a file in a folder, read whole into memory: 13 times CIFAR-100's
 
 
 @dataclass(frozen=True)
@@ -188,8 +197,11 @@ def _downloaded(layout: _Layout, archive: Path) -> Path:
 
 def _read_folder(folder: Path, names: Iterable[str]) -> Dict[str, np.ndarray]:
     """The bytes of those files that exist."""
-    present = [folder / name for name in names if (folder / name).is_file()]
     try:
+        present = [folder / name for name in names if (folder / name).is_file()]
+        for path in present:
+            if path.stat().st_size > LARGEST_FILE:
+                raise DataError(f"{path} is larger than {LARGEST_FILE >> 30} GiB: split it, or name another --data-dir")
         return {path.name: np.fromfile(path, dtype=np.uint8) for path in present}
     except OSError as error:
         raise DataError(
@@ -208,21 +220,60 @@ def _read_archive(layout: _Layout, archive: Path, names: Iterable[str]) -> Dict[
     }
     found = {}
     try:
-        with tarfile.open(archive, "r:gz") as tar:
-            for member in tar:
+        with gzip.open(archive) as unpacked:
+            for tar, member in _members(_Bounded(unpacked)):
                 name = member_names.get(member.name)
                 if name is not None:
                     found[name] = _read_member(layout, archive, tar, member)
-    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+    except DataError:
+        raise
+    except (tarfile.TarError, EOFError, OSError, ValueError, zlib.error) as error:
         raise DataError(
-            f"{archive} is not a whole .tar.gz archive ({error}): get {layout.archive} from {CIFAR_PAGE}"
+            f"{archive} is not a whole .tar.gz archive ({last_line(error)}): get {layout.archive} from {CIFAR_PAGE}"
         ) from error
     return found
 
 
+class _Bounded:
+    """A stream that ends with an error where it has given MOST_UNPACKED bytes."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream, self._left = stream, MOST_UNPACKED
+
+    def read(self, size: int) -> bytes:
+        """The next `size` bytes, or what is left of them."""
+        data = self._stream.read(size)
+        self._left -= len(data)
+        if self._left < 0:
+            raise tarfile.ReadError(f"it unpacks to more than {MOST_UNPACKED:,} bytes")
+        return data
+
+
+class _CheckedHeader(tarfile.TarInfo):
+    """A member's header, refused where its size is none: some versions of tarfile read such a member for ever."""
+
+    @classmethod
+    def frombuf(cls, *arguments: Any) -> _CheckedHeader:
+        """The header in a block."""
+        header = super().frombuf(*arguments)
+        if header.size < 0 or (header.type in _EXTENSIONS and header.size > MOST_EXTENSION_BYTES):
+            raise tarfile.ReadError(f"a member has {header.size:,} bytes")
+        return header
+
+
+def _members(stream: _Bounded) -> Iterator[Tuple[tarfile.TarFile, tarfile.TarInfo]]:
+    """The members of an archive, read from its first byte to its last: tarfile cannot go back in a stream."""
+    with tarfile.open(fileobj=stream, mode="r|", tarinfo=_CheckedHeader) as tar:
+        for number, member in enumerate(tar):
+            if number == MOST_MEMBERS:
+                raise tarfile.ReadError(f"it has more than {MOST_MEMBERS:,} members")
+            yield tar, member
+
+
 def _read_member(layout: _Layout, archive: Path, tar: tarfile.TarFile, member: tarfile.TarInfo) -> np.ndarray:
     largest = _SUMS_BYTES if member.name.endswith(SUMS_FILE) else layout.largest
-    stream = tar.extractfile(member) if member.isreg() and member.size <= largest else None
+    plain = member.isreg() and not member.issparse() and 0 <= member.size <= largest
+    stream = tar.extractfile(member) if plain else None
     if stream is None:
         raise DataError(
             f"{archive}: {member.name} is not a plain file of at most {largest:,} bytes: "

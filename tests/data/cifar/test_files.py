@@ -1,3 +1,4 @@
+import gzip
 import hashlib
 import http.server
 import io
@@ -307,6 +308,72 @@ def test_oversized_member_is_refused_unread(tmp_path):
         tar.fileobj.write(member.tobuf())
     with pytest.raises(DataError, match="at most 153,700,000 bytes"):
         load_cifar("cifar100", True, data_dir=str(path))
+
+
+def packed(path, *blocks):
+    path.write_bytes(gzip.compress(b"".join(blocks)))
+    return str(path)
+
+
+def header(name="cifar-100-binary/train.bin", size=0, kind=tarfile.REGTYPE):
+    """A member's header; the size as base 256, which alone can say a negative one."""
+    member = tarfile.TarInfo(name)
+    member.type = kind
+    block = bytearray(member.tobuf(tarfile.USTAR_FORMAT))
+    block[124:136] = (size % (1 << 96)).to_bytes(12, "big") if size < 0 else b"\x80" + size.to_bytes(11, "big")
+    block[148:156] = b"%06o\0 " % tarfile.calc_chksums(bytes(block))[0]
+    return bytes(block)
+
+
+def pax(**said):
+    """A header that says more of the next member."""
+    records = b"".join(
+        b"%d %s=%s\n" % (len(name) + len(value) + 5, name, value)
+        for name, value in ((name.encode(), value.encode()) for name, value in said.items())
+    )
+    return header("more", len(records), tarfile.XHDTYPE) + records.ljust(512, b"\0")
+
+
+@pytest.mark.parametrize(
+    "blocks",
+    [
+        [header(size=-512)],
+        [header("README"), header("README", size=-512)],
+        [header("README"), header("README"), header("README", size=-1024)],
+        [header("README", size=-(1 << 80))],
+        [pax(size="-512"), header()],
+        [pax(size="-1536"), header("README")],
+        [header("long", -512, tarfile.GNUTYPE_LONGNAME), header()],
+        [header("long", 1 << 40, tarfile.GNUTYPE_LONGNAME), header()],
+    ],
+)
+@pytest.mark.parametrize("end", [b"", bytes(1024)])
+def test_a_member_of_a_size_that_cannot_be_is_refused_at_once(tmp_path, blocks, end):
+    """Some releases of tarfile go back by a negative size, and so read the same member for ever."""
+    path = packed(tmp_path / "own.tar.gz", *blocks, end)
+    with pytest.raises(DataError, match=r"is not a whole \.tar\.gz archive|train\.bin is (missing|not a plain file)"):
+        load_cifar("cifar100", True, data_dir=path)
+
+
+def test_an_archive_that_unpacks_to_more_than_any_is_refused(tmp_path, files, monkeypatch):
+    monkeypatch.setattr(cifar, "MOST_UNPACKED", 100_000)
+    path = packed(tmp_path / "own.tar.gz", header("README", 1 << 30), bytes(200_000))
+    with pytest.raises(DataError, match="it unpacks to more than 100,000 bytes"):
+        load_cifar("cifar100", True, data_dir=path)
+
+
+def test_an_archive_of_too_many_members_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(cifar, "MOST_MEMBERS", 10)
+    path = packed(tmp_path / "own.tar.gz", header("README") * 11, bytes(1024))
+    with pytest.raises(DataError, match="it has more than 10 members"):
+        load_cifar("cifar100", True, data_dir=path)
+
+
+def test_a_file_that_is_too_large_for_memory_is_refused_unread(tmp_path, files, monkeypatch):
+    monkeypatch.setattr(cifar, "LARGEST_FILE", 100)
+    folder = write_folder(tmp_path / "own", files)
+    with pytest.raises(DataError, match=r"train\.bin is larger than"):
+        load_cifar("cifar100", True, data_dir=str(folder))
 
 
 def test_unknown_data_set():
