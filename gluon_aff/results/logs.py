@@ -17,9 +17,15 @@ from gluon_aff.errors import InputError
 
 CHUNK = 1 << 20  # bytes read at a time; a longer line keeps its last so many
 LARGEST = 2 << 30  # bytes, unpacked
+MOST_EPOCHS = 200_000  # of all runs in a log; each takes about 1 KiB of memory
+MOST_RUNS = 5_000  # in a log
+LONGEST_SETTINGS = 1 << 14  # bytes of a settings line, which Python's parser reads; ours have 1 to 3 KiB
+RATE_BYTES = 200  # at the end of a line about a batch, where its learning rate is
 GZIP_MAGIC = b"\x1f\x8b"
+CUT_OUT = "cut out the run to compare"
 
-# A figure has all six decimals of "%f": a line cut within one does not pass for whole. Searched, not matched, since a
+# Each of these takes a time that grows with the line's length and no faster: a log may hold anything, in lines of any
+# length. A figure has all six decimals of "%f": a line cut within one does not pass for whole. Searched, not matched, since a
 # line may follow a cut one or a progress bar on the same line.
 _NUMBER = rb"(-?(?:\d+\.\d{6}|inf|nan))"
 _CIFAR_EPOCH = re.compile(
@@ -43,10 +49,11 @@ _IMAGENET_COLUMNS = (
 )
 _SETTINGS_START = b"Namespace("
 _SETTINGS = re.compile(rb"Namespace\((?=\w+=).*")  # to the end of the line; a cut one is a run too
+_HEADER_START = b"gluon_aff "
 _HEADER = re.compile(
     rb"gluon_aff (?P<version>\S+), (?P<libraries>.*), devices (?P<devices>\S+), "
-    rb"(?P<images_per_step>\d+) images per step, (?P<data>\w+) data, "
-    rb"(?P<label_values>\d+) label values under a (?P<head>\d+)-way head$"
+    rb"(?P<images_per_step>\d{1,9}) images per step, (?P<data>\w+) data, "
+    rb"(?P<label_values>\d{1,9}) label values under a (?P<head>\d{1,9})-way head$"
 )
 
 
@@ -88,9 +95,9 @@ def read_log(path: str) -> List[LoggedRun]:
     Lines cut in the middle, NUL bytes, carriage returns and any other lines between are passed over.
 
     Raises:
-        InputError: if it cannot be read, or holds neither a settings line nor a figure.
+        InputError: if it cannot be read, is too large, or holds neither a settings line nor a figure.
     """
-    parser = _Parser()
+    parser = _Parser(path)
     try:
         if Path(path).exists() and not Path(path).is_file():
             raise InputError(f"{path} is not a file: name a training log")
@@ -114,7 +121,7 @@ def _lines(file: Union[io.BufferedReader, gzip.GzipFile], path: str) -> Iterator
     for chunk in iter(lambda: file.read1(CHUNK), b""):
         total += len(chunk)
         if total > LARGEST:
-            raise InputError(f"{path} is larger than {LARGEST >> 30} GiB: cut out the run to compare")
+            raise InputError(f"{path} is larger than {LARGEST >> 30} GiB: {CUT_OUT}")
         *lines, rest = (rest + chunk).split(b"\n")
         yield from lines
         rest = rest[-CHUNK:]
@@ -123,13 +130,19 @@ def _lines(file: Union[io.BufferedReader, gzip.GzipFile], path: str) -> Iterator
 
 
 class _Parser:
-    """Cuts a log into runs, line by line."""
+    """Cuts the log at `path` into runs, line by line."""
 
-    def __init__(self) -> None:
+    def __init__(self, path: str) -> None:
         self.runs: List[_Run] = []
+        self._path = path
+        self._epochs = 0  # of all runs
 
     def read(self, number: int, line: bytes) -> None:
-        """Take in the line with that number."""
+        """Take in the line with that number.
+
+        Raises:
+            InputError: there are more runs or epochs than anyone trains.
+        """
         if b"\0" in line:
             line = line.replace(b"\0", b"")
         line = line.rstrip(b"\r ")
@@ -141,8 +154,8 @@ class _Parser:
             self._read_settings(number, line)
         elif b"[Epoch " in line:
             self._read_epoch(number, line)
-        elif b"gluon_aff " in line and self.runs and not self.runs[-1].lines:
-            header = _HEADER.search(line)
+        elif _HEADER_START in line and self.runs and not self.runs[-1].lines:
+            header = _HEADER.match(line, line.rindex(_HEADER_START))
             if header:
                 self.runs[-1].header = {
                     name: text.decode(errors="replace") for name, text in header.groupdict().items()
@@ -151,24 +164,37 @@ class _Parser:
     def _read_settings(self, number: int, line: bytes) -> None:
         found = _SETTINGS.search(line)
         if found:
-            self.runs.append(_Run(settings_line=number, settings=_settings(found[0])))
+            self._begin(_Run(settings_line=number, settings=_settings(found[0])))
 
     def _read_epoch(self, number: int, line: bytes) -> None:
         found = _CIFAR_EPOCH.search(line)
         if found:
+            self._count_epoch()
             self._at(int(found[1])).add_cifar_epoch(number, found.groups())
             return
         for pattern in (_TRAINING, _SPEED, _VALIDATION):
             found = pattern.search(line)
             if found:
+                if pattern is _VALIDATION:
+                    self._count_epoch()
                 self._at(int(found[1])).add_imagenet_line(number, pattern, found)
                 return
 
     def _at(self, epoch: int, batch: Optional[int] = None) -> _Run:
         """The run that a figure of `epoch` belongs to: a new one where epochs or batches fall back."""
         if not self.runs or self.runs[-1].falls_back(epoch, batch):
-            self.runs.append(_Run())
+            self._begin(_Run())
         return self.runs[-1]
+
+    def _begin(self, run: _Run) -> None:
+        if len(self.runs) == MOST_RUNS:
+            raise InputError(f"{self._path} has more than {MOST_RUNS:,} runs: {CUT_OUT}")
+        self.runs.append(run)
+
+    def _count_epoch(self) -> None:
+        self._epochs += 1
+        if self._epochs > MOST_EPOCHS:
+            raise InputError(f"{self._path} has more than {MOST_EPOCHS:,} epochs: {CUT_OUT}")
 
 
 class _Run:
@@ -192,7 +218,7 @@ class _Run:
         return batch is not None and (epoch, batch) <= self.last_batch[:2]
 
     def add_batch(self, number: int, epoch: int, batch: int, line: bytes) -> None:
-        self.last_batch = (epoch, batch, line)
+        self.last_batch = (epoch, batch, line[-RATE_BYTES:])
         self.batch_lines += 1
         self._extend(number)
 
@@ -238,7 +264,9 @@ class _Run:
 
 
 def _settings(text: bytes) -> Optional[Dict[str, Any]]:
-    """Settings of `Namespace(a=1, b='x')`; None if it is not whole."""
+    """Settings of `Namespace(a=1, b='x')`; None if it is not whole, or longer than any."""
+    if len(text) > LONGEST_SETTINGS:
+        return None
     try:
         call = ast.parse(text.decode(), mode="eval").body
         if not isinstance(call, ast.Call):

@@ -169,7 +169,7 @@ def _imagenet(settings: Mapping[str, Any]) -> Recipe:
         "start": _start(settings.get("resume_params")),
         "teacher": settings.get("teacher") or "none",
         "epochs": epochs,
-        "images per step": settings.get("batch_size", 0) * max(int(settings.get("num_gpus", 0)), 1),
+        "images per step": int(settings.get("batch_size", 0)) * max(int(settings.get("num_gpus", 0)), 1),
         "learning rate": settings.get("lr"),
         "schedule": _steps(settings, epochs, 0) if mode == "step" else f"{mode} after {warmup} warm-up epochs",
         "optimizer": settings.get("optimizer", "nag"),

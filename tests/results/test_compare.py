@@ -462,3 +462,10 @@ def test_a_segmentation_run_has_no_counterpart(flags, tmp_path, capsys):
     assert out == ""
     assert "train.log: it is of a segmentation run, and the original published no log of one" in err
     assert len(err.splitlines()) == 1
+
+
+def test_settings_that_would_fill_the_memory_are_none_of_a_run(tmp_path):
+    """A text times a number is a text, so many times as long."""
+    run = dataclasses.replace(FINE, settings={**FINE.settings, "batch_size": "x" * 1000, "num_gpus": 10**12})
+    with pytest.raises(InputError, match="none of a training run"):
+        nearest_runs(read(tmp_path, run, 2))

@@ -4,6 +4,7 @@ import dataclasses
 import gzip
 import json
 import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -144,6 +145,62 @@ def test_a_log_that_unpacks_to_more_than_anyone_logs_is_refused(tmp_path, monkey
     packed.write_bytes(gzip.compress(("\n".join(log_lines(CIFAR, 2)) + "\n").encode() + b"\n" * 60_000))
     with pytest.raises(InputError, match=r"is larger than .* GiB: cut out the run to compare"):
         read_log(str(packed))
+
+
+@pytest.mark.parametrize(("bound", "what"), [("MOST_RUNS", "2 runs"), ("MOST_EPOCHS", "2 epochs")])
+@pytest.mark.parametrize("published", [CIFAR, IMAGENET], ids=["cifar", "imagenet"])
+def test_a_log_of_more_runs_or_epochs_than_anyone_trains_is_refused(bound, what, published, tmp_path, monkeypatch):
+    monkeypatch.setattr(logs, bound, 2)
+    lines = log_lines(published, 3) * 3
+    with pytest.raises(InputError, match=f"has more than {what}: cut out the run to compare"):
+        read_log(written(tmp_path / "train.log", lines))
+    assert read_log(written(tmp_path / "train.log", log_lines(published, 2)))
+
+
+A_MEGABYTE_OF = {
+    "starts of a header": b"gluon_aff x, ",
+    "starts of a header and of devices": b"gluon_aff x, , devices y, ",
+    "devices": b"gluon_aff x, " + b", devices y, 1 images per step, other data, 1 label values" * 20_000,
+    "starts of settings": b"Namespace(",
+    "settings": b"Namespace(a=1, ",
+    "sums": b"Namespace(a=" + b"1+" * 500_000,
+    "epochs": b"[Epoch 1] train=1.000000 val=",
+    "digits of an epoch": b"[Epoch 1] train=" + b"1" * 1_000_000,
+    "training": b"[Epoch 1] training: rmse=1.000000",
+    "validation": b"[Epoch 1] validation: err-top1=1.000000 err-top5=",
+    "batches": b"Epoch[1] Batch [1]\tSpeed: \tlr=",
+    "colours": b"[Epoch \x1b[0;",
+    "NUL bytes": b"\0[Epoch ",
+}
+
+
+@pytest.mark.parametrize("unit", A_MEGABYTE_OF.values(), ids=A_MEGABYTE_OF)
+def test_no_line_takes_long_to_read(unit, tmp_path):
+    """A pattern that is tried from every place of a line takes time that grows with the square of its length."""
+    (first, *rest), megabyte = log_lines(CIFAR, 3), unit * (1_000_000 // len(unit))
+    path = tmp_path / "train.log"
+    path.write_bytes(b"\n".join([first.encode(), megabyte, *map(str.encode, rest)]))
+    begun = time.process_time()
+    read_log(str(path))
+    assert time.process_time() - begun < 5
+
+
+def test_a_long_line_about_a_batch_is_searched_once(tmp_path):
+    """Its learning rate is looked for with every line about training of the epoch."""
+    line = b"Epoch[1] Batch [1]\tSpeed: 1" + b"\tlr=1" * 200_000 + b"\tlr=0.125000"
+    (tmp_path / "train.log").write_bytes(b"\n".join([line, *[b"[Epoch 1] training: rmse=0.500000"] * 2_000]))
+    begun = time.process_time()
+    (run,) = read_log(str(tmp_path / "train.log"))
+    assert run.batch_lines == 1
+    assert time.process_time() - begun < 5
+
+
+def test_a_header_after_a_cut_one_is_read(tmp_path):
+    said = "gluon_aff 0.2, MXNet 1.9.1, devices cpu(0), 64 images per step, other data, 10 label values under a 10-way head"
+    first, *rest = log_lines(CIFAR, 1)
+    (run,) = read_log(written(tmp_path / "train.log", [first, f"gluon_aff 0.1, MXNet {said}", *rest]))
+    assert run.header["version"] == "0.2"
+    assert run.header["images_per_step"] == "64"
 
 
 @pytest.mark.parametrize("cut", range(1, 80))

@@ -18,6 +18,7 @@ from gluon_aff.errors import DataError
 RECORD_MAGIC = struct.pack("<I", 0xCED7230A)
 RECORD_HEADER = struct.Struct("<IfQQ")  # MXNet's IRHeader: labels if more than one, label, id, id2
 RECORD_LIMIT = 1 << 29  # bytes: a piece's length has 29 bits
+LONGEST_INDEX_LINE = 1 << 10  # bytes: two numbers; a file without line ends is not read whole into memory
 LOOKS = 1 << 14  # headers looked at before training; a millionfold look would take a network drive half an hour
 WHOLE, FIRST, MIDDLE, LAST = range(4)
 
@@ -50,7 +51,8 @@ def index_offsets(index: str) -> List[int]:
     """
     try:
         with open(index, "rb") as file:
-            return [int(line.split()[1]) for line in file if line.strip()]
+            lines = iter(lambda: file.readline(LONGEST_INDEX_LINE), b"")
+            return [int(line.split()[1]) for line in lines if line.strip()]
     except OSError as error:
         raise DataError(
             f"{index}: {error.strerror}; copy it to its .rec file or make both anew with gluon-aff make-records"
