@@ -1,13 +1,40 @@
-"""Writing files whole or not at all."""
+"""Writing files whole or not at all; reading text that a user may have edited."""
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import os
 import tempfile
 from typing import Iterator, Mapping
 
 from gluon_aff.errors import GluonAFFError, InputError, last_line
+
+LARGEST_TEXT = 16 << 20  # bytes; the names of a million classes have fewer
+_UTF_16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
+def read_text(path: str, largest: int = LARGEST_TEXT) -> str:
+    """The text of a file that a user may have edited, as `decoded` reads it.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is not text, or has more than `largest` bytes.
+    """
+    with open(path, "rb") as file:
+        content = file.read(largest + 1)
+    if len(content) > largest:
+        raise ValueError(f"it is larger than {largest:,} bytes")
+    return decoded(content)
+
+
+def decoded(content: bytes) -> str:
+    """Text in UTF-8, or in UTF-16 with a mark; without the mark that Notepad, Excel and PowerShell put before it.
+
+    Raises:
+        UnicodeDecodeError: it is in neither.
+    """
+    return content.decode("utf-16" if content.startswith(_UTF_16_MARKS) else "utf-8-sig")
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from gluon_aff.errors import GluonAFFError, InputError
-from gluon_aff.files import check_directories, replacing
+from gluon_aff.files import check_directories, decoded, read_text, replacing
 
 
 @pytest.fixture
@@ -77,3 +77,25 @@ def test_a_folder_that_cannot_be_made_is_named_with_its_flag(tmp_path):
             InputError, match=f"--save-dir .*{name}: .* cannot be written to .*choose another directory"
         ):
             check_directories({"--logging-dir": "", "--save-dir": str(tmp_path / name)})
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_text_is_read_as_editors_save_it(encoding, tmp_path):
+    """Notepad puts a mark before UTF-8; PowerShell writes UTF-16."""
+    path = tmp_path / "names.txt"
+    path.write_bytes("chequers\r\ncaf\u00e9\r\n".encode(encoding))
+    assert read_text(str(path)).splitlines() == ["chequers", "caf\u00e9"]
+
+
+@pytest.mark.parametrize("content", [b"\xe9", b"\xff\xfea", b"\x80\x04"])
+def test_what_is_no_text_is_refused(content):
+    with pytest.raises(UnicodeDecodeError):
+        decoded(content)
+
+
+def test_text_is_read_up_to_a_bound(tmp_path):
+    path = tmp_path / "names.txt"
+    path.write_text("12345")
+    assert read_text(str(path), 5) == "12345"
+    with pytest.raises(ValueError, match="it is larger than 4 bytes"):
+        read_text(str(path), 4)

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import BinaryIO, Dict, Iterator, List, Optional, Sequence, Tuple, cast
 
 from gluon_aff.errors import InputError
+from gluon_aff.files import read_text
 
 GUARD = str(Path(__file__).with_name("guard.py"))
 # Importing MXNet serves until the workers are done. Its servers would unpickle, that is run, what anyone sends them.
@@ -36,6 +37,7 @@ SSH_FAILED = 255
 PASSED_ON = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "OMP_NUM_THREADS", "DMLC_INTERFACE")
 PASSED_ON_PREFIXES = ("MXNET_", "PS_", "GLUON_AFF_")
 
+LARGEST_HOSTS = 1 << 20  # bytes of a file of hosts
 USAGE_ERROR = 2
 STOP_SECONDS = 10.0  # between SIGTERM and SIGKILL for those that wait for a process that is gone
 SERVERS_STOP_SECONDS = 2.0
@@ -98,8 +100,8 @@ def read_hosts(path: str) -> List[Host]:
         InputError: naming the file, and the line.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_text(path, LARGEST_HOSTS).splitlines()
+    except (OSError, ValueError) as error:
         raise InputError(f"-H {path} cannot be read ({error})") from None
     hosts = []
     for number, line in enumerate(lines, 1):
@@ -107,7 +109,7 @@ def read_hosts(path: str) -> List[Host]:
         if not words:
             continue
         found = re.fullmatch(r"([^\s=-][^\s=]*)(?: slots=([1-9]\d{0,3}))?", " ".join(words))
-        if not found:
+        if not found or not found[1].isprintable():
             raise InputError(f"{path}, line {number}: {line.strip()!r} is not a host name, or a name and slots=N")
         hosts.append(Host(found[1], int(found[2] or 1)))
     if not hosts:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Iterable, List, Optional, Tuple, cast
 
 from gluon_aff.data.batches import Batch
@@ -15,6 +14,7 @@ from gluon_aff.engines import Devices, ExportableNetwork, Infer, Logits, Network
 from gluon_aff.errors import InputError, last_line
 from gluon_aff.evaluation.evaluate import Evaluation, evaluate
 from gluon_aff.evaluation.inference import in_thread
+from gluon_aff.files import read_text
 from gluon_aff.models import SEGMENTATION_HOST, model_record
 from gluon_aff.published import PublishedWeights, weights_with_hash
 from gluon_aff.weights.card import Card
@@ -324,8 +324,8 @@ def output_names(card: Card, path: Optional[str] = None) -> List[str]:
     """
     if path:
         try:
-            names = Path(path).read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
+            names = read_text(path).splitlines()
+        except (OSError, ValueError) as error:
             raise InputError(f"--names {path}: {last_line(error)}; name a text file") from None
         if len(names) != card.outputs:
             raise InputError(f"--names {path} has {len(names)} lines, and the network {card.outputs} outputs")

@@ -12,7 +12,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 import numpy as np
 
 from gluon_aff.errors import GluonAFFError, InputError
-from gluon_aff.files import replacing
+from gluon_aff.files import read_text, replacing
 from gluon_aff.results.ablation_rows import Row
 from gluon_aff.results.logs import read_log
 from gluon_aff.results.text import columns_text
@@ -90,11 +90,10 @@ def finished_result(folder: str, command: Sequence[str]) -> Optional[RowResult]:
     """
     path = os.path.join(folder, RESULT)
     try:
-        with open(path, encoding="utf-8") as file:
-            result = RowResult(**json.load(file))
+        result = RowResult(**json.loads(read_text(path)))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise InputError(f"{path} is not a row's result ({error}): remove it to train the row again") from None
     if result.command != list(command):
         raise InputError(

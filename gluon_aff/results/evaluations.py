@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import os
+from dataclasses import dataclass
 from typing import Any, Iterable, Mapping
 
-from gluon_aff.errors import GluonAFFError, InputError
+from gluon_aff.errors import GluonAFFError, InputError, last_line
 from gluon_aff.files import check_directories
 
 COLUMNS = (
@@ -29,6 +30,21 @@ COLUMNS = (
     "versions",
     "command",
 )
+HEADER_BYTES = 1 << 16  # of a file's first line, at most
+DELIMITERS = (",", ";")  # Excel's is a semicolon where numbers have commas
+
+
+@dataclass(frozen=True)
+class _Form:
+    """How a table separates its cells and ends its rows."""
+
+    delimiter: str = ","
+    end: str = "\n"
+
+    def line(self, cells: Iterable[Any]) -> str:
+        text = io.StringIO()
+        csv.writer(text, delimiter=self.delimiter, lineterminator=self.end).writerow(cells)
+        return text.getvalue()
 
 
 def check_table(path: str) -> None:
@@ -40,11 +56,7 @@ def check_table(path: str) -> None:
     check_directories({"--csv": os.path.dirname(path)})
     if os.path.isdir(path) or (os.path.exists(path) and not os.access(path, os.W_OK)):
         raise InputError(f"{path} cannot be written: name another file with --csv")
-    if os.path.exists(path):
-        with open(path, "rb") as file:
-            first = file.readline(1 << 16)
-        if first not in (b"", _line(COLUMNS).encode()):
-            raise InputError(f"{path} has other columns: name another file with --csv")
+    _form(path)
 
 
 def append_row(path: str, row: Mapping[str, Any]) -> None:
@@ -55,18 +67,35 @@ def append_row(path: str, row: Mapping[str, Any]) -> None:
         GluonAFFError: if it cannot be written.
     """
     check_table(path)
+    form = _form(path)
     try:
         os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
         with open(path, "ab+") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(size - 1, 0))
-            start = _line(COLUMNS) if not size else "" if file.read() == b"\n" else "\n"
-            file.write((start + _line(row[column] for column in COLUMNS)).encode("utf-8", "backslashreplace"))
+            start = form.line(COLUMNS) if not size else "" if file.read() == b"\n" else form.end
+            file.write((start + form.line(row[column] for column in COLUMNS)).encode("utf-8", "backslashreplace"))
     except OSError as error:
         raise GluonAFFError(f"{path} cannot be written ({error.strerror}): name another file with --csv") from None
 
 
-def _line(cells: Iterable[Any]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(cells)
-    return text.getvalue()
+def _form(path: str) -> _Form:
+    """The form of the table at `path`, which a spreadsheet may have changed; ours where there is none yet.
+
+    Raises:
+        InputError: it has other columns, or is in another encoding.
+    """
+    if not os.path.exists(path):
+        return _Form()
+    try:
+        with open(path, "rb") as file:
+            header = file.readline(HEADER_BYTES).decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read as CSV ({last_line(error)}): name another file with --csv") from None
+    if not header:
+        return _Form()
+    end = "\r\n" if header.endswith("\r\n") else "\n"
+    for delimiter in DELIMITERS:
+        if tuple(next(csv.reader([header], delimiter=delimiter))) == COLUMNS:
+            return _Form(delimiter, end)
+    raise InputError(f"{path} has other columns: name another file with --csv")

@@ -244,8 +244,19 @@ def test_hosts_are_read_with_slots_and_comments(tmp_path):
     assert read_hosts(str(file)) == [Host("node-a", 1), Host("user@node-b", 3), Host("10.0.0.7", 2)]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_hosts_are_read_as_editors_save_them(encoding, tmp_path):
+    (tmp_path / "hosts.txt").write_bytes("node-a\r\nnode-b slots=2\r\n".encode(encoding))
+    assert read_hosts(str(tmp_path / "hosts.txt")) == [Host("node-a", 1), Host("node-b", 2)]
+
+
+def test_hosts_are_not_read_without_end():
+    with pytest.raises(InputError, match="-H /dev/zero cannot be read .*it is larger than"):
+        read_hosts("/dev/zero")
+
+
 @pytest.mark.parametrize(
-    "line", ["a b", "node slots=0", "node slots=x", "-oProxyCommand=true", "node gpus=2", "slots=2"]
+    "line", ["nul\0byte", "\x1b[2Jnode", "\ufeffnode", "a b", "node slots=0", "node slots=x", "-oProxyCommand=true", "node gpus=2", "slots=2"]
 )
 def test_a_line_that_is_no_host_is_named(line, tmp_path):
     file = tmp_path / "hosts.txt"

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from gluon_aff.gluon.networks.zoo import cifar_resnet
 from gluon_aff.published import published_weights
 from gluon_aff.results.evaluations import COLUMNS, append_row, check_table
 from gluon_aff.results.logs import read_log
+from gluon_aff.weights.card import Card
 
 RUN = "cifar10-ASKCFuse-resnet-8-c-1-s-1"
 
@@ -251,6 +253,22 @@ def test_predict(trained, digits, tmp_path, capsys):
 
 def _input(images):
     return ((images / 255 - [0.4914, 0.4822, 0.4465]) / [0.2023, 0.1994, 0.2010]).transpose(0, 3, 1, 2)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_class_names_are_read_as_editors_save_them(encoding, tmp_path):
+    path = tmp_path / "names.txt"
+    path.write_bytes("chequers\r\ncaf\u00e9".encode(encoding))
+    card = Card("own", True, 32, 2, "0" * 40, None, None)
+    assert output_names(card, str(path)) == ["chequers", "caf\u00e9"]
+
+
+def test_names_that_are_no_text_are_refused(tmp_path):
+    (tmp_path / "names.txt").write_bytes(b"\xff\xfec\0\0")
+    card = Card("own", True, 32, 2, "0" * 40, None, None)
+    for path in (tmp_path / "names.txt", tmp_path):
+        with pytest.raises(InputError, match=f"--names {re.escape(str(path))}: .*; name a text file"):
+            output_names(card, str(path))
 
 
 def test_params_command(trained, tmp_path, capsys):

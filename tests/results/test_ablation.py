@@ -144,6 +144,12 @@ def test_what_another_command_left_is_not_taken(tmp_path):
     assert finished_result(str(tmp_path), ["train-cifar"]) == result()
     with pytest.raises(InputError, match=r"was trained by another command \(train-cifar\): take another --out"):
         finished_result(str(tmp_path), ["train-cifar", "--r", "4"])
+    edited = (tmp_path / "result.json").read_text()
+    (tmp_path / "result.json").write_text(edited, encoding="utf-8-sig")
+    assert finished_result(str(tmp_path), ["train-cifar"]) == result()
+    (tmp_path / "result.json").write_text("[" * 100_000)
+    with pytest.raises(InputError, match=r"result\.json is not a row's result"):
+        finished_result(str(tmp_path), ["train-cifar"])
     (tmp_path / "result.json").write_text("{}")
     with pytest.raises(InputError, match=r"result\.json is not a row's result"):
         finished_result(str(tmp_path), ["train-cifar"])

@@ -49,6 +49,33 @@ def test_a_table_goes_on_with_every_figure_under_its_name(begun, tmp_path):
     assert last == {name: "" if value is None else str(value) for name, value in ROW.items()}
 
 
+@pytest.mark.parametrize("delimiter", [",", ";"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"], ids=["Unix", "Windows"])
+@pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL])
+def test_a_table_that_a_spreadsheet_has_saved_goes_on_in_its_form(delimiter, end, quoting, tmp_path):
+    """Excel puts a mark before the text, ends lines as Windows does, and in some languages takes semicolons."""
+    path = tmp_path / "evaluations.csv"
+    rows = csv.reader((BEGUN + LINE).splitlines())
+    with path.open("w", newline="", encoding="utf-8-sig") as file:
+        csv.writer(file, delimiter=delimiter, lineterminator=end, quoting=quoting).writerows(rows)
+    before = path.read_bytes()
+    append_row(str(path), ROW)
+    assert path.read_bytes().startswith(before)
+    assert path.read_bytes().endswith(end.encode())
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        first, second = csv.DictReader(file, delimiter=delimiter)
+    assert first == second
+
+
+@pytest.mark.parametrize("content", [BEGUN.encode("utf-16"), b"\xff\xff\n", b"\n", b"date"])
+def test_what_is_no_table_of_ours_stays_as_it_is(content, tmp_path):
+    path = tmp_path / "evaluations.csv"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="name another file with --csv"):
+        append_row(str(path), ROW)
+    assert path.read_bytes() == content
+
+
 def test_a_table_with_its_columns_in_another_order_is_refused(tmp_path):
     path = tmp_path / "evaluations.csv"
     path.write_text(BEGUN.replace("top1,top5", "top5,top1"))

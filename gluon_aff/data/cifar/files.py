@@ -21,6 +21,7 @@ from typing import Any, Dict, Iterable, Iterator, Mapping, Optional, Tuple
 import numpy as np
 
 from gluon_aff.errors import DataError, GluonAFFError, InputError, last_line
+from gluon_aff.files import decoded
 
 CIFAR_SITE = "https://www.cs.toronto.edu/~kriz"
 CIFAR_PAGE = f"{CIFAR_SITE}/cifar.html"
@@ -286,7 +287,10 @@ def _own_sums(where: Path, listing: Optional[np.ndarray]) -> Dict[str, str]:
     """File name to SHA-1 sum, from a `SHA1SUMS` listing: the sum, a space, a space or `*`, the name."""
     if listing is None:
         return {}
-    lines = listing.tobytes().decode(errors="replace").splitlines()
+    try:
+        lines = decoded(listing.tobytes()).splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{where}: {SUMS_FILE} is no text ({error}): write it with sha1sum *.bin > {SUMS_FILE}") from None
     return {line[42:]: line[:40].lower() for line in lines if line[40:42] in ("  ", " *")}
 
 

@@ -310,6 +310,19 @@ def test_oversized_member_is_refused_unread(tmp_path):
         load_cifar("cifar100", True, data_dir=str(path))
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_sums_are_read_as_editors_save_them(tmp_path, files, encoding):
+    """PowerShell's > writes UTF-16."""
+    files["SHA1SUMS"] = files["SHA1SUMS"].decode().replace("\n", "\r\n").encode(encoding)
+    assert len(load_cifar("cifar100", True, data_dir=str(write_folder(tmp_path / "own", files)))) == 5
+
+
+def test_sums_that_are_no_text_are_refused(tmp_path, files):
+    files["SHA1SUMS"] = b"\x80\x81"
+    with pytest.raises(DataError, match=r"SHA1SUMS is no text .*: write it with sha1sum"):
+        load_cifar("cifar100", True, data_dir=str(write_folder(tmp_path / "own", files)))
+
+
 def packed(path, *blocks):
     path.write_bytes(gzip.compress(b"".join(blocks)))
     return str(path)
