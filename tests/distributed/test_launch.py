@@ -256,7 +256,18 @@ def test_hosts_are_not_read_without_end():
 
 
 @pytest.mark.parametrize(
-    "line", ["nul\0byte", "\x1b[2Jnode", "\ufeffnode", "a b", "node slots=0", "node slots=x", "-oProxyCommand=true", "node gpus=2", "slots=2"]
+    "line",
+    [
+        "nul\0byte",
+        "\x1b[2Jnode",
+        "\ufeffnode",
+        "a b",
+        "node slots=0",
+        "node slots=x",
+        "-oProxyCommand=true",
+        "node gpus=2",
+        "slots=2",
+    ],
 )
 def test_a_line_that_is_no_host_is_named(line, tmp_path):
     file = tmp_path / "hosts.txt"

@@ -290,7 +290,9 @@ def _own_sums(where: Path, listing: Optional[np.ndarray]) -> Dict[str, str]:
     try:
         lines = decoded(listing.tobytes()).splitlines()
     except UnicodeDecodeError as error:
-        raise DataError(f"{where}: {SUMS_FILE} is no text ({error}): write it with sha1sum *.bin > {SUMS_FILE}") from None
+        raise DataError(
+            f"{where}: {SUMS_FILE} is no text ({error}): write it with sha1sum *.bin > {SUMS_FILE}"
+        ) from None
     return {line[42:]: line[:40].lower() for line in lines if line[40:42] in ("  ", " *")}
 
 

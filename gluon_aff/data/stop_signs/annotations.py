@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
+import math
 import os
 from dataclasses import dataclass
 from typing import Any, Dict, Iterable, List, NamedTuple, Tuple
@@ -18,6 +20,10 @@ CATEGORY = "stop sign"
 OFFICIAL = "COCO 2017 Dataset"  # description in the official files
 LAYOUT = "annotations/instances_{train,val}2017.json, train2017/ and val2017/"
 FEWEST_COORDINATES = 6  # of a polygon: three points
+LARGEST_FILE = 2 << 30  # bytes of annotations; COCO's have 0.45 GB, and Python takes ten times that in memory
+# What pycocotools is asked for, since it counts in 32 bits and checks no size: a larger one ends the process.
+MOST_PIXELS = 1 << 27  # of an image, more than Pillow reads
+LONGEST_OUTLINE = 1 << 21  # of a polygon, in pixels: pycocotools takes about 100 bytes for each
 
 RunLengths = Dict[str, Any]  # COCO's compressed run lengths: size (height, width), counts
 
@@ -70,6 +76,7 @@ def load_stop_signs(data_dir: str, train: bool, min_area: int = 0) -> StopSigns:
     with _naming(path):
         for number, annotations in sorted(_signs(coco, path).items()):
             image = coco.imgs[number]
+            _check_size(image)
             mask = masks.merge([_run_lengths(coco, annotation, image) for annotation in annotations])
             if masks.area(mask) >= min_area:
                 found.append(MaskedImage(os.path.join(root, half, image["file_name"]), mask))
@@ -96,11 +103,22 @@ def _read_annotations(path: str) -> Any:
     from pycocotools.coco import COCO
 
     try:
+        if os.path.getsize(path) > LARGEST_FILE:
+            raise DataError(f"{path} is larger than {LARGEST_FILE >> 30} GiB: leave out what is no {CATEGORY}")
+        with open(path, encoding="utf-8-sig") as file:  # an editor may have put a mark before the text
+            content = json.load(file)
+        if not isinstance(content, dict):
+            raise TypeError("it has no object at its top")
+        coco = COCO()
+        coco.dataset = content
         with contextlib.redirect_stdout(io.StringIO()):  # it tells how far it is
-            return COCO(path)
+            coco.createIndex()
+        return coco
+    except DataError:
+        raise
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}): check its rights") from None
-    except (ValueError, AssertionError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise _damaged(path, error) from None
 
 
@@ -133,6 +151,17 @@ def _signs(coco: Any, path: str) -> Dict[int, List[Any]]:
     return signs
 
 
+def _check_size(image: Any) -> None:
+    """See that the size of an image is one.
+
+    Raises:
+        ValueError: it is none.
+    """
+    size = [image["width"], image["height"]]
+    if not all(type(side) is int and side > 0 for side in size) or math.prod(size) > MOST_PIXELS:
+        raise ValueError(f"image {image['id']} has {size[0]} x {size[1]} pixels: 1 to {MOST_PIXELS:,} can be read")
+
+
 def _run_lengths(coco: Any, annotation: Any, image: Any) -> RunLengths:
     """The mask of one instance, checked first: pycocotools writes beyond its arrays where a shape is none.
 
@@ -143,7 +172,7 @@ def _run_lengths(coco: Any, annotation: Any, image: Any) -> RunLengths:
     what = f"annotation {annotation['id']}"
     if isinstance(shape, list):
         if not (shape and all(_is_polygon(polygon, max(size)) for polygon in shape)):
-            raise ValueError(f"{what} has a polygon of fewer than three points, or far from its image")
+            raise ValueError(f"{what} has a polygon of fewer than three points, too long, or far from its image")
     elif list(shape["size"]) != size:
         raise ValueError(f"{what} has another size than its image")
     elif not _are_run_lengths(shape["counts"], size[0] * size[1]):
@@ -152,9 +181,15 @@ def _run_lengths(coco: Any, annotation: Any, image: Any) -> RunLengths:
 
 
 def _is_polygon(coordinates: Any, longest: int) -> bool:
-    """Whether these are x and y of three points or more, none further from the image than its longer side."""
+    """Whether these are x and y of three points or more, none further from the image than its longer side.
+
+    Nor may the way around it be longer than LONGEST_OUTLINE.
+    """
     numbers = len(coordinates) >= FEWEST_COORDINATES and len(coordinates) % 2 == 0
-    return numbers and all(-longest <= number <= 2 * longest for number in coordinates)
+    if not numbers or not all(-longest <= number <= 2 * longest for number in coordinates):
+        return False
+    closed = [*coordinates, *coordinates[:2]]
+    return sum(abs(end - begin) for begin, end in zip(closed, closed[2:])) <= LONGEST_OUTLINE
 
 
 def _are_run_lengths(counts: Any, pixels: int) -> bool:

@@ -74,11 +74,13 @@ def read_pair(place: MaskedImage) -> Tuple[Image.Image, Image.Image]:
         DataError: it has another size than its annotations say.
     """
     image = read_image(place.path, upright=False)
-    mask = Image.fromarray(np.ascontiguousarray(mask_toolbox().decode(place.mask)))
-    if image.size != mask.size:
-        sizes = ("{} x {}".format(*size) for size in (image.size, mask.size))
-        raise DataError("{} has {} pixels, and its annotations say {}: get both again".format(place.path, *sizes))
-    return image, mask
+    height, width = place.mask["size"]
+    if image.size != (width, height):  # before there is an array of the size that the annotations say
+        raise DataError(
+            f"{place.path} has {image.width} x {image.height} pixels, and its annotations say {width} x {height}: get "
+            "both again"
+        )
+    return image, Image.fromarray(np.ascontiguousarray(mask_toolbox().decode(place.mask)))
 
 
 def augment(image: Image.Image, mask: Image.Image, crop_size: int, draws: Draws) -> Pair:

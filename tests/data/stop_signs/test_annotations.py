@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gluon_aff.data.stop_signs import annotations
 from gluon_aff.data.stop_signs.annotations import load_stop_signs
 from gluon_aff.data.stop_signs.masked_images import read_pair
 from gluon_aff.errors import DataError, InputError
@@ -113,10 +114,26 @@ def runs(text, counts):
     return text.replace(f"[{SQUARE}]", f'{{"size": [20, 30], "counts": {counts}}}')
 
 
+def sized(text, width, height):
+    """The image with this size."""
+    return text.replace(f'"width": {WIDTH}, "height": {HEIGHT}', f'"width": {width}, "height": {height}')
+
+
 DAMAGED = {
     "cut": (lambda text: text[:-20], "JSONDecodeError"),
     "no text": (lambda text: "\0", "JSONDecodeError"),
-    "a list": (lambda text: "[]", "annotation file format"),
+    "a list": (lambda text: "[]", "no object at its top"),
+    "deep": (lambda text: "[" * 100_000, "RecursionError"),
+    "too large": (lambda text: sized(text, 10**9, 10**9), "image 1 has 1000000000 x 1000000000 pixels: 1 to"),
+    "too high": (lambda text: sized(text, 5, 2**31), "image 1 has 5 x 2147483648 pixels"),
+    "too wide": (lambda text: sized(text, 2**31, 5), "image 1 has 2147483648 x 5 pixels"),
+    "large": (lambda text: sized(text, 70_000, 70_000), "image 1 has 70000 x 70000 pixels"),
+    "empty": (lambda text: sized(text, 30, 0), "image 1 has 30 x 0 pixels"),
+    "below 0": (lambda text: sized(text, -30, -20), "image 1 has -30 x -20 pixels"),
+    "halves": (lambda text: sized(text, 30.5, 20), "image 1 has 30.5 x 20 pixels"),
+    "true": (lambda text: sized(text, "true", 20), "image 1 has True x 20 pixels"),
+    "named": (lambda text: sized(text, '"30"', 20), "image 1 has 30 x 20 pixels"),
+    "zigzag": (lambda text: text.replace(str(SQUARE), str([0, 0, 30, 20] * 30_000)), "too long"),
     "no number": (lambda text: text.replace('"id": 0', '"no": 0'), "KeyError: 'id'"),
     "no category": (lambda text: text.replace('"category_id"', '"c"'), "KeyError: 'category_id'"),
     "no image": (lambda text: text.replace('"image_id": 1', '"image_id": 8'), "KeyError: 8"),
@@ -150,6 +167,27 @@ def test_damaged_annotations_are_a_line(tmp_path, which):
         load_stop_signs(folder, False)
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_annotations_are_read_as_editors_save_them(tmp_path):
+    folder = coco(tmp_path, [(1, 4, [SQUARE], 0)])
+    path = tmp_path / "annotations" / "instances_val2017.json"
+    path.write_text(path.read_text(), encoding="utf-8-sig")
+    np.testing.assert_array_equal(masks(load_stop_signs(folder, False)), [filled((2, 3, 10, 9))])
+
+
+def test_annotations_that_fill_the_memory_are_refused_unread(tmp_path, monkeypatch):
+    monkeypatch.setattr(annotations, "LARGEST_FILE", 100)
+    with pytest.raises(DataError, match=r"instances_val2017\.json is larger than .*: leave out what is no stop sign"):
+        load_stop_signs(coco(tmp_path, [(1, 4, [SQUARE], 0)]), False)
+
+
+def test_no_mask_is_made_of_another_size_than_the_image(tmp_path):
+    """An array of the size that is said could fill the memory."""
+    images = [{"id": 1, "file_name": "1.png", "width": 10_000, "height": 10_000}]
+    (place,) = load_stop_signs(coco(tmp_path, [(1, 4, [SQUARE], 0)], images=images), False).images
+    with pytest.raises(DataError, match="has 30 x 20 pixels, and its annotations say 10000 x 10000"):
+        read_pair(place)
 
 
 def test_images_that_cannot_be_read_or_have_another_size(tmp_path):
