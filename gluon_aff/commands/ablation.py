@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Dict, List, Optional, Tuple
 from gluon_aff.commands import MXNET_ONLY, USAGE_ERROR, Command, not_negative, positive
 from gluon_aff.errors import GluonAFFError, InputError, Stopped
 from gluon_aff.files import check_directories
+from gluon_aff.interpreter import python_command
 from gluon_aff.results.ablation_rows import ABLATION_HOSTS, MOST_BLOCKS, TABLES, Row, rows_of, training_flags
 from gluon_aff.training.stopping import SIGNALS
 
@@ -118,7 +119,7 @@ def _trained(row: Row, parameters: int, folder: str, command: List[str], host: s
         return result
     os.makedirs(folder, exist_ok=True)
     print(f"{folder}: gluon-aff {shlex.join(command)}", file=sys.stderr)
-    code, signalled = _run([sys.executable, "-m", "gluon_aff", *command], folder)
+    code, signalled = _run(python_command("import gluon_aff.__main__", *command), folder)
     if signalled and code:
         raise Stopped(f"stopped within {folder}. To go on: the same command", signalled)
     if code:

@@ -1,4 +1,4 @@
-"""Worker processes that make batches: `python -m gluon_aff.data.workers`, fed and read through pipes.
+"""Worker processes that make batches, fed and read through pipes.
 
 They are plain child processes and not `multiprocessing`'s: a fork would copy the state of MXNet's threads, and a
 spawned process imports the user's script again. A worker is told once what it does, so any of them can take any batch,
@@ -17,6 +17,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, BinaryIO, Callable, Tuple, cast
 
 from gluon_aff.errors import GluonAFFError, TrainingError
+from gluon_aff.interpreter import python_command
 
 Work = Callable[..., Any]
 MakeWork = Callable[[], Work]
@@ -31,10 +32,9 @@ class Worker:
 
     def __init__(self, make_work: MakeWork) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "gluon_aff.data.workers"],
+            python_command("from gluon_aff.data.workers import serve; serve()"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             start_new_session=True,
         )
         self._tasks = cast(BinaryIO, self._process.stdin)
@@ -118,7 +118,3 @@ def _answer(work: Work, task: Tuple[Any, ...]) -> Any:
         return work(*task)
     except GluonAFFError as error:
         return error
-
-
-if __name__ == "__main__":
-    serve()

@@ -2,7 +2,7 @@
 
 Standard input carries the launcher's orders, TERM and KILL, a line each. It ends when the launcher does, however that
 happens, and when the connection to another machine breaks; the process, and all that it started, then end too. Run as a
-file, without the package: needs nothing but Python 3.8.
+file, with Python 3.8 or newer; of the package it takes what counts cores, which lies beside it, installed or not.
 """
 
 import contextlib
@@ -13,7 +13,11 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import BinaryIO, List
+
+if __name__ == "__main__":  # Python is told to look at nothing of the user's, which PYTHONPATH is too
+    sys.path.append(str(Path(__file__).resolve().parents[2]))
 
 from gluon_aff.machine.threads import usable_cores
 

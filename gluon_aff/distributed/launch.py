@@ -25,10 +25,11 @@ from typing import BinaryIO, Dict, Iterator, List, Optional, Sequence, Tuple, ca
 
 from gluon_aff.errors import InputError
 from gluon_aff.files import read_text
+from gluon_aff.interpreter import LEAVE_OUT_CURRENT_FOLDER
 
 GUARD = str(Path(__file__).with_name("guard.py"))
 # Importing MXNet serves until the workers are done. Its servers would unpickle, that is run, what anyone sends them.
-SERVE = "import pickle; pickle.loads = None; import mxnet"
+SERVE = f"{LEAVE_OUT_CURRENT_FOLDER}; import pickle; pickle.loads = None; import mxnet"
 LOOPBACK = "127.0.0.1"
 LOCALHOST = "localhost"
 SSH = ("ssh", "-o", "BatchMode=yes", "-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=4")

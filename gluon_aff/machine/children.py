@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Dict
 
 from gluon_aff._platform import SKIP_CHECK
+from gluon_aff.interpreter import python_command
 
 SECONDS = 120.0
 
@@ -32,11 +33,10 @@ def ask(probe: str, *arguments: Any, seconds: float = SECONDS) -> Answer:
         arguments: what JSON can carry.
         seconds: patience; the child is killed after that.
     """
-    code = f"import sys; sys.path[:] = {[str(place) for place in sys.path]!r}"
-    command = [sys.executable, "-c", f"{code}; from gluon_aff.machine import probes; probes.main()"]
+    code = "from gluon_aff.machine import probes; probes.main()"
     try:
         child = subprocess.run(
-            [*command, json.dumps([probe, arguments])],
+            python_command(code, json.dumps([probe, arguments])),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=seconds,

@@ -25,8 +25,8 @@ GZIP_MAGIC = b"\x1f\x8b"
 CUT_OUT = "cut out the run to compare"
 
 # Each of these takes a time that grows with the line's length and no faster: a log may hold anything, in lines of any
-# length. A figure has all six decimals of "%f": a line cut within one does not pass for whole. Searched, not matched, since a
-# line may follow a cut one or a progress bar on the same line.
+# length. A figure has all six decimals of "%f": a line cut within one does not pass for whole. Searched, not matched,
+# since a line may follow a cut one or a progress bar on the same line.
 _NUMBER = rb"(-?(?:\d+\.\d{6}|inf|nan))"
 _CIFAR_EPOCH = re.compile(
     rb"\[Epoch (\d{1,9})\] train=%b val=%b(?: niou=%b)? loss=%b(?: lr: %b)? time: %b$" % ((_NUMBER,) * 6)

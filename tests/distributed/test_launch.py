@@ -251,7 +251,7 @@ def test_hosts_are_read_as_editors_save_them(encoding, tmp_path):
 
 
 def test_hosts_are_not_read_without_end():
-    with pytest.raises(InputError, match="-H /dev/zero cannot be read .*it is larger than"):
+    with pytest.raises(InputError, match=r"-H /dev/zero cannot be read .*it is larger than"):
         read_hosts("/dev/zero")
 
 

@@ -196,7 +196,10 @@ def test_a_long_line_about_a_batch_is_searched_once(tmp_path):
 
 
 def test_a_header_after_a_cut_one_is_read(tmp_path):
-    said = "gluon_aff 0.2, MXNet 1.9.1, devices cpu(0), 64 images per step, other data, 10 label values under a 10-way head"
+    said = (
+        "gluon_aff 0.2, MXNet 1.9.1, devices cpu(0), 64 images per step, other data, 10 label values under a 10-way "
+        "head"
+    )
     first, *rest = log_lines(CIFAR, 1)
     (run,) = read_log(written(tmp_path / "train.log", [first, f"gluon_aff 0.1, MXNet {said}", *rest]))
     assert run.header["version"] == "0.2"
