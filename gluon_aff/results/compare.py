@@ -9,7 +9,7 @@ import numpy as np
 
 from gluon_aff.errors import InputError, unknown_name
 from gluon_aff.published import PublishedRun, curve, published_runs, top1_accuracy
-from gluon_aff.results.logs import LoggedRun
+from gluon_aff.results.logs import LoggedRun, unread_error
 from gluon_aff.results.recipe import NETWORK, Difference, differences, logged_recipe, published_recipe, unsaid
 
 TOLERANCE = 0.5  # percentage points of best accuracy
@@ -117,7 +117,7 @@ def chosen_run(runs: List[LoggedRun], number: Optional[int] = None) -> int:
     if number is None:
         finished = [i for i, run in enumerate(runs, 1) if run.finished]
         if not finished:
-            raise InputError("no run has finished an epoch yet: nothing to compare")
+            raise unread_error(runs) or InputError("no run has finished an epoch yet: nothing to compare")
         return finished[-1]
     if number > len(runs):
         raise InputError(f"there is no run {number} in it, only {len(runs)} (--run)")
@@ -182,7 +182,7 @@ def compare(run: LoggedRun, published: PublishedRun, tolerance: float = TOLERANC
     """
     _check_classifies(run)
     if not run.finished:
-        raise InputError("the run has no finished epoch yet: nothing to compare")
+        raise unread_error([run]) or InputError("the run has no finished epoch yet: nothing to compare")
     this, other = comparable(run.epochs), comparable(curve(published))
     common, here, there = np.intersect1d(this["epoch"], other["epoch"], return_indices=True)
     known = np.isfinite(this["top1_accuracy"][here])

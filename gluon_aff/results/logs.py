@@ -9,11 +9,12 @@ import re
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Tuple, Union
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
 from gluon_aff.errors import InputError
+from gluon_aff.printing import without_control_sequences
 
 CHUNK = 1 << 20  # bytes read at a time; a longer line keeps its last so many
 LARGEST = 2 << 30  # bytes, unpacked
@@ -36,6 +37,8 @@ _BATCH_RATE = re.compile(rb"\tlr=%b$" % _NUMBER)
 _TRAINING = re.compile(rb"\[Epoch (\d{1,9})\] training: (rmse|accuracy)=%b$" % _NUMBER)
 _SPEED = re.compile(rb"\[Epoch (\d{1,9})\] speed: (\d{1,9}) samples/sec\ttime cost: %b$" % _NUMBER)
 _VALIDATION = re.compile(rb"\[Epoch (\d{1,9})\] validation: err-top1=%b err-top5=%b$" % (_NUMBER, _NUMBER))
+# A line of a log by its looks, whatever its figures are
+_LIKE_A_LOG = re.compile(rb"\[Epoch \d{1,9}\] (?:train|speed|valid)|Epoch\[\d{1,9}\] Batch")
 _CIFAR_COLUMNS = ("epoch", "train_rmse", "val_acc", "val_niou", "loss", "lr", "seconds")
 _IMAGENET_COLUMNS = (
     "epoch",
@@ -57,6 +60,10 @@ _HEADER = re.compile(
 )
 
 
+class UnreadLinesError(InputError):
+    """A log without an epoch that can be read, though it has lines that look like those of one."""
+
+
 @dataclass(frozen=True)
 class LoggedRun:
     """One run in a log: from a settings line, or where epochs fall back, to the next.
@@ -69,6 +76,8 @@ class LoggedRun:
         epochs: columns over the finished epochs, named as in the published CSV files; `lr` also for ImageNet; of a
             segmentation run `train_iou`, `val_iou` and `val_niou`.
         batch_lines: lines about batches (ImageNet).
+        unread: lines that look like a log's and are not understood; a cut one may be there in any log.
+        first_unread: number of the first one.
     """
 
     settings: Optional[Dict[str, Any]]
@@ -77,6 +86,8 @@ class LoggedRun:
     lines: Optional[Tuple[int, int]]
     epochs: Dict[str, np.ndarray]
     batch_lines: int
+    unread: int = 0
+    first_unread: Optional[int] = None
 
     @property
     def segments(self) -> bool:
@@ -92,10 +103,11 @@ class LoggedRun:
 def read_log(path: str) -> List[LoggedRun]:
     """All runs in the log at `path`, plain or gzip, those without a finished epoch too.
 
-    Lines cut in the middle, NUL bytes, carriage returns and any other lines between are passed over.
+    Colours, lines cut in the middle, NUL bytes, carriage returns and any other lines between are passed over.
 
     Raises:
         InputError: if it cannot be read, is too large, or holds neither a settings line nor a figure.
+        UnreadLinesError: if it holds lines that look like figures, and nothing that can be read.
     """
     parser = _Parser(path)
     try:
@@ -112,8 +124,23 @@ def read_log(path: str) -> List[LoggedRun]:
         if not parser.runs or isinstance(error, FileNotFoundError):
             raise InputError(f"{path}: {reason}; name a training log") from None
     if not parser.runs:
+        unread = unread_error([parser.nowhere])
+        if unread:
+            raise UnreadLinesError(f"{path}: {unread}")
         raise InputError(f"{path} is no training log: it has neither a settings line nor a line of an epoch")
     return [run.finish() for run in parser.runs]
+
+
+def unread_error(runs: Sequence[Union[LoggedRun, _Run]]) -> Optional[UnreadLinesError]:
+    """The error that lines of runs without an epoch look like a log's; None if none does."""
+    first = min((run.first_unread for run in runs if run.first_unread), default=None)
+    if first is None:
+        return None
+    more = sum(run.unread for run in runs) - 1
+    return UnreadLinesError(
+        f"line {first}{f' and {more:,} more look' if more else ' looks'} like a training log's, but cannot be read: "
+        "give the log as train_cifar.py, train_imagenet.py or train_segmentation.py wrote it"
+    )
 
 
 def _lines(file: Union[io.BufferedReader, gzip.GzipFile], path: str) -> Iterator[bytes]:
@@ -134,6 +161,7 @@ class _Parser:
 
     def __init__(self, path: str) -> None:
         self.runs: List[_Run] = []
+        self.nowhere = _Run()  # what comes before the first run
         self._path = path
         self._epochs = 0  # of all runs
 
@@ -145,40 +173,48 @@ class _Parser:
         """
         if b"\0" in line:
             line = line.replace(b"\0", b"")
-        line = line.rstrip(b"\r ")
+        line = without_control_sequences(line).rstrip(b"\r ")
+        if not self._understands(number, line) and _LIKE_A_LOG.search(line):
+            (self.runs[-1] if self.runs else self.nowhere).add_unread(number)
+
+    def _understands(self, number: int, line: bytes) -> bool:
         batch = _BATCH.search(line)
         if batch:
             position = int(batch[1]), int(batch[2])
             self._at(*position).add_batch(number, *position, line)
-        elif _SETTINGS_START in line:
-            self._read_settings(number, line)
-        elif b"[Epoch " in line:
-            self._read_epoch(number, line)
-        elif _HEADER_START in line and self.runs and not self.runs[-1].lines:
+            return True
+        if _SETTINGS_START in line:
+            return self._understands_settings(number, line)
+        if b"[Epoch " in line:
+            return self._understands_epoch(number, line)
+        if _HEADER_START in line and self.runs and not self.runs[-1].lines:
             header = _HEADER.match(line, line.rindex(_HEADER_START))
             if header:
                 self.runs[-1].header = {
                     name: text.decode(errors="replace") for name, text in header.groupdict().items()
                 }
+        return False
 
-    def _read_settings(self, number: int, line: bytes) -> None:
+    def _understands_settings(self, number: int, line: bytes) -> bool:
         found = _SETTINGS.search(line)
         if found:
             self._begin(_Run(settings_line=number, settings=_settings(found[0])))
+        return bool(found)
 
-    def _read_epoch(self, number: int, line: bytes) -> None:
+    def _understands_epoch(self, number: int, line: bytes) -> bool:
         found = _CIFAR_EPOCH.search(line)
         if found:
             self._count_epoch()
             self._at(int(found[1])).add_cifar_epoch(number, found.groups())
-            return
+            return True
         for pattern in (_TRAINING, _SPEED, _VALIDATION):
             found = pattern.search(line)
             if found:
                 if pattern is _VALIDATION:
                     self._count_epoch()
                 self._at(int(found[1])).add_imagenet_line(number, pattern, found)
-                return
+                return True
+        return False
 
     def _at(self, epoch: int, batch: Optional[int] = None) -> _Run:
         """The run that a figure of `epoch` belongs to: a new one where epochs or batches fall back."""
@@ -211,6 +247,12 @@ class _Run:
         self.open_row: Dict[str, bytes] = {}  # of the ImageNet epoch that is under way
         self.last_batch = (-1, -1, b"")
         self.batch_lines = 0
+        self.unread = 0
+        self.first_unread: Optional[int] = None
+
+    def add_unread(self, number: int) -> None:
+        self.unread += 1
+        self.first_unread = self.first_unread or number
 
     def falls_back(self, epoch: int, batch: Optional[int]) -> bool:
         if epoch <= self.epoch or epoch < self.last_batch[0]:
@@ -260,7 +302,16 @@ class _Run:
             epochs.update(train_iou=epochs.pop("train_rmse"), val_iou=epochs.pop("val_acc"))
         if "val_acc" in epochs and not (self.settings or {}).get("mixup", True):
             epochs["train_acc"] = epochs.pop("train_rmse")  # ours without mixup, where the original crashed
-        return LoggedRun(self.settings, self.header, self.settings_line, self.lines, epochs, self.batch_lines)
+        return LoggedRun(
+            settings=self.settings,
+            header=self.header,
+            settings_line=self.settings_line,
+            lines=self.lines,
+            epochs=epochs,
+            batch_lines=self.batch_lines,
+            unread=self.unread,
+            first_unread=self.first_unread,
+        )
 
 
 def _settings(text: bytes) -> Optional[Dict[str, Any]]:

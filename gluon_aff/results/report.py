@@ -24,7 +24,7 @@ from gluon_aff.results.compare import (
     describe,
     nearest_runs,
 )
-from gluon_aff.results.logs import LoggedRun, read_log
+from gluon_aff.results.logs import LoggedRun, UnreadLinesError, read_log
 from gluon_aff.results.plots import inline_svg
 from gluon_aff.results.recipe import logged_recipe
 from gluon_aff.results.text import verdict, which_run
@@ -80,10 +80,17 @@ def write_report(directory: str, path: str) -> List[str]:
     root = Path(directory)
     if not root.is_dir():
         raise InputError(f"{directory} is no directory: name the one a run wrote its log and weights to")
-    runs = [run for log in _files(root, LOG_PATTERNS) for run in _reported(log, _printable(log.relative_to(root)))]
+    runs: List[ReportedRun] = []
+    left_out: List[str] = []
+    for log in _files(root, LOG_PATTERNS):
+        try:
+            runs += _reported(log, _printable(log.relative_to(root)))
+        except UnreadLinesError as error:
+            left_out.append(f"{_printable(log.relative_to(root))}: {error}")
     if not runs:
-        raise InputError(f"{directory} holds no training log with a finished epoch (*.log, *.log.gz)")
-    page = _page(_printable(Path(root.resolve().name)), runs, _weights_rows(root))
+        reason = f"; {left_out[0]}" if left_out else ""
+        raise InputError(f"{directory} holds no training log with a finished epoch (*.log, *.log.gz){reason}")
+    page = _page(_printable(Path(root.resolve().name)), runs, left_out, _weights_rows(root))
     with replacing(path) as partial:
         Path(partial).write_text(page, encoding="utf-8")
     return [run.path for run in runs]
@@ -99,10 +106,16 @@ def _files(root: Path, patterns: Iterable[str]) -> List[Path]:
 
 
 def _reported(log: Path, name: str) -> List[ReportedRun]:
-    """The last run of `log` with a finished epoch, if it is a training log."""
+    """The last run of `log` with a finished epoch, if it is a training log.
+
+    Raises:
+        UnreadLinesError: it looks like one, and no epoch of it can be read.
+    """
     try:
         runs = read_log(str(log))
         number = chosen_run(runs)
+    except UnreadLinesError:
+        raise
     except InputError:
         return []
     run, which = runs[number - 1], which_run(runs, number)
@@ -115,8 +128,9 @@ def _reported(log: Path, name: str) -> List[ReportedRun]:
     return [ReportedRun(name, which, run, published, comparison, reason)]
 
 
-def _page(title: str, runs: List[ReportedRun], weights: List[Sequence[Any]]) -> str:
+def _page(title: str, runs: List[ReportedRun], left_out: List[str], weights: List[Sequence[Any]]) -> str:
     body = [f"<h1>Training report: {escape(title)}</h1>", *(_run_section(run) for run in runs)]
+    body += [f'<p class="bad">Left out: {escape(reason)}.</p>' for reason in left_out]
     if weights:
         caption = "git blob SHA-1: over <code>blob</code>, the size and the file, as git hashes it"
         header = ("file", "bytes", "git blob SHA-1", "published")

@@ -4,6 +4,7 @@ import dataclasses
 import gzip
 import json
 import os
+import re
 import time
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from results.written_logs import SEGMENTATION, log_lines, settings_line
 from gluon_aff.errors import InputError
 from gluon_aff.published import curve, published_runs
 from gluon_aff.results import logs
-from gluon_aff.results.logs import read_log
+from gluon_aff.results.compare import chosen_run
+from gluon_aff.results.logs import UnreadLinesError, read_log
 
 RUNS = published_runs()
 CIFAR, IMAGENET = RUNS["aff_resnet32_fine"], RUNS["aff_resnet50"]
@@ -157,7 +159,58 @@ def test_a_log_of_more_runs_or_epochs_than_anyone_trains_is_refused(bound, what,
     assert read_log(written(tmp_path / "train.log", log_lines(published, 2)))
 
 
+COLOURED = {
+    "the whole line": "\x1b[32m{}\x1b[0m",
+    "its end": "{}\x1b[0m",
+    "a colour of 256": "\x1b[38;5;208m{}\x1b(B\x1b[m",
+    "one byte": "\x9b1m{}\x9b0m",
+    "a title": "\x1b]0;training\x07{}\x1b]0;\x1b\\",
+    "an erased line": "\r\x1b[K\x1b[1A{}\x1b[?25h",
+}
+
+
+@pytest.mark.parametrize("colour", COLOURED.values(), ids=COLOURED)
+@pytest.mark.parametrize("published", [CIFAR, IMAGENET], ids=["cifar", "imagenet"])
+def test_coloured_lines_are_read(colour, published, tmp_path):
+    """As a terminal's output has them, or a logger that colours what it writes."""
+    (run,) = read_log(written(tmp_path / "train.log", map(colour.format, log_lines(published, 4))))
+    assert_figures(run, published, 4)
+    assert run.settings["lr"] == published.settings["lr"]
+
+
+@pytest.mark.parametrize("colour", [r"\1\x1b[1m\2\x1b[0m", "\x1b[36m\\1\x1b[39m\\2"])
+def test_lines_with_coloured_figures_are_read(colour, tmp_path):
+    lines = [re.sub(r"(train=|val=)([\d.]+)", colour.replace(r"\x1b", "\x1b"), line) for line in log_lines(CIFAR, 4)]
+    assert "\x1b" in lines[1]
+    (run,) = read_log(written(tmp_path / "train.log", lines))
+    assert_figures(run, CIFAR, 4)
+
+
+@pytest.mark.parametrize("published", [CIFAR, IMAGENET], ids=["cifar", "imagenet"])
+@pytest.mark.parametrize("settings", [True, False], ids=["settings", "no settings"])
+def test_lines_that_look_like_a_log_and_are_not_understood_are_told_of(settings, published, tmp_path):
+    """Here the figures have commas, as some languages write them."""
+    first, *lines = log_lines(published, 3)
+    lines = [*[first] * settings, *(re.sub(r"(\d)\.(\d)", r"\1,\2", line) + "." for line in lines)]
+    path = written(tmp_path / "train.log", lines)
+    number, more = (1 + settings, len(lines) - settings - 1)
+    batches = [line for line in lines if "Batch [" in line]  # which say no figure that counts
+    if batches:
+        more, number = len(lines) - settings - len(batches) - 1, number + 2
+    with pytest.raises(UnreadLinesError, match=f"line {number} and {more} more look like a training log's"):
+        chosen_run(read_log(path))
+
+
+def test_a_cut_line_is_no_reason_to_refuse_a_log(tmp_path):
+    lines = log_lines(CIFAR, 3)
+    (run,) = read_log(written(tmp_path / "train.log", [*lines[:3], lines[3][:40]]))
+    assert (run.finished, run.unread, run.first_unread) == (2, 1, 4)
+
+
 A_MEGABYTE_OF = {
+    "titles": b"\x1b]0;",
+    "character sets": b"\x1b(",
+    "cursors": b"\x1b[1;",
     "starts of a header": b"gluon_aff x, ",
     "starts of a header and of devices": b"gluon_aff x, , devices y, ",
     "devices": b"gluon_aff x, " + b", devices y, 1 images per step, other data, 1 label values" * 20_000,

@@ -232,3 +232,16 @@ def test_the_browser_does_notice_complaints(page, chromium, tmp_path):
     complaints = view(chromium, broken.as_uri(), 390, 844, False)[2]
     methods = {event["method"] for event in complaints}
     assert methods >= {"Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Network.requestWillBeSent"}
+
+
+def test_a_log_that_cannot_be_read_is_named(tmp_path, capsys):
+    """Figures with commas, as some languages write them."""
+    run = published_runs()["aff_resnet32_fine"]
+    lines = log_lines(run, 2)
+    (tmp_path / "other.log").write_text("\n".join([lines[0], *(re.sub(r"\.(?=\d{6})", ",", x) for x in lines[1:])]))
+    (tmp_path / "notes.log").write_text("nothing of a run")
+    assert main(["report", str(tmp_path), "-o", str(tmp_path / "report.html")]) == 2
+    assert "other.log: line 2 and 1 more look like a training log's, but cannot be read" in capsys.readouterr().err
+    (tmp_path / "train.log").write_text("\n".join(lines))
+    assert main(["report", str(tmp_path), "-o", str(tmp_path / "report.html")]) == 0
+    assert '<p class="bad">Left out: other.log: line 2 and 1 more' in (tmp_path / "report.html").read_text()
