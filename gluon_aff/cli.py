@@ -32,6 +32,7 @@ from gluon_aff.commands import (
     weights,
 )
 from gluon_aff.errors import GluonAFFError, InputError, Stopped, last_line
+from gluon_aff.printing import printable, show
 from gluon_aff.registry import import_registered
 
 FAILURE = 1
@@ -45,7 +46,7 @@ class OneLineParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong and exit with 2."""
-        self.exit(USAGE_ERROR, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+        self.exit(USAGE_ERROR, f"{self.prog}: error: {printable(message)} (see {self.prog} --help)\n")
 
 
 COMMANDS: Dict[str, Command] = {
@@ -100,10 +101,10 @@ def main(argv: Optional[List[str]] = None, script: Optional[str] = None, command
         sys.stdout.flush()
         return code
     except Stopped as stop:
-        print(f"{prog}: {stop}", file=sys.stderr)
+        show(f"{prog}: {stop}", file=sys.stderr)
         return SIGNALLED + stop.signal
     except GluonAFFError as error:
-        print(f"{prog}: error: {error}", file=sys.stderr)
+        show(f"{prog}: error: {error}", file=sys.stderr)
         return USAGE_ERROR if isinstance(error, InputError) else FAILURE
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         _silence_stdout()
@@ -111,19 +112,19 @@ def main(argv: Optional[List[str]] = None, script: Optional[str] = None, command
     except (ImportError, OSError) as error:
         if getattr(error, "errno", None) == errno.ENOSPC:
             _silence_stdout()
-            print(f"{prog}: error: {error}: make room and try again", file=sys.stderr)
+            show(f"{prog}: error: {error}: make room and try again", file=sys.stderr)
             return FAILURE
         if MISSING_LIBRARY not in str(error):
             raise
-        print(f"{prog}: error: {error}. {LIBRARIES}", file=sys.stderr)
+        show(f"{prog}: error: {error}. {LIBRARIES}", file=sys.stderr)
         return USAGE_ERROR
     except Exception as error:
         if type(error).__name__ != "MXNetError":  # named, since MXNet is imported only where it is used
             raise
-        print(f"{prog}: error: MXNet stopped: {last_line(error)}. If that is memory, use less of it", file=sys.stderr)
+        show(f"{prog}: error: MXNet stopped: {last_line(error)}. If that is memory, use less of it", file=sys.stderr)
         return FAILURE
     except KeyboardInterrupt:
-        print(f"{prog}: interrupted", file=sys.stderr)
+        show(f"{prog}: interrupted", file=sys.stderr)
         return SIGNALLED + signal.SIGINT
 
 

@@ -42,6 +42,6 @@ def show(*lines: Any, file: Optional[TextIO] = None, flush: bool = False) -> Non
     print(*map(printable, lines), sep="\n", file=file or sys.stdout, flush=flush)
 
 
-def show_text(text: str) -> None:
+def show_text(text: str, flush: bool = False) -> None:
     """Print a text of several lines, in whose making all that comes from outside was made printable."""
-    show(*text.split("\n"))
+    show(*text.split("\n"), flush=flush)

@@ -17,6 +17,7 @@ from gluon_aff.commands import MXNET_ONLY, USAGE_ERROR, Command, not_negative, p
 from gluon_aff.errors import GluonAFFError, InputError, Stopped
 from gluon_aff.files import check_directories
 from gluon_aff.interpreter import python_command
+from gluon_aff.printing import show, show_text
 from gluon_aff.results.ablation_rows import ABLATION_HOSTS, MOST_BLOCKS, TABLES, Row, rows_of, training_flags
 from gluon_aff.training.stopping import SIGNALS
 
@@ -104,9 +105,9 @@ def _print_plan(rows: List[Row], counts: Dict[Row, int], commands: Dict[Row, Lis
         (row.paper_name, str(row.blocks), str(row.r), str(row.seed), f"{counts[row]:,}", f"{row.paper or '-'}")
         for row in rows
     ]
-    print(columns_text(table, right=range(1, 6)))
+    show_text(columns_text(table, right=range(1, 6)))
     for command in commands.values():
-        print(f"gluon-aff {shlex.join(command)}")
+        show(f"gluon-aff {shlex.join(command)}")
 
 
 def _trained(row: Row, parameters: int, folder: str, command: List[str], host: str) -> RowResult:
@@ -115,10 +116,10 @@ def _trained(row: Row, parameters: int, folder: str, command: List[str], host: s
 
     result = finished_result(folder, command)
     if result:
-        print(f"{folder}: done, {result.score:.4f}", file=sys.stderr)
+        show(f"{folder}: done, {result.score:.4f}", file=sys.stderr)
         return result
     os.makedirs(folder, exist_ok=True)
-    print(f"{folder}: gluon-aff {shlex.join(command)}", file=sys.stderr)
+    show(f"{folder}: gluon-aff {shlex.join(command)}", file=sys.stderr)
     code, signalled = _run(python_command("import gluon_aff.__main__", *command), folder)
     if signalled and code:
         raise Stopped(f"stopped within {folder}. To go on: the same command", signalled)
@@ -166,13 +167,13 @@ def _report(results: List[RowResult], rows: List[Row], out: str, host: str) -> N
     names = {row.fusion: row.paper_name for row in rows}
     score = ABLATION_HOSTS[host].score[1]
     found = summaries(results)
-    print(summary_text(found, names, score))
+    show_text(summary_text(found, names, score))
     if any(result.data != "official" for result in results):
-        print("Other images than the paper's: the scores have nothing to do with each other.")
+        show("Other images than the paper's: the scores have nothing to do with each other.")
     paths = [os.path.join(out, name) for name in ("rows.csv", "rows.png")]
     write_csv(results, paths[0])
     save_png(draw_summaries(found, names, score), paths[1])
-    print(f"written: {', '.join(paths)}")
+    show(f"written: {', '.join(paths)}")
 
 
 COMMANDS: Dict[str, Command] = {

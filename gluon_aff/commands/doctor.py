@@ -12,6 +12,7 @@ from gluon_aff.commands import Command, json_text
 from gluon_aff.machine.doctor import examine
 from gluon_aff.machine.findings import MEND, NOTE, OK, Finding, note, ok
 from gluon_aff.machine.packages import REQUIRED
+from gluon_aff.printing import printable, show, show_text
 
 UNHEALTHY = 1
 STATE_WIDTH, CHECK_WIDTH = 6, 16
@@ -33,11 +34,11 @@ def _doctor(options: argparse.Namespace) -> int:
     for finding in _findings([place for places in options.data_dir for place in places]):
         findings.append(finding)
         if not options.json:
-            print(finding_text(finding, coloured), flush=True)
+            print(finding_text(finding, coloured), flush=True)  # with colours of its own
     if options.json:
-        print(json_text([asdict(finding) for finding in findings]))
+        show_text(json_text([asdict(finding) for finding in findings]))
     else:
-        print(f"\n{summary_text(findings)}")
+        show("", summary_text(findings))
     return UNHEALTHY if any(finding.state == MEND for finding in findings) else 0
 
 
@@ -75,8 +76,8 @@ def finding_text(finding: Finding, coloured: bool = False) -> str:
     state = finding.state.ljust(STATE_WIDTH)
     if coloured:
         state = f"\033[{COLOURS[finding.state]}m{state}\033[0m"
-    line = f"{state}{finding.check.ljust(CHECK_WIDTH)}{finding.message}"
-    return line + (f"\n{' ' * (STATE_WIDTH + CHECK_WIDTH)}-> {finding.remedy}" if finding.remedy else "")
+    line = f"{state}{finding.check.ljust(CHECK_WIDTH)}{printable(finding.message)}"
+    return line + (f"\n{' ' * (STATE_WIDTH + CHECK_WIDTH)}-> {printable(finding.remedy)}" if finding.remedy else "")
 
 
 def summary_text(findings: List[Finding]) -> str:

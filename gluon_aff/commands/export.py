@@ -10,6 +10,7 @@ from typing import Dict, List
 from gluon_aff.commands import MXNET_ONLY, Command, check_output
 from gluon_aff.commands.weights import add_file_options, request_of
 from gluon_aff.errors import InputError
+from gluon_aff.printing import show
 
 ONNX, SYMBOL = FORMATS = ("onnx", "symbol")
 
@@ -47,11 +48,9 @@ def _export(options: argparse.Namespace) -> int:
         from gluon_aff.export.symbol_files import write_symbol
 
         paths, agreement = write_symbol(network, options.output, card.input_size)
-    print(f"{' and '.join(paths)}: {card.network}, (batch, 3, height, width) -> (batch, {card.outputs})")
+    show(f"{' and '.join(paths)}: {card.network}, (batch, 3, height, width) -> (batch, {card.outputs})")
     shapes = " and ".join("x".join(map(str, shape)) for shape in agreement.shapes)
-    print(
-        f"equal to MXNet on random {shapes}: to {agreement.difference:.1e} in logits of up to {agreement.largest:.2g}"
-    )
+    show(f"equal to MXNet on random {shapes}: to {agreement.difference:.1e} in logits of up to {agreement.largest:.2g}")
     return 0
 
 
@@ -74,8 +73,8 @@ def _convert(options: argparse.Namespace) -> int:
     architecture, card = what_it_is_of(file, options.model)
     arrays = convert(file, options.output, architecture, card)
     values = sum(array.size for array in arrays.values())
-    print(f"{options.output}: {architecture.name}, {len(arrays)} arrays, {values:,} values")
-    print("read back: each array is the same to the last bit, and so are PyTorch's outputs for two random images")
+    show(f"{options.output}: {architecture.name}, {len(arrays)} arrays, {values:,} values")
+    show("read back: each array is the same to the last bit, and so are PyTorch's outputs for two random images")
     return 0
 
 

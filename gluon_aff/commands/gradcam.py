@@ -13,6 +13,7 @@ from gluon_aff.commands import Command, check_output, json_text
 from gluon_aff.commands.weights import add_engine_option, add_file_options, model_and_file, request_of, titles
 from gluon_aff.errors import InputError, unknown_name
 from gluon_aff.files import replacing
+from gluon_aff.printing import show
 
 if TYPE_CHECKING:
     import numpy as np
@@ -176,18 +177,18 @@ def _write(
         cells.append([Cell(image, expected or "")])
         cells[-1] += [Cell(result.picture, _beneath(result.facts), bool(result.facts["missed"])) for result in results]
         found.append({"image": path, "label": expected, "networks": [result.facts for result in results]})
-        print(path)
+        show(path)
         for column, result in zip(columns, results):
             predicted = result.facts["predicted"]
             missed = ", missed" if result.facts["missed"] else ""
-            print(f"  {predicted['score']:.4f}  {predicted['name']}  ({column.title}{missed})")
+            show(f"  {predicted['score']:.4f}  {predicted['name']}  ({column.title}{missed})")
     maps, facts = (str(Path(options.output).with_suffix(suffix)) for suffix in (".npy", ".json"))
     with replacing(maps) as partial, open(partial, "wb") as file:
         np.save(file, np.stack([np.stack([result.heat for result in results]) for results in rows]))
     with replacing(facts) as partial:
         Path(partial).write_text(json_text(found) + "\n", encoding="utf-8")
     save_png(draw_grid(["input", *(column.title for column in columns)], cells), options.output)
-    print(f"{options.output}, {maps} and {facts}: {len(rows)} x {len(columns)} heat maps")
+    show(f"{options.output}, {maps} and {facts}: {len(rows)} x {len(columns)} heat maps")
 
 
 def _beneath(facts: Dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ from typing import Any, Dict, List, Optional
 
 from gluon_aff.commands import MXNET_ONLY, Command, json_text, positive
 from gluon_aff.errors import GluonAFFError, InputError
+from gluon_aff.printing import show_text
 
 MODES = {"training": True, "inference": False}
 PATIENCE = 3600.0  # seconds for a few batches, on a slow CPU
@@ -50,7 +51,7 @@ def _memory(options: argparse.Namespace) -> int:
                 facts[-1][mode] = _measured(record.name, options.batch_size, training, options.gpus)
                 facts[-1][f"paper_{mode}"] = _paper(record.title, options.batch_size, mode)
                 progress.update()
-    print(json_text(facts) if options.json else _text(facts))
+    show_text(json_text(facts) if options.json else _text(facts))
     return 0
 
 

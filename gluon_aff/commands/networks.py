@@ -9,6 +9,7 @@ from typing import Dict, List
 from gluon_aff._platform import ENGINES
 from gluon_aff.commands import Command, json_text, positive
 from gluon_aff.errors import InputError
+from gluon_aff.printing import show, show_text
 from gluon_aff.training.options import add_integration_options, named_arguments
 
 
@@ -25,13 +26,13 @@ def _models(options: argparse.Namespace) -> int:
         raise InputError(f"no model is called {options.pattern}: see the list without it")
     if options.json:
         listed = ({**asdict(r), "weights": {labels: asdict(w) for labels, w in r.weights.items()}} for r in records)
-        print(json_text(list(listed)))
+        show_text(json_text(list(listed)))
         return 0
     for record in records:
         errors = ", ".join(f"{w.error:.2f} % ({labels})" for labels, w in record.weights.items())
         published = f"top-1 error {errors}" if errors else "no published weights"
         counted = "" if record.trainable is None else f"{record.trainable:,}"
-        print(f"{record.name:<30} {record.title:<22} {counted:>12} parameters  {published}")
+        show(f"{record.name:<30} {record.title:<22} {counted:>12} parameters  {published}")
     return 0
 
 
@@ -67,7 +68,7 @@ def _summary(options: argparse.Namespace) -> int:
     fusion = {"fusion": options.fusion} if options.fusion else {}
     architecture = record.architecture(options.classes, **fusion, **named_arguments(options))
     counts = inference_engine().count_layers(architecture, options.input_size or record.input_size)
-    print(json_text([asdict(count) for count in counts]) if options.json else format_counts(counts, options.column))
+    show_text(json_text([asdict(count) for count in counts]) if options.json else format_counts(counts, options.column))
     return 0
 
 

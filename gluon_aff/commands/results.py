@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Tuple
 
 from gluon_aff.commands import Command, check_output, json_text, positive
 from gluon_aff.errors import GluonAFFError, InputError, unknown_name
+from gluon_aff.printing import show, show_text
 
 if TYPE_CHECKING:
     from gluon_aff.published import PublishedRun
@@ -33,7 +34,7 @@ def _published(options: argparse.Namespace) -> int:
 
         records = [*published_runs().values(), *published_weights(), *paper_tables().values()]
         text = published_overview()
-    print(json_text([asdict(record) for record in records]) if options.json else text)
+    show_text(json_text([asdict(record) for record in records]) if options.json else text)
     return 0
 
 
@@ -99,11 +100,11 @@ def _compare(options: argparse.Namespace) -> int:
     if published is None or comparison is None:
         nearest, differing = nearest_runs(run)[0]
         facts.update(published=None, nearest=nearest.name, differing=[asdict(d) for d in differing])
-        print(json_text(facts) if options.json else no_fit_text(options.log, which, nearest, differing))
+        show_text(json_text(facts) if options.json else no_fit_text(options.log, which, nearest, differing))
         return UNUSABLE
     facts.update(comparison.as_dict())
     text = comparison_text(options.log, which, comparison, published)
-    print(json_text(facts) if options.json else text, flush=True)
+    show_text(json_text(facts) if options.json else text, flush=True)
     if options.plot:
         _plot(run, published, options.plot)
     return 0 if comparison.within else OUTSIDE
@@ -119,7 +120,7 @@ def _plot(run: LoggedRun, published: PublishedRun, path: str) -> None:
         save_png(draw_runs(columns), path)
     except GluonAFFError as error:  # 1 means that the run is outside
         raise InputError(str(error)) from None
-    print(f"curves of both are in {path}", file=sys.stderr)
+    show(f"curves of both are in {path}", file=sys.stderr)
 
 
 def _add_report_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
@@ -134,7 +135,7 @@ def _report(options: argparse.Namespace) -> int:
 
     check_output(options.output, "--output", ".html", ".htm")
     logs = write_report(options.directory, options.output)
-    print(f"{options.output} reports on {', '.join(logs)}")
+    show(f"{options.output} reports on {', '.join(logs)}")
     return 0
 
 

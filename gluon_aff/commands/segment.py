@@ -12,6 +12,7 @@ from gluon_aff.commands import Command, check_output, json_text, positive
 from gluon_aff.commands.weights import add_engine_option
 from gluon_aff.errors import InputError
 from gluon_aff.files import check_directories, replacing
+from gluon_aff.printing import show, show_text
 from gluon_aff.training.options import check_not_empty, check_ranges
 from gluon_aff.training.segmentation_options import LIMITS, SegmentationSettings
 
@@ -74,7 +75,7 @@ def _segment(options: argparse.Namespace) -> int:
     for each in _written(segmented, options):
         results.append(_facts(each))
         if not (options.json or signs):
-            print(f"{results[-1]['share']:.4f}  {each.image.path}")
+            show(f"{results[-1]['share']:.4f}  {each.image.path}")
     _print_figures(loaded.card.network, results, options)
     return 0
 
@@ -88,10 +89,10 @@ def _print_figures(network: str, results: Sequence[Dict[str, Any]], options: arg
         overlaps = ((result["intersection"], result["union"]) for result in results)
         measured = dict(zip(("iou", "niou"), iou_and_niou_of(overlaps)))
     if options.json:
-        print(json_text({"network": network, **measured, "images": results}))
+        show_text(json_text({"network": network, **measured, "images": results}))
     elif measured:
-        print(f"{network} on {len(results)} validation images, {options.base_size} x {options.base_size}")
-        print(f"IoU   {measured['iou']:.6f}\nnIoU  {measured['niou']:.6f}")
+        show(f"{network} on {len(results)} validation images, {options.base_size} x {options.base_size}")
+        show(f"IoU   {measured['iou']:.6f}", f"nIoU  {measured['niou']:.6f}")
 
 
 def _signs(options: argparse.Namespace) -> Tuple[MaskedImage, ...]:

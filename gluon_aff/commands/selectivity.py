@@ -21,6 +21,7 @@ from gluon_aff.commands.weights import (
 )
 from gluon_aff.errors import InputError
 from gluon_aff.files import replacing
+from gluon_aff.printing import printable, show_text
 
 if TYPE_CHECKING:
     from gluon_aff.engines import Channels
@@ -71,7 +72,7 @@ def _selectivity(options: argparse.Namespace) -> int:
     measured = _measure(options)
     _write(options.output, measured)
     facts = [_facts(each) for each in measured]
-    print(json_text(facts) if options.json else _text(options.output, facts))
+    show_text(json_text(facts) if options.json else _text(options.output, facts))
     return 0
 
 
@@ -165,7 +166,7 @@ def _text(path: str, facts: List[Dict[str, Any]]) -> str:
             columns_text(rows, right=(2, 3, 4)),
             f"over {first['images']:,} validation images of {first['dataset']}{official}; dead channels, which are 0 "
             "for every image, do not count",
-            f"{path}, {_csv_beside(path)}",
+            printable(f"{path}, {_csv_beside(path)}"),
         ]
     )
 

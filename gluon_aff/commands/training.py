@@ -8,6 +8,7 @@ from typing import Any, Callable, Dict, List
 
 from gluon_aff.commands import MXNET_ONLY, Command, not_negative, positive
 from gluon_aff.models import Architecture
+from gluon_aff.printing import show, show_text
 from gluon_aff.training.cifar_options import CIFARSettings
 from gluon_aff.training.cifar_options import add_options as add_cifar_options
 from gluon_aff.training.cifar_options import resolve as resolve_cifar
@@ -32,17 +33,17 @@ def _train(
     `scores` are its attributes by title; paths stand in the `file_column`.
     """
     if settings.summary:
-        print(_summary(architecture()))
+        show_text(_summary(architecture()))
         return 0
     run = train(settings)
     if run.rank:
         return 0
     for title, score in scores.items():
-        print(f"{title}{getattr(run, score)}")
+        show(f"{title}{getattr(run, score)}")
     files = {"weights": run.params or "none", "log": run.log, "curve": getattr(run, "curve", None)}
     for what, path in files.items():
         if path:
-            print(f"{what + ':':<{file_column}}{path}")
+            show(f"{what + ':':<{file_column}}{path}")
     return 0
 
 
@@ -86,7 +87,7 @@ def _make_data(options: argparse.Namespace) -> int:
         "stop-signs": write_stop_signs,
     }
     writers[options.kind](options.folder)
-    print(f"{options.kind} are in {options.folder}")
+    show(f"{options.kind} are in {options.folder}")
     return 0
 
 
@@ -135,8 +136,8 @@ def _make_records(options: argparse.Namespace) -> int:
         options.skip_unreadable,
     )
     for path in written.skipped:
-        print(f"gluon-aff: {path} cannot be read and was left out", file=sys.stderr)
-    print(f"{written.images:,} pictures of {len(written.folders)} classes are in {options.out}.rec")
+        show(f"gluon-aff: {path} cannot be read and was left out", file=sys.stderr)
+    show(f"{written.images:,} pictures of {len(written.folders)} classes are in {options.out}.rec")
     return 0
 
 

@@ -16,6 +16,7 @@ from gluon_aff._platform import ENGINES
 from gluon_aff._version import __version__
 from gluon_aff.commands import Command, json_text, not_negative, positive
 from gluon_aff.errors import NoEngineError
+from gluon_aff.printing import printable, show, show_text
 
 if TYPE_CHECKING:
     from gluon_aff.evaluation.weights_file import EvaluatedWeights, LoadedNetwork, WeightsRequest
@@ -52,20 +53,20 @@ def _params(options: argparse.Namespace) -> int:
     if options.json:
         described = [dict(zip(("name", "shape", "dtype"), array)) for array in arrays]
         facts = {"arrays": described, "values": total, "exported": file.exported, "networks": fitting}
-        print(json_text({**facts, "git_blob_sha1": digest, "published": asdict(record) if record else None}))
+        show_text(json_text({**facts, "git_blob_sha1": digest, "published": asdict(record) if record else None}))
         return 0
-    print(columns_text([(name, "x".join(map(str, shape)) or "scalar", dtype) for name, shape, dtype in arrays]))
-    print(f"\n{len(arrays)} arrays, {total:,} values")
+    show_text(columns_text([(name, "x".join(map(str, shape)) or "scalar", dtype) for name, shape, dtype in arrays]))
+    show("", f"{len(arrays)} arrays, {total:,} values")
     if file.exported:
-        print("written by HybridBlock.export: for SymbolBlock.imports, with its -symbol.json")
-    print(f"fits: {fits}")
-    print(f"git blob SHA-1: {digest}")
+        show("written by HybridBlock.export: for SymbolBlock.imports, with its -symbol.json")
+    show(f"fits: {fits}")
+    show(f"git blob SHA-1: {digest}")
     if record:
         error = f"top-1 error {record.error:.2f} % at epoch {record.epoch}"
-        print(f"published: {record.model}, {record.labels} labels, {error}")
-        print(f"           open-aff@{record.commit[:7]} {record.path}")
+        show(f"published: {record.model}, {record.labels} labels, {error}")
+        show(f"           open-aff@{record.commit[:7]} {record.path}")
     else:
-        print("published: no")
+        show("published: no")
     return 0
 
 
@@ -181,13 +182,13 @@ def _evaluate(options: argparse.Namespace) -> int:
     evaluated = evaluate_weights(loaded, options.dataset, options.data_dir, options.batch_size, options.num_workers)
     row = _evaluation_row(evaluated, options.batch_size)
     if options.json:
-        print(json_text({**row, "per_class": [asdict(count) for count in evaluated.evaluation.per_class]}))
+        show_text(json_text({**row, "per_class": [asdict(count) for count in evaluated.evaluation.per_class]}))
     else:
-        print(_evaluation_text(evaluated, options.batch_size, options.per_class))
+        show_text(_evaluation_text(evaluated, options.batch_size, options.per_class))
     if options.csv:
         sys.stdout.flush()
         append_row(options.csv, row)
-        print(f"row appended to {options.csv}", file=sys.stderr)
+        show(f"row appended to {options.csv}", file=sys.stderr)
     return 0
 
 
@@ -238,6 +239,7 @@ def _evaluation_text(evaluated: EvaluatedWeights, batch_size: int, per_class: bo
         lines.append(f"published       top-1 error {loaded.published.error:.2f} %{here}")
     else:
         lines.append("published       no: not a file of the original repository")
+    lines = [*map(printable, lines)]
     if per_class:
         from gluon_aff.results.text import columns_text, percent
 
@@ -266,7 +268,7 @@ def _predict(options: argparse.Namespace) -> int:
     names = output_names(loaded.card, options.names)
     if not (options.names or loaded.card.names or loaded.published):
         of = f"{loaded.card.dataset}'s, as the file's name says" if names_known(loaded.card) else "none are known"
-        print(f"class names: {of} (--names for others)", file=sys.stderr)
+        show(f"class names: {of} (--names for others)", file=sys.stderr)
     predictions = predict(
         loaded.infer,
         options.images,
@@ -280,14 +282,14 @@ def _predict(options: argparse.Namespace) -> int:
         classes = [{"label": label, "name": names[label], "score": score} for label, score in prediction.classes]
         if prediction.error:
             unreadable += 1
-            print(f"gluon-aff: {prediction.error}", file=sys.stderr)
+            show(f"gluon-aff: {prediction.error}", file=sys.stderr)
         elif not options.json:
-            print(prediction.path)
+            show(prediction.path)
             for row in classes:
-                print(f"  {row['score']:.4f}  {row['name']}")
+                show(f"  {row['score']:.4f}  {row['name']}")
         results.append({"image": prediction.path, "classes": classes, "error": prediction.error or None})
     if options.json:
-        print(json_text(results))
+        show_text(json_text(results))
     return UNREADABLE if unreadable else 0
 
 

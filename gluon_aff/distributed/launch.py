@@ -26,6 +26,7 @@ from typing import BinaryIO, Dict, Iterator, List, Optional, Sequence, Tuple, ca
 from gluon_aff.errors import InputError
 from gluon_aff.files import read_text
 from gluon_aff.interpreter import LEAVE_OUT_CURRENT_FOLDER
+from gluon_aff.printing import CONTROL_SEQUENCE, show
 
 GUARD = str(Path(__file__).with_name("guard.py"))
 # Importing MXNet serves until the workers are done. Its servers would unpickle, that is run, what anyone sends them.
@@ -47,7 +48,7 @@ LAST_LINES_SECONDS = 2.0
 CUT = b"CUT"
 STOPPED = (130, 137, 143)  # how processes end that are being stopped
 LINE_LIMIT = 2**16
-UNPRINTABLE = re.compile(rb"\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x08\x0a-\x1f\x7f]")
+UNPRINTABLE = re.compile(CONTROL_SEQUENCE.pattern + rb"|[\x00-\x08\x0a-\x1f\x7f]|\xc2[\x80-\x9f]")
 
 
 @dataclass(frozen=True)
@@ -386,7 +387,7 @@ def _lines(source: int) -> Iterator[bytes]:
 
 def say(text: str) -> None:
     """Tell the user, between the processes' lines."""
-    print(f"gluon-aff launch: {text}", file=sys.stderr, flush=True)
+    show(f"gluon-aff launch: {text}", file=sys.stderr, flush=True)
 
 
 def _free_port() -> int:

@@ -23,6 +23,7 @@ from mxnet.gluon import HybridBlock
 from gluon_aff.distributed import DISTRIBUTED, HOROVOD, KVSTORES, SINGLE
 from gluon_aff.engines import Devices
 from gluon_aff.errors import InputError, unknown_name
+from gluon_aff.printing import show
 
 ENVIRONMENT = ("DMLC_ROLE", "DMLC_PS_ROOT_URI", "DMLC_PS_ROOT_PORT", "DMLC_NUM_WORKER", "DMLC_NUM_SERVER")
 # A trainer's keys are its parameters' numbers. MXNet multiplies keys by 9973 in 32 bits to choose a server.
@@ -207,7 +208,7 @@ def _join_servers(name: str) -> Cluster:
 
 
 def _say_waiting() -> None:
-    print(
+    show(
         f"waiting for the other processes for {PATIENCE_SECONDS} s: do all run, and may their machines reach each "
         "other's ports? DMLC_INTERFACE names the network interface to use",
         file=sys.stderr,

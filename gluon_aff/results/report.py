@@ -12,6 +12,7 @@ import numpy as np
 from gluon_aff._version import __version__
 from gluon_aff.errors import InputError
 from gluon_aff.files import replacing
+from gluon_aff.printing import printable
 from gluon_aff.published import PaperTable, PublishedRun, curve, paper_tables, weights_with_hash
 from gluon_aff.results.compare import (
     COLUMN_NAMES,
@@ -84,21 +85,21 @@ def write_report(directory: str, path: str) -> List[str]:
     left_out: List[str] = []
     for log in _files(root, LOG_PATTERNS):
         try:
-            runs += _reported(log, _printable(log.relative_to(root)))
+            runs += _reported(log, printable(log.relative_to(root)))
         except UnreadLinesError as error:
-            left_out.append(f"{_printable(log.relative_to(root))}: {error}")
+            left_out.append(f"{printable(log.relative_to(root))}: {error}")
     if not runs:
         reason = f"; {left_out[0]}" if left_out else ""
         raise InputError(f"{directory} holds no training log with a finished epoch (*.log, *.log.gz){reason}")
-    page = _page(_printable(Path(root.resolve().name)), runs, left_out, _weights_rows(root))
+    page = _page(root.resolve().name, runs, left_out, _weights_rows(root))
     with replacing(path) as partial:
         Path(partial).write_text(page, encoding="utf-8")
     return [run.path for run in runs]
 
 
-def _printable(path: Path) -> str:
-    """`path` with what is no text in it escaped."""
-    return str(path).encode("utf-8", "backslashreplace").decode()
+def _escaped(text: Any) -> str:
+    """`text` for HTML, made printable: a page cannot hold what is no text."""
+    return escape(printable(text))
 
 
 def _files(root: Path, patterns: Iterable[str]) -> List[Path]:
@@ -129,8 +130,8 @@ def _reported(log: Path, name: str) -> List[ReportedRun]:
 
 
 def _page(title: str, runs: List[ReportedRun], left_out: List[str], weights: List[Sequence[Any]]) -> str:
-    body = [f"<h1>Training report: {escape(title)}</h1>", *(_run_section(run) for run in runs)]
-    body += [f'<p class="bad">Left out: {escape(reason)}.</p>' for reason in left_out]
+    body = [f"<h1>Training report: {_escaped(title)}</h1>", *(_run_section(run) for run in runs)]
+    body += [f'<p class="bad">Left out: {_escaped(reason)}.</p>' for reason in left_out]
     if weights:
         caption = "git blob SHA-1: over <code>blob</code>, the size and the file, as git hashes it"
         header = ("file", "bytes", "git blob SHA-1", "published")
@@ -138,7 +139,7 @@ def _page(title: str, runs: List[ReportedRun], left_out: List[str], weights: Lis
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f'<link rel="icon" href="data:,">\n<title>{escape(title)}: training report</title>\n<style>{STYLE}</style>\n'
+        f'<link rel="icon" href="data:,">\n<title>{_escaped(title)}: training report</title>\n<style>{STYLE}</style>\n'
         "</head>\n<body>\n" + "\n".join(body) + f"\n<footer><p>Written by gluon_aff {__version__}.</p></footer>\n"
         "</body>\n</html>\n"
     )
@@ -146,7 +147,11 @@ def _page(title: str, runs: List[ReportedRun], left_out: List[str], weights: Lis
 
 def _run_section(reported: ReportedRun) -> str:
     run = reported.run
-    parts = [f"<h2>{escape(reported.path)}</h2>", f'<p class="faint">{escape(reported.which)}</p>', _summary(reported)]
+    parts = [
+        f"<h2>{_escaped(reported.path)}</h2>",
+        f'<p class="faint">{_escaped(reported.which)}</p>',
+        _summary(reported),
+    ]
     columns = {"this log": comparable(run.epochs)}
     if reported.published and reported.comparison and not reported.reason:
         columns[reported.published.name] = comparable(curve(reported.published))
@@ -170,13 +175,13 @@ def _summary(reported: ReportedRun) -> str:
             f"{epochs[best]}, last {accuracy[-1]:.2f} %.</p>"
         )
     if not (reported.comparison and reported.published):
-        return said + f'<p class="bad">Not compared: {escape(reported.reason)}.</p>'
-    name = f"<code>{escape(reported.published.name)}</code>"
+        return said + f'<p class="bad">Not compared: {_escaped(reported.reason)}.</p>'
+    name = f"<code>{_escaped(reported.published.name)}</code>"
     if reported.reason:
         nothing = f'<p class="bad">No published run has these settings.</p><p>The nearest, {name}, differs in '
-        return said + nothing + escape(reported.reason) + ".</p>"
+        return said + nothing + _escaped(reported.reason) + ".</p>"
     kind = "good" if reported.comparison.within else "bad"
-    return said + f'<p>Beside {name}: <span class="{kind}">{escape(verdict(reported.comparison))}</span>.</p>'
+    return said + f'<p>Beside {name}: <span class="{kind}">{_escaped(verdict(reported.comparison))}</span>.</p>'
 
 
 def _comparison(comparison: Comparison) -> str:
@@ -235,7 +240,7 @@ def _paper_table(table: PaperTable, accuracy: float) -> str:
     rows: List[Sequence[Any]] = [(name, *figures) for name, figures in table.rows.items()]
     rows = sorted([*rows, own], key=lambda row: float(row[1]), reverse=not is_error)
     header = ("", *(column.replace("_", " ") for column in table.columns))
-    return _table(header, rows, escape(table.source), range(1, len(header)), rows.index(own))
+    return _table(header, rows, _escaped(table.source), range(1, len(header)), rows.index(own))
 
 
 def _settings(run: LoggedRun) -> str:
@@ -254,7 +259,7 @@ def _weights_rows(root: Path) -> List[Sequence[Any]]:
         digest = git_blob_sha1(str(path))
         record = weights_with_hash(digest)
         published = f"{record.model}, {record.labels}" if record else "no"
-        rows.append((_printable(path.relative_to(root)), f"{path.stat().st_size:,}", digest, published))
+        rows.append((printable(path.relative_to(root)), f"{path.stat().st_size:,}", digest, published))
     return rows
 
 
@@ -269,7 +274,7 @@ def _table(
 
     def cells(row: Sequence[Any], tag: str) -> str:
         kinds = (' class="number"' if i in numbers else "" for i in range(len(row)))
-        texts = ("" if cell is None else escape(str(cell)) for cell in row)
+        texts = ("" if cell is None else _escaped(cell) for cell in row)
         return "".join(f"<{tag}{kind}>{text}</{tag}>" for kind, text in zip(kinds, texts))
 
     head = f"<thead><tr>{cells(header, 'th')}</tr></thead>" if any(header) else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, List, Optional, Sequence
 
+from gluon_aff.printing import printable
 from gluon_aff.published import (
     PaperTable,
     PublishedRun,
@@ -20,8 +21,11 @@ from gluon_aff.results.recipe import Difference
 
 
 def columns_text(rows: Sequence[Sequence[Any]], right: Sequence[int] = ()) -> str:
-    """`rows` in columns as wide as needed, two spaces apart; those numbered in `right` flush right."""
-    texts = [["-" if cell is None else str(cell) for cell in row] for row in rows]
+    """`rows` in columns as wide as needed, two spaces apart; those numbered in `right` flush right.
+
+    Cells are made printable.
+    """
+    texts = [["-" if cell is None else printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*texts)]
     lines = (
         "  ".join(
@@ -132,7 +136,9 @@ def comparison_text(path: str, which: str, comparison: Comparison, published: Pu
         lines.append(f"settings   differ: {'; '.join(map(describe, comparison.differing))}")
     if comparison.assumed:
         lines.append(f"assumed    {', '.join(comparison.assumed)}: the log does not say")
-    return "\n".join([*lines, "", _figures(comparison), "", _column_differences(comparison), "", verdict(comparison)])
+    return "\n".join(
+        [*map(printable, lines), "", _figures(comparison), "", _column_differences(comparison), "", verdict(comparison)]
+    )
 
 
 def no_fit_text(path: str, which: str, nearest: PublishedRun, differing: Sequence[Difference]) -> str:
@@ -140,7 +146,7 @@ def no_fit_text(path: str, which: str, nearest: PublishedRun, differing: Sequenc
     rows = [("setting", "this log", "published"), *((d.setting, d.this, d.published) for d in differing)]
     return "\n".join(
         [
-            f"log        {path}, {which}",
+            printable(f"log        {path}, {which}"),
             "published  no run has these settings, so there is nothing to hold it against",
             f"nearest    {nearest.name}, which differs in",
             "",

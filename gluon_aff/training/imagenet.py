@@ -24,6 +24,7 @@ from gluon_aff.errors import InputError
 from gluon_aff.evaluation.evaluate import evaluate
 from gluon_aff.files import check_directories
 from gluon_aff.models import IMAGENET_HOSTS
+from gluon_aff.printing import show
 from gluon_aff.schedule import Schedule, decay_epochs
 from gluon_aff.training.architectures import imagenet_architecture
 from gluon_aff.training.checkpoint import RunState
@@ -76,7 +77,7 @@ def train_imagenet(settings: ImageNetSettings) -> ImageNetRun:
         setup.announce(setup.data_workers, notes(asked, setup.global_batch, on_gpu))
         best, earlier_params = best_error(settings)
         if earlier_params and not setup.checkpoint and not cluster.rank:
-            print(f"best so far: {best} in {earlier_params}", file=sys.stderr)
+            show(f"best so far: {best} in {earlier_params}", file=sys.stderr)
         official = batches.images == IMAGENET_TRAINING_IMAGES
         versions = setup.versions(official, batches.classes, settings.classes)
         with open_files(setup, versions, settings.logging_file, "%(message)s") as files:

@@ -11,6 +11,7 @@ from typing import Any, Iterator, Optional
 
 from gluon_aff.engines import Learner
 from gluon_aff.errors import Stopped
+from gluon_aff.printing import show
 from gluon_aff.training.checkpoint import (
     Checkpoint,
     RunFacts,
@@ -71,7 +72,7 @@ def open_files(setup: Setup[Any], versions: str, log_path: str, log_format: str)
         if folder:
             stack.enter_context(locked(folder))
         if checkpoint:
-            print(f"going on from {checkpoint.path}", file=sys.stderr)
+            show(f"going on from {checkpoint.path}", file=sys.stderr)
             log = stack.enter_context(open_log(log_path, log_format, checkpoint.log(), checkpoint.facts.log_start))
         else:
             log = stack.enter_context(open_log(log_path, log_format))
@@ -80,7 +81,7 @@ def open_files(setup: Setup[Any], versions: str, log_path: str, log_format: str)
         ):
             aside = clear(folder)
             if aside:
-                print(f"the unfinished run that was here: --resume {aside}", file=sys.stderr)
+                show(f"the unfinished run that was here: --resume {aside}", file=sys.stderr)
         began = {"from": checkpoint.state.position if checkpoint else "the start", "versions": versions}
         earlier = checkpoint.facts.sessions if checkpoint else ()
         facts = replace(facts, log_start=log.start, sessions=(*earlier, began))

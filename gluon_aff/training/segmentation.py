@@ -14,6 +14,7 @@ from gluon_aff.data.stop_signs.annotations import load_stop_signs
 from gluon_aff.data.stop_signs.batches import MaskBatches
 from gluon_aff.engines import Devices, LearnerSettings, Optimizer, Segmentation
 from gluon_aff.files import check_directories
+from gluon_aff.printing import show
 from gluon_aff.schedule import Schedule
 from gluon_aff.training.architectures import segmentation_architecture
 from gluon_aff.training.checkpoint import RunState
@@ -74,7 +75,7 @@ def train_segmentation(settings: SegmentationSettings, devices: Optional[Devices
     )
     settings, cluster = setup.settings, setup.cluster
     if not cluster.rank:
-        print(f"reading the annotations in {data_folder(settings)}", file=sys.stderr)  # COCO's take a while
+        show(f"reading the annotations in {data_folder(settings)}", file=sys.stderr)  # COCO's take a while
     training, validation = (load_stop_signs(data_folder(settings), train, settings.min_area) for train in (True, False))
     places = {"--save-dir": settings.save_dir, "--logging-dir": settings.logging_dir}
     check_directories({**places, "--save-plot-dir": settings.save_plot_dir})

@@ -14,6 +14,7 @@ from gluon_aff._version import __version__
 from gluon_aff.data.batches import Share, usable_workers
 from gluon_aff.engines import Cluster, Devices, Engine, Learner, LearnerSettings, engine
 from gluon_aff.errors import InputError
+from gluon_aff.printing import show
 from gluon_aff.training.checkpoint import (
     Checkpoint,
     check_seen_by_all,
@@ -109,9 +110,9 @@ class Setup(Generic[AnySettings]):
         """Print, once in a run, the devices, the number of data `workers` and the `notes`."""
         if self.cluster.rank:
             return
-        print(f"{self.device_note}; {workers} data workers", *notes, sep="\n", file=sys.stderr)
+        show(f"{self.device_note}; {workers} data workers", *notes, file=sys.stderr)
         if self.settings.sync_bn and len(self.devices) == 1:
-            print("--sync-bn has no effect on one device", file=sys.stderr)
+            show("--sync-bn has no effect on one device", file=sys.stderr)
 
 
 def chosen_devices(gpus: str, given: Optional[Devices]) -> Tuple[Devices, str]:

@@ -251,6 +251,18 @@ def test_predict(trained, digits, tmp_path, capsys):
     assert "has 1 lines, and the network 10 outputs" in capsys.readouterr().err
 
 
+def test_predict_shows_names_as_text(trained, tmp_path, capsys):
+    image = tmp_path / "a\x1b[2J\n0.9999  airplane.png"
+    Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(image)
+    (tmp_path / "names.txt").write_text("\n".join(f"\x1b[8m{i}\u202e" for i in range(10)))
+    options = ["predict", "--params", trained[1], "--names", str(tmp_path / "names.txt")]
+    assert main([*options, str(image), str(tmp_path / "none\x1b[2J.png")]) == 1
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 6
+    assert all(line.isprintable() for line in [*out.splitlines(), *err.splitlines()])
+    assert r"a\x1b[2J\n0.9999  airplane.png" in out.splitlines()[0]
+
+
 def _input(images):
     return ((images / 255 - [0.4914, 0.4822, 0.4465]) / [0.2023, 0.1994, 0.2010]).transpose(0, 3, 1, 2)
 

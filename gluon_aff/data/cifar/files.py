@@ -22,6 +22,7 @@ import numpy as np
 
 from gluon_aff.errors import DataError, GluonAFFError, InputError, last_line
 from gluon_aff.files import decoded
+from gluon_aff.printing import show
 
 CIFAR_SITE = "https://www.cs.toronto.edu/~kriz"
 CIFAR_PAGE = f"{CIFAR_SITE}/cifar.html"
@@ -184,7 +185,7 @@ def _downloaded(layout: _Layout, archive: Path) -> Path:
         return None if found == layout.archive_sha256 else f"SHA-256 {found}, expected {layout.archive_sha256}"
 
     url = f"{CIFAR_SITE}/{layout.archive}"
-    print(f"downloading {url} to {archive.parent}", flush=True)
+    show(f"downloading {url} to {archive.parent}", flush=True)
     try:
         while not archive.is_file():
             try:

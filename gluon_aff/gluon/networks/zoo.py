@@ -35,6 +35,7 @@ from gluon_aff.models import (
     model_record,
 )
 from gluon_aff.operators import Integration, fusion_operator
+from gluon_aff.printing import printable
 from gluon_aff.registry import implementation
 from gluon_aff.weights.store import pretrained_file
 
@@ -201,4 +202,6 @@ def _load_all_but_another_head(net: HybridBlock, path: str, ctx: Any) -> None:
     if left_out:
         for name in left_out:
             net._collect_params_with_prefix()[name].initialize(ctx=ctx, default_init=mx.init.Xavier())
-        warnings.warn(f"{path}: the head ({', '.join(left_out)}) was left out, its size differs", stacklevel=3)
+        warnings.warn(
+            f"{printable(path)}: the head ({', '.join(left_out)}) was left out, its size differs", stacklevel=3
+        )

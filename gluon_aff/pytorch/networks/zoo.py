@@ -22,6 +22,7 @@ from gluon_aff.models import (
     model_record,
 )
 from gluon_aff.operators import Integration, fusion_operator
+from gluon_aff.printing import printable
 from gluon_aff.pytorch.fusion.operators import Fusing
 from gluon_aff.pytorch.networks.afi import (
     afi_imagenet_resnet,
@@ -255,7 +256,9 @@ def get_model(
         path = pretrained_file(record, pretrained, root, open_aff)
         left_out = load_params(net, path, fresh_head=True)
         if left_out:
-            warnings.warn(f"{path}: the head ({', '.join(left_out)}) was left out, its size differs", stacklevel=2)
+            warnings.warn(
+                f"{printable(path)}: the head ({', '.join(left_out)}) was left out, its size differs", stacklevel=2
+            )
     cast(net, kind)
     if grad_checkpointing:
         net.set_grad_checkpointing()
