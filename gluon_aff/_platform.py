@@ -11,9 +11,24 @@ from importlib import metadata, util
 from pathlib import Path
 from typing import List, NamedTuple, Optional
 
-from gluon_aff.errors import NoEngineError, unknown_name
+from gluon_aff.errors import InputError, NoEngineError, unknown_name
 
 SKIP_CHECK = "GLUON_AFF_SKIP_CHECK"
+# Variables that MXNet 1.9.1 reads as numbers, and in which it takes no text
+WHOLE_NUMBERS = (
+    *("OMP_NUM_THREADS", "MXNET_OMP_MAX_THREADS", "MXNET_CPU_WORKER_NTHREADS", "MXNET_CPU_PRIORITY_NTHREADS"),
+    *("MXNET_CPU_PARALLEL_RAND_COPY", "MXNET_CPU_PARALLEL_SIZE", "MXNET_CPU_TEMP_COPY", "MXNET_GPU_WORKER_NTHREADS"),
+    *("MXNET_GPU_COPY_NTHREADS", "MXNET_GPU_PARALLEL_RAND_COPY", "MXNET_GPU_TEMP_COPY", "MXNET_MP_WORKER_NTHREADS"),
+    *("MXNET_MP_OPENCV_NUM_THREADS", "MXNET_EXEC_BULK_EXEC_MAX_NODE_TRAIN", "MXNET_EXEC_BULK_EXEC_MAX_NODE_TRAIN_FWD"),
+    *("MXNET_EXEC_BULK_EXEC_MAX_NODE_TRAIN_BWD", "MXNET_EXEC_INPLACE_GRAD_SUM_CAP", "MXNET_KVSTORE_BIGARRAY_BOUND"),
+    *("MXNET_KVSTORE_REDUCTION_NTHREADS", "MXNET_KVSTORE_SLICE_THRESHOLD", "MXNET_MKLDNN_CACHE_NUM"),
+)
+SWITCHES = (
+    *("MXNET_SAFE_ACCUMULATION", "MXNET_BACKWARD_DO_MIRROR", "MXNET_EXEC_BULK_EXEC_TRAIN", "MXNET_MKLDNN_ENABLED"),
+    *("MXNET_EXEC_BULK_EXEC_INFERENCE", "MXNET_ENABLE_GPU_P2P", "MXNET_USE_FUSION", "MXNET_USE_MKLDNN_RNN"),
+)
+_INTEGER = re.compile(r"\s*[+-]?[0-9]{1,9}\s*")
+_SWITCH = re.compile(r"(?i)\s*(?:[0-9]{1,9}|true|false)\s*")
 MXNET_BUILD = re.compile(r"(mxnet(?:[-_](?:cu\d+|mkl|native))*)-[^-]+\.dist-info")
 
 
@@ -37,7 +52,9 @@ def check_mxnet() -> None:
 
     Raises:
         NoEngineError: MXNet 1.9.1 cannot work here; it says what to install.
+        InputError: an environment variable has a value that would end the process.
     """
+    check_variables()
     if os.environ.get(SKIP_CHECK) == "1":
         return
     problem = platform_problem()
@@ -58,6 +75,19 @@ def engine_name() -> str:
     if name not in (AUTO, *ENGINES):
         raise unknown_name(f"engine, ${ENGINE_VARIABLE}", name, (AUTO, *ENGINES))
     return name
+
+
+def check_variables() -> None:
+    """See that what MXNet reads from the environment can be read: it aborts the process, or waits without end.
+
+    Raises:
+        InputError: naming the variable.
+    """
+    for names, values, said in ((WHOLE_NUMBERS, _INTEGER, "a whole number"), (SWITCHES, _SWITCH, "0 or 1")):
+        for name in names:
+            value = os.environ.get(name, "")
+            if value and not values.fullmatch(value):
+                raise InputError(f"{name}={value}: MXNet reads {said} there; set it so, or unset it")
 
 
 def check_torch() -> None:

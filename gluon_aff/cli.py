@@ -73,7 +73,7 @@ def main(argv: Optional[List[str]] = None, script: Optional[str] = None, command
         script: name in messages.
         command: subcommand that `argv` are the arguments of, for scripts that are one command.
     """
-    argv = sys.argv[1:] if argv is None else argv
+    argv = _with_home(sys.argv[1:] if argv is None else argv)
     _open_closed_streams()
     prog = script or "gluon-aff"
     try:
@@ -92,6 +92,7 @@ def main(argv: Optional[List[str]] = None, script: Optional[str] = None, command
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # file names need not be text
     try:
+        _check_current_folder()
         chosen = COMMANDS[command or options.command]
         if chosen.computes:
             from gluon_aff.machine.threads import use_all_cores
@@ -126,6 +127,28 @@ def main(argv: Optional[List[str]] = None, script: Optional[str] = None, command
     except KeyboardInterrupt:
         show(f"{prog}: interrupted", file=sys.stderr)
         return SIGNALLED + signal.SIGINT
+
+
+def _with_home(argv: List[str]) -> List[str]:
+    """The arguments, with `--flag=~/runs` as shells make `--flag ~/runs`; those after --, of another command, as is."""
+    own = argv.index("--") if "--" in argv else len(argv)
+    return [_home_in(argument) for argument in argv[:own]] + argv[own:]
+
+
+def _home_in(argument: str) -> str:
+    flag, equals, value = argument.partition("=")
+    is_home = flag.startswith("-") and (value == "~" or value.startswith(("~/", f"~{os.sep}")))
+    return f"{flag}{equals}{os.path.expanduser(value)}" if is_home else argument
+
+
+def _check_current_folder() -> None:
+    """Raise InputError if it has been deleted, so that no path can be made out."""
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise InputError(
+            f"the current folder is not there any more ({error.strerror}): change into another one"
+        ) from None
 
 
 def _open_closed_streams() -> None:

@@ -263,3 +263,32 @@ def test_help_says_which_engines_are_here(monkeypatch, capsys, mxnet, torch, sai
     with pytest.raises(SystemExit):
         main(["--help"])
     assert said in " ".join(capsys.readouterr().out.split())
+
+
+def test_home_is_found_behind_an_equals_sign(monkeypatch, tmp_path, capsys):
+    """Shells write out ~ at the beginning of a word only."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    assert cli.main(["compare", "a.log", "--plot=~/b.txt"]) == 2
+    assert str(tmp_path / "b.txt") in capsys.readouterr().err
+    assert cli._with_home(["--save-dir=~/runs", "--x=~", "--x=a~", "~/y", "--", "--save-dir=~/runs"]) == [
+        f"--save-dir={tmp_path}/runs",
+        f"--x={tmp_path}",
+        "--x=a~",
+        "~/y",
+        "--",
+        "--save-dir=~/runs",
+    ]
+
+
+def test_a_current_folder_that_has_been_deleted_is_a_line(tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    folder.rmdir()
+    for command in (["doctor"], ["compare", "a.log"], ["report", "."], ["train-cifar"], ["models"]):
+        assert cli.main(command) == 2
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert err.startswith("gluon-aff: error: the current folder is not there any more")
+        assert len(err.splitlines()) == 1

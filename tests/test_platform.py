@@ -347,3 +347,32 @@ def test_installed_command_runs():
     result = subprocess.run([str(command), "--version"], capture_output=True, text=True, check=False, env=environment)
     assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout.startswith("gluon_aff ")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "is_one"),
+    [
+        ("OMP_NUM_THREADS", "abc", False),
+        ("OMP_NUM_THREADS", "4,2", False),
+        ("OMP_NUM_THREADS", " 4 ", True),
+        ("OMP_NUM_THREADS", "", True),
+        ("MXNET_CPU_WORKER_NTHREADS", "x", False),
+        ("MXNET_CPU_WORKER_NTHREADS", "\u0664", False),
+        ("MXNET_SAFE_ACCUMULATION", "yes", False),
+        ("MXNET_SAFE_ACCUMULATION", "True", True),
+        ("MXNET_SAFE_ACCUMULATION", "1", True),
+        ("MXNET_ENGINE_TYPE", "NaiveEngine", True),
+    ],
+)
+def test_variables_on_which_mxnet_would_abort_are_refused(name, value, is_one, monkeypatch):
+    """An exception in its C++ start or threads ends the process, with a core dump, or leaves it waiting."""
+    from gluon_aff.machine.resources import check_settings
+
+    monkeypatch.setenv(name, value)
+    if is_one:
+        _platform.check_variables()
+        assert check_settings().state != "mend"
+    else:
+        with pytest.raises(InputError, match=f"{name}={value}: MXNet reads .* there; set it so, or unset it"):
+            _platform.check_variables()
+        assert name in check_settings().message

@@ -7,6 +7,8 @@ import shutil
 from pathlib import Path
 from typing import Iterator, Optional
 
+from gluon_aff._platform import check_variables
+from gluon_aff.errors import InputError
 from gluon_aff.machine.findings import Finding, mend, note, ok
 from gluon_aff.machine.system_files import read_text
 
@@ -34,6 +36,10 @@ def check_threads() -> Finding:
 
 def check_settings() -> Finding:
     """Environment variables that MXNet reads."""
+    try:
+        check_variables()
+    except InputError as error:
+        return mend("settings", str(error), "correct or unset it: MXNet would end the process")
     found = [f"{name}={value}" for name, value in sorted(os.environ.items()) if name.startswith("MXNET_")]
     if os.environ.get("MXNET_ENGINE_TYPE") == "NaiveEngine":
         return note("settings", f"{', '.join(found)}: the engine for debugging, slow", "unset MXNET_ENGINE_TYPE")

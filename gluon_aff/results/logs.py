@@ -323,5 +323,5 @@ def _settings(text: bytes) -> Optional[Dict[str, Any]]:
         if not isinstance(call, ast.Call):
             return None
         return {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import dataclass
 from typing import Dict, Mapping, Optional, Tuple
 
@@ -11,6 +12,10 @@ from gluon_aff._version import __version__
 from gluon_aff.data.cifar.files import CIFAR_MEAN, CIFAR_STD
 from gluon_aff.data.imagenet.images import CROP_RATIO, EFFICIENTNET_BORDER, FOLDER_MEAN, FOLDER_STD, LARGE_INPUT
 
+_READ_BACK = (
+    *("network", "preprocessing", "input_size", "outputs", "weights_git_blob_sha1", "labels", "dataset"),
+    "class_names",
+)
 WRITER = "gluon_aff"  # the key that says who wrote a file, and the version of it
 
 
@@ -85,15 +90,37 @@ def card_of(found: Mapping[str, str]) -> Card:
 
     Raises:
         KeyError: a property is missing.
-        ValueError: one is no number, or no JSON.
+        ValueError: one is no text, no number from 1 on, or no list of a name for each output.
     """
+    said = {name: found[name] for name in _READ_BACK}
+    for name, value in said.items():
+        if not isinstance(value, str):
+            raise ValueError(name)
+    outputs = _size("outputs", said)
     return Card(
-        network=found["network"],
-        for_cifar={"cifar": True, "imagenet": False}[found["preprocessing"]],
-        input_size=int(found["input_size"]),
-        outputs=int(found["outputs"]),
-        git_blob_sha1=found["weights_git_blob_sha1"],
-        labels=found["labels"] or None,
-        dataset=found["dataset"] or None,
-        names=tuple(json.loads(found["class_names"])),
+        network=said["network"],
+        for_cifar={"cifar": True, "imagenet": False}[said["preprocessing"]],
+        input_size=_size("input_size", said),
+        outputs=outputs,
+        git_blob_sha1=said["weights_git_blob_sha1"],
+        labels=said["labels"] or None,
+        dataset=said["dataset"] or None,
+        names=_names(said["class_names"], outputs),
     )
+
+
+def _size(name: str, said: Mapping[str, str]) -> int:
+    if not re.fullmatch("[1-9][0-9]{0,8}", said[name]):
+        raise ValueError(name)
+    return int(said[name])
+
+
+def _names(text: str, outputs: int) -> Tuple[str, ...]:
+    try:
+        names = json.loads(text)
+    except (ValueError, RecursionError):
+        raise ValueError("class_names") from None
+    texts = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    if not texts or len(names) not in (0, outputs):
+        raise ValueError("class_names")
+    return tuple(names)

@@ -83,9 +83,9 @@ def network_of(file: ParamsFile) -> Architecture:
 
 
 def head_classes(file: ParamsFile) -> Optional[int]:
-    """Outputs of the head in `file`; None if it has none."""
+    """Outputs of the head in `file`, 1 or more; None if it has none."""
     biases = [file.arrays[name] for name in head_names(file.arrays) if name.endswith(".bias")]
-    return len(biases[0]) if len(biases) == 1 and biases[0].ndim == 1 else None
+    return len(biases[0]) or None if len(biases) == 1 and biases[0].ndim == 1 else None
 
 
 def dataset_of_run(path: str) -> Optional[str]:

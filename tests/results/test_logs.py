@@ -1,5 +1,6 @@
 """Logs as users have them: several runs, cut lines, NUL bytes, other lines, gzip."""
 
+import contextlib
 import dataclasses
 import gzip
 import json
@@ -17,7 +18,7 @@ from results.written_logs import SEGMENTATION, log_lines, settings_line
 from gluon_aff.errors import InputError
 from gluon_aff.published import curve, published_runs
 from gluon_aff.results import logs
-from gluon_aff.results.compare import chosen_run
+from gluon_aff.results.compare import chosen_run, compare, nearest_runs
 from gluon_aff.results.logs import UnreadLinesError, read_log
 
 RUNS = published_runs()
@@ -362,6 +363,35 @@ def test_settings_are_read_as_literals_only(tmp_path):
         assert runs[0].settings == {"a": 2}
         assert runs[1].settings is None
         assert runs[1].finished == 2
+
+
+@pytest.mark.parametrize("value", ["{[]}", "{{}}", "{1: 2, []: 3}", "{{1}: 2}", "'a' + 1", "-'a'", "f(1)"])
+def test_settings_that_are_no_value_are_no_settings(value, tmp_path):
+    (run,) = read_log(written(tmp_path / "train.log", [f"Namespace(attention={value})", *log_lines(CIFAR, 2)[1:]]))
+    assert run.settings is None
+    assert run.finished == 2
+
+
+LITERALS = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.binary()),
+    lambda inner: st.lists(inner, max_size=3) | st.tuples(inner, inner) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=4,
+)
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.dictionaries(st.sampled_from([*CIFAR.settings, *IMAGENET.settings, "attention"]), LITERALS), st.booleans())
+@example({"model": "\udc80", "dataset": "cifar10"}, False)
+@example({"askc_type": ["AFF"]}, False)
+def test_any_settings_compare_or_are_an_error_of_ours(tmp_path_factory, changed, imagenet):
+    published = IMAGENET if imagenet else CIFAR
+    path = tmp_path_factory.mktemp("any") / "train.log"
+    text = "\n".join([settings_line(published, **changed), *log_lines(published, 2)[1:]])
+    path.write_text(text, encoding="utf-8")
+    with contextlib.suppress(InputError):
+        (run,) = read_log(str(path))
+        nearest_runs(run)
+        compare(run, published)
 
 
 @settings(deadline=None, max_examples=200)

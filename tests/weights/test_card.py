@@ -8,7 +8,7 @@ from cards import card_for
 from PIL import Image
 
 from gluon_aff.data.preprocessing import preprocessing
-from gluon_aff.weights.card import card_of, properties
+from gluon_aff.weights.card import Card, card_of, properties
 
 
 @pytest.mark.parametrize(
@@ -49,3 +49,22 @@ def test_imagenets_crop(size, shorter):
 def test_large_inputs_are_cropped_as_efficientnets():
     crop = properties(card_for("a", 331))["crop"]
     assert crop == "centre square, 331 / 363 of the shorter side, resized to 331 x 331, bicubic"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(
+            ("class_names", text)
+            for text in ("{}", "5", "[1, 2]", '["a"]', '"ab"', "[" * 100_000, "nan", '[["a"], "b"]')
+        ),
+        *(("outputs", text) for text in ("0", "-1", "1e3", "", "\u0662", "9" * 5000)),
+        *(("input_size", text) for text in ("0", "-224", "x")),
+        *((name, 5) for name in ("network", "labels", "dataset", "weights_git_blob_sha1", "class_names", "outputs")),
+    ],
+)
+def test_what_no_card_says_is_a_value_error_that_names_it(name, value):
+    said = properties(Card("own", True, 32, 2, "0" * 40, None, None, ("a", "b")))
+    assert card_of(said).names == ("a", "b")
+    with pytest.raises(ValueError, match=name):
+        card_of({**said, name: value})

@@ -17,7 +17,7 @@ from gluon_aff.training.cifar_options import CIFARSettings
 from gluon_aff.training.imagenet_options import ImageNetSettings
 from gluon_aff.training.segmentation_options import SegmentationSettings
 from gluon_aff.weights.identify import dataset_of_run, fitting_networks, head_classes, network_of
-from gluon_aff.weights.params_format import ParamsFile, read_params_file
+from gluon_aff.weights.params_format import ParamsFile, read_params_file, write_params_file
 
 
 def saved(net, path, side=32):
@@ -189,3 +189,14 @@ def test_a_file_without_a_head(tmp_path):
     mx.nd.save(path, {"a": mx.nd.zeros(3)})
     assert head_classes(read_params_file(path)) is None
     assert fitting_networks(read_params_file(path)) == []
+
+
+def test_a_head_without_an_output_is_none(tmp_path):
+    arrays = {"output.weight": np.zeros((0, 64), np.float32), "output.bias": np.zeros(0, np.float32)}
+    path = str(tmp_path / "empty.params")
+    write_params_file(path, arrays)
+    file = read_params_file(path)
+    assert head_classes(file) is None
+    assert fitting_networks(file) == []
+    with pytest.raises(ParamsFileError, match="fits no published model"):
+        network_of(file)
