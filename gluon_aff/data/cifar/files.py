@@ -263,7 +263,7 @@ class _CheckedHeader(tarfile.TarInfo):
         return header
 
 
-def _members(stream: _Bounded) -> Iterator[Tuple[tarfile.TarFile, tarfile.TarInfo]]:
+def _members(stream: Any) -> Iterator[Tuple[tarfile.TarFile, tarfile.TarInfo]]:
     """The members of an archive, read from its first byte to its last: tarfile cannot go back in a stream."""
     with tarfile.open(fileobj=stream, mode="r|", tarinfo=_CheckedHeader) as tar:
         for number, member in enumerate(tar):
