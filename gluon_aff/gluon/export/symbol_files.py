@@ -22,6 +22,8 @@ def save_symbol(net: HybridBlock, symbol: str, parameters: str) -> Logits:
         mx.nd.save(parameters, arrays)
     except mx.MXNetError as error:
         raise OSError(last_line(error)) from None
+    except UnicodeEncodeError:
+        raise OSError("MXNet writes under names in UTF-8 only: take another one") from None
     return _read_back(symbol, parameters)
 
 

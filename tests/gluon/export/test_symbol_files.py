@@ -71,3 +71,10 @@ def test_a_place_that_cannot_be_written(small, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(GluonAFFError, match="cannot be written"):
         write_symbol(on_cpu(small[0]), str(tmp_path / "file" / "net"), 32)
+
+
+def test_a_name_that_is_no_text_is_refused(small, tmp_path):
+    """A file system takes any bytes, MXNet UTF-8 alone."""
+    with pytest.raises(GluonAFFError, match=r"MXNet writes under names in UTF-8 only: take another one"):
+        write_symbol(on_cpu(small[0]), str(tmp_path / "a\udcff"), 32)
+    assert os.listdir(tmp_path) == []
