@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List
@@ -100,6 +101,8 @@ def _measure(options: argparse.Namespace) -> List[_Measured]:
             f"--compare: {networks[1].path} is for {sets[1].dataset}, {sets[1].labels} labels, and {networks[0].path} "
             f"for {sets[0].dataset}, {sets[0].labels}; look at them apart"
         )
+    for note in sets[0].notes:
+        print(f"gluon-aff: {note}", file=sys.stderr)
     measured = []
     for loaded, title, chosen, data in zip(networks, titles(networks), channels, sets):
         means = class_means(loaded.network, chosen, data.batches, len(data.names), data.images)

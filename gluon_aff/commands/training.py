@@ -113,7 +113,11 @@ def _train_segmentation(options: argparse.Namespace) -> int:
 
 def _add_make_records_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
     parser.add_argument("folder", metavar="FOLDER", help="folder with a folder of pictures for each class")
-    parser.add_argument("out", metavar="OUT", help="OUT.rec, OUT.idx and OUT.lst are written")
+    parser.add_argument("out", metavar="OUT", help="OUT.rec, .idx, .lst and .classes are written")
+    parser.add_argument(
+        "--classes", metavar="TRAIN", help="the training set, whose class folders give the labels: its folder, or the "
+        ".classes file of its records (default: the folder train beside FOLDER, or else FOLDER itself)"
+    )  # fmt: skip
     parser.add_argument("--shorter-side", type=positive, metavar="PIXELS", help="resize to it (default: as they are)")
     parser.add_argument("--quality", type=positive, default=95, help="of JPEG, 1 to 100 (default: 95)")
     parser.add_argument("--no-shuffle", action="store_true", help="write class after class")
@@ -134,10 +138,13 @@ def _make_records(options: argparse.Namespace) -> int:
         options.seed,
         options.num_workers,
         options.skip_unreadable,
+        options.classes,
     )
+    for note in written.notes:
+        show(f"gluon-aff: {note}", file=sys.stderr)
     for path in written.skipped:
         show(f"gluon-aff: {path} cannot be read and was left out", file=sys.stderr)
-    show(f"{written.images:,} pictures of {len(written.folders)} classes are in {options.out}.rec")
+    show(f"{written.images:,} pictures of {len(written.classes.names)} classes are in {options.out}.rec")
     return 0
 
 

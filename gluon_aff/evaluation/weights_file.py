@@ -9,6 +9,7 @@ from gluon_aff.data.batches import Batch
 from gluon_aff.data.cifar.batches import validation_batches
 from gluon_aff.data.cifar.files import load_cifar
 from gluon_aff.data.class_names import class_names
+from gluon_aff.data.imagenet.class_lists import ClassList, named, strangers
 from gluon_aff.data.imagenet.validation_batches import validation_data
 from gluon_aff.engines import Devices, ExportableNetwork, Infer, Logits, Network, inference_engine
 from gluon_aff.errors import InputError, last_line
@@ -111,6 +112,7 @@ class ValidationSet:
         images: how many there are.
         names: of the classes, in the order of their labels.
         official: whether that is the published set, whole.
+        notes: what a user should know about the images, a line each.
     """
 
     dataset: str
@@ -119,6 +121,7 @@ class ValidationSet:
     images: int
     names: List[str]
     official: bool
+    notes: Tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -300,18 +303,46 @@ def _cifar(dataset: str, labels: str, data_dir: Optional[str], batch_size: int) 
 
 
 def _imagenet(card: Card, data_dir: Optional[str], batch_size: int, num_workers: int) -> ValidationSet:
-    """Class folders have labels by their order, so there has to be one for every output."""
+    """Labels have to be the training set's: the names of the classes are held against it, or against the outputs."""
     if data_dir is None:
         raise InputError("--data-dir: name the folder with ImageNet's val folder, or with val.rec and val.idx")
     data = validation_data(data_dir, card.input_size, batch_size, num_workers)
-    if data.folders and len(data.folders) != card.outputs:
-        raise InputError(
-            f"there are {len(data.folders)} class folders for {card.outputs} outputs, so their labels would be those "
-            "of other classes: name a folder with all of them"
-        )
+    known = data.class_list
+    if known and known.whole and not data.as_in_training:
+        _check_classes(known, card.outputs)
     official = (data.images, data.classes) == (IMAGENET_VALIDATION_IMAGES, IMAGENET_CLASSES)
-    names = class_names("imagenet") if official else list(data.folders) or list(map(str, range(data.classes)))
-    return ValidationSet("imagenet", "imagenet", data.batches, data.images, names, official)
+    names = known.ordered if known and known.whole else list(map(str, range(data.classes)))
+    doubt = (
+        f"the labels in {data_dir} go up to {data.classes - 1}, the network's outputs to {card.outputs - 1}, and no "
+        ".classes file says for which classes: if one was missing when the records were made, the labels after it are "
+        "wrong; gluon-aff make-records takes the training set's"
+    )
+    doubtful = not (known and known.whole) and not data.as_in_training and data.classes < card.outputs
+    return ValidationSet(
+        "imagenet",
+        "imagenet",
+        data.batches,
+        data.images,
+        class_names("imagenet") if official else names,
+        official,
+        (*data.notes, *([doubt] if doubtful else [])),
+    )
+
+
+def _check_classes(known: ClassList, outputs: int) -> None:
+    """Refuse classes that cannot be those of so many outputs."""
+    if len(known.names) != outputs:
+        raise InputError(
+            f"{known.source} has {len(known.names)} classes, and the network {outputs} outputs, so their labels would "
+            "be those of other classes: add what is missing, empty folders if need be, or put the training set beside "
+            "it"
+        )
+    others = strangers(known.ordered)
+    if others:
+        raise InputError(
+            f"{known.source} has classes that are none of ImageNet's ({named(others)}), so the labels of others would "
+            "be wrong: remove them, and add what is missing, or put the training set beside it"
+        )
 
 
 def output_names(card: Card, path: Optional[str] = None) -> List[str]:

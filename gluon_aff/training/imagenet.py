@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import dataclass, replace
-from typing import Iterable, Optional
+from typing import Iterable, List, Optional
 
 from gluon_aff.data.batches import Batch
+from gluon_aff.data.imagenet.class_lists import check_same_classes
 from gluon_aff.data.imagenet.training_batches import ImageNetBatches, folder_batches, record_batches
 from gluon_aff.data.imagenet.validation_batches import ValidationData, folder_validation, record_validation
 from gluon_aff.engines import (
@@ -74,7 +75,9 @@ def train_imagenet(settings: ImageNetSettings) -> ImageNetRun:
         validation = _validation_data(setup)
         _check_labels(settings, batches, validation)
         learner = setup.learner(_learner_settings(settings, setup, len(batches)))
-        setup.announce(setup.data_workers, notes(asked, setup.global_batch, on_gpu))
+        setup.announce(
+            setup.data_workers, [*notes(asked, setup.global_batch, on_gpu), *_data_notes(batches, validation)]
+        )
         best, earlier_params = best_error(settings)
         if earlier_params and not setup.checkpoint and not cluster.rank:
             show(f"best so far: {best} in {earlier_params}", file=sys.stderr)
@@ -115,15 +118,20 @@ def _validation_data(setup: Setup[ImageNetSettings]) -> ValidationData:
 
 
 def _check_labels(settings: ImageNetSettings, batches: ImageNetBatches, validation: ValidationData) -> None:
-    if validation.folders and batches.folders != validation.folders:
-        different = sorted(set(batches.folders) ^ set(validation.folders))
-        raise InputError(
-            f"{settings.data_dir}: train and val have different class folders ({', '.join(different[:5])}), so their "
-            "labels would not be the same: add what is missing"
-        )
+    check_same_classes(batches.class_list, validation.class_list)
     classes = max(batches.classes, validation.classes)
     if classes > settings.classes:
         raise InputError(f"the data has {classes} classes, and the network {settings.classes} outputs: raise --classes")
+
+
+def _data_notes(batches: ImageNetBatches, validation: ValidationData) -> List[str]:
+    unknown = not (batches.class_list and validation.class_list) and validation.classes < batches.classes
+    doubt = (
+        f"training has labels up to {batches.classes - 1} and validation up to {validation.classes - 1}, and no "
+        ".classes or .lst file beside both record files says for which classes: if one was missing when the validation "
+        "records were made, the labels after it are wrong; gluon-aff make-records makes both alike"
+    )
+    return [*batches.notes, *validation.notes, *([doubt] if unknown else [])]
 
 
 def _learner_settings(settings: ImageNetSettings, setup: Setup[ImageNetSettings], steps: int) -> LearnerSettings:

@@ -204,7 +204,7 @@ def test_pictures_in_class_folders_by_their_colour(tmp_path):
         image = Image.fromarray(np.clip(noise, 0, 255).astype(np.uint8))
         image.save(tmp_path / "val" / folder / f"{rng.integers(1 << 30)}.jpg", quality=95)
     data = validation_data(str(tmp_path), 32, 4, 2)
-    infer = nearest_colour([colours[name] for name in data.folders])
+    infer = nearest_colour([colours[name] for name in data.class_list.ordered])
     found = evaluate(infer, data.batches, data.classes, data.images)
     assert found.per_class == [ClassCount(0, 3, 3), ClassCount(1, 4, 4), ClassCount(2, 3, 1)]
     assert (found.images, found.top1, found.top5) == (10, 0.8, 1.0)

@@ -217,7 +217,7 @@ def test_some_of_imagenets_class_folders_are_refused(narrow_cifar100, tmp_path):
         Image.new("RGB", (40, 40)).save(tmp_path / "val" / name / "1.png")
     loaded = load_weights(WeightsRequest(narrow_cifar100[0]))
     loaded = replace(loaded, card=replace(loaded.card, dataset="imagenet"))
-    with pytest.raises(InputError, match="there are 3 class folders for 100 outputs"):
+    with pytest.raises(InputError, match="has 3 classes, and the network 100 outputs"):
         evaluate_weights(loaded, None, str(tmp_path), 8, 0)
     evaluated = evaluate_weights(replace(loaded, card=replace(loaded.card, outputs=3)), None, str(tmp_path), 8, 0)
     assert (evaluated.data.names, evaluated.data.official) == (["n1", "n2", "n3"], False)

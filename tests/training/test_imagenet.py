@@ -190,9 +190,24 @@ def test_train_and_val_of_different_classes_are_refused(settings, pictures, tmp_
     folder = tmp_path / "pictures"
     shutil.copytree(pictures, folder)
     shutil.rmtree(folder / "val" / "chequers")
-    with pytest.raises(InputError, match=r"different class folders \(chequers\)"):
+    with pytest.raises(InputError, match=r"different classes \(chequers\)"):
         train_imagenet(replace(settings, use_rec=False, data_dir=str(folder)))
     assert not (tmp_path / "train.log").exists()
+
+
+def test_records_without_a_class_of_the_training_sets_are_refused_or_doubted(settings, pictures, tmp_path, capsys):
+    folder = tmp_path / "pictures"
+    shutil.copytree(pictures / "val", folder / "val")
+    shutil.rmtree(folder / "val" / "chequers")
+    write_records(str(folder / "val"), str(folder / "val"), num_workers=0)
+    files = {"rec_val": str(folder / "val.rec"), "rec_val_idx": str(folder / "val.idx")}
+    with pytest.raises(DataError, match=r"different classes \(chequers\).*make-records"):
+        train_imagenet(replace(settings, **files))
+    assert not (tmp_path / "train.log").exists()
+    for ending in ("classes", "lst"):
+        (folder / f"val.{ending}").unlink()
+    train_imagenet(replace(settings, **files, num_epochs=1, warmup_epochs=0))
+    assert "training has labels up to 7 and validation up to 6" in capsys.readouterr().err
 
 
 def test_a_log_that_cannot_be_written_stops_the_run(settings):

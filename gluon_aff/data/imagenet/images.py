@@ -1,4 +1,4 @@
-"""Images of class folders and record files: found, decoded, resized, cropped, normalised.
+"""Images of class folders and record files: decoded, resized, cropped, normalised.
 
 OpenCV, which MXNet calls too, is called directly.
 """
@@ -6,12 +6,12 @@ OpenCV, which MXNet calls too, is called directly.
 from __future__ import annotations
 
 import contextlib
-import os
-from typing import Any, Iterator, List, NamedTuple, Sequence, Tuple
+from typing import Any, Iterator, NamedTuple, Sequence
 
 import numpy as np
 from PIL import Image
 
+from gluon_aff.data.image_formats import begins_like_an_image
 from gluon_aff.errors import DataError, InputError, last_line
 
 # Red, green, blue on a 0..255 scale: GluonCV's for folders, which has them as 0.485, 0.229 and so on, and for records.
@@ -21,7 +21,6 @@ RECORD_MEAN = (123.68, 116.779, 103.939)
 RECORD_STD = (58.393, 57.12, 57.375)
 
 CROP_RATIO = 0.875
-EXTENSIONS = (".jpg", ".jpeg", ".png")
 LONGEST_SIDE = 1 << 15  # after resizing; a longer image is refused before it fills the memory
 LARGE_INPUT = 320  # from this input size on, the original cropped the images of folders as EfficientNet does
 EFFICIENTNET_BORDER = 32  # pixels around EfficientNet's centre crop, at the scale of the input size
@@ -69,18 +68,18 @@ def decode(encoded: bytes, upright: bool) -> np.ndarray:
     """Decode an image.
 
     Args:
-        encoded: what a JPEG, PNG or similar file holds.
+        encoded: what a file in one of the formats of `image_formats.ENDINGS` holds.
         upright: turn JPEG images as their EXIF data says, which ImageRecordIter did and Gluon did not.
 
     Returns:
         uint8, H x W x 3: blue, green, red.
 
     Raises:
-        DataError: OpenCV cannot decode it.
+        DataError: it is in another format, or OpenCV cannot decode it.
     """
     cv2 = opencv()
     flags = cv2.IMREAD_COLOR if upright else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    pixels = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags) if encoded else None
+    pixels = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags) if begins_like_an_image(encoded) else None
     if pixels is None:
         raise DataError("no image that OpenCV can decode")
     return pixels
@@ -168,42 +167,3 @@ def normalise(images: np.ndarray, mean: Sequence[float], std: Sequence[float]) -
     batch -= np.array(mean, np.float32).reshape(3, 1, 1)
     batch /= np.array(std, np.float32).reshape(3, 1, 1)
     return batch
-
-
-def class_folders(place: str, layout: str) -> Tuple[List[Tuple[str, int]], List[str]]:
-    """The images in class folders, sorted, and the folders' names, the n-th of which has label n.
-
-    Hidden entries and files that are no images by their name are passed over.
-
-    Args:
-        place: folder with the class folders.
-        layout: what to name instead, for messages, such as "val/CLASS/IMAGE".
-
-    Returns:
-        Path and label of each image; names.
-
-    Raises:
-        DataError: the folder cannot be read or has no such images.
-    """
-    try:
-        names = [name for name in _visible(place) if os.path.isdir(os.path.join(place, name))]
-        samples = [
-            (os.path.join(place, folder, name), label)
-            for label, folder in enumerate(names)
-            for name in _visible(os.path.join(place, folder))
-            if os.path.splitext(name)[1].lower() in EXTENSIONS
-        ]
-    except OSError as error:
-        raise DataError(f"{error.filename}: {error.strerror}; name a folder with {layout}") from None
-    if not names:
-        raise DataError(f"{place} has no class folders: name a folder with {layout}")
-    if not samples:
-        raise DataError(
-            f"{place}: none of its {len(names)} class folders, such as {names[0]}, holds an image "
-            f"({', '.join(EXTENSIONS)}): name a folder with {layout}"
-        )
-    return samples, names
-
-
-def _visible(folder: str) -> List[str]:
-    return sorted(name for name in os.listdir(folder) if not name.startswith("."))

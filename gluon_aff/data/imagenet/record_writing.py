@@ -12,7 +12,9 @@ from typing import BinaryIO, Iterator, List, Optional, Tuple
 
 from tqdm import tqdm
 
-from gluon_aff.data.imagenet.images import LONGEST_SIDE, class_folders, decode, naming, opencv, resize_shorter
+from gluon_aff.data.imagenet.class_folders import class_folders, named_folders, training_folders_beside
+from gluon_aff.data.imagenet.class_lists import ClassList, classes_file, read_classes, write_classes
+from gluon_aff.data.imagenet.images import LONGEST_SIDE, decode, naming, opencv, resize_shorter
 from gluon_aff.data.imagenet.record_files import RECORD_HEADER, all_records, framed, joined, open_record_file
 from gluon_aff.data.randomness import epoch_order
 from gluon_aff.errors import DataError, InputError, last_line
@@ -32,13 +34,15 @@ class WrittenRecords:
 
     Attributes:
         images: number of records.
-        folders: names of the class folders; the n-th has label n.
+        classes: which class each label stands for.
         skipped: paths, in the folder, of pictures that could not be read.
+        notes: what a user should know about the folders, a line each.
     """
 
     images: int
-    folders: Tuple[str, ...]
+    classes: ClassList
     skipped: Tuple[str, ...]
+    notes: Tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,7 @@ class _Job:
 
     Attributes:
         folder: with the class folders.
+        classes: their names, in the order of their labels.
         pictures: path in the folder, and label.
         shorter_side: to resize to, in pixels; None to leave the size.
         quality: of JPEG, 1..100.
@@ -54,6 +59,7 @@ class _Job:
     """
 
     folder: str
+    classes: Tuple[str, ...]
     pictures: List[Tuple[str, int]]
     shorter_side: Optional[int]
     quality: int
@@ -69,13 +75,15 @@ def write_records(
     seed: int = 0,
     num_workers: int = 4,
     skip_unreadable: bool = False,
+    classes: Optional[str] = None,
 ) -> WrittenRecords:
-    """Write `{out}.rec`, `.idx` and `.lst`, in MXNet's formats, from `folder/CLASS/IMAGE`.
+    """Write `{out}.rec`, `.idx` and `.lst`, in MXNet's formats, from `folder/CLASS/IMAGE`, and `{out}.classes`.
 
-    The label is the class folder's place among their sorted names. JPEG files go in as they are, unless they are
-    resized; other pictures become JPEG. A call that was stopped leaves `{out}.rec.partial` and `{out}.job.partial`; the
-    next one with the same arguments and pictures goes on from there, any other begins anew. The bytes do not depend on
-    the number of workers.
+    The label is the class's place among the sorted names of the training set's class folders, so that it stands for
+    the same class in training and validation; `{out}.classes` has the names, one a line. JPEG files go in as they are,
+    unless they are resized; other pictures become JPEG. A call that was stopped leaves `{out}.rec.partial` and
+    `{out}.job.partial`; the next one with the same arguments and pictures goes on from there, any other begins anew.
+    The bytes do not depend on the number of workers.
 
     Args:
         folder: with the class folders.
@@ -86,10 +94,13 @@ def write_records(
         seed: of that order, 0 or more.
         num_workers: threads that read, resize and compress; 0 does it in this one.
         skip_unreadable: leave out pictures that cannot be read, instead of stopping at the first.
+        classes: the training set: a folder with its class folders, or the `.classes` file of its records. None: the
+            folder `train` beside `folder` if there is one, else `folder` itself.
 
     Raises:
         InputError: a number that makes no sense, or OpenCV's Python module is not usable.
-        DataError: no pictures, one that cannot be read, `{out}.rec` exists, or the files cannot be written.
+        DataError: no pictures, one that cannot be read, a class folder that the training set has not, `{out}.rec`
+            exists, or the files cannot be written.
     """
     if not 1 <= quality <= 100:
         raise InputError(f"--quality {quality}: must be from 1 to 100")
@@ -97,13 +108,14 @@ def write_records(
         raise InputError(f"--shorter-side {shorter_side}: must be from 1 to {LONGEST_SIDE}")
     opencv()
     folder, out = os.path.expanduser(folder), os.path.expanduser(out)
-    for suffix in ("rec",) if os.path.exists(f"{out}.job.partial") else ("rec", "idx", "lst"):
+    for suffix in ("rec",) if os.path.exists(f"{out}.job.partial") else ("rec", "idx", "lst", "classes"):
         if os.path.exists(f"{out}.{suffix}"):
             raise DataError(f"{out}.{suffix} exists: remove it or choose another name")
-    samples, folders = class_folders(folder, "CLASS/IMAGE")
+    found = class_folders(folder, "CLASS/IMAGE", _classes(folder, classes))
+    samples, names = found.samples, tuple(found.classes.ordered)
     order = epoch_order(seed, 0, len(samples)).tolist() if shuffle else range(len(samples))
     pictures = [(os.path.relpath(samples[number][0], folder), samples[number][1]) for number in order]
-    job = _Job(folder, pictures, shorter_side, quality, skip_unreadable)
+    job = _Job(folder, names, pictures, shorter_side, quality, skip_unreadable)
     try:
         written = _write(job, out, num_workers)
         _finish(job, out, written)
@@ -113,7 +125,20 @@ def write_records(
         ) from None
     numbers = {number for number, _ in written}
     skipped = tuple(path for number, (path, _) in enumerate(pictures) if number not in numbers)
-    return WrittenRecords(len(written), tuple(folders), skipped)
+    return WrittenRecords(len(written), found.classes, skipped, found.notes)
+
+
+def _classes(folder: str, given: Optional[str]) -> Optional[ClassList]:
+    """The training set's classes, as `write_records` is `given` them; None if the folder's own count."""
+    if given is None:
+        return training_folders_beside(folder)
+    given = os.path.expanduser(given)
+    if not os.path.isdir(given):
+        return read_classes(given)
+    known = named_folders(given)
+    if known is None:
+        raise DataError(f"--classes {given} has no class folders: name the training set's folder, or its .classes file")
+    return known
 
 
 def _write(job: _Job, out: str, num_workers: int) -> List[Written]:
@@ -152,7 +177,7 @@ def _resumed(job: _Job, out: str) -> Tuple[List[Written], int]:
 
 def _signature(job: _Job) -> str:
     """Changes with everything that the record file depends on: SHA-256 in hexadecimal."""
-    how = (job.shorter_side, job.quality, opencv().__version__)
+    how = (job.shorter_side, job.quality, opencv().__version__, job.classes)
     digest = hashlib.sha256(repr(how).encode())
     for path, label in job.pictures:
         with naming(os.path.join(job.folder, path)):
@@ -211,7 +236,8 @@ def _as_jpeg(content: bytes, job: _Job) -> bytes:
 
 
 def _finish(job: _Job, out: str, written: List[Written]) -> None:
-    """Write the index and the list, and rename the record file, which says that all is there."""
+    """Write the index and the lists, and rename the record file, which says that all is there."""
+    write_classes(classes_file(f"{out}.rec"), job.classes)
     index = "".join(f"{number}\t{begin}\n" for number, begin in written)
     listed = ((number, *job.pictures[number]) for number, _ in written)
     lines = "".join(f"{number}\t{label:f}\t{path}\n" for number, path, label in listed)

@@ -14,12 +14,13 @@ from typing import Callable, Iterator, List, Optional, Sequence
 from gluon_aff.data.batches import WHOLE, Batch, Share, ShuffledBatches
 from gluon_aff.data.imagenet.augmentation import draw_numbers
 from gluon_aff.data.imagenet.batch_maker import ImageRecipe, ImageTask, batch_maker
+from gluon_aff.data.imagenet.class_folders import class_folders
+from gluon_aff.data.imagenet.class_lists import ClassList, record_classes
 from gluon_aff.data.imagenet.images import (
     FOLDER_MEAN,
     FOLDER_STD,
     RECORD_MEAN,
     RECORD_STD,
-    class_folders,
     normalise,
     opencv,
 )
@@ -38,13 +39,15 @@ class ImageNetBatches(ShuffledBatches):
         batch_size: images of this share of a batch; the images left over at the end of an epoch are discarded.
         seed: the run's seed, 0 or more.
         num_workers: worker processes; 0 does the work in this process, when a batch is asked for.
-        folders: names of the class folders in label order; none for a record file.
+        class_list: which class each label stands for, if that is known.
+        notes: what a user should know about the images, a line each.
         share: the part of every batch that is made here.
 
     Attributes:
         images: as given.
         classes: as given.
-        folders: as given.
+        class_list: as given.
+        notes: as given.
 
     Raises:
         InputError: the batch size is not above 0.
@@ -60,12 +63,14 @@ class ImageNetBatches(ShuffledBatches):
         batch_size: int,
         seed: int,
         num_workers: int,
-        folders: Sequence[str] = (),
+        class_list: Optional[ClassList] = None,
+        notes: Sequence[str] = (),
         share: Share = WHOLE,
     ) -> None:
         super().__init__(images, batch_size, seed, num_workers, partial(batch_maker, recipe), share)
         self.classes = classes
-        self.folders = tuple(folders)
+        self.class_list = class_list
+        self.notes = tuple(notes)
         self._recipe = recipe
         self._places = places
 
@@ -126,7 +131,8 @@ def record_batches(
     def places(numbers: List[int]) -> Sequence[tuple]:
         return [(number, *spans[number].tolist()) for number in numbers]
 
-    return ImageNetBatches(recipe, len(spans), places, highest + 1, batch_size, seed, num_workers, (), share)
+    known = record_classes(rec, highest + 1)
+    return ImageNetBatches(recipe, len(spans), places, highest + 1, batch_size, seed, num_workers, known, share=share)
 
 
 def folder_batches(
@@ -157,10 +163,11 @@ def folder_batches(
     """
     _check_numbers(batch_size, input_size)
     place = os.path.join(os.path.expanduser(data_dir), "train")
-    samples, folders = class_folders(place, "train/CLASS/IMAGE")
-    if classes is not None and len(folders) > classes:
+    found = class_folders(place, "train/CLASS/IMAGE")
+    samples, count = found.samples, len(found.classes.names)
+    if classes is not None and count > classes:
         raise DataError(
-            f"{place} has {len(folders)} class folders, but there are {classes} classes: remove those that are none, "
+            f"{place} has {count} class folders, but there are {classes} classes: remove those that are none, "
             "or train with more"
         )
     recipe = ImageRecipe(input_size, auto_augment=auto_augment)
@@ -168,7 +175,9 @@ def folder_batches(
     def places(numbers: List[int]) -> Sequence[tuple]:
         return [samples[number] for number in numbers]
 
-    return ImageNetBatches(recipe, len(samples), places, len(folders), batch_size, seed, num_workers, folders, share)
+    return ImageNetBatches(
+        recipe, len(samples), places, count, batch_size, seed, num_workers, found.classes, found.notes, share
+    )
 
 
 def _check_numbers(batch_size: int, input_size: int) -> None:

@@ -18,6 +18,8 @@ from typing import Any, Callable, Iterable, Iterator, List, Optional, Sequence, 
 import numpy as np
 
 from gluon_aff.data.batches import WHOLE, Batch, Share, usable_workers
+from gluon_aff.data.imagenet.class_folders import class_folders, training_folders_beside
+from gluon_aff.data.imagenet.class_lists import ClassList, check_same_classes, record_classes
 from gluon_aff.data.imagenet.images import (
     CROP_RATIO,
     FOLDER_MEAN,
@@ -25,7 +27,6 @@ from gluon_aff.data.imagenet.images import (
     LARGE_INPUT,
     RECORD_MEAN,
     RECORD_STD,
-    class_folders,
     cut,
     decode,
     efficientnet_centre,
@@ -53,15 +54,19 @@ class ValidationData:
     Attributes:
         images: how many there are, in the share asked for.
         classes: number of label values: class folders, or the largest label in a record file and one.
-        folders: the class folders' names in label order; empty for a record file.
+        class_list: which class each label stands for, if that is known.
         batches: images float32, (N, 3, H, W), normalised, and labels float32, (N,), in order; the last batch may be
             short. Every pass reads anew. Iterating raises DataError for an image that cannot be read.
+        notes: what a user should know about the images, a line each.
+        as_in_training: the training set that lies beside it is known to have the same classes.
     """
 
     images: int
     classes: int
-    folders: Tuple[str, ...]
+    class_list: Optional[ClassList]
     batches: Iterable[Batch]
+    notes: Tuple[str, ...] = ()
+    as_in_training: bool = False
 
 
 @dataclass(frozen=True)
@@ -123,11 +128,19 @@ def validation_data(
     Looked for in this order: `val.rec` and `val.idx` in `data_dir` or its folder `rec`; class folders in `data_dir/val`
     or `data_dir` itself. Of both, the records are read; name the folder `val` itself to read that. For the arguments
     and the errors see `record_validation` and `folder_validation`.
+
+    Raises:
+        DataError: besides, a label stands for another class than in the training set beside the validation set.
     """
     records = _find_records(Path(data_dir).expanduser())
     if records is None:
-        return folder_validation(data_dir, input_size, batch_size, num_workers, crop_ratio)
-    return record_validation(*records, input_size, batch_size, num_workers, crop_ratio)
+        data = folder_validation(data_dir, input_size, batch_size, num_workers, crop_ratio)
+        place = _validation_folder(data_dir)
+        training = training_folders_beside(place) if os.path.basename(os.path.abspath(place)) == "val" else None
+    else:
+        data = record_validation(*records, input_size, batch_size, num_workers, crop_ratio)
+        training = record_classes(os.path.join(os.path.dirname(records[0]), "train.rec"))
+    return replace(data, as_in_training=check_same_classes(training, data.class_list))
 
 
 def record_validation(
@@ -168,8 +181,10 @@ def record_validation(
         std=RECORD_STD,
     )
     classes = 1 + max(label for _, label in source.samples)
+    known = record_classes(rec, classes)
     source = _part(source, share)
-    return ValidationData(len(source.samples), classes, (), _Batches(source, batch_size, usable_workers(num_workers)))
+    batches = _Batches(source, batch_size, usable_workers(num_workers))
+    return ValidationData(len(source.samples), classes, known, batches)
 
 
 def folder_validation(
@@ -195,11 +210,9 @@ def folder_validation(
         DataError: there are no such folders or no images in them.
     """
     _check_numbers(input_size, batch_size, crop_ratio)
-    root = os.path.expanduser(data_dir)
-    place = os.path.join(root, "val") if os.path.isdir(os.path.join(root, "val")) else root
-    samples, folders = class_folders(place, "val.rec and val.idx, or with val/CLASS/IMAGE")
+    found = class_folders(_validation_folder(data_dir), "val.rec and val.idx, or with val/CLASS/IMAGE")
     source = _Source(
-        samples,
+        found.samples,
         read=lambda path: Path(path).read_bytes(),
         name=str,
         upright=False,
@@ -209,7 +222,12 @@ def folder_validation(
     )
     source = _part(source, share)
     batches = _Batches(source, batch_size, usable_workers(num_workers))
-    return ValidationData(len(source.samples), len(folders), tuple(folders), batches)
+    return ValidationData(len(source.samples), len(found.classes.names), found.classes, batches, found.notes)
+
+
+def _validation_folder(data_dir: str) -> str:
+    root = os.path.expanduser(data_dir)
+    return os.path.join(root, "val") if os.path.isdir(os.path.join(root, "val")) else root
 
 
 def _check_numbers(input_size: int, batch_size: int, crop_ratio: float) -> None:

@@ -22,7 +22,7 @@ from gluon_aff.data.samples.pictures import write_pictures
 from gluon_aff.errors import DataError, InputError
 
 MAGIC = b"\x0a\x23\xd7\xce"
-ENDINGS = ("rec", "idx", "lst")
+ENDINGS = ("rec", "idx", "lst", "classes")
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def test_what_mxnet_reads_from_it(tmp_path, pictures):
     out = str(tmp_path / "some" / "train")
     result = write_records(str(pictures), out)
     names = sorted(path.name for path in pictures.iterdir() if not path.name.startswith("."))
-    assert (result.images, result.folders, result.skipped) == (41, tuple(names), ())
+    assert (result.images, result.classes.ordered, result.skipped) == (41, names, ())
     files = listed(out)
     assert [key for key, _, _ in files] == list(range(41))
     assert sorted(path for _, _, path in files) == sorted(
@@ -77,7 +77,9 @@ def test_what_mxnet_reads_from_it(tmp_path, pictures):
                 image
                 == cv2.imencode(".jpg", cv2.imread(str(pictures / path)), [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
             )
-    assert sorted(path.name for path in (tmp_path / "some").iterdir()) == ["train.idx", "train.lst", "train.rec"]
+    assert sorted(path.name for path in (tmp_path / "some").iterdir()) == [
+        f"train.{ending}" for ending in ("classes", "idx", "lst", "rec")
+    ]
 
 
 def test_the_bytes_are_those_of_mxnets_writer(tmp_path, pictures):
@@ -257,8 +259,8 @@ def test_what_a_call_with_skipping_left_is_no_start_for_one_without(tmp_path, pi
     out = str(tmp_path / "out")
     write_records(str(folder), out, shuffle=False, skip_unreadable=True)
     record = Path(f"{out}.rec").read_bytes()
-    for ending in ("rec", "idx", "lst"):
-        with pytest.raises(DataError, match=r"out\.(rec|idx|lst) exists"):
+    for ending in ENDINGS:
+        with pytest.raises(DataError, match=r"out\.(rec|idx|lst|classes) exists"):
             write_records(str(folder), out, shuffle=False)
         Path(f"{out}.{ending}").unlink()
     with pytest.raises(DataError, match="chequers/0000"):

@@ -455,7 +455,7 @@ def test_the_whole_chain_of_records_is_that_of_image_record_iter(tmp_path):
 def test_records_are_validated_by_their_paths(tmp_path, records):
     data = record_validation(*records, 32, 5, 2)
     labels = np.concatenate([labels for _, labels in data.batches])
-    assert (data.images, data.classes, data.folders) == (23, 23, ())
+    assert (data.images, data.classes, data.class_list) == (23, 23, None)
     assert labels.tolist() == list(range(23))
     with pytest.raises(DataError, match=r"none\.rec: No such file"):
         record_validation(str(tmp_path / "none.rec"), records[1], 32, 5, 0)

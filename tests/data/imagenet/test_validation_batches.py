@@ -88,7 +88,7 @@ def test_folders_have_the_pixels_and_labels_of_gluons_transforms(tmp_path, input
     images, labels, sizes = whole(data)
     assert sizes == [3, 3, 1]
     assert labels.tolist() == [label for _, label in gluons] == [0, 0, 0, 0, 1, 1, 1]
-    assert data.folders == ("a", "b")
+    assert data.class_list.ordered == ["a", "b"]
     np.testing.assert_allclose(images, np.stack([image.asnumpy() for image, _ in gluons]), atol=2e-6)
 
 
@@ -113,7 +113,7 @@ def test_records_have_the_pixels_and_labels_of_image_record_iter(tmp_path):
     expected = [(batch.data[0].asnumpy(), batch.label[0].asscalar()) for batch in mxnets]
     data = validation_data(str(tmp_path), 32, 2, 1)
     images, found, sizes = whole(data)
-    assert (sizes, data.classes, data.folders) == ([2, 2, 1], 3, ())
+    assert (sizes, data.classes, data.class_list) == ([2, 2, 1], 3, None)
     assert found.tolist() == [label for _, label in expected] == labels
     np.testing.assert_allclose(images, np.concatenate([image for image, _ in expected]), atol=2e-6)
 
@@ -147,7 +147,7 @@ def test_each_file_is_counted_once(tmp_path, batch_size):
 def test_where_data_is_looked_for(tmp_path):
     write_folders(tmp_path / "val", 1)
     assert validation_data(str(tmp_path), 32, 4, 0).images == 3
-    assert validation_data(str(tmp_path / "val"), 32, 4, 0).folders == ("blue", "green", "red")
+    assert validation_data(str(tmp_path / "val"), 32, 4, 0).class_list.ordered == ["blue", "green", "red"]
     write_records(tmp_path / "rec", [0, 1])
     assert validation_data(str(tmp_path), 32, 4, 0).images == 2
     assert validation_data(str(tmp_path / "rec"), 32, 4, 0).images == 2
@@ -164,7 +164,7 @@ def test_other_files_and_hidden_folders_are_passed_over(tmp_path):
     (tmp_path / "red" / "._00.jpg").write_text("x")
     (tmp_path / "yellow").mkdir()
     data = validation_data(str(tmp_path), 32, 4, 0)
-    assert data.folders == ("blue", "green", "red", "yellow")
+    assert data.class_list.ordered == ["blue", "green", "red", "yellow"]
     assert (data.images, data.classes) == (3, 4)
 
 
