@@ -71,7 +71,7 @@ def _add_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
         "-o", "--output", required=True, metavar="PNG", help="the picture; the maps go beside it into a .npy file, "
         "float32 (images, networks, height, width), 0 to 1, and classes and scores into a .json file"
     )  # fmt: skip
-    parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files of any common format")
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files: JPEG, PNG, BMP, WebP, TIFF, PNM, GIF")
 
 
 def _gradcam(options: argparse.Namespace) -> int:

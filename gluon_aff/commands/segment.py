@@ -52,7 +52,7 @@ def _add_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
         "-o", "--output", metavar="PNG", help=f"draw images and masks; with --data-dir, the {WORST} worst ones"
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("images", nargs="*", metavar="IMAGE", help="image files of any common format")
+    parser.add_argument("images", nargs="*", metavar="IMAGE", help="image files: JPEG, PNG, BMP, WebP, TIFF, PNM, GIF")
 
 
 def _segment(options: argparse.Namespace) -> int:

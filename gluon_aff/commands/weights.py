@@ -258,7 +258,7 @@ def _add_predict_options(parser: argparse.ArgumentParser, argv: List[str]) -> No
     _add_engine_options(parser)
     parser.add_argument("--top-k", type=positive, default=5, metavar="K", help="classes to show (default: 5)")
     parser.add_argument("--names", metavar="FILE", help="class names, one a line (default: those of the data set)")
-    parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files of any common format")
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files: JPEG, PNG, BMP, WebP, TIFF, PNM, GIF")
 
 
 def _predict(options: argparse.Namespace) -> int:

@@ -8,30 +8,39 @@ from pathlib import Path
 from typing import Iterator
 
 import numpy as np
-from PIL import Image, ImageFile, ImageOps
+from PIL import Image, ImageFile, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
+from gluon_aff.data.image_formats import FORMATS, HEAD, NO_LEVELS, ODD_LEVELS, PILLOW_FORMATS, of_odd_levels
 from gluon_aff.errors import InputError, last_line
+
+MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr")
+SIXTEEN_BITS_AS_32 = ("PNG", "PPM")  # Pillow's mode I is of 16 bits in these
+BITS_PER_SAMPLE = 258  # tag of TIFF
 
 
 def read_image(path: str, upright: bool = True) -> Image.Image:
     """The image in a file, in RGB.
 
-    Of an animation, the first frame is taken; what is transparent lies on white; 16 bits are scaled to 8; CMYK is
-    converted without its colour profile.
+    The pixels are those that training and validation see, whose decoder is OpenCV's (`data/imagenet/images.py`), which
+    drops alpha and the lower 8 of 16 bits (a TIFF of 8 bits lies on black). CMYK is converted without its colour
+    profile. JPEG in CMYK, TIFF in YCbCr, and colours of 16 bits in TIFF and PPM may differ from there by 1, a BMP of 16
+    bits by 7. Of an animation, the first frame is taken.
 
     Args:
         path: of the file.
         upright: apply EXIF's orientation.
 
     Raises:
-        InputError: the file is missing, damaged, no image, too large for Pillow's limit, or of a kind of pixels that
-            has no 8-bit RGB values.
+        InputError: the file is missing, damaged, no image, too large for Pillow's limit, in a format that is not read,
+            or of a kind of pixels that has no 8-bit RGB values.
     """
     try:
         if not Path(path).is_file():
             raise OSError("it is no regular file" if Path(path).exists() else "there is no such file")
-        with _whole_images_only(), Image.open(path) as image:
-            return _to_rgb(ImageOps.exif_transpose(image) if upright else image)
+        with _whole_images_only(), Image.open(path, formats=PILLOW_FORMATS) as image:
+            return _to_rgb(ImageOps.exif_transpose(image) if upright else image, image)
+    except UnidentifiedImageError:
+        raise InputError(f"{path} cannot be read as an image (it is none of {FORMATS} and GIF)") from None
     # Pillow's readers raise all kinds of errors on damaged files, from SyntaxError to struct.error.
     except Exception as error:
         raise InputError(f"{path} cannot be read as an image ({last_line(error)})") from None
@@ -51,14 +60,34 @@ def _whole_images_only() -> Iterator[None]:
         ImageFile.LOAD_TRUNCATED_IMAGES = truncated
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "F":
-        raise ValueError("floating-point pixels have no fixed range: save it with 8 or 16 bits")
+def _to_rgb(image: Image.Image, file: ImageFile.ImageFile) -> Image.Image:
+    """The pixels as `decode` in `data/imagenet/images.py` has them, which training and validation see.
+
+    Args:
+        image: of the file, perhaps turned.
+        file: as Pillow opened it.
+    """
+    if file.format == "PPM":
+        _check_levels(str(file.filename))
     if image.mode.startswith("I"):
-        levels = np.clip(np.asarray(image), 0, 65535) / 257
-        image = Image.fromarray(np.rint(levels).astype(np.uint8))
-    if image.mode in ("LA", "PA", "RGBA", "RGBa") or "transparency" in image.info:
-        with_alpha = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, with_alpha)
+        if image.mode == "I" and file.format not in SIXTEEN_BITS_AS_32:
+            raise ValueError(NO_LEVELS)
+        image = Image.fromarray((np.clip(np.asarray(image), 0, 65535) >> 8).astype(np.uint8))
+    if image.mode not in MODES:
+        raise ValueError(NO_LEVELS if image.mode == "F" else f"pixels of kind {image.mode}: save it as RGB")
+    if image.mode == "RGBa":
+        return Image.fromarray(np.ascontiguousarray(np.asarray(image)[..., :3]))
+    if image.mode == "RGBA" and _weighs_by_alpha(file):
+        return Image.alpha_composite(Image.new("RGBA", image.size, "black"), image).convert("RGB")
     return image.convert("RGB")
+
+
+def _weighs_by_alpha(file: ImageFile.ImageFile) -> bool:
+    """Whether OpenCV multiplies the colours by alpha: of a TIFF file of 8 bits, since libtiff does, and no other."""
+    return isinstance(file, TiffImagePlugin.TiffImageFile) and set(file.tag_v2.get(BITS_PER_SAMPLE, ())) == {8}
+
+
+def _check_levels(path: str) -> None:
+    with open(path, "rb") as file:
+        if of_odd_levels(file.read(HEAD)):
+            raise ValueError(ODD_LEVELS)

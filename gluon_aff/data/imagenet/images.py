@@ -6,12 +6,12 @@ OpenCV, which MXNet calls too, is called directly.
 from __future__ import annotations
 
 import contextlib
-from typing import Any, Iterator, NamedTuple, Sequence
+from typing import Any, Iterator, NamedTuple, Optional, Sequence
 
 import numpy as np
 from PIL import Image
 
-from gluon_aff.data.image_formats import begins_like_an_image
+from gluon_aff.data.image_formats import FORMATS, NO_LEVELS, ODD_LEVELS, begins_like_an_image, is_tiff, of_odd_levels
 from gluon_aff.errors import DataError, InputError, last_line
 
 # Red, green, blue on a 0..255 scale: GluonCV's for folders, which has them as 0.485, 0.229 and so on, and for records.
@@ -72,17 +72,29 @@ def decode(encoded: bytes, upright: bool) -> np.ndarray:
         upright: turn JPEG images as their EXIF data says, which ImageRecordIter did and Gluon did not.
 
     Returns:
-        uint8, H x W x 3: blue, green, red.
+        uint8, H x W x 3: blue, green, red. Alpha is dropped, so hidden pixels count; of 16 bits the upper 8 stay.
 
     Raises:
-        DataError: it is in another format, or OpenCV cannot decode it.
+        DataError: it is in another format, of a kind of pixels without 8-bit values, or OpenCV cannot decode it.
     """
     cv2 = opencv()
+    if not begins_like_an_image(encoded):
+        raise DataError(f"no image that OpenCV can decode: it is none of {FORMATS}")
+    if of_odd_levels(encoded):
+        raise DataError(ODD_LEVELS)
     flags = cv2.IMREAD_COLOR if upright else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    pixels = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags) if begins_like_an_image(encoded) else None
+    buffer = np.frombuffer(encoded, np.uint8)
+    if is_tiff(encoded) and not _has_levels(cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED)):
+        raise DataError(NO_LEVELS)
+    pixels = cv2.imdecode(buffer, flags)
     if pixels is None:
         raise DataError("no image that OpenCV can decode")
     return pixels
+
+
+def _has_levels(stored: Optional[np.ndarray]) -> bool:
+    """Whether pixels are of 8 or 16 bits; OpenCV makes others white. None: it cannot say."""
+    return stored is None or stored.dtype in (np.uint8, np.uint16)
 
 
 def cut(image: np.ndarray, box: Box) -> np.ndarray:
