@@ -16,7 +16,8 @@ import numpy as np
 from gluon_aff.errors import DataError
 
 RECORD_MAGIC = struct.pack("<I", 0xCED7230A)
-RECORD_HEADER = struct.Struct("<IfQQ")  # MXNet's IRHeader: labels if more than one, label, id, id2
+RECORD_HEADER = struct.Struct("<IfQQ")  # MXNet's IRHeader: number of labels after it, or 0 and the label; id, id2
+LABEL = struct.Struct("<f")  # one of those after the header
 RECORD_LIMIT = 1 << 29  # bytes: a piece's length has 29 bits
 LONGEST_INDEX_LINE = 1 << 10  # bytes: two numbers; a file without line ends is not read whole into memory
 LOOKS = 1 << 14  # headers looked at before training; a millionfold look would take a network drive half an hour
@@ -105,12 +106,13 @@ def joined(content: Any, pieces: Pieces, at_most: Optional[int] = None) -> bytes
 
 
 def encoded_image(content: Any, pieces: Pieces) -> bytes:
-    """The encoded image of a record."""
-    return joined(content, pieces)[RECORD_HEADER.size :]
+    """The encoded image of a record that has a `record_label`."""
+    whole = joined(content, pieces)
+    return whole[RECORD_HEADER.size + LABEL.size * RECORD_HEADER.unpack_from(whole)[0] :]
 
 
 def record_label(content: Any, pieces: Pieces, number: int, record: str, classes: Optional[int] = None) -> int:
-    """The label of a record.
+    """The label of a record: in its header, or after it as an array of one.
 
     Args:
         content: of the file.
@@ -122,9 +124,8 @@ def record_label(content: Any, pieces: Pieces, number: int, record: str, classes
     Raises:
         DataError: it has none that stands for a class.
     """
-    header = joined(content, pieces, RECORD_HEADER.size)
-    several, label = RECORD_HEADER.unpack(header)[:2] if len(header) == RECORD_HEADER.size else (1, -1.0)
-    if several or label < 0 or not float(label).is_integer():
+    label = _single_label(joined(content, pieces, RECORD_HEADER.size + LABEL.size))
+    if label is None or label < 0 or not label.is_integer():
         raise DataError(
             f"{record_name(number, record)} has no class as its label: make the file with "
             "gluon-aff make-records, which gives one whole number, 0 or more, for each image"
@@ -135,6 +136,16 @@ def record_label(content: Any, pieces: Pieces, number: int, record: str, classes
             f"{classes - 1}: use a record file with these classes, or train with more"
         )
     return int(label)
+
+
+def _single_label(head: bytes) -> Optional[float]:
+    if len(head) < RECORD_HEADER.size:
+        return None
+    count, label = RECORD_HEADER.unpack_from(head)[:2]
+    if count == 0:
+        return float(label)
+    whole = count == 1 and len(head) == RECORD_HEADER.size + LABEL.size
+    return float(LABEL.unpack_from(head, RECORD_HEADER.size)[0]) if whole else None
 
 
 def record_name(number: int, record: str) -> str:

@@ -11,6 +11,7 @@ from mxnet.gluon.data.vision import ImageFolderDataset, transforms
 from PIL import Image
 
 from gluon_aff.data.imagenet.images import decode
+from gluon_aff.data.imagenet.training_batches import record_batches
 from gluon_aff.data.imagenet.validation_batches import validation_data
 from gluon_aff.errors import DataError, InputError
 
@@ -185,6 +186,25 @@ def test_records_that_hold_the_mark_between_records(tmp_path):
     assert images.std() > 0.1
 
 
+def test_a_label_that_stands_as_an_array_of_one_is_read_as_image_record_iter_does(tmp_path):
+    picture(0, 40, 40).save(tmp_path / "x.png")
+    writer = mx.recordio.MXIndexedRecordIO(str(tmp_path / "val.idx"), str(tmp_path / "val.rec"), "w")
+    for number, label in enumerate((3.0, 2.0, 1.0, 0.0)):
+        header = mx.recordio.IRHeader(0, np.array([label]) if number % 2 == 0 else label, number, 0)
+        writer.write_idx(number, mx.recordio.pack(header, (tmp_path / "x.png").read_bytes()))
+    writer.close()
+    mxnets = mx.io.ImageRecordIter(
+        path_imgrec=str(tmp_path / "val.rec"), path_imgidx=str(tmp_path / "val.idx"), data_shape=(3, 32, 32),
+        batch_size=1, resize=37, preprocess_threads=1, shuffle=False, verbose=False,
+    )  # fmt: skip
+    images, labels, _ = whole(validation_data(str(tmp_path), 32, 4, 0))
+    assert labels.tolist() == [batch.label[0].asscalar() for batch in mxnets] == [3, 2, 1, 0]
+    assert (images == images[0]).all()
+    files = (str(tmp_path / "val.rec"), str(tmp_path / "val.idx"))
+    ((_, trained),) = record_batches(*files, 4, 0, 32, 0, classes=4).epoch(0)
+    assert sorted(trained.tolist()) == [0, 1, 2, 3]
+
+
 def replace_bytes(path, start, new):
     content = bytearray(path.read_bytes())
     content[start : start + len(new)] = new
@@ -204,6 +224,13 @@ def unfinished(folder):
     last = int((folder / "val.idx").read_text().split()[-1])
     length = np.frombuffer((folder / "val.rec").read_bytes(), np.uint32, 1, last + 4)
     replace_bytes(folder / "val.rec", last + 4, (length + (1 << 29)).astype(np.uint32).tobytes())
+
+
+def without_its_label(folder):
+    """The header says that a label follows, and nothing does."""
+    writer = mx.recordio.MXIndexedRecordIO(str(folder / "val.idx"), str(folder / "val.rec"), "w")
+    writer.write_idx(0, mx.recordio.pack(mx.recordio.IRHeader(0, [1.0], 0, 0), b"")[:-4])
+    writer.close()
 
 
 def with_label_array(folder):
@@ -228,6 +255,7 @@ RECORD_TROUBLES = {
     "label with a fraction": (lambda f: replace_bytes(f / "val.rec", 12, np.float32(0.5).tobytes()), "no class"),
     "label that is no number": (lambda f: replace_bytes(f / "val.rec", 12, np.float32("nan").tobytes()), "no class"),
     "several labels": (with_label_array, "no class as its label"),
+    "an array of one label that is not there": (without_its_label, "no class as its label"),
 }
 
 
