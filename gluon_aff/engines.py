@@ -495,7 +495,9 @@ class InferenceEngine(Catalogue, Protocol):
             InputError: for arguments that the host cannot take, or if the image is too small.
         """
 
-    def load_network(self, architecture: Architecture, path: str, devices: Devices, dtype: str) -> Network:
+    def load_network(
+        self, architecture: Architecture, path: str, devices: Devices, dtype: str, allow_not_finite: bool = False
+    ) -> Network:
         """The network with the parameters of the `.params` file at `path`, for inference.
 
         Args:
@@ -503,16 +505,19 @@ class InferenceEngine(Catalogue, Protocol):
             path: of the file.
             devices: where.
             dtype: float32 or float16 (BatchNorm stays float32).
+            allow_not_finite: take values that are NaN or infinite too.
 
         Raises:
-            ParamsFileError: the file is damaged or does not fit.
+            ParamsFileError: the file is damaged, has such values, or does not fit.
         """
 
 
 class Engine(InferenceEngine, Protocol):
     """A framework that trains, too."""
 
-    def load_network(self, architecture: Architecture, path: str, devices: Devices, dtype: str) -> ExportableNetwork:
+    def load_network(
+        self, architecture: Architecture, path: str, devices: Devices, dtype: str, allow_not_finite: bool = False
+    ) -> ExportableNetwork:
         """As `InferenceEngine.load_network`."""
 
     def measure_memory(

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence
 
 from gluon_aff._platform import ENGINES
 from gluon_aff.commands import Command, check_output, json_text
-from gluon_aff.commands.weights import add_engine_option, add_file_options, model_and_file, request_of, titles
+from gluon_aff.commands.weights import (
+    add_engine_option,
+    add_file_options,
+    add_finite_option,
+    model_and_file,
+    request_of,
+    titles,
+)
 from gluon_aff.errors import InputError, unknown_name
 from gluon_aff.files import replacing
 from gluon_aff.printing import show
@@ -45,6 +52,7 @@ class _Result:
 def _add_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
     add_file_options(parser)
     add_engine_option(parser)
+    add_finite_option(parser)
     parser.add_argument(
         "--compare", action="append", default=[], metavar="PARAMS", help="another network, of the same size of image, "
         "for another column: a .params file, or MODEL=PARAMS, such as aff_resnet50=published (may be repeated)"

@@ -16,6 +16,7 @@ from gluon_aff.commands.weights import (
     add_device_options,
     add_engine_option,
     add_file_options,
+    add_finite_option,
     model_and_file,
     request_of,
     titles,
@@ -44,6 +45,7 @@ class _Measured:
 def _add_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
     add_file_options(parser)
     add_engine_option(parser)
+    add_finite_option(parser)
     parser.add_argument(
         "--layer", metavar="NAME", help="by its name in the network, such as features.5.blocks.4.integrate, or some of "
         "its channels, such as features.5.blocks.4.first[32:] (default: the last feature that AFI integrates, or the "

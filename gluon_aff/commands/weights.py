@@ -33,6 +33,7 @@ def _add_params_options(parser: argparse.ArgumentParser, argv: List[str]) -> Non
 def _params(options: argparse.Namespace) -> int:
     from gluon_aff.published import weights_with_hash
     from gluon_aff.results.text import columns_text
+    from gluon_aff.weights.params import not_finite
     from gluon_aff.weights.params_format import git_blob_sha1, read_params_file
 
     file = read_params_file(options.file)
@@ -49,16 +50,25 @@ def _params(options: argparse.Namespace) -> int:
         except NoEngineError as reason:
             fitting, fits = None, f"not known ({reason})"
     arrays = [(name, list(array.shape), _type_name(array)) for name, array in file.arrays.items()]
+    spoilt = not_finite(file.arrays)
     total = sum(array.size for array in file.arrays.values())
     if options.json:
         described = [dict(zip(("name", "shape", "dtype"), array)) for array in arrays]
-        facts = {"arrays": described, "values": total, "exported": file.exported, "networks": fitting}
+        facts = {
+            "arrays": described,
+            "values": total,
+            "exported": file.exported,
+            "networks": fitting,
+            "not_finite": spoilt,
+        }
         show_text(json_text({**facts, "git_blob_sha1": digest, "published": asdict(record) if record else None}))
         return 0
     show_text(columns_text([(name, "x".join(map(str, shape)) or "scalar", dtype) for name, shape, dtype in arrays]))
     show("", f"{len(arrays)} arrays, {total:,} values")
     if file.exported:
         show("written by HybridBlock.export: for SymbolBlock.imports, with its -symbol.json")
+    if spoilt:
+        show(f"NaN or infinity in {len(spoilt)} arrays: {', '.join(spoilt)}")
     show(f"fits: {fits}")
     show(f"git blob SHA-1: {digest}")
     if record:
@@ -104,12 +114,21 @@ def add_engine_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_finite_option(parser: argparse.ArgumentParser) -> None:
+    """The option to look at weights that went wrong."""
+    parser.add_argument(
+        "--allow-not-finite", action="store_true", help="take weights with NaN or infinity, to study them (not "
+        "with ONNX Runtime); outputs may look sound all the same"
+    )  # fmt: skip
+
+
 def _add_engine_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--engine", choices=(*ENGINES, "onnxruntime"), help="what computes (default: $GLUON_AFF_ENGINE, or mxnet where "
         "it works, else torch; onnxruntime, on the CPU, for an .onnx file of gluon-aff export, which --params takes "
         "too)"
     )  # fmt: skip
+    add_finite_option(parser)
     add_device_options(parser)
 
 

@@ -45,6 +45,7 @@ class WeightsRequest:
         input_size: side of ImageNet's images in pixels; the published networks' 224 if None.
         engine: mxnet, torch or onnxruntime; if None, the last for an `.onnx` file, and for others the engine of this
             machine.
+        allow_not_finite: take values that are NaN or infinite too; not with ONNX Runtime.
     """
 
     params: str
@@ -56,6 +57,7 @@ class WeightsRequest:
     dtype: str = "float32"
     input_size: Optional[int] = None
     engine: Optional[str] = None
+    allow_not_finite: bool = False
 
 
 @dataclass(frozen=True)
@@ -154,7 +156,7 @@ def load_weights(request: WeightsRequest, *, many_images: bool = False) -> Loade
     _refuse_gpus(request)
     from gluon_aff.export.onnx_file import onnx_model
 
-    network, loaded = load_exportable(replace(request, gpus=""))
+    network, loaded = load_exportable(replace(request, gpus="", allow_not_finite=False))
     return _in_onnxruntime(onnx_model(network, loaded.card).infer, loaded.card, loaded.path)
 
 
@@ -178,16 +180,16 @@ def load_network(request: WeightsRequest, *, segments: bool = False) -> LoadedNe
         _refuse_float16(request)
     path = _file(request)
     architecture, card = describe(read_params_file(path), request.model, request.labels)
-    network = architecture.name
+    name = architecture.name
     if segments != (architecture.host == SEGMENTATION_HOST):
         raise InputError(
-            f"{network} classifies images: this command takes networks of train_segmentation.py"
+            f"{name} classifies images: this command takes networks of train_segmentation.py"
             if segments
-            else f"{network} says of each pixel what it is: this command takes networks that classify images; "
+            else f"{name} says of each pixel what it is: this command takes networks that classify images; "
             "gluon-aff segment is for this one"
         )
     card = _at_input_size(card, request.input_size)
-    loaded = chosen.load_network(architecture, path, devices, request.dtype)
+    loaded = chosen.load_network(architecture, path, devices, request.dtype, request.allow_not_finite)
     return LoadedNetwork(loaded, card, path, devices, f"{chosen.NAME} {chosen.VERSION}")
 
 

@@ -13,6 +13,7 @@ from gluon_aff.files import replacing
 from gluon_aff.gluon.gluoncv import torch_out_of_sight
 from gluon_aff.gluon.schedule import Scheduler
 from gluon_aff.gluon.trainer_states import fresh_state, replace_states, set_up, set_updates, state_contexts
+from gluon_aff.weights.params import not_finite
 from gluon_aff.weights.states_format import REMEDY, read_states
 
 
@@ -84,6 +85,10 @@ def _filled(path: str, name: str, saved: Any, fresh: Any) -> Any:
         )
     if fresh.shape != saved.shape or np.dtype(fresh.dtype) != saved.dtype:
         raise InputError(f"{path} has for {name} {_described(saved)}, this network needs {_described(fresh)}: {REMEDY}")
+    if not_finite({name: saved}):
+        raise InputError(
+            f"{path} has NaN or infinity for {name}: take states from before that, or leave --resume-states out"
+        )
     fresh[:] = np.array(saved)  # a copy, aligned
     return fresh
 

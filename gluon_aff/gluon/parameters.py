@@ -17,7 +17,13 @@ def parameter_arrays(net: HybridBlock) -> Dict[str, np.ndarray]:
 
 
 def load_parameters(
-    net: HybridBlock, path: str, ctx: object = None, *, fresh_head: bool = False, ignore_extra: bool = False
+    net: HybridBlock,
+    path: str,
+    ctx: object = None,
+    *,
+    fresh_head: bool = False,
+    ignore_extra: bool = False,
+    allow_not_finite: bool = False,
 ) -> List[str]:
     """Load the `.params` file at `path` into `net`, cast to the network's types; all of it or nothing.
 
@@ -29,6 +35,7 @@ def load_parameters(
         ctx: context or contexts for parameters not initialised yet (cpu if None).
         fresh_head: keep the network's own head where the file's has another size.
         ignore_extra: take no notice of arrays the network lacks.
+        allow_not_finite: take values that are NaN or infinite too.
 
     Returns:
         Names of the arrays that `fresh_head` left out; where the network was not initialised, those are not either.
@@ -36,7 +43,9 @@ def load_parameters(
     Raises:
         ParamsFileError: `structural_arrays`' and `fitting_arrays`'.
     """
-    return load_arrays(net, structural_arrays(path), path, ctx, fresh_head=fresh_head, ignore_extra=ignore_extra)
+    return load_arrays(
+        net, structural_arrays(path, allow_not_finite), path, ctx, fresh_head=fresh_head, ignore_extra=ignore_extra
+    )
 
 
 def load_arrays(

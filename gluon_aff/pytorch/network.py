@@ -68,9 +68,11 @@ class TorchNetwork:
         return channel_sums(self.nets[0], channels, batches, classes, advance)
 
 
-def load_network(architecture: Architecture, path: str, devices: Devices, dtype: str) -> Network:
+def load_network(
+    architecture: Architecture, path: str, devices: Devices, dtype: str, allow_not_finite: bool = False
+) -> Network:
     """`gluon_aff.engines.InferenceEngine.load_network`."""
     net = build(architecture).eval()
-    load_params(net, path)
+    load_params(net, path, allow_not_finite=allow_not_finite)
     cast(net, DTYPES[dtype])
     return TorchNetwork([copy.deepcopy(net).to(device) for device in torch_devices(devices)])

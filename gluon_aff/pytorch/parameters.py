@@ -42,7 +42,14 @@ def _as_array(tensor: torch.Tensor) -> np.ndarray:
     return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy().copy()
 
 
-def load_params(net: nn.Module, path: str, *, fresh_head: bool = False, ignore_extra: bool = False) -> List[str]:
+def load_params(
+    net: nn.Module,
+    path: str,
+    *,
+    fresh_head: bool = False,
+    ignore_extra: bool = False,
+    allow_not_finite: bool = False,
+) -> List[str]:
     """Load the `.params` file at `path` into `net`, cast to the network's types; all of it or nothing.
 
     Args:
@@ -50,15 +57,18 @@ def load_params(net: nn.Module, path: str, *, fresh_head: bool = False, ignore_e
         path: file of MXNet's `save_parameters`, or of `save_params`.
         fresh_head: keep the network's own head where the file's has another size.
         ignore_extra: take no notice of arrays the network lacks.
+        allow_not_finite: take values that are NaN or infinite too.
 
     Returns:
         Names of the arrays that `fresh_head` left out.
 
     Raises:
-        ParamsFileError: if the file is damaged or does not fit: how many arrays are missing, unexpected or of another
-            shape, and the first names of each kind.
+        ParamsFileError: if the file is damaged, has NaN or infinity, or does not fit: how many arrays are missing,
+            unexpected or of another shape, and the first names of each kind.
     """
-    return load_arrays(net, structural_arrays(path), path, fresh_head=fresh_head, ignore_extra=ignore_extra)
+    return load_arrays(
+        net, structural_arrays(path, allow_not_finite), path, fresh_head=fresh_head, ignore_extra=ignore_extra
+    )
 
 
 def load_arrays(

@@ -327,7 +327,10 @@ def same_run(
 
 
 def clear(folder: str) -> Optional[str]:
-    """Make way in `folder` for a new run; return where the checkpoint of an unfinished one now is, if there was one.
+    """Make way in `folder` for a new run; return where the checkpoints of an unfinished one now are, if there were any.
+
+    A kill may have left several, of which the new run must not take one for its own. The newest goes last, so that what
+    a kill leaves here is what `--resume auto` would have found.
 
     Raises:
         GluonAFFError: that cannot be done.
@@ -343,9 +346,10 @@ def clear(folder: str) -> Optional[str]:
         if not finished:
             aside = next(path for path in map(f"{folder}.{{}}".format, range(1, 10**6)) if not os.path.exists(path))
             os.mkdir(aside)
-            os.rename(newest, os.path.join(aside, os.path.basename(newest)))
+            for name in sorted(_names(folder), key=_place):
+                os.rename(os.path.join(folder, name), os.path.join(aside, name))
             return aside
-        for name in _names(folder):
+        for name in sorted(_names(folder), key=_place):
             shutil.rmtree(os.path.join(folder, name))
     except OSError as error:
         raise GluonAFFError(f"{newest} cannot be put aside ({error.strerror}): remove it") from None

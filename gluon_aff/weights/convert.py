@@ -14,7 +14,7 @@ from gluon_aff.errors import GluonAFFError, ParamsFileError, unknown_name
 from gluon_aff.models import HOSTS, MODELS, Architecture
 from gluon_aff.weights.card import Card, card_of, properties
 from gluon_aff.weights.description import describe
-from gluon_aff.weights.params import fitting_arrays, structural_arrays
+from gluon_aff.weights.params import check_finite, fitting_arrays, structural_arrays
 from gluon_aff.weights.params_format import DEFAULT_VERSION, ParamsFile, write_params_file
 
 PARAMS = ".params"
@@ -59,6 +59,7 @@ def read_weights(path: str) -> WeightFile:
     if format_of(path) == PARAMS:
         return WeightFile(path, structural_arrays(path), {})
     arrays, said = torch_files().read_state(path)
+    check_finite(arrays, path)
     return WeightFile(path, arrays, said)
 
 

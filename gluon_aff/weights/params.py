@@ -57,11 +57,15 @@ def fits(parameter: Shape, array: Shape) -> bool:
     return len(parameter) == len(array) and all(p in (0, a) for p, a in zip(parameter, array))
 
 
-def structural_arrays(path: str) -> Mapping[str, np.ndarray]:
+def structural_arrays(path: str, allow_not_finite: bool = False) -> Mapping[str, np.ndarray]:
     """Arrays of the `.params` file at `path` by the structural names that `save_parameters` writes.
 
+    Args:
+        path: of the file.
+        allow_not_finite: take values that are NaN or infinite too.
+
     Raises:
-        ParamsFileError: if the file is damaged, or has other names.
+        ParamsFileError: if the file is damaged, has other names, or such values.
     """
     file = read_params_file(path)
     if file.exported:
@@ -69,7 +73,34 @@ def structural_arrays(path: str) -> Mapping[str, np.ndarray]:
             f"{file.path} was written by HybridBlock.export: load it with mxnet.gluon.SymbolBlock.imports and its "
             "-symbol.json, or save the network with save_parameters"
         )
+    if not allow_not_finite:
+        check_finite(file.arrays, path)
     return file.arrays
+
+
+def not_finite(arrays: Mapping[str, np.ndarray]) -> List[str]:
+    """Names of the arrays with values that are NaN or infinite."""
+    values = {name: _in_numpy(array) for name, array in arrays.items()}
+    return [name for name, array in values.items() if array.dtype.kind == "f" and not np.isfinite(array).all()]
+
+
+def check_finite(arrays: Mapping[str, np.ndarray], source: str) -> None:
+    """See that all values are numbers: operators such as ReLU hide a NaN, so that outputs say nothing of it.
+
+    Args:
+        arrays: of a file, by name.
+        source: what to call the file in a message.
+
+    Raises:
+        ParamsFileError: one is NaN or infinite.
+    """
+    names = not_finite(arrays)
+    if names:
+        raise ParamsFileError(
+            f"{source} has NaN or infinity in {len(names)} of {len(arrays)} arrays ({_some(names)}): get weights from "
+            "before that; to study these, evaluate, predict, gradcam and selectivity take --allow-not-finite, and in "
+            "Python whatever loads them takes allow_not_finite=True"
+        )
 
 
 def _in_numpy(array: np.ndarray) -> np.ndarray:

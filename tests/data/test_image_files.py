@@ -171,12 +171,10 @@ def test_pixels_without_a_range_are_refused_by_both_readers(tmp_path, name):
         decode((tmp_path / name).read_bytes(), upright=True)
 
 
-def test_floating_point_colours_which_opencv_makes_white_are_refused(tmp_path):
+def test_floating_point_colours_which_some_releases_of_opencv_make_white_are_refused(tmp_path):
     encoded_by_opencv(NOISE[..., :3].astype(np.float32), ".tiff")(tmp_path / "x.tiff")
-    content = (tmp_path / "x.tiff").read_bytes()
-    assert (cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) == 255).mean() > 0.9
-    with pytest.raises(DataError, match="save it with 8 or 16 bits"):
-        decode(content, upright=True)
+    with pytest.raises(DataError, match=r"save it with 8 or 16 bits|no image that OpenCV can decode"):
+        decode((tmp_path / "x.tiff").read_bytes(), upright=True)
     with pytest.raises(InputError):
         read_image(str(tmp_path / "x.tiff"))
 

@@ -84,3 +84,19 @@ def test_misfits_are_named_and_nothing_is_loaded(tmp_path):
     write_params_file(str(tmp_path / "a.params"), arrays)
     assert load_params(net, str(tmp_path / "a.params"), ignore_extra=True) == []
     assert read_params_file(str(tmp_path / "a.params")).arrays["more"].shape == (100,)
+
+
+def test_weights_with_nan_are_refused_unless_they_are_asked_for(tmp_path):
+    net, path = get_model("resnet20_b1"), str(tmp_path / "a.params")
+    arrays = golden_arrays(net)
+    name = next(name for name in arrays if name.endswith("running_var"))
+    arrays[name][0] = np.nan
+    write_params_file(path, arrays)
+    for load in (
+        lambda **more: load_params(net, path, **more),
+        lambda **more: get_model("resnet20_b1", pretrained=path, **more),
+    ):
+        with pytest.raises(ParamsFileError, match=rf"NaN or infinity in 1 of \d+ arrays \({name}\)"):
+            load()
+        load(allow_not_finite=True)
+    assert sum(int(tensor.isnan().sum()) for tensor in net.state_dict().values()) == 1

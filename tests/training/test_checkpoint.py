@@ -347,6 +347,41 @@ def test_a_new_run_keeps_an_unfinished_ones_checkpoint(settings, tmp_path, monke
     assert newest_checkpoint(FOLDER) is None
 
 
+def test_all_that_a_kill_left_of_another_run_is_put_aside(tmp_path):
+    """Between the rename of its first epoch's checkpoint and the removal of the one before, say."""
+    folder = str(tmp_path / "x.checkpoint")
+    for epoch in (0, 1):
+        first = saved(tmp_path / "other", 1, RunState(epoch, 0.5))
+        shutil.copytree(first, os.path.join(folder, os.path.basename(first)))
+    assert clear(folder) == f"{folder}.1"
+    assert sorted(os.listdir(f"{folder}.1")) == ["epoch-0", "epoch-1"]
+    assert newest_checkpoint(folder) is None
+    learner = FakeLearner()
+    facts = RunFacts({"num_epochs": 9, "seed": 7}, 1, 0, ({"from": "the start", "versions": "x"},))
+    save_checkpoint(folder, RunState(0, 0.0), facts, learner, b"")
+    assert read_checkpoint(folder).facts.settings["seed"] == 7
+
+
+@pytest.mark.parametrize("renames", [1, 2, 3])
+def test_a_kill_while_checkpoints_are_put_aside_leaves_the_newest_to_the_last(tmp_path, monkeypatch, renames):
+    folder = str(tmp_path / "x.checkpoint")
+    for epoch in (3, 8, 2):
+        first = saved(tmp_path / "other", 1, RunState(epoch, 0.5))
+        shutil.copytree(first, os.path.join(folder, os.path.basename(first)))
+    done, rename = [], os.rename
+
+    def killed(*paths):
+        if len(done) == renames:
+            raise KeyboardInterrupt
+        done.append(rename(*paths))
+
+    with monkeypatch.context() as patched, contextlib.suppress(KeyboardInterrupt):
+        patched.setattr(os, "rename", killed)
+        clear(folder)
+    left = newest_checkpoint(folder)
+    assert left is None if renames == 3 else left == os.path.join(folder, "epoch-8")
+
+
 def test_a_run_that_is_refused_leaves_the_checkpoint_where_it_is(settings, monkeypatch):
     stop_at(monkeypatch, 7)
     with pytest.raises(Stopped):

@@ -159,6 +159,7 @@ def get_model(
     open_aff: Optional[str] = None,
     dtype: str = "float32",
     features_only: bool = False,
+    allow_not_finite: bool = False,
     **kwargs: Any,
 ) -> HybridBlock:
     """Build the configuration called `name`.
@@ -176,6 +177,7 @@ def get_model(
         dtype: float32 or float16 (BatchNorm stays float32; MXNet computes with float16 on GPUs only). Published
             ImageNet files are float16 and load into both.
         features_only: return a `FeatureMaps`, whose outputs are those of the network's stages, instead.
+        allow_not_finite: take a file with values that are NaN or infinite too.
         **kwargs: arguments of the host's constructor, overruling the published ones (`fusion` or `askc_type`,
             `start_layer`, `blocks`, `channel_times`, `layers`, `norm_layer`, `r`, `scale`, ...).
 
@@ -191,14 +193,14 @@ def get_model(
     net.cast(dtype)
     if pretrained is not False and pretrained is not None:
         path = pretrained_file(record, pretrained, root, open_aff)
-        _load_all_but_another_head(net, path, ctx or mx.cpu())
+        _load_all_but_another_head(net, path, ctx or mx.cpu(), allow_not_finite)
     elif ctx is not None:
         net.initialize(mx.init.Xavier(), ctx=ctx)
     return FeatureMaps(net) if features_only else net
 
 
-def _load_all_but_another_head(net: HybridBlock, path: str, ctx: Any) -> None:
-    left_out = load_parameters(net, path, ctx, fresh_head=True)
+def _load_all_but_another_head(net: HybridBlock, path: str, ctx: Any, allow_not_finite: bool) -> None:
+    left_out = load_parameters(net, path, ctx, fresh_head=True, allow_not_finite=allow_not_finite)
     if left_out:
         for name in left_out:
             net._collect_params_with_prefix()[name].initialize(ctx=ctx, default_init=mx.init.Xavier())

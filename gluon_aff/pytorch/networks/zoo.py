@@ -219,6 +219,7 @@ def get_model(
     dtype: Union[str, torch.dtype] = "float32",
     features_only: bool = False,
     grad_checkpointing: bool = False,
+    allow_not_finite: bool = False,
     **kwargs: Any,
 ) -> nn.Module:
     """Build the configuration called `name`.
@@ -236,6 +237,7 @@ def get_model(
             ImageNet files are float16 and load into all.
         features_only: return a `FeatureMaps`, whose outputs are those of the network's stages, instead.
         grad_checkpointing: compute blocks again for the backward pass while training: less memory, a third more time.
+        allow_not_finite: take a file with values that are NaN or infinite too.
         **kwargs: arguments of the host's constructor, overruling the published ones (`fusion` or `askc_type`, `r`,
             `scale`, `start_layer`, `blocks`, `channel_times`, `layers`, `norm_layer`, ...).
 
@@ -254,7 +256,7 @@ def get_model(
     net = build(architecture)
     if pretrained is not False and pretrained is not None:
         path = pretrained_file(record, pretrained, root, open_aff)
-        left_out = load_params(net, path, fresh_head=True)
+        left_out = load_params(net, path, fresh_head=True, allow_not_finite=allow_not_finite)
         if left_out:
             warnings.warn(
                 f"{printable(path)}: the head ({', '.join(left_out)}) was left out, its size differs", stacklevel=2
