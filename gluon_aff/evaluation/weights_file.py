@@ -154,9 +154,10 @@ def load_weights(request: WeightsRequest, *, many_images: bool = False) -> Loade
         return LoadedWeights(infer, loaded.card, loaded.path, ",".join(loaded.devices.names), loaded.framework)
     _refuse_float16(request)
     _refuse_gpus(request)
+    _refuse_not_finite(request)
     from gluon_aff.export.onnx_file import onnx_model
 
-    network, loaded = load_exportable(replace(request, gpus="", allow_not_finite=False))
+    network, loaded = load_exportable(replace(request, gpus=""))
     return _in_onnxruntime(onnx_model(network, loaded.card).infer, loaded.card, loaded.path)
 
 
@@ -207,6 +208,7 @@ def _load_onnx(request: WeightsRequest) -> LoadedWeights:
         raise InputError(f"--engine {request.engine}: {path} is for onnxruntime; name the .params file it was made of")
     _refuse_float16(request)
     _refuse_gpus(request)
+    _refuse_not_finite(request)
     logits, card = open_onnx(path)
     if request.model and model_record(request.model).name != card.network:
         raise InputError(f"--model {request.model}: {path} is of {card.network}; leave the flag out")
@@ -227,6 +229,11 @@ def _in_onnxruntime(logits: Logits, card: Card, path: str) -> LoadedWeights:
 def _refuse_gpus(request: WeightsRequest) -> None:
     if request.gpus not in ("", WeightsRequest.gpus):
         raise InputError(f"--gpus {request.gpus}: ONNX Runtime computes on the CPU here; leave it out")
+
+
+def _refuse_not_finite(request: WeightsRequest) -> None:
+    if request.allow_not_finite:
+        raise InputError("--allow-not-finite: exports are made of whole weights only; take a .params file and MXNet")
 
 
 def _refuse_float16(request: WeightsRequest) -> None:

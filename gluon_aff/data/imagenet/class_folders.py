@@ -38,7 +38,7 @@ def class_folders(place: str, layout: str, classes: Optional[ClassList] = None) 
     Raises:
         DataError: the folder cannot be read or has no such images, or a class folder is none of the `classes`.
     """
-    left_out: Dict[str, int] = Counter()
+    left_out: Counter[str] = Counter()
     samples: List[Tuple[str, int]] = []
     empty: List[str] = []
     try:
