@@ -79,7 +79,7 @@ def main(argv: Optional[List[str]] = None, script: Optional[str] = None, command
     try:
         argv = import_registered(argv)
     except InputError as error:
-        print(f"{prog}: error: {error}", file=sys.stderr)
+        show(f"{prog}: error: {error}", file=sys.stderr)
         return USAGE_ERROR
     parser = OneLineParser(prog)
     parser.add_argument("--version", action="version", version=f"gluon_aff {__version__}")

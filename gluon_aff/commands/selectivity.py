@@ -104,7 +104,7 @@ def _measure(options: argparse.Namespace) -> List[_Measured]:
             f"for {sets[0].dataset}, {sets[0].labels}; look at them apart"
         )
     for note in sets[0].notes:
-        print(f"gluon-aff: {note}", file=sys.stderr)
+        show(f"gluon-aff: {note}", file=sys.stderr)
     measured = []
     for loaded, title, chosen, data in zip(networks, titles(networks), channels, sets):
         means = class_means(loaded.network, chosen, data.batches, len(data.names), data.images)

@@ -200,7 +200,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     loaded = load_weights(request_of(options), many_images=True)
     evaluated = evaluate_weights(loaded, options.dataset, options.data_dir, options.batch_size, options.num_workers)
     for note in evaluated.data.notes:
-        print(f"gluon-aff: {note}", file=sys.stderr)
+        show(f"gluon-aff: {note}", file=sys.stderr)
     row = _evaluation_row(evaluated, options.batch_size)
     if options.json:
         show_text(json_text({**row, "per_class": [asdict(count) for count in evaluated.evaluation.per_class]}))
