@@ -23,7 +23,7 @@ from gluon_aff.commands.weights import (
 )
 from gluon_aff.errors import InputError
 from gluon_aff.files import replacing
-from gluon_aff.printing import printable, show_text
+from gluon_aff.printing import printable, show, show_text
 
 if TYPE_CHECKING:
     from gluon_aff.engines import Channels
