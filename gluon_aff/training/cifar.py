@@ -17,7 +17,7 @@ from gluon_aff.models import CIFAR_HOSTS, CIFAR_SIZE
 from gluon_aff.schedule import Schedule, decay_epochs, step_rate
 from gluon_aff.training.architectures import cifar_architecture
 from gluon_aff.training.checkpoint import RunState
-from gluon_aff.training.cifar_options import MAY_DIFFER, CIFARSettings, notes, resolve, run_name
+from gluon_aff.training.cifar_options import MAY_DIFFER, CIFARSettings, first_release_notes, notes, resolve, run_name
 from gluon_aff.training.curve_bookkeeper import CurveBookkeeper
 from gluon_aff.training.logbook import append_best_accuracy
 from gluon_aff.training.options import SMOOTHING
@@ -72,7 +72,9 @@ def train_cifar(settings: CIFARSettings, devices: Optional[Devices] = None) -> C
     with TrainBatches(training, setup.local_batch, seed, settings.auto_aug, workers, setup.share) as batches:
         learner_settings = _learner_settings(settings, setup, len(batches))
         learner = setup.learner(learner_settings)
-        setup.announce(workers, [*notes(settings, setup.global_batch), *_data_notes(training)])
+        setup.announce(
+            workers, [*first_release_notes(given), *notes(settings, setup.global_batch), *_data_notes(training)]
+        )
         with open_files(setup, versions, log, logging.BASIC_FORMAT) as files:
             plan = Plan(
                 epochs=settings.num_epochs,

@@ -15,6 +15,7 @@ from gluon_aff.training.options import (
     add_integration_options,
     add_recipe_option,
     add_regularisation_options,
+    add_release_option,
     add_run_options,
     check_model_settings,
     check_not_empty,
@@ -32,8 +33,21 @@ from gluon_aff.training.options import (
 
 STAGES = 3
 FIRST_RELEASE_MODELS = {"resnext29_32x4d": 3, "resnext38_32x4d": 4, "resnext47_32x4d": 5}  # name: blocks
-# The first release always mixed up, stopped 20 epochs before the end, and did not shift its decay epochs
-FIRST_RELEASE_DEFAULTS: Dict[str, object] = {"mixup": True, "mixup_off_epoch": 20, "warmup_epochs": 0}
+FIRST_RELEASE_CHANNEL_TIMES = 4  # of these, whatever the flag says: 32 groups of 4
+# Where the first release's defaults, or what it always did (mixup, and no shift of the decay epochs), are not today's
+FIRST_RELEASE_DEFAULTS: Dict[str, object] = {
+    "batch_size": 32,
+    "channel_times": 1,
+    "gpus": "0",
+    "num_workers": 4,
+    "num_epochs": 3,
+    "lr": 0.1,
+    "lr_decay_epoch": "40,60",
+    "mode": "imperative",
+    "mixup": True,
+    "mixup_off_epoch": 20,
+    "warmup_epochs": 0,
+}
 # AFINets, Section 4.1; what it does not say is as for the first paper
 AFINETS_RECIPE: Dict[str, object] = {
     "optimizer": "sgd",
@@ -223,12 +237,8 @@ def _add_schedule_options(group: argparse._ArgumentGroup) -> None:
 def _add_run_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--gpus", metavar="IDS", help="GPUs to train on, those that exist; the CPU if there is none")
     group.add_argument("--mode", choices=("hybrid", "imperative"), help="hybrid compiles the network")
-    group.add_argument(
-        "--release",
-        choices=("head", "first"),
-        default="head",
-        help="first: defaults of the first "
-        "release (mixup on, off for the last 20 epochs, decay epochs not shifted) (default: head)",
+    add_release_option(
+        group, "32 images per GPU, lr 0.1, mixup on but in the last 20 epochs, decay epochs not shifted, ..."
     )
     add_run_options(group)
 
@@ -253,6 +263,8 @@ def _add_idle_options(group: argparse._ArgumentGroup) -> None:
 def _changed_defaults(said: argparse.Namespace) -> Dict[str, object]:
     """What `--release first` and `--recipe afinets` change of the defaults; flags given still overrule it."""
     changed = dict(FIRST_RELEASE_DEFAULTS) if said.release == "first" else {}
+    if changed and str(said.model).lower() in FIRST_RELEASE_MODELS:
+        changed["channel_times"] = FIRST_RELEASE_CHANNEL_TIMES
     if said.recipe == "afinets":
         changed.update(AFINETS_RECIPE, fine_label=said.dataset == "cifar100" and not said.superclass)
     return changed
@@ -289,6 +301,21 @@ def run_name(settings: CIFARSettings) -> str:
         f"{settings.dataset}-{settings.askc_type}-{host}-{settings.depth}{groups}"
         f"-c-{settings.channel_times}-s-{settings.start_layer}{fusion_part(settings, None)}{strided}{full}"
     )
+
+
+def first_release_notes(given: CIFARSettings) -> List[str]:
+    """What to say at the start of a run whose settings, before `resolve`, have a model name of the first release."""
+    if given.model.lower() not in FIRST_RELEASE_MODELS:
+        return []
+    today = given.mixup_off_epoch == CIFARSettings.mixup_off_epoch
+    defaults = (
+        "; --release first has that release's defaults, such as mixup, off for the last "
+        f"{FIRST_RELEASE_DEFAULTS['mixup_off_epoch']} epochs, and decay epochs that are not shifted"
+    )
+    return [
+        f"the command line means the first release's {given.model}: today's resnext is trained, whose shortcuts differ"
+        f"{defaults if today else ''}"
+    ]
 
 
 def notes(settings: CIFARSettings, global_batch: int) -> List[str]:

@@ -36,12 +36,14 @@ def _network_notes(settings: ImageNetSettings) -> Dict[str, bool]:
     resnext = settings.model == "resnext"
     layers = (2 if settings.basic else 3) * sum(settings.blocks) + 2
     blocks = ", ".join(map(str, settings.blocks))
+    today = settings.mixup_off_epoch == ImageNetSettings.mixup_off_epoch
+    defaults = "; --release first has that release's defaults, such as mixup to the last epoch" if today else ""
     return {
         f"network: {settings.model} of {layers} layers, fusion {fusion}, {settings.classes} outputs": True,
         f"--num-layer {settings.num_layer} is {layers} layers (blocks {blocks}), as in the original; "
         "--exact-layers has them all": layers != settings.num_layer,
         f"the command line means the first release's {settings.scenario}: today's {settings.model} is trained, whose "
-        "stem and shortcuts differ": settings.scenario is not None,
+        f"stem and shortcuts differ{defaults}": settings.scenario is not None,
         "--last-gamma has no effect on the ResNeXt, whose last gammas start at zero in any case": (
             resnext and settings.last_gamma
         ),

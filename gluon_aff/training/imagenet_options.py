@@ -17,6 +17,7 @@ from gluon_aff.training.options import (
     add_integration_options,
     add_recipe_option,
     add_regularisation_options,
+    add_release_option,
     add_run_options,
     check_model_settings,
     check_not_empty,
@@ -34,6 +35,19 @@ from gluon_aff.training.options import (
 
 STAGES = 4
 FIRST_RELEASE_MODELS = {"resnext50_32x4d_askc": "resnext"}
+# Where the first release's defaults are not today's. Its --r was 4 and idle: its fusions had today's 16
+FIRST_RELEASE_DEFAULTS: Dict[str, object] = {
+    "batch_size": 32,
+    "dtype": "float32",
+    "num_gpus": 0,
+    "num_workers": 4,
+    "num_epochs": 3,
+    "lr": 0.1,
+    "lr_mode": "step",
+    "warmup_epochs": 0,
+    "mode": "imperative",
+    "mixup_off_epoch": 0,
+}
 # AFINets, Section 4.2: lr 0.1 * 64 / 256
 AFINETS_RECIPE: Dict[str, object] = {
     "optimizer": "sgd",
@@ -171,7 +185,7 @@ class ImageNetSettings:
 
 
 def add_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
-    """Give `parser` the options of `train_imagenet.py`; `--recipe` in `argv` changes their defaults."""
+    """Give `parser` the options of `train_imagenet.py`; `--release` and `--recipe` in `argv` change their defaults."""
     parser.usage = "%(prog)s [options]"
     _add_network_options(parser.add_argument_group("network"))
     _add_data_options(parser.add_argument_group("data"))
@@ -183,7 +197,7 @@ def add_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
     add_checkpoint_options(parser.add_argument_group("checkpoints"))
     _add_resume_options(parser.add_argument_group("going on with a run, as the original does"))
     _add_idle_options(parser.add_argument_group("accepted without effect, as in the original"))
-    set_defaults(parser, ImageNetSettings, AFINETS_RECIPE if said_in(argv, parser).recipe == "afinets" else {})
+    set_defaults(parser, ImageNetSettings, _changed_defaults(said_in(argv, parser)))
 
 
 def _add_network_options(group: argparse._ArgumentGroup) -> None:
@@ -277,6 +291,7 @@ def _add_run_options(group: argparse._ArgumentGroup) -> None:
         "bfloat16 is mixed precision on a CPU",
     )
     group.add_argument("--mode", choices=MODES, help="hybrid compiles the network; symbolic is taken for hybrid")
+    add_release_option(group, "32 images per GPU, lr 0.1 in steps, float32, mixup to the last epoch, ...")
     add_run_options(group)
 
 
@@ -305,6 +320,14 @@ def _add_idle_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--batch-norm", action="store_true", help="batch normalisation the networks have anyway")
     group.add_argument("--use-gn", action="store_true", help="group normalisation the networks do not have")
     group.add_argument("--use-pretrained", action="store_true", help="start from weights: --resume-params does")
+
+
+def _changed_defaults(said: argparse.Namespace) -> Dict[str, object]:
+    """What `--release first` and `--recipe afinets` change of the defaults; flags given still overrule it."""
+    changed = dict(FIRST_RELEASE_DEFAULTS) if said.release == "first" else {}
+    if said.recipe == "afinets":
+        changed.update(AFINETS_RECIPE)
+    return changed
 
 
 def resolve(settings: ImageNetSettings) -> ImageNetSettings:

@@ -124,6 +124,16 @@ def add_recipe_option(group: argparse._ArgumentGroup, about: str) -> None:
     group.add_argument("--optimizer", choices=("nag", "sgd"), help="NAG is SGD with Nesterov's momentum")
 
 
+def add_release_option(group: argparse._ArgumentGroup, about: str) -> None:
+    """The first release's defaults, in place of today's."""
+    group.add_argument(
+        "--release",
+        choices=("head", "first"),
+        default="head",
+        help=f"first: all defaults of the first release ({about}), for commands of that time (default: head)",
+    )
+
+
 def said_in(argv: List[str], parser: argparse.ArgumentParser) -> argparse.Namespace:
     """What `argv` says of those options of `parser` that change the defaults of others."""
     flags = [flag for action in parser._actions for flag in action.option_strings]
@@ -132,6 +142,7 @@ def said_in(argv: List[str], parser: argparse.ArgumentParser) -> argparse.Namesp
     first.add_argument("--recipe", nargs="?", default="aff")
     first.add_argument("--release", nargs="?", default="head")
     first.add_argument("--dataset", nargs="?", default="cifar100")
+    first.add_argument("--model", nargs="?")
     first.add_argument("--superclass", action="store_true")
     return first.parse_known_args([_written_out(argument, flags) for argument in argv])[0]
 

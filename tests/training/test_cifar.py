@@ -21,6 +21,7 @@ from gluon_aff.training.architectures import cifar_architecture
 from gluon_aff.training.cifar import train_cifar
 from gluon_aff.training.cifar_options import CIFARSettings, resolve
 from gluon_aff.training.scores import top1_accuracy
+from gluon_aff.training.setup import Setup
 from gluon_aff.weights.params_format import read_params_file
 
 NAME = "cifar100-ASKCFuse-resnet-8-c-1-s-1"
@@ -104,6 +105,16 @@ def test_a_second_run_appends_to_the_log(settings):
     train_cifar(replace(settings, num_epochs=1))
     run = train_cifar(replace(settings, num_epochs=1))
     assert sum("Namespace(" in line for line in log_lines(run)) == 2
+
+
+def test_a_first_releases_model_says_so_at_the_start(settings, monkeypatch):
+    def announce(setup, workers, notes):
+        raise AssertionError(*notes)
+
+    monkeypatch.setattr(Setup, "learner", lambda *arguments: None)
+    monkeypatch.setattr(Setup, "announce", announce)
+    with pytest.raises(AssertionError, match="the command line means the first release's resnext29_32x4d"):
+        train_cifar(replace(settings, model="resnext29_32x4d"))
 
 
 def test_labels_beyond_the_head_are_refused_before_anything_is_written(settings, tmp_path):

@@ -8,7 +8,7 @@ from documented_commands import DOCUMENTED
 
 from gluon_aff.cli import COMMANDS, OneLineParser, fill_parser
 from gluon_aff.errors import InputError
-from gluon_aff.training.cifar_options import CIFARSettings, notes, resolve, run_name
+from gluon_aff.training.cifar_options import CIFARSettings, first_release_notes, notes, resolve, run_name
 from gluon_aff.training.options import settings_from
 
 # training.md: "Flags and defaults", as the settings line of a log names them
@@ -76,9 +76,12 @@ def test_names_of_the_worker_count(flag):
 
 
 def test_first_release_defaults_can_be_asked_for():
-    """Mixup always on, off for the last 20 epochs, decay epochs not shifted (paper_spec 6.6)."""
-    first = parse("--release first")
-    assert (first.mixup, first.mixup_off_epoch, first.warmup_epochs) == (True, 20, 0)
+    """Its mixup was always on and off for the last 20 epochs, and its decay epochs were not shifted."""
+    first = {
+        **{"batch_size": 32, "channel_times": 1, "gpus": "0", "num_workers": 4, "num_epochs": 3, "lr": 0.1},
+        **{"lr_decay_epoch": "40,60", "mode": "imperative", "mixup": True, "mixup_off_epoch": 20, "warmup_epochs": 0},
+    }
+    assert parse("--release first") == replace(CIFARSettings(), **first)
     assert parse("--release first --mixup-off-epoch 5").mixup_off_epoch == 5
     assert parse("--rel first").mixup_off_epoch == 20
     assert not parse("--release head").mixup
@@ -147,6 +150,22 @@ def test_decay_epochs_behind_the_end_are_said(command, late):
 def test_the_first_releases_names_say_their_depth(depth):
     settings = resolve(parse(f"--model resnext{depth}_32x4d"))
     assert (settings.model, settings.depth) == ("resnext", depth)
+
+
+@pytest.mark.parametrize("release", ["head", "first"])
+@pytest.mark.parametrize("model", ["resnext38_32x4d", "ResNeXt29_32x4d"])
+def test_the_first_releases_resnexts_are_as_wide_as_they_were_in_both(release, model):
+    settings = resolve(parse(f"--model {model} --release {release}"))
+    assert run_name(settings).endswith("-32x4-c-4-s-1")
+
+
+def test_a_model_name_of_the_first_release_is_said():
+    (line,) = first_release_notes(parse("--model resnext38_32x4d"))
+    assert line.startswith("the command line means the first release's resnext38_32x4d: today's resnext is trained")
+    assert "--release first has that release's defaults" in line
+    (line,) = first_release_notes(parse("--model resnext38_32x4d --release first"))
+    assert line.endswith("whose shortcuts differ")
+    assert first_release_notes(parse("--model resnext")) == []
 
 
 def test_missing_seed_is_drawn_and_a_given_one_kept():

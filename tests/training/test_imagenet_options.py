@@ -12,6 +12,7 @@ from documented_commands import DOCUMENTED_IMAGENET, HEAD, IAFF, RECORDS
 from gluon_aff.cli import OneLineParser, fill_parser
 from gluon_aff.commands import Command
 from gluon_aff.errors import InputError
+from gluon_aff.published import published_runs
 from gluon_aff.training.imagenet_notes import notes
 from gluon_aff.training.imagenet_options import (
     ImageNetSettings,
@@ -141,6 +142,33 @@ def test_the_settings_line_of_the_published_log():
 def test_defaults_are_the_originals():
     settings = vars(resolve(parse("")))
     assert {name: settings[name] for name in ORIGINAL_DEFAULTS} == ORIGINAL_DEFAULTS
+
+
+def test_first_release_defaults_can_be_asked_for():
+    first = {
+        **{"batch_size": 32, "dtype": "float32", "num_gpus": 0, "num_workers": 4, "num_epochs": 3, "lr": 0.1},
+        **{"lr_mode": "step", "warmup_epochs": 0, "mode": "imperative", "mixup_off_epoch": 0},
+    }
+    assert parse("--release first") == replace(ImageNetSettings(), **first)
+    assert parse("--rel first --mixup-off-epoch 3").mixup_off_epoch == 3
+    assert parse("--release head") == ImageNetSettings()
+
+
+@pytest.mark.parametrize("which", [which for which in DOCUMENTED_IMAGENET if which.startswith("first release")])
+def test_the_first_releases_commands_mix_up_to_the_end_as_its_published_runs_did(which):
+    logged = {
+        run.settings["mixup_off_epoch"]
+        for run in published_runs().values()
+        if run.dataset == "imagenet" and run.release == "first"
+    }
+    assert logged == {parse(f"{DOCUMENTED_IMAGENET[which][0]} --release first").mixup_off_epoch}
+
+
+def test_the_first_releases_defaults_are_offered_where_its_names_are_used():
+    offer = "--release first has that release's defaults"
+    assert any(offer in line for line in said("--model resnext50_32x4d_askc"))
+    assert not any(offer in line for line in said("--model resnext50_32x4d_askc --release first"))
+    assert not any(offer in line for line in said("--model resnext"))
 
 
 def test_dataclass_defaults_are_the_parsers():
