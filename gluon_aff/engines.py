@@ -148,7 +148,7 @@ class LearnerSettings:
         optimizer: how its weights are updated.
         seed: of new weights.
         initializer: of new weights, xavier or msraprelu.
-        dtype: float32, float16 (with float32 copies of the weights) or bfloat16.
+        dtype: float32, float64, float16 (with float32 copies of the weights) or bfloat16.
         compiled: run as a graph.
         static: allocate memory once for all batches.
         sync_bn: batch statistics over all devices of the process.

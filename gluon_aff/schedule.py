@@ -29,8 +29,8 @@ def decay_epochs(listed: str, period: int, num_epochs: int, warmup_epochs: int) 
 
 
 def step_rate(base: float, factor: float, cuts: Sequence[int], epoch: int) -> float:
-    """`base` times `factor` for each cut up to `epoch`."""
-    return base * factor ** sum(cut <= epoch for cut in cuts)
+    """`base` times `factor` for each cut up to `epoch`; the same cut twice counts once, as in the original."""
+    return base * factor ** sum(cut <= epoch for cut in set(cuts))
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,8 @@ class Schedule:
     To the last bit what GluonCV's LRSequential of two LRSchedulers gives, which the original trained with.
 
     Attributes:
-        mode: cosine (a half cosine to 0), poly (to 0 by `power`) or step (times `factor` at each cut).
+        mode: cosine (a half cosine to 0), poly (to 0 by `power`), linear (straight to 0), step (times `factor` at each
+            cut) or constant.
         base: learning rate after the warm-up.
         warmup_epochs: length of the warm-up.
         num_epochs: length of both parts.
@@ -80,10 +81,12 @@ class Schedule:
 
     def _after_warm_up(self, update: int) -> float:
         last = self.steps_after - 1
-        if last == 0:
+        if last == 0 or self.mode == "constant":
             return self.base
         if self.mode == "step":
             return self.base * self.factor ** sum(cut * self.steps_per_epoch <= update for cut in self.cuts)
+        if self.mode == "linear":
+            return self.base * (1 - update / last)
         if self.mode == "poly":
             return self.base * (1 - update / last) ** self.power
         return self.base * ((1 + math.cos(math.pi * update / last)) / 2)

@@ -59,6 +59,12 @@ def test_a_cut_before_the_warm_up_does_not_block_the_later_ones():
     assert [step_rate(1.0, 0.1, cuts, epoch) for epoch in (0, 39, 40)] == pytest.approx([0.1, 0.1, 0.01])
 
 
+def test_the_same_cut_twice_counts_once():
+    """As in the original: it compares each epoch with the next cut. Here the later ones come all the same."""
+    rates = [step_rate(1.0, 0.1, decay_epochs("30,30,60", 0, 100, 10), epoch) for epoch in (19, 20, 49, 50)]
+    assert rates == pytest.approx([1, 0.1, 0.1, 0.01])
+
+
 def test_text_that_is_no_list_of_epochs():
     with pytest.raises(InputError, match="--lr-decay-epoch '300;450'"):
         decay_epochs("300;450", 0, 640, 10)

@@ -12,6 +12,7 @@ from mxnet.contrib import amp
 from mxnet.gluon import HybridBlock
 
 from gluon_aff.engines import Devices, LearnerSettings, LearnerState, Network, Optimizer, StepFigures
+from gluon_aff.errors import InputError
 from gluon_aff.gluon.cluster import Cluster, average_running_statistics, make_trainer
 from gluon_aff.gluon.devices import contexts_of, load_slices
 from gluon_aff.gluon.inspection.summary import refusing_small_images
@@ -36,6 +37,8 @@ def learner(settings: LearnerSettings, devices: Devices, cluster: Cluster) -> Gl
     """
     if settings.dtype == "float16":
         os.environ.setdefault("MXNET_SAFE_ACCUMULATION", "1")  # sums in float32, as the original advises
+    if settings.dtype == "float64" and cluster.size > 1:
+        raise InputError("--dtype float64: several workers exchange float32 and float16 only; train in one process")
     dtype = _network_dtype(settings.dtype)
     contexts = contexts_of(devices)
     target = target_of(settings, dtype, contexts)

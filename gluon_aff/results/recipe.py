@@ -134,7 +134,7 @@ def _cifar(settings: Mapping[str, Any]) -> Recipe:
         "epochs": epochs,
         "images per step": settings.get("batch_size", 0) * len(str(settings.get("gpus")).split(",")),
         "learning rate": settings.get("lr"),
-        "schedule": _steps(settings, epochs, warmup) if stepped else f"cosine after {warmup} warm-up epochs",
+        "schedule": _steps(settings, epochs, warmup, once=True) if stepped else f"cosine after {warmup} warm-up epochs",
         "optimizer": settings.get("optimizer", "nag"),
         "momentum": settings.get("momentum"),
         "weight decay": settings.get("wd"),
@@ -220,10 +220,11 @@ def _fusion(flag: str) -> str:
     return FUSION_NAMES.get(flag, flag)
 
 
-def _steps(settings: Mapping[str, Any], epochs: int, warmup: int) -> str:
+def _steps(settings: Mapping[str, Any], epochs: int, warmup: int, once: bool = False) -> str:
+    """When the rate is cut; `once` for each epoch, however often it is named."""
     listed, period = str(settings.get("lr_decay_epoch")), int(settings.get("lr_decay_period", 0))
-    cuts = ", ".join(map(str, decay_epochs(listed, period, epochs, warmup)))
-    return f"times {settings.get('lr_decay')} at epochs {cuts}"
+    cuts = decay_epochs(listed, period, epochs, warmup)
+    return f"times {settings.get('lr_decay')} at epochs {', '.join(map(str, dict.fromkeys(cuts) if once else cuts))}"
 
 
 def _regularisation(settings: Mapping[str, Any], first_release: bool, mixup_off: int) -> Recipe:

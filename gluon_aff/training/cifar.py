@@ -19,7 +19,7 @@ from gluon_aff.training.architectures import cifar_architecture
 from gluon_aff.training.checkpoint import RunState
 from gluon_aff.training.cifar_options import MAY_DIFFER, CIFARSettings, first_release_notes, notes, resolve, run_name
 from gluon_aff.training.curve_bookkeeper import CurveBookkeeper
-from gluon_aff.training.logbook import append_best_accuracy
+from gluon_aff.training.logbook import append_best_accuracy, log_path
 from gluon_aff.training.options import SMOOTHING
 from gluon_aff.training.random_choices import mixup_weights
 from gluon_aff.training.run import Plan, run_epochs
@@ -30,15 +30,15 @@ from gluon_aff.training.setup import Setup, chosen_devices, set_up
 
 @dataclass(frozen=True)
 class CIFARRun:
-    """What a run left: best validation accuracy (0..1), and paths of weights (None if not saved), log and curve.
+    """What a run left: best validation accuracy (0..1), and paths of weights, log and curve (None if not written).
 
     Of several workers, 0 has written them; `rank` is this one's.
     """
 
     best_accuracy: float
     params: Optional[str]
-    log: str
-    curve: str
+    log: Optional[str]
+    curve: Optional[str]
     rank: int = 0
 
 
@@ -66,7 +66,7 @@ def train_cifar(settings: CIFARSettings, devices: Optional[Devices] = None) -> C
     check_directories({**places, "--save-plot-dir": settings.save_plot_dir, "working directory": ""})
     workers = setup.data_workers if settings.auto_aug else 0  # else outrun
     versions = setup.versions(training.official, training.classes, settings.head_classes)
-    log = os.path.join(settings.logging_dir, f"train_{name}.log")
+    log = log_path(settings.logging_dir, f"train_{name}.log")
     curve = os.path.join(settings.save_plot_dir, f"{name}_history.png")
     seed = int(settings.seed or 0)
     with TrainBatches(training, setup.local_batch, seed, settings.auto_aug, workers, setup.share) as batches:
@@ -75,7 +75,7 @@ def train_cifar(settings: CIFARSettings, devices: Optional[Devices] = None) -> C
         setup.announce(
             workers, [*first_release_notes(given), *notes(settings, setup.global_batch), *_data_notes(training)]
         )
-        with open_files(setup, versions, log, logging.BASIC_FORMAT) as files:
+        with open_files(setup, versions, log or os.devnull, logging.BASIC_FORMAT) as files:
             plan = Plan(
                 epochs=settings.num_epochs,
                 fresh=RunState(0, best=0.0),
@@ -89,7 +89,7 @@ def train_cifar(settings: CIFARSettings, devices: Optional[Devices] = None) -> C
             state = run_epochs(learner, plan, files, setup.checkpoint)
             if files.writes and not (setup.checkpoint and setup.checkpoint.finished):
                 append_best_accuracy(settings.dataset, settings.gpus, state.best)
-    return CIFARRun(state.best, state.params, log, curve, cluster.rank)
+    return CIFARRun(state.best, state.params, log, curve if state.errors else None, cluster.rank)
 
 
 def _data_notes(training: LabelledImages) -> List[str]:
@@ -125,7 +125,7 @@ def _learner_settings(settings: CIFARSettings, setup: Setup[CIFARSettings], step
         initializer=settings.init,
         compiled=settings.mode == "hybrid",
         sync_bn=settings.sync_bn,
-        start=Start(None if setup.checkpoint else settings.resume_from, ignore_extra=True),
+        start=Start(None if setup.checkpoint else settings.resume_from or None, ignore_extra=True),
     )
 
 

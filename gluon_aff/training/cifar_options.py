@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import os
 from dataclasses import dataclass, replace
 from typing import Dict, List, Optional, Tuple
 
+from gluon_aff.errors import InputError
 from gluon_aff.models import CIFAR_HOSTS, CIFAR_SIZE, cifar_cardinality
 from gluon_aff.schedule import decay_epochs
 from gluon_aff.training.options import (
     COMMON_MAY_DIFFER,
+    COMMON_NEW_FLAGS,
     add_checkpoint_options,
     add_fusion_options,
     add_integration_options,
@@ -23,6 +26,7 @@ from gluon_aff.training.options import (
     fusion_flag,
     fusion_part,
     is_listed,
+    keep_abbreviations,
     late_cuts,
     named_part,
     said_in,
@@ -58,11 +62,21 @@ AFINETS_RECIPE: Dict[str, object] = {
     "lr_decay_epoch": "150,225",
     "warmup_epochs": 0,
 }
-LIMITS: Dict[str, Tuple[float, float]] = {"blocks": (1, 1000), "channel_times": (1, 1000), "r": (1, 10**6)}
+LIMITS: Dict[str, Tuple[float, float]] = {
+    "blocks": (1, 1000),
+    "channel_times": (1, 1000),
+    "r": (1, 10**6),
+    "num_epochs": (0, 10**6),
+}
+MODES = ("hybrid", "imperative", "symbolic")
 MAY_DIFFER = (*COMMON_MAY_DIFFER, "gpus", "logging_dir", "save_plot_dir", "save_period")
 NETWORK_SETTINGS = (
     *("askc_type", "scale", "context", "blocks", "channel_times", "start_layer"),
     *("shortcut", "inner", "deep_stem"),
+)
+NEW_FLAGS = (
+    *COMMON_NEW_FLAGS,
+    *("--r", "--shortcut", "--inner", "--init", "--fine-label", "--superclass", "--data-dir"),
 )
 HEAD_CLASSES = {"cifar10": 10, "cifar100": 100}
 
@@ -152,6 +166,7 @@ def add_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
     _add_file_options(parser.add_argument_group("files"))
     add_checkpoint_options(parser.add_argument_group("checkpoints"))
     _add_idle_options(parser.add_argument_group("accepted without effect, as in the original"))
+    keep_abbreviations(parser, NEW_FLAGS)
     set_defaults(parser, CIFARSettings, _changed_defaults(said_in(argv, parser)))
 
 
@@ -164,7 +179,7 @@ def _add_network_options(group: argparse._ArgumentGroup) -> None:
     add_fusion_options(group)
     group.add_argument(
         "--r",
-        type=int,
+        type=_ratio,
         help="channel reduction ratio (default: 4; resnext: 16, as in the original); AFINets' default is their paper's",
     )
     add_integration_options(group)
@@ -195,6 +210,15 @@ def _add_network_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--resume-from", metavar="FILE", help="start from these weights, at epoch 0 and without momentum"
     )
+
+
+def _ratio(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no whole number. In the original, --r was short for --resume-from: write that out"
+        ) from None
 
 
 def _add_data_options(group: argparse._ArgumentGroup) -> None:
@@ -236,7 +260,7 @@ def _add_schedule_options(group: argparse._ArgumentGroup) -> None:
 
 def _add_run_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--gpus", metavar="IDS", help="GPUs to train on, those that exist; the CPU if there is none")
-    group.add_argument("--mode", choices=("hybrid", "imperative"), help="hybrid compiles the network")
+    group.add_argument("--mode", choices=MODES, help="hybrid compiles the network; symbolic does not either")
     add_release_option(
         group, "32 images per GPU, lr 0.1, mixup on but in the last 20 epochs, decay epochs not shifted, ..."
     )
@@ -248,7 +272,7 @@ def _add_file_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--keep-one-best", action="store_true", help="remove this run's earlier best file at an improvement"
     )
-    group.add_argument("--logging-dir", metavar="DIR", help="the log goes here, appended")
+    group.add_argument("--logging-dir", metavar="DIR", help="the log goes here, appended; none if empty")
     group.add_argument("--save-plot-dir", metavar="DIR", help="the curve goes here")
     group.add_argument(
         "--save-period", type=int, help="0 writes no weights; otherwise without effect, as in the original"
@@ -283,10 +307,19 @@ def resolve(settings: CIFARSettings) -> CIFARSettings:
         raise unknown_model(settings.model, [*CIFAR_HOSTS, *FIRST_RELEASE_MODELS], CIFAR_SIZE)
     check_model_settings(settings, NETWORK_SETTINGS)
     check_ranges(settings, LIMITS)
-    check_not_empty(settings, ("data_dir", "resume_from", "resume"))
+    check_not_empty(settings, ("data_dir", "resume"))
+    _check_resume(settings.resume)
     decay_epochs(settings.lr_decay_epoch, settings.lr_decay_period, settings.num_epochs, settings.warmup_epochs)
     settings = replace(settings, seed=seed_or_drawn(settings.seed))
     return settings if settings.named else replace(settings, askc_type=fusion_flag(settings.askc_type))
+
+
+def _check_resume(resume: Optional[str]) -> None:
+    if resume and (resume.endswith(".params") or os.path.isfile(os.path.expanduser(resume))):
+        raise InputError(
+            f"--resume {resume} is no checkpoint's folder. In the original, --resume was short for --resume-from, which "
+            "takes weights: write that out"
+        )
 
 
 def run_name(settings: CIFARSettings) -> str:
@@ -337,9 +370,11 @@ def notes(settings: CIFARSettings, global_batch: int) -> List[str]:
             settings.dataset == "cifar10" and (settings.fine_label or settings.superclass)
         ),
         "--no-wd has no effect without --cosine, as in the original": settings.no_wd and not settings.cosine,
-        f"decay epochs come {settings.warmup_epochs} earlier than --lr-decay-epoch says, as in the original": (
-            not settings.cosine and settings.warmup_epochs > 0
-        ),
+        f"decay epochs come {abs(settings.warmup_epochs)} {'earlier' if settings.warmup_epochs > 0 else 'later'} "
+        "than --lr-decay-epoch says, as in the original": not settings.cosine and settings.warmup_epochs != 0,
+        "--mode symbolic is not supported: this run is imperative, as in the original": settings.mode == "symbolic",
+        "--resume-from is empty: this run begins with new weights": settings.resume_from == "",
+        "no log will be written (--logging-dir is empty)": not settings.logging_dir,
         f"decay epochs behind the end, {settings.num_epochs}: {late}": bool(late) and not settings.cosine,
         f"warm-up lasts to the end: --warmup-epochs {settings.warmup_epochs}, --num-epochs {settings.num_epochs}": (
             settings.cosine and settings.warmup_epochs >= settings.num_epochs

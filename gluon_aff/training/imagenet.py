@@ -111,7 +111,7 @@ def _training_data(setup: Setup[ImageNetSettings]) -> ImageNetBatches:
 
 def _validation_data(setup: Setup[ImageNetSettings]) -> ValidationData:
     settings = setup.settings
-    shape = (settings.input_size, setup.local_batch, settings.num_workers, settings.crop_ratio, setup.share)
+    shape = (settings.input_size, setup.local_batch, settings.num_workers, settings.used_crop_ratio, setup.share)
     if settings.use_rec:
         return record_validation(settings.rec_val, settings.rec_val_idx, *shape)
     return folder_validation(settings.data_dir, *shape)
@@ -170,7 +170,7 @@ def _learner_settings(settings: ImageNetSettings, setup: Setup[ImageNetSettings]
 
 
 def _distillation(settings: ImageNetSettings) -> Optional[Distillation]:
-    if not settings.teacher:
+    if not settings.teacher or settings.hard_weight >= 1:
         return None
     if not settings.teacher_params:
         raise InputError(f"--teacher {settings.teacher}: name its weights with --teacher-params")

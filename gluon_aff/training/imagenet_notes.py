@@ -68,7 +68,10 @@ def _data_notes(settings: ImageNetSettings, on_gpu: bool) -> Dict[str, bool]:
             bool(named) and not settings.use_rec
         ),
         "--dtype float16 needs a GPU: this run is in float32": settings.dtype == "float16" and not on_gpu,
-        "--mode symbolic is not supported: this run is hybrid": settings.mode == "symbolic",
+        "--mode symbolic is not supported: this run is imperative, as in the original": settings.mode == "symbolic",
+        f"--crop-ratio {settings.crop_ratio:g} is taken for {settings.used_crop_ratio:g}, as in the original": (
+            settings.crop_ratio != settings.used_crop_ratio
+        ),
     }
 
 
@@ -99,6 +102,9 @@ def _idle_notes(settings: ImageNetSettings) -> Dict[str, bool]:
         ),
         "--teacher-params has no effect without --teacher": settings.teacher_params is not None
         and settings.teacher is None,
+        f"--teacher has no effect with --hard-weight {settings.hard_weight:g}, as in the original": (
+            settings.teacher is not None and settings.hard_weight >= 1
+        ),
         "--exact-layers has no effect but with --num-layer 152": settings.exact_layers and settings.num_layer != 152,
     }
 

@@ -12,6 +12,7 @@ from gluon_aff.models import BASIC_BLOCKS, BLOCKS, EXACT_BLOCKS, IMAGENET_HOSTS
 from gluon_aff.schedule import decay_epochs
 from gluon_aff.training.options import (
     COMMON_MAY_DIFFER,
+    COMMON_NEW_FLAGS,
     add_checkpoint_options,
     add_fusion_options,
     add_integration_options,
@@ -26,6 +27,7 @@ from gluon_aff.training.options import (
     fusion_flag,
     fusion_part,
     is_listed,
+    keep_abbreviations,
     named_part,
     said_in,
     seed_or_drawn,
@@ -75,14 +77,15 @@ NETWORK_SETTINGS = (
     *("askc_type", "scale", "context", "start_layer", "num_layer", "exact_layers"),
     *("last_gamma", "use_se"),
 )
+NEW_FLAGS = (*COMMON_NEW_FLAGS, "--scenario", "--exact-layers", "--teacher-params", "--strict-devices")
 ORIGINAL_R = 16
 MODES = ("hybrid", "symbolic", "imperative")
-LR_MODES = ("cosine", "step", "poly")
-DTYPES = ("float16", "float32", "bfloat16")
+LR_MODES = ("cosine", "step", "poly", "linear", "constant")
+DTYPES = ("float16", "float32", "float64", "bfloat16")
 LIMITS: Dict[str, Tuple[float, float]] = {
     "r": (1, 10**6),
     "input_size": (1, 10**4),
-    "num_gpus": (0, 1000),
+    "num_gpus": (-1000, 1000),
     "resume_epoch": (0, 10**6),
     "save_frequency": (0, 10**6),
     "log_interval": (0, 10**9),
@@ -181,7 +184,12 @@ class ImageNetSettings:
     @property
     def hybrid(self) -> bool:
         """Whether the network is compiled."""
-        return self.mode != "imperative"
+        return self.mode == "hybrid"
+
+    @property
+    def used_crop_ratio(self) -> float:
+        """The `crop_ratio`, or its default if that is not above 0."""
+        return self.crop_ratio if self.crop_ratio > 0 else ImageNetSettings.crop_ratio
 
 
 def add_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
@@ -197,6 +205,7 @@ def add_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
     add_checkpoint_options(parser.add_argument_group("checkpoints"))
     _add_resume_options(parser.add_argument_group("going on with a run, as the original does"))
     _add_idle_options(parser.add_argument_group("accepted without effect, as in the original"))
+    keep_abbreviations(parser, NEW_FLAGS)
     set_defaults(parser, ImageNetSettings, _changed_defaults(said_in(argv, parser)))
 
 
@@ -245,7 +254,7 @@ def _add_data_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--batch-size", type=int, help="images per device and step")
     group.add_argument("--input-size", type=int, help="side of the square crop in pixels")
     group.add_argument(
-        "--crop-ratio", type=float, help="crop's side over the image's shorter side in validation, in 0.01..1"
+        "--crop-ratio", type=float, help="crop's side over the image's shorter side in validation, in 0.01..1; 0: 0.875"
     )
     group.add_argument(
         "--auto_aug", action="store_true", help="AutoAugment with the ImageNet policies; no effect with --use-rec"
@@ -263,7 +272,11 @@ def _add_data_options(group: argparse._ArgumentGroup) -> None:
 def _add_schedule_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--num-epochs", type=int, help="epochs")
     group.add_argument("--lr", type=float, help="learning rate, not scaled with the devices")
-    group.add_argument("--lr-mode", choices=LR_MODES, help="course after the warm-up: half cosine to 0, steps, or poly")
+    group.add_argument(
+        "--lr-mode",
+        choices=LR_MODES,
+        help="course after the warm-up: half cosine, poly or straight to 0, steps, or none",
+    )
     group.add_argument("--warmup-epochs", type=int, help="epochs in which the rate rises from 0 to --lr")
     group.add_argument("--lr-decay", type=float, help="factor at each decay epoch, with --lr-mode step")
     group.add_argument("--lr-decay-epoch", metavar="EPOCHS", help="decay epochs, with --lr-mode step")
@@ -282,15 +295,15 @@ def _add_distillation_options(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_run_options(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--num-gpus", type=int, help="GPUs to train on, or as many as there are; 0 is the CPU")
+    group.add_argument("--num-gpus", type=int, help="GPUs to train on, or as many as there are; 0 or less is the CPU")
     group.add_argument("--strict-devices", action="store_true", help="stop if there are fewer GPUs than --num-gpus")
     group.add_argument(
         "--dtype",
         choices=DTYPES,
-        help="number format: float16 keeps float32 weights beside and needs a GPU (a CPU takes float32); "
+        help="number format: float16 keeps float32 weights besides and needs a GPU (a CPU takes float32); "
         "bfloat16 is mixed precision on a CPU",
     )
-    group.add_argument("--mode", choices=MODES, help="hybrid compiles the network; symbolic is taken for hybrid")
+    group.add_argument("--mode", choices=MODES, help="hybrid compiles the network; symbolic does not either")
     add_release_option(group, "32 images per GPU, lr 0.1 in steps, float32, mixup to the last epoch, ...")
     add_run_options(group)
 
@@ -342,7 +355,7 @@ def resolve(settings: ImageNetSettings) -> ImageNetSettings:
     model, scenario = _host(settings.model, settings.scenario)
     settings = replace(settings, model=model, scenario=scenario)
     check_model_settings(settings, NETWORK_SETTINGS)
-    check_ranges(settings, LIMITS)
+    check_ranges(replace(settings, crop_ratio=settings.used_crop_ratio), LIMITS)
     _check_choices(settings)
     if settings.basic and model != "resnet":
         raise InputError(f"--num-layer {settings.num_layer} is a ResNet's: take --model resnet")

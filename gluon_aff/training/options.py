@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from dataclasses import fields
-from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple, Type, TypeVar
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple, Type, TypeVar
 
 from gluon_aff.distributed import KVSTORES
 from gluon_aff.errors import InputError, unknown_name
@@ -24,6 +24,12 @@ FUSION_FLAGS = {
 }
 SMOOTHING = 0.1
 AFI_SETTINGS = ("r", "stages", "attention")
+# Flags of the training commands that the original's scripts do not have
+COMMON_NEW_FLAGS = (
+    *("--version", "--release", "--recipe", "--optimizer", "--fusion", "--scale", "--context", "--stages"),
+    *("--attention", "--classes", "--num-workers", "--seed", "--kvstore", "--sync-bn", "--keep-one-best"),
+    *("--checkpoint-every", "--resume"),
+)
 # Settings that have no say in what a run comes to
 COMMON_MAY_DIFFER = (
     "data_dir",
@@ -35,16 +41,17 @@ COMMON_MAY_DIFFER = (
     "resume",
     "kvstore",
 )
+# Where the original takes a number below 0, or a 0, for "none" or the like, so do we
 COMMON_LIMITS: Dict[str, Tuple[float, float]] = {
     "batch_size": (1, 10**6),
-    "start_layer": (1, 10**6),
+    "start_layer": (-(10**6), 10**6),
     "num_epochs": (1, 10**6),
     "classes": (1, 10**6),
-    "warmup_epochs": (0, 10**6),
-    "mixup_off_epoch": (0, 10**6),
-    "num_workers": (0, 10**6),
+    "warmup_epochs": (-(10**6), 10**6),
+    "mixup_off_epoch": (-(10**6), 10**6),
+    "num_workers": (-(10**6), 10**6),
     "checkpoint_every": (0, 10**6),
-    "lr_decay_period": (0, 10**6),
+    "lr_decay_period": (-(10**6), 10**6),
     "seed": (0, 2**31 - 1),
     "lr": (0, 1e30),
     "wd": (0, 1e30),
@@ -136,7 +143,6 @@ def add_release_option(group: argparse._ArgumentGroup, about: str) -> None:
 
 def said_in(argv: List[str], parser: argparse.ArgumentParser) -> argparse.Namespace:
     """What `argv` says of those options of `parser` that change the defaults of others."""
-    flags = [flag for action in parser._actions for flag in action.option_strings]
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)  # it does not know that --r is another option
     # What lacks its value is for `parser` to complain of
     first.add_argument("--recipe", nargs="?", default="aff")
@@ -144,14 +150,33 @@ def said_in(argv: List[str], parser: argparse.ArgumentParser) -> argparse.Namesp
     first.add_argument("--dataset", nargs="?", default="cifar100")
     first.add_argument("--model", nargs="?")
     first.add_argument("--superclass", action="store_true")
-    return first.parse_known_args([_written_out(argument, flags) for argument in argv])[0]
+    return first.parse_known_args([_written_out(argument, parser) for argument in argv])[0]
 
 
-def _written_out(argument: str, flags: List[str]) -> str:
+def _written_out(argument: str, parser: argparse.ArgumentParser) -> str:
     """`argument` with its flag in full if it is abbreviated."""
     name, equals, value = argument.partition("=")
-    meant = [flag for flag in flags if flag.startswith(name)]
-    return meant[0] + equals + value if name.startswith("--") and len(meant) == 1 else argument
+    flags = parser._option_string_actions
+    meant = [name] if name in flags else [flag for flag in flags if flag.startswith(name)]
+    actions = {id(flags[flag]): flags[flag] for flag in meant}
+    if not name.startswith("--") or len(actions) != 1:
+        return argument
+    (action,) = actions.values()
+    return action.option_strings[0] + equals + value
+
+
+def keep_abbreviations(parser: argparse.ArgumentParser, new_flags: Sequence[str]) -> None:
+    """Let an abbreviation mean what it meant in the original, where `new_flags` would make it ambiguous.
+
+    One that is a new flag itself cannot be kept.
+    """
+    flags = parser._option_string_actions
+    originals = [flag for flag in flags if flag.startswith("--") and flag not in new_flags]
+    abbreviations = {flag[:length] for flag in originals for length in range(len("--x"), len(flag))}
+    for abbreviation in abbreviations.difference(flags):
+        meant = [flag for flag in originals if flag.startswith(abbreviation)]
+        if len(meant) == 1:
+            flags[abbreviation] = flags[meant[0]]
 
 
 def add_fusion_options(group: argparse._ArgumentGroup) -> None:
@@ -185,7 +210,7 @@ def add_regularisation_options(group: argparse._ArgumentGroup, no_wd_condition: 
     """Mixup, label smoothing and weight decay; `no_wd_condition` is said of --no-wd."""
     group.add_argument("--mixup", action="store_true", help="mix each batch with its reverse")
     group.add_argument("--mixup-alpha", type=float, help="weights are drawn from Beta(alpha, alpha)")
-    group.add_argument("--mixup-off-epoch", type=int, help="no mixup in the last so many epochs")
+    group.add_argument("--mixup-off-epoch", type=int, help="no mixup in the last so many epochs; 0 or less: never off")
     group.add_argument("--label-smoothing", action="store_true", help="smooth labels by 0.1")
     group.add_argument("--wd", type=float, help="weight decay")
     group.add_argument(

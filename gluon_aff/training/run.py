@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass, replace
 from typing import Callable, Generic, Iterable, Iterator, Optional, Protocol, TypeVar
@@ -110,7 +111,8 @@ def _train(learner: Learner, plan: Plan[Score], files: RunFiles, state: RunState
     try:
         begun = train_epoch(learner, batches, weights, state.epoch, files.stop, state.begun, observer)
     except TrainingError as error:
-        raise TrainingError(f"{error}. Kept: {plan.book.kept(state) or 'no weights yet'}, {files.log.path}") from None
+        kept = [plan.book.kept(state) or "no weights yet", *([] if files.log.path == os.devnull else [files.log.path])]
+        raise TrainingError(f"{error}. Kept: {', '.join(kept)}") from None
     if begun.steps < len(weights):
         raise stopped(files, learner, replace(state, begun=begun))
     return begun

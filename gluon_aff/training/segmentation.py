@@ -19,6 +19,7 @@ from gluon_aff.schedule import Schedule
 from gluon_aff.training.architectures import segmentation_architecture
 from gluon_aff.training.checkpoint import RunState
 from gluon_aff.training.curve_bookkeeper import CurveBookkeeper
+from gluon_aff.training.logbook import log_path
 from gluon_aff.training.random_choices import reseeding
 from gluon_aff.training.run import Plan, run_epochs
 from gluon_aff.training.run_files import open_files
@@ -40,14 +41,14 @@ POWER = 0.9
 class SegmentationRun:
     """What a run left: best validation IoU and nIoU (0..1), not always of one epoch, and paths of weights, log, curve.
 
-    The weights are those of the best IoU, None if not saved. Of several workers, 0 has written the files; `rank` is
+    The weights are those of the best IoU, None if not saved; the log is None if not written. Of several workers, 0 has written the files; `rank` is
     this one's.
     """
 
     best_iou: float
     best_niou: float
     params: Optional[str]
-    log: str
+    log: Optional[str]
     curve: str
     rank: int = 0
 
@@ -80,13 +81,13 @@ def train_segmentation(settings: SegmentationSettings, devices: Optional[Devices
     places = {"--save-dir": settings.save_dir, "--logging-dir": settings.logging_dir}
     check_directories({**places, "--save-plot-dir": settings.save_plot_dir})
     versions = setup.versions(training.official, 2, 1)
-    log = os.path.join(settings.logging_dir, f"train_{name}.log")
+    log = log_path(settings.logging_dir, f"train_{name}.log")
     curve = os.path.join(settings.save_plot_dir, f"{name}_history.png")
     sizes, seed = (settings.base_size, settings.crop_size), int(settings.seed or 0)
     with MaskBatches(training, validation, setup.local_batch, *sizes, seed, setup.data_workers, setup.share) as batches:
         learner = setup.learner(_learner_settings(settings, len(batches)))
         setup.announce(setup.data_workers, notes(settings, (len(training), len(validation)), setup.global_batch))
-        with open_files(setup, versions, log, logging.BASIC_FORMAT) as files:
+        with open_files(setup, versions, log or os.devnull, logging.BASIC_FORMAT) as files:
             plan = Plan(
                 epochs=settings.num_epochs,
                 fresh=RunState(0, best=0.0),

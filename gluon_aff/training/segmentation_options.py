@@ -143,7 +143,7 @@ def _add_file_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--keep-one-best", action="store_true", help="remove this run's earlier best file at an improvement"
     )
-    group.add_argument("--logging-dir", metavar="DIR", help="the log goes here, appended")
+    group.add_argument("--logging-dir", metavar="DIR", help="the log goes here, appended; none if empty")
     group.add_argument("--save-plot-dir", metavar="DIR", help="the curve goes here")
 
 
@@ -195,6 +195,7 @@ def notes(settings: SegmentationSettings, images: Tuple[int, int], global_batch:
         f"batch: {settings.batch_size} images per device, {global_batch} per step; lr is not scaled with it": True,
         "best weights: chosen by IoU on the validation images, as in the original": True,
         "no weights will be written (--save-dir is empty)": not settings.save_dir,
+        "no log will be written (--logging-dir is empty)": not settings.logging_dir,
         "with one image per device the global context is all zeros while training (BatchNorm over one value): "
         "take --batch-size 2 or more": settings.batch_size == 1 and settings.askc_type not in ("DirectAdd", "Concat"),
     }

@@ -104,6 +104,29 @@ def test_two_devices_train_the_fused_network_as_one_where_their_slices_agree():
         np.testing.assert_allclose(two, one, rtol=1e-3, atol=2e-4)
 
 
+FLOAT64 = LearnerSettings(
+    SMALL, (4, 3, 32, 32), Classification(4, 0.1, True), Optimizer("nag", 0.1, 1e-4, 0.9), 1, dtype="float64"
+)
+
+
+def test_float64_trains_from_the_images_to_the_weights():
+    trained = learner(FLOAT64, Devices("cpu", (0,)), Cluster())
+    before = trained.parameters()["output.weight"].copy()
+    images = np.random.default_rng(0).normal(size=(4, 3, 32, 32)).astype("float32")
+    assert np.isfinite(trained.step(images, np.arange(4, dtype="float32"), 0.5, False)().loss)
+    after = trained.parameters()
+    assert {array.dtype for array in after.values()} == {np.dtype("float64")}
+    change = after["output.weight"] - before
+    assert (change != 0).any()
+    assert (after["output.weight"].astype("float32") != after["output.weight"]).any()
+    assert trained.validated().infer(images)().shape == (4, 4)
+
+
+def test_float64_of_several_workers_is_refused():
+    with pytest.raises(InputError, match="--dtype float64: several workers exchange float32 and float16 only"):
+        learner(FLOAT64, Devices("cpu", (0,)), replace(Cluster(), size=2))
+
+
 def test_mixup_stays_within_a_devices_slice():
     """The original mixes each device's slice with its own reverse (train_cifar.py 333, 339)."""
     images, labels = batch(8)

@@ -17,7 +17,7 @@ from gluon_aff.schedule import Schedule
 
 SCHEDULES = st.builds(
     Schedule,
-    mode=st.sampled_from(["cosine", "poly", "step"]),
+    mode=st.sampled_from(["cosine", "poly", "step", "linear", "constant"]),
     base=st.floats(1e-6, 10),
     warmup_epochs=st.integers(-1, 6),
     num_epochs=st.integers(1, 8),

@@ -107,6 +107,20 @@ def test_a_second_run_appends_to_the_log(settings):
     assert sum("Namespace(" in line for line in log_lines(run)) == 2
 
 
+def test_a_run_of_no_epochs_without_a_log(settings, tmp_path):
+    """As in the original: --num-epochs 0 --logging-dir '' --resume-from ''."""
+    run = train_cifar(replace(settings, num_epochs=0, logging_dir="", resume_from="", mode="symbolic", save_dir=""))
+    (only,) = tmp_path.iterdir()
+    assert only.read_text() == "best Acc: 0.0000\n"
+    assert (run.best_accuracy, run.params, run.log, run.curve) == (0, None, None, None)
+
+
+def test_what_is_kept_names_no_log_where_there_is_none(settings, tmp_path):
+    with pytest.raises(TrainingError, match=r"Kept: params/[^ ]*$|Kept: no weights yet$"):
+        train_cifar(replace(settings, lr=1e20, logging_dir=""))
+    assert not (tmp_path / "logs").exists()
+
+
 def test_a_first_releases_model_says_so_at_the_start(settings, monkeypatch):
     def announce(setup, workers, notes):
         raise AssertionError(*notes)

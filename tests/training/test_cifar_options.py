@@ -1,10 +1,12 @@
 """The command line of train_cifar.py: the original's flags, defaults and names."""
 
+import re
 import shlex
 from dataclasses import replace
 
 import pytest
 from documented_commands import DOCUMENTED
+from training.abbreviations import different_abbreviations
 
 from gluon_aff.cli import COMMANDS, OneLineParser, fill_parser
 from gluon_aff.errors import InputError
@@ -49,10 +51,13 @@ ORIGINAL_DEFAULTS = {
 }
 
 
+def filled(argv):
+    return fill_parser(OneLineParser("train_cifar.py"), COMMANDS["train-cifar"], argv)
+
+
 def parse(command):
     argv = shlex.split(command)
-    options = fill_parser(OneLineParser("train_cifar.py"), COMMANDS["train-cifar"], argv).parse_args(argv)
-    return settings_from(CIFARSettings, vars(options))
+    return settings_from(CIFARSettings, vars(filled(argv).parse_args(argv)))
 
 
 @pytest.mark.parametrize("which", DOCUMENTED)
@@ -177,7 +182,9 @@ def test_missing_seed_is_drawn_and_a_given_one_kept():
     ("command", "message"),
     [
         ("--model resnext37", r"unknown --model 'resnext37': did you mean resnext\?.*resnext38_32x4d"),
-        ("--num-epochs 0", "--num-epochs 0: must be from 1 to"),
+        ("--num-epochs -1", "--num-epochs -1: must be from 0 to"),
+        ("--r a.params", "--r was short for --resume-from"),
+        ("--resume a.params", "--resume was short for --resume-from"),
         ("--batch-size 0", "--batch-size 0"),
         ("--mixup --mixup-alpha 0", "--mixup-alpha 0.0: must be from 0.001"),
         ("--lr nan", "--lr nan: must be from 0"),
@@ -185,12 +192,32 @@ def test_missing_seed_is_drawn_and_a_given_one_kept():
         ("--lr inf", "--lr inf"),
         ("--wd -1", "--wd -1.0"),
         ("--seed 3000000000", "--seed 3000000000: must be from 0 to 2147483647"),
-        ("--warmup-epochs -1", "--warmup-epochs -1"),
     ],
 )
-def test_values_out_of_range_name_their_flag(command, message):
-    with pytest.raises(InputError, match=message):
+def test_values_out_of_range_name_their_flag(command, message, capsys):
+    with pytest.raises((InputError, SystemExit)) as caught:
         resolve(parse(command))
+    assert re.search(message, f"{caught.value}{capsys.readouterr().err}")
+
+
+def test_every_abbreviation_means_what_it_did_in_the_original():
+    """But for --r and --resume, which are flags of their own here."""
+    assert different_abbreviations(filled([]), [*ORIGINAL_DEFAULTS, "askc_type"]) == ["--r", "--resume"]
+    assert not parse("--recipe afinets --da cifar10").fine_label
+
+
+@pytest.mark.parametrize(
+    ("command", "settings"),
+    [
+        ("--mode symbolic --start-layer 0 --num-epochs 0", {"mode": "symbolic", "start_layer": 0, "num_epochs": 0}),
+        ("--resume-from '' --logging-dir ''", {"resume_from": "", "logging_dir": ""}),
+        ("--mixup-off-epoch -1 -j -1", {"mixup_off_epoch": -1, "num_workers": -1}),
+        ("--warmup-epochs -3 --lr-decay-period -1", {"warmup_epochs": -3, "lr_decay_period": -1}),
+    ],
+)
+def test_what_the_original_accepts_is_accepted(command, settings):
+    resolved = vars(resolve(parse(command)))
+    assert {name: resolved[name] for name in settings} == settings
 
 
 @pytest.mark.parametrize(
@@ -200,6 +227,11 @@ def test_values_out_of_range_name_their_flag(command, message):
         ("--fine-label", "labels: CIFAR-100's 100 classes, under a 100-way head"),
         ("--no-wd", "--no-wd has no effect without --cosine"),
         ("", "decay epochs come 10 earlier than --lr-decay-epoch says"),
+        ("--warmup-epochs -3", "decay epochs come 3 later than --lr-decay-epoch says"),
+        ("--mode symbolic", "--mode symbolic is not supported: this run is imperative"),
+        ("--resume-from ''", "--resume-from is empty: this run begins with new weights"),
+        ("--logging-dir ''", "no log will be written"),
+        ("--start-layer 0", "fusion ASKCFuse from stage 0 on"),
         ("--drop-rate 0.1", "--drop-rate has no effect"),
         ("--warmup-lr 0.1", "--warmup-lr has no effect"),
         ("--batch-size 1", "global context is all zeros while training"),

@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 
 import pytest
 from documented_commands import DOCUMENTED_IMAGENET, HEAD, IAFF, RECORDS
+from training.abbreviations import different_abbreviations
 
 from gluon_aff.cli import OneLineParser, fill_parser
 from gluon_aff.commands import Command
@@ -267,7 +268,7 @@ def test_blocks_of_each_depth(given, blocks):
     assert resolve(parse(given)).blocks == blocks
 
 
-@pytest.mark.parametrize(("mode", "hybrid"), [("hybrid", True), ("symbolic", True), ("imperative", False)])
+@pytest.mark.parametrize(("mode", "hybrid"), [("hybrid", True), ("symbolic", False), ("imperative", False)])
 def test_modes(mode, hybrid):
     assert resolve(parse(f"--mode {mode}")).hybrid is hybrid
 
@@ -287,6 +288,8 @@ def test_names_of_the_weights_are_the_originals():
         ("float32", True, "float32"),
         ("float32", False, "float32"),
         ("bfloat16", False, "bfloat16"),
+        ("float64", False, "float64"),
+        ("float64", True, "float64"),
     ],
 )
 def test_number_format_on_each_device(dtype, on_gpu, expected):
@@ -296,6 +299,20 @@ def test_number_format_on_each_device(dtype, on_gpu, expected):
 def test_bfloat16_is_for_cpus():
     with pytest.raises(InputError, match="--dtype bfloat16 is for CPUs"):
         used_dtype(parse("--dtype bfloat16"), on_gpu=True)
+
+
+@pytest.mark.parametrize("mode", ["linear", "constant"])
+def test_every_course_of_gluoncvs_schedule_is_there(mode):
+    assert resolve(parse(f"--lr-mode {mode} --dtype float64 --num-gpus -1 -j -1 --start-layer 0")).lr_mode == mode
+
+
+@pytest.mark.parametrize(("given", "used"), [("0", 0.875), ("-1", 0.875), ("0.5", 0.5), ("1", 1)])
+def test_a_crop_ratio_that_is_none_is_the_default(given, used):
+    assert resolve(parse(f"--crop-ratio {given}")).used_crop_ratio == used
+
+
+def test_every_abbreviation_means_what_it_did_in_the_original():
+    assert different_abbreviations(filled([]), [*ORIGINAL_DEFAULTS, "model", "askc_type"]) == []
 
 
 @pytest.mark.parametrize(
@@ -310,7 +327,6 @@ def test_bfloat16_is_for_cpus():
         ("--classes 0", "--classes 0"),
         ("--input-size 0", "--input-size 0"),
         ("--crop-ratio 1.5", "--crop-ratio 1.5: must be from 0.01 to 1"),
-        ("--num-gpus -1", "--num-gpus -1"),
         ("--mixup-alpha 0", "--mixup-alpha 0.0: must be from 0.001"),
         ("--temperature 0", "--temperature 0.0"),
         ("--hard-weight 2", "--hard-weight 2.0: must be from 0 to 1"),
@@ -319,7 +335,7 @@ def test_bfloat16_is_for_cpus():
         ("--wd -1", "--wd -1.0"),
         ("--momentum 1.5", "--momentum 1.5: must be from 0 to 1"),
         ("--seed 3000000000", "--seed 3000000000: must be from 0 to 2147483647"),
-        ("--start-layer 0", "--start-layer 0"),
+        ("--crop-ratio 0.001", "--crop-ratio 0.001: must be from 0.01 to 1"),
         ("--log-interval -1", "--log-interval -1"),
         ("--resume-epoch 240", "--resume-epoch 240 leaves nothing to train: raise --num-epochs 240"),
         ("--lr-decay-epoch 3;4", "--lr-decay-epoch '3;4' is not a list of epochs"),
@@ -335,7 +351,9 @@ def test_bad_values_name_their_flag_in_one_line(command, message):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("flag", ["--num-layer 20", "--mode eager", "--dtype int8", "--lr-mode linear", "--unknown"])
+@pytest.mark.parametrize(
+    "flag", ["--num-layer 20", "--mode eager", "--dtype int8", "--lr-mode exponential", "--unknown"]
+)
 def test_the_parser_refuses_what_it_does_not_know(flag, capsys):
     with pytest.raises(SystemExit, match="2"):
         parse(flag)
@@ -361,7 +379,9 @@ def test_settings_that_no_parser_has_seen_are_checked_too(name, value):
         ("--model resnext --use-se", "squeeze-and-excitation in every block"),
         ("--model resnext --last-gamma", "--last-gamma has no effect on the ResNeXt"),
         ("--r 4", "--r 4 is used, where the original has 16"),
-        ("--mode symbolic", "--mode symbolic is not supported: this run is hybrid"),
+        ("--mode symbolic", "--mode symbolic is not supported: this run is imperative"),
+        ("--crop-ratio 0", "--crop-ratio 0 is taken for 0.875"),
+        ("--teacher x --hard-weight 1", "--teacher has no effect with --hard-weight 1, as in the original"),
         ("--num-layer 152", "--num-layer 152 is 140 layers (blocks 3, 4, 36, 3), as in the original"),
         ("--num-layer 152 --exact-layers", "network: resnet of 152 layers"),
         ("--exact-layers", "--exact-layers has no effect but with --num-layer 152"),
