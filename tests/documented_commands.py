@@ -34,6 +34,11 @@ FIRST_RELEASE = (
     "--warmup-epochs 5 --dtype float16 --use-rec --last-gamma --no-wd --label-smoothing --save-dir params_{name} "
     "--logging-file {name}.log"
 )
+FIRST_RELEASE_RESNEXT = (
+    "--askc-type {fusion} --model resnext50_32x4d_askc --mode hybrid --lr 0.075 --lr-mode cosine --num-epochs 240 "
+    "--batch-size 128 --num-gpus 2 -j 48 --use-rec --dtype float16 --warmup-epochs 5 --last-gamma --no-wd "
+    "--label-smoothing --mixup --save-dir params_{name} --logging-file {name}.log"
+)
 IAFF = "ResGlobLocaforGlobLocaCha"
 
 # training.md: "Commands to run unchanged"; what each trains, where its weights go, its epochs
@@ -77,10 +82,15 @@ DOCUMENTED_IMAGENET = {
         (f"ImageNet-{IAFF}-resnet--50-s-3", "params_resnet50_v1b_best_iAFF", 180),
     ),
     "first release, AFF-ResNeXt-50": (
-        "--askc-type ASKCFuse --model resnext50_32x4d_askc --mode hybrid --lr 0.075 --lr-mode cosine --num-epochs 240 "
-        "--batch-size 128 --num-gpus 2 -j 48 --use-rec --dtype float16 --warmup-epochs 5 --last-gamma --no-wd "
-        "--label-smoothing --mixup --save-dir params_resnext50_32x4d_askc_best --logging-file "
-        "resnext50_32x4d_askc_best.log",
+        FIRST_RELEASE_RESNEXT.format(fusion="ASKCFuse", name="resnext50_32x4d_askc_best"),
         ("ImageNet-ASKCFuse-resnext--50-s-3", "params_resnext50_32x4d_askc_best", 240),
+    ),
+    "first release's README, AFF-ResNeXt-50": (
+        FIRST_RELEASE_RESNEXT.format(fusion="ASKCFuse", name="resnext50_32x4d_aff_best"),
+        ("ImageNet-ASKCFuse-resnext--50-s-3", "params_resnext50_32x4d_aff_best", 240),
+    ),
+    "first release's README, iAFF-ResNeXt-50": (
+        FIRST_RELEASE_RESNEXT.format(fusion=IAFF, name="resnext50_32x4d_iaff_best"),
+        (f"ImageNet-{IAFF}-resnext--50-s-3", "params_resnext50_32x4d_iaff_best", 240),
     ),
 }

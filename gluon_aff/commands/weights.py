@@ -72,8 +72,7 @@ def _params(options: argparse.Namespace) -> int:
     show(f"fits: {fits}")
     show(f"git blob SHA-1: {digest}")
     if record:
-        error = f"top-1 error {record.error:.2f} % at epoch {record.epoch}"
-        show(f"published: {record.model}, {record.labels} labels, {error}")
+        show(f"published: {record.model}, {record.labels} labels, top-1 error {record.error:.2f} % {record.origin}")
         show(f"           open-aff@{record.commit[:7]} {record.path}")
     else:
         show("published: no")

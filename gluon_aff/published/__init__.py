@@ -79,9 +79,9 @@ class PublishedWeights:
         path: its place in the original repository.
         commit: commit it is taken from.
         git_blob_sha1: SHA-1 over `blob <size>`, a zero byte and the file.
-        run: name of the run that gave it.
-        epoch: epoch it was saved after.
-        error: top-1 validation error at that epoch, in percent.
+        run: name of the run that gave it, None if its log was not published.
+        epoch: epoch it was saved after, None without a log.
+        error: top-1 validation error at that epoch, in percent; without a log, what its name says.
         release: first or head.
     """
 
@@ -90,8 +90,8 @@ class PublishedWeights:
     path: str
     commit: str
     git_blob_sha1: str
-    run: str
-    epoch: int
+    run: Optional[str]
+    epoch: Optional[int]
     error: float
     release: str
 
@@ -99,6 +99,13 @@ class PublishedWeights:
     def file_name(self) -> str:
         """Its name without folders."""
         return self.path.rsplit("/", 1)[1]
+
+    @property
+    def origin(self) -> str:
+        """What says its error: an epoch of a run, or its name."""
+        if self.run is None:
+            return "by its name; its log was not published"
+        return f"at epoch {self.epoch} of {self.run}"
 
     @property
     def url(self) -> str:
@@ -140,9 +147,10 @@ def published_weights() -> Tuple[PublishedWeights, ...]:
     head = [
         _weights(runs[Path(entry["run"]).stem], entry, entry["epoch_in_log"]) for entry in _load("params_index.json")
     ]
+    unlogged = [_unlogged_weights(entry) for entry in _load("params_without_log.json")]
     known = {weights.git_blob_sha1 for weights in head}
     rest = [_weights(run, run.weights, run.weights["epoch"]) for run in by_hash.values() if run.weights]
-    return tuple(head + [weights for weights in rest if weights.git_blob_sha1 not in known])
+    return tuple(head + [weights for weights in rest if weights.git_blob_sha1 not in known] + unlogged)
 
 
 def weights_with_hash(git_blob_sha1: str) -> Optional[PublishedWeights]:
@@ -215,6 +223,11 @@ def _weights(run: PublishedRun, entry: Mapping[str, Any], epoch: int) -> Publish
         error=round(100 * (1 - accuracy), 2),
         release=run.release,
     )
+
+
+def _unlogged_weights(entry: Mapping[str, Any]) -> PublishedWeights:
+    said = {name: entry[name] for name in ("model", "labels", "path", "commit", "git_blob_sha1", "release")}
+    return PublishedWeights(**said, run=None, epoch=None, error=round(100 * (1 - entry["file_name_figure"]), 2))
 
 
 def _table(name: str, entry: Any) -> PaperTable:

@@ -57,7 +57,10 @@ def published_overview() -> str:
         for run in published_runs().values()
     ]
     weights = [("model", "labels", "top-1 error", "epoch", "file")]
-    weights += [(w.model, w.labels, f"{w.error:.2f} %", str(w.epoch), w.file_name) for w in published_weights()]
+    weights += [
+        (w.model, w.labels, f"{w.error:.2f} %", "-" if w.epoch is None else str(w.epoch), w.file_name)
+        for w in published_weights()
+    ]
     tables = [("table", "source"), *((table.name, table.source) for table in paper_tables().values())]
     parts = [
         "Training runs in the original's logs; accuracy is top-1 on the validation images",
@@ -110,7 +113,7 @@ def weights_text(weights: PublishedWeights) -> str:
     return "\n".join(
         [
             f"{weights.file_name}: {weights.model}, {weights.labels} labels",
-            f"  top-1 error     {weights.error:.2f} % at epoch {weights.epoch} of {weights.run}",
+            f"  top-1 error     {weights.error:.2f} % {weights.origin}",
             f"  git blob SHA-1  {weights.git_blob_sha1}",
             f"  place           open-aff@{weights.commit[:7]} {weights.path}",
             f"  download        {weights.url}",

@@ -317,8 +317,8 @@ def resolve(settings: CIFARSettings) -> CIFARSettings:
 def _check_resume(resume: Optional[str]) -> None:
     if resume and (resume.endswith(".params") or os.path.isfile(os.path.expanduser(resume))):
         raise InputError(
-            f"--resume {resume} is no checkpoint's folder. In the original, --resume was short for --resume-from, which "
-            "takes weights: write that out"
+            f"--resume {resume} is no checkpoint's folder. In the original, --resume was short for --resume-from, "
+            "which takes weights: write that out"
         )
 
 

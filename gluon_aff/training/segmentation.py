@@ -41,8 +41,8 @@ POWER = 0.9
 class SegmentationRun:
     """What a run left: best validation IoU and nIoU (0..1), not always of one epoch, and paths of weights, log, curve.
 
-    The weights are those of the best IoU, None if not saved; the log is None if not written. Of several workers, 0 has written the files; `rank` is
-    this one's.
+    The weights are those of the best IoU, None if not saved; the log is None if not written. Of several workers, 0 has
+    written the files; `rank` is this one's.
     """
 
     best_iou: float

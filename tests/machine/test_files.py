@@ -133,7 +133,7 @@ def test_weights_of_the_first_release(tmp_path):
     touch(PUBLISHED_ROOT, first.file_name)
     finding = check_weights()
     assert finding.state == NOTE
-    assert finding.message == f"0 of {len(HEAD)} published files in params/, 1 of 12 of the first release"
+    assert finding.message == f"0 of {len(HEAD)} published files in params/, 1 of 14 of the first release"
 
 
 def test_a_clone_that_is_not_there(monkeypatch):

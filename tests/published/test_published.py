@@ -15,6 +15,7 @@ from gluon_aff.published import (
     top1_accuracy,
     weights_with_hash,
 )
+from gluon_aff.results.text import published_overview, weights_text
 
 RUNS = published_runs()
 
@@ -50,7 +51,7 @@ def test_chain_of_the_best_superclass_result():
 
 
 def test_weights_bear_their_figure_in_their_name():
-    assert len(published_weights()) == 21
+    assert len(published_weights()) == 23
     for weights in published_weights():
         named = float(weights.file_name[:6])
         error = named if weights.labels == "imagenet" else 1 - named
@@ -58,6 +59,18 @@ def test_weights_bear_their_figure_in_their_name():
         assert weights_with_hash(weights.git_blob_sha1) == weights
         assert " " not in weights.url
     assert weights_with_hash("0" * 40) is None
+
+
+def test_weights_whose_logs_were_not_published():
+    without = [weights for weights in published_weights() if weights.run is None]
+    assert [(weights.git_blob_sha1[:8], weights.error, weights.epoch) for weights in without] == [
+        ("50773e21", 9.73, None),
+        ("8b5b81ac", 9.84, None),
+    ]
+    for weights in without:
+        assert "0.9" in weights_text(weights)
+        assert "None" not in weights_text(weights)
+    assert "None" not in published_overview()
 
 
 def test_readme_errors_are_the_best_epochs_of_the_head_logs():
