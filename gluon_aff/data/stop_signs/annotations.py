@@ -14,11 +14,18 @@ import os
 from dataclasses import dataclass
 from typing import Any, Dict, Iterable, List, NamedTuple, Tuple
 
+from gluon_aff.data.stop_signs.run_lengths import checked_run_lengths
 from gluon_aff.errors import DataError, InputError, last_line
 
 CATEGORY = "stop sign"
 OFFICIAL = "COCO 2017 Dataset"  # description in the official files
 LAYOUT = "annotations/instances_{train,val}2017.json, train2017/ and val2017/"
+FIELDS = {
+    "images": ("id",),
+    "annotations": ("id", "image_id", "category_id"),
+    "categories": ("id", "name"),
+}
+SEGMENTATION = "a list of polygons, [[x1, y1, x2, y2, x3, y3, ...], ...], or run lengths with size and counts"
 FEWEST_COORDINATES = 6  # of a polygon: three points
 LARGEST_FILE = 2 << 30  # bytes of annotations; COCO's have 0.45 GB, and Python takes ten times that in memory
 # What pycocotools is asked for, since it counts in 32 bits and checks no size: a larger one ends the process.
@@ -75,6 +82,8 @@ def load_stop_signs(data_dir: str, train: bool, min_area: int = 0) -> StopSigns:
     found = []
     with _naming(path):
         for number, annotations in sorted(_signs(coco, path).items()):
+            if number not in coco.imgs:
+                raise _EntryError(f"annotation {annotations[0]['id']}, image_id: there is no image {number}")
             image = coco.imgs[number]
             _check_size(image)
             mask = masks.merge([_run_lengths(coco, annotation, image) for annotation in annotations])
@@ -109,6 +118,7 @@ def _read_annotations(path: str) -> Any:
             content = json.load(file)
         if not isinstance(content, dict):
             raise TypeError("it has no object at its top")
+        _check_fields(content)
         coco = COCO()
         coco.dataset = content
         with contextlib.redirect_stdout(io.StringIO()):  # it tells how far it is
@@ -133,10 +143,34 @@ def _naming(path: str) -> Any:
         raise _damaged(path, error) from None
 
 
+class _EntryError(ValueError):
+    """What is wrong with an entry of the file; the message names it and its field."""
+
+
 def _damaged(path: str, error: BaseException) -> DataError:
+    if isinstance(error, _EntryError):
+        return DataError(f"{path}: {error}. Mend it there; if the file is COCO's own, get it again")
     return DataError(
         f"{path} holds no whole COCO annotations ({type(error).__name__}: {last_line(error)}): get it again"
     )
+
+
+def _check_fields(content: Dict[str, Any]) -> None:
+    """See that each entry has the fields that pycocotools goes by.
+
+    Raises:
+        _EntryError: one has not.
+    """
+    for part, fields in FIELDS.items():
+        entries = content.get(part)
+        if not isinstance(entries, list):
+            raise _EntryError(f'"{part}" is missing, or no list')
+        for place, entry in enumerate(entries):
+            if not isinstance(entry, dict):
+                raise _EntryError(f'entry {place} of "{part}" is no object with fields')
+            missing = [field for field in fields if not isinstance(entry.get(field), (int, str))]
+            if missing:
+                raise _EntryError(f'entry {place} of "{part}" has no "{missing[0]}", or it is neither number nor text')
 
 
 def _signs(coco: Any, path: str) -> Dict[int, List[Any]]:
@@ -155,29 +189,53 @@ def _check_size(image: Any) -> None:
     """See that the size of an image is one.
 
     Raises:
-        ValueError: it is none.
+        _EntryError: it is none, or missing, or the name of the file is.
     """
+    missing = [field for field in ("file_name", "width", "height") if field not in image]
+    if missing:
+        raise _EntryError(f'image {image["id"]} has no "{missing[0]}"')
+    if not isinstance(image["file_name"], str):
+        raise _EntryError(f"image {image['id']}, file_name: it is no text")
     size = [image["width"], image["height"]]
     if not all(type(side) is int and side > 0 for side in size) or math.prod(size) > MOST_PIXELS:
-        raise ValueError(f"image {image['id']} has {size[0]} x {size[1]} pixels: 1 to {MOST_PIXELS:,} can be read")
+        raise _EntryError(f"image {image['id']} has {size[0]} x {size[1]} pixels: 1 to {MOST_PIXELS:,} can be read")
 
 
 def _run_lengths(coco: Any, annotation: Any, image: Any) -> RunLengths:
     """The mask of one instance, checked first: pycocotools writes beyond its arrays where a shape is none.
 
     Raises:
-        ValueError: it is none.
+        _EntryError: it is none.
     """
-    shape, size = annotation["segmentation"], [image["height"], image["width"]]
-    what = f"annotation {annotation['id']}"
+    size, what = [image["height"], image["width"]], f"annotation {annotation['id']}, segmentation"
+    if "segmentation" not in annotation:
+        raise _EntryError(f"{what}: it is missing, and a box alone is no mask. It has to be {SEGMENTATION}")
+    shape = annotation["segmentation"]
     if isinstance(shape, list):
-        if not (shape and all(_is_polygon(polygon, max(size)) for polygon in shape)):
-            raise ValueError(f"{what} has a polygon of fewer than three points, too long, or far from its image")
-    elif list(shape["size"]) != size:
-        raise ValueError(f"{what} has another size than its image")
-    elif not _are_run_lengths(shape["counts"], size[0] * size[1]):
-        raise ValueError(f"{what} has run lengths that do not fill its image, or compressed ones, unlike COCO's")
-    return coco.annToRLE(annotation)
+        _check_polygons(shape, max(size), what)
+    elif not (isinstance(shape, dict) and {"size", "counts"} <= set(shape)):
+        raise _EntryError(f"{what}: it is no shape. It has to be {SEGMENTATION}")
+    elif shape["size"] != size:
+        raise _EntryError(f"{what}: it has another size than its image, which is [{size[0]}, {size[1]}]")
+    else:
+        try:
+            shape = {"size": size, "counts": checked_run_lengths(shape["counts"], size[0] * size[1])}
+        except ValueError as error:
+            raise _EntryError(f"{what}, counts: {error}") from None
+    return coco.annToRLE({**annotation, "segmentation": shape})
+
+
+def _check_polygons(shape: List[Any], longest: int, what: str) -> None:
+    if shape and all(_is_number(value) for value in shape):
+        raise _EntryError(f"{what}: the numbers of a polygon lie in a list of their own. It has to be {SEGMENTATION}")
+    if not (shape and all(isinstance(polygon, list) and all(map(_is_number, polygon)) for polygon in shape)):
+        raise _EntryError(f"{what}: there is no polygon in it, or one that is no list of numbers")
+    if not all(_is_polygon(polygon, longest) for polygon in shape):
+        raise _EntryError(f"{what}: a polygon has fewer than three points, is too long, or far from its image")
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float)
 
 
 def _is_polygon(coordinates: Any, longest: int) -> bool:
@@ -190,11 +248,6 @@ def _is_polygon(coordinates: Any, longest: int) -> bool:
         return False
     closed = [*coordinates, *coordinates[:2]]
     return sum(abs(end - begin) for begin, end in zip(closed, closed[2:])) <= LONGEST_OUTLINE
-
-
-def _are_run_lengths(counts: Any, pixels: int) -> bool:
-    """Whether these are the lengths of runs that fill an image."""
-    return isinstance(counts, list) and all(isinstance(n, int) and n >= 0 for n in counts) and sum(counts) == pixels
 
 
 def _check_images(images: Iterable[MaskedImage], path: str, min_area: int) -> None:

@@ -5,11 +5,15 @@ import sys
 
 import numpy as np
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from gluon_aff.data.stop_signs import annotations
-from gluon_aff.data.stop_signs.annotations import load_stop_signs
+from gluon_aff.data.stop_signs.annotations import load_stop_signs, mask_toolbox
 from gluon_aff.data.stop_signs.masked_images import read_pair
+from gluon_aff.data.stop_signs.run_lengths import decompressed
 from gluon_aff.errors import DataError, InputError
 
 pytest.importorskip("pycocotools")
@@ -80,6 +84,21 @@ def test_a_mask_is_the_union_of_all_instances_of_the_category(tmp_path):
     assert np.asarray(read_pair(data.images[1])[0])[0, 0].tolist() == [9, 9, 9]
 
 
+@settings(max_examples=50, deadline=None)
+@given(arrays(np.uint8, (HEIGHT, WIDTH), elements=st.integers(0, 1)))
+@example(np.zeros((HEIGHT, WIDTH), np.uint8))
+@example(np.ones((HEIGHT, WIDTH), np.uint8))
+def test_compressed_run_lengths_are_pycocotools(mask):
+    text = mask_toolbox().encode(np.asfortranarray(mask))["counts"].decode()
+    assert decompressed(text) == run_lengths(mask)["counts"]
+
+
+def test_compressed_run_lengths_are_read(tmp_path):
+    mask = filled((0, 0, 5, 5), (25, 0, 30, 20))
+    shape = {"size": [HEIGHT, WIDTH], "counts": mask_toolbox().encode(np.asfortranarray(mask))["counts"].decode()}
+    np.testing.assert_array_equal(masks(load_stop_signs(coco(tmp_path, [(7, 4, shape, 0)]), False)), [mask])
+
+
 def test_halves_and_who_made_them(tmp_path):
     coco(tmp_path, [(1, 4, [SQUARE], 0)], "train2017", info={"description": "COCO 2017 Dataset"})
     coco(tmp_path, [(2, 4, [SQUARE], 0), (3, 4, [FAR], 0)])
@@ -134,25 +153,36 @@ DAMAGED = {
     "true": (lambda text: sized(text, "true", 20), "image 1 has True x 20 pixels"),
     "named": (lambda text: sized(text, '"30"', 20), "image 1 has 30 x 20 pixels"),
     "zigzag": (lambda text: text.replace(str(SQUARE), str([0, 0, 30, 20] * 30_000)), "too long"),
-    "no number": (lambda text: text.replace('"id": 0', '"no": 0'), "KeyError: 'id'"),
-    "no category": (lambda text: text.replace('"category_id"', '"c"'), "KeyError: 'category_id'"),
-    "no image": (lambda text: text.replace('"image_id": 1', '"image_id": 8'), "KeyError: 8"),
-    "no size": (lambda text: text.replace('"width"', '"w"'), "KeyError: 'width'"),
+    "no number": (lambda text: text.replace('"id": 0', '"no": 0'), 'entry 0 of "annotations" has no "id"'),
+    "no category": (lambda text: text.replace('"category_id"', '"c"'), 'entry 0 of "annotations" has no "category_id"'),
+    "no image": (lambda text: text.replace('"image_id": 1', '"image_id": 8'), "annotation 0, image_id: there is no im"),
+    "no annotations": (lambda text: text.replace('"annotations"', '"a"'), '"annotations" is missing, or no list'),
+    "a number": (lambda text: text.replace('"categories": [', '"categories": [3, '), 'entry 0 of "categories" is no'),
+    "no file": (lambda text: text.replace('"file_name"', '"f"'), 'image 1 has no "file_name"'),
+    "no segmentation": (lambda text: text.replace('"segmentation"', '"s"'), "0, segmentation: it is missing"),
+    "flat": (lambda text: text.replace(f"[{SQUARE}]", str(SQUARE)), r"a list of their own.*list of polygons, \[\[x1"),
+    "half flat": (lambda text: text.replace(f"[{SQUARE}]", f"[{SQUARE}, 3]"), "one that is no list of numbers"),
+    "null": (lambda text: text.replace(f"[{SQUARE}]", "null"), "it is no shape. It has to be a list of polygons"),
+    "no size": (lambda text: text.replace('"width"', '"w"'), 'image 1 has no "width"'),
     "two points": (lambda text: text.replace(str(SQUARE), "[1, 2, 3, 4]"), "fewer than three points"),
-    "no polygon": (lambda text: text.replace(f"[{SQUARE}]", "[]"), "fewer than three points"),
-    "text": (lambda text: text.replace(f"[{SQUARE}]", '"square"'), "holds no whole COCO annotations"),
+    "no polygon": (lambda text: text.replace(f"[{SQUARE}]", "[]"), "there is no polygon in it"),
+    "text": (lambda text: text.replace(f"[{SQUARE}]", '"square"'), "annotation 0, segmentation: it is no shape"),
     "a point and a half": (lambda text: text.replace(str(SQUARE), "[1, 2, 3, 4, 5, 6, 7]"), "fewer than three points"),
     "not finite": (lambda text: text.replace(str(SQUARE), "[1, 2, NaN, 4, 5, 6]"), "far from its image"),
     "far": (lambda text: text.replace(str(SQUARE), "[0, 0, 1e9, 0, 1e9, 1e9]"), "far from its image"),
     "runs too short": (lambda text: runs(text, [10, 20]), "do not fill"),
     "runs too long": (lambda text: runs(text, [10, 591]), "do not fill"),
-    "a run below 0": (lambda text: runs(text, [10, -5, 595]), "do not fill"),
-    "runs of halves": (lambda text: runs(text, [0.5, 599.5]), "do not fill"),
-    "compressed runs": (lambda text: runs(text, '"]Y1"'), "compressed"),
-    "no runs": (lambda text: text.replace(f"[{SQUARE}]", '{"size": [20, 30]}'), "KeyError: 'counts'"),
+    "a run below 0": (lambda text: runs(text, [10, -5, 595]), "neither whole numbers from 0"),
+    "runs of halves": (lambda text: runs(text, [0.5, 599.5]), "neither whole numbers from 0"),
+    "true runs": (lambda text: runs(text, "[true, 599]"), "neither whole numbers from 0"),
+    "compressed runs": (lambda text: runs(text, '"]Y1"'), "do not fill"),
+    "compressed, cut": (lambda text: runs(text, '"]Y1Y"'), "compressed and cut short"),
+    "compressed, long": (lambda text: runs(text, f'"{"o" * 100_000}"'), "no compressed run lengths"),
+    "compressed, strange": (lambda text: runs(text, '"~~"'), "no compressed run lengths"),
+    "no runs": (lambda text: text.replace(f"[{SQUARE}]", '{"size": [20, 30]}'), "it is no shape"),
     "size": (
         lambda text: text.replace(f"[{SQUARE}]", '{"size": [2, 3], "counts": [2, 4]}'),
-        "annotation 0 has another size than its image",
+        "annotation 0, segmentation: it has another size than its image",
     ),
 }
 
