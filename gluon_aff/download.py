@@ -38,12 +38,16 @@ class Patience:
         read: seconds without a byte after which a connection counts as broken.
         retries: further connections after one that broke.
         pause: seconds before the first of these; before the second it is twice as long, and so on.
+        slowest: bytes a second, over `window` seconds, below which a connection counts as broken.
+        window: seconds.
     """
 
     connect: float = 10.0
     read: float = 30.0
     retries: int = 4
     pause: float = 1.0
+    slowest: float = 100.0  # a modem of 1990 is faster
+    window: float = 60.0
 
 
 PATIENCE = Patience()
@@ -224,7 +228,7 @@ def _request(job: _Job, session: requests.Session, start: int) -> requests.Respo
         response = session.get(job.url, headers=headers, stream=True, timeout=timeout)
     # A bad URL, also one that a redirect names, comes as one of several kinds of ValueError.
     except (OSError, ValueError, HTTPError) as error:
-        raise _StoppedError(_reason(error)) from None
+        raise _StoppedError(_reason(error) + _proxy_part(job.url, error)) from None
     etag = response.headers.get("ETag", "")
     # A weak tag, W/"...", may not be used here; a server passes over the header where no range is asked for.
     session.headers.pop("If-Range", None)
@@ -242,6 +246,14 @@ def _reason(error: BaseException) -> str:
         inner = next((each for each in wrapped if isinstance(each, BaseException)), None)
     # urllib3 1.x wraps no cause and names the connection object first.
     return textwrap.shorten(re.sub("^<[^>]*>: ", "", last_line(error)), 160, placeholder="...")
+
+
+def _proxy_part(url: str, error: BaseException) -> str:
+    """Which proxy of the environment an error is of, if it is of one; without its user and password."""
+    if not isinstance(error, requests.exceptions.ProxyError):
+        return ""
+    proxy = requests.utils.select_proxy(url, requests.utils.get_environ_proxies(url)) or ""
+    return f", by the proxy {proxy.rpartition('@')[2].rpartition('//')[2]} that the environment names"
 
 
 def _length(response: requests.Response) -> Optional[int]:
@@ -271,7 +283,7 @@ def _append(job: _Job, file: io.FileIO, response: requests.Response, total: Opti
     size = _size(file)
     _check_size(job, total or 0)
     with tqdm(None, job.what, total, leave=False, disable=None, unit="B", unit_scale=True, initial=size) as progress:
-        for chunk in _chunks(response):
+        for chunk in _chunks(response, job.patience):
             size += len(chunk)
             _check_size(job, size)
             _write(file, chunk)
@@ -280,9 +292,23 @@ def _append(job: _Job, file: io.FileIO, response: requests.Response, total: Opti
         raise _StoppedError(f"the connection closed before byte {total:,}")
 
 
-def _chunks(response: requests.Response) -> Iterator[bytes]:
+def _chunks(response: requests.Response, patience: Patience) -> Iterator[bytes]:
+    """What comes of the body.
+
+    Raises:
+        _StoppedError: if the connection breaks, or brings next to nothing.
+    """
+    read = response.raw.read1  # not `read`, which waits until a chunk is whole, however slowly it comes
+    arrived, since = 0, time.monotonic()
     try:
-        yield from iter(lambda: response.raw.read(_CHUNK, decode_content=False), b"")
+        for chunk in iter(lambda: read(_CHUNK, decode_content=False), b""):
+            yield chunk
+            arrived += len(chunk)
+            seconds = time.monotonic() - since
+            if seconds >= patience.window:
+                if arrived < patience.slowest * seconds:
+                    raise _StoppedError(f"it sent {arrived:,} bytes in {seconds:.0f} s")
+                arrived, since = 0, time.monotonic()
     except (OSError, HTTPError) as error:
         raise _StoppedError(_reason(error)) from None
 

@@ -6,7 +6,7 @@ import codecs
 import contextlib
 import os
 import tempfile
-from typing import Iterator, Mapping
+from typing import Iterator, List, Mapping
 
 from gluon_aff.errors import GluonAFFError, InputError, last_line
 
@@ -41,19 +41,37 @@ def decoded(content: bytes) -> str:
 def replacing(path: str) -> Iterator[str]:
     """Name of a temporary file beside `path` that takes its place at the end; its directory is made.
 
+    Where `path` is a link, the file that it leads to is replaced, and the link stays.
+
     Raises:
         GluonAFFError: if that cannot be written; what was at `path` stays.
     """
-    partial = f"{path}.partial"
-    try:
-        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+    with replacing_together(path) as (partial,):
         yield partial
-        os.replace(partial, path)
+
+
+@contextlib.contextmanager
+def replacing_together(*paths: str) -> Iterator[List[str]]:
+    """`replacing` for files that belong together: none takes its place before all are written.
+
+    Raises:
+        GluonAFFError: if one cannot be written; what was at the `paths` stays.
+    """
+    targets = [os.path.realpath(path) if os.path.islink(path) else path for path in paths]
+    partials = [f"{target}.partial" for target in targets]
+    try:
+        for target in targets:
+            os.makedirs(os.path.dirname(target) or ".", exist_ok=True)
+        yield partials
+        for partial, target in zip(partials, targets):
+            os.replace(partial, target)
     except OSError as error:
-        raise GluonAFFError(f"{path} cannot be written ({last_line(error)}): check free space and rights") from None
+        reason = f"({last_line(error)}): check free space and rights"
+        raise GluonAFFError(f"{', '.join(paths)} cannot be written {reason}") from None
     finally:
-        with contextlib.suppress(OSError):
-            os.remove(partial)
+        for partial in partials:
+            with contextlib.suppress(OSError):
+                os.remove(partial)
 
 
 def check_directories(paths: Mapping[str, str]) -> None:
@@ -74,4 +92,4 @@ def check_directories(paths: Mapping[str, str]) -> None:
                 pass
         except OSError as error:
             reason = f"{existing} cannot be written to ({error.strerror})"
-            raise InputError(f"{flag} {path}: {reason}; choose another directory") from None
+            raise InputError(f"{flag} {path or os.curdir}: {reason}; choose another directory") from None

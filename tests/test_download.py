@@ -528,6 +528,31 @@ def test_redirect_to_elsewhere(serve, path, location, reason):
     assert list(path.parent.iterdir()) == []
 
 
+def test_a_proxy_that_refuses_is_named_without_its_password(path, monkeypatch):
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        proxy = f"127.0.0.1:{unused.getsockname()[1]}"
+        monkeypatch.setenv("http_proxy", f"http://me:secret@{proxy}")
+        with pytest.raises(GluonAFFError, match=rf"refused.*, by the proxy {proxy} that") as caught:
+            download("http://192.0.2.1/net.params", str(path), lambda name: None, "the weights", patience=QUICK)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_server_that_sends_a_byte_now_and_then_is_given_up(serve, path):
+    def drip(handler):
+        handler.head(200, Content_Length=len(CONTENT))
+        while not handler.server.stopping.wait(0.02):
+            handler.wfile.write(b"x")
+
+    patience = Patience(connect=2, read=1, retries=1, pause=0.01, slowest=1000, window=0.3)
+    started = time.monotonic()
+    with pytest.raises(GluonAFFError, match=r"it sent [0-9]+ bytes in 0 s"):
+        download(serve(drip).url, str(path), lambda name: "other bytes", "the weights", patience=patience)
+    assert time.monotonic() - started < 20
+
+
 def test_proxy_of_the_environment(serve, path, monkeypatch):
     server = serve(whole)
     for name in ("no_proxy", "NO_PROXY"):

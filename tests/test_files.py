@@ -5,7 +5,7 @@ import os
 import pytest
 
 from gluon_aff.errors import GluonAFFError, InputError
-from gluon_aff.files import check_directories, decoded, read_text, replacing
+from gluon_aff.files import check_directories, decoded, read_text, replacing, replacing_together
 
 
 @pytest.fixture
@@ -53,6 +53,50 @@ def test_a_full_disk_is_one_line_and_leaves_what_was_there(written):
         write()
     assert written.read_text() == "before"
     assert os.listdir(written.parent) == ["weights.params"]
+
+
+def test_a_link_stays_and_its_target_is_replaced(written, tmp_path):
+    place = tmp_path / "elsewhere"
+    place.mkdir()
+    link = place / "link"
+    link.symlink_to(written)
+    with replacing(str(link)) as partial, open(partial, "w") as file:
+        file.write("after")
+    assert link.is_symlink()
+    assert written.read_text() == "after"
+    assert os.listdir(place) == ["link"]
+
+
+def test_files_that_belong_together_are_written_together(written):
+    other = written.with_name("other")
+    other.write_text("before")
+
+    def write():
+        with replacing_together(str(written), str(other)) as partials:
+            for partial in partials:
+                with open(partial, "w") as file:
+                    file.write("after")
+                if not full:
+                    continue
+                raise OSError(28, "No space left on device")
+
+    full = True
+    with pytest.raises(GluonAFFError, match=r"weights\.params, .*other cannot be written \(.*No space left"):
+        write()
+    assert (written.read_text(), other.read_text()) == ("before", "before")
+    full = False
+    write()
+    assert (written.read_text(), other.read_text()) == ("after", "after")
+    assert sorted(os.listdir(written.parent)) == ["other", "weights.params"]
+
+
+def test_the_working_directory_has_a_name_in_messages(monkeypatch):
+    def refused(dir):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refused)
+    with pytest.raises(InputError, match=r"^-o \.: .* cannot be written to \(Permission denied\)"):
+        check_directories({"-o": ""})
 
 
 def test_the_folder_of_a_file_is_made(tmp_path, monkeypatch):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Dict, List, Optional, Tuple
 
 from gluon_aff.commands import MXNET_ONLY, USAGE_ERROR, Command, not_negative, positive
 from gluon_aff.errors import GluonAFFError, InputError, Stopped
-from gluon_aff.files import check_directories
+from gluon_aff.files import check_directories, replacing_together
 from gluon_aff.interpreter import python_command
 from gluon_aff.printing import show, show_text
 from gluon_aff.results.ablation_rows import ABLATION_HOSTS, MOST_BLOCKS, TABLES, Row, rows_of, training_flags
@@ -162,7 +162,7 @@ def _run(command: List[str], folder: str) -> Tuple[int, int]:
 
 def _report(results: List[RowResult], rows: List[Row], out: str, host: str) -> None:
     from gluon_aff.results.ablation import draw_summaries, summaries, summary_text, write_csv
-    from gluon_aff.results.plots import save_png
+    from gluon_aff.results.plots import draw_png
 
     names = {row.fusion: row.paper_name for row in rows}
     score = ABLATION_HOSTS[host].score[1]
@@ -171,8 +171,10 @@ def _report(results: List[RowResult], rows: List[Row], out: str, host: str) -> N
     if any(result.data != "official" for result in results):
         show("Other images than the paper's: the scores have nothing to do with each other.")
     paths = [os.path.join(out, name) for name in ("rows.csv", "rows.png")]
-    write_csv(results, paths[0])
-    save_png(draw_summaries(found, names, score), paths[1])
+    figure = draw_summaries(found, names, score)
+    with replacing_together(*paths) as (table, picture):
+        write_csv(results, table)
+        draw_png(figure, picture)
     show(f"written: {', '.join(paths)}")
 
 

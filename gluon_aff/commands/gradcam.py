@@ -19,7 +19,7 @@ from gluon_aff.commands.weights import (
     titles,
 )
 from gluon_aff.errors import InputError, unknown_name
-from gluon_aff.files import replacing
+from gluon_aff.files import replacing_together
 from gluon_aff.printing import show
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ def _write(
     import numpy as np
 
     from gluon_aff.inspection.picture_grid import Cell, draw_grid
-    from gluon_aff.results.plots import save_png
+    from gluon_aff.results.plots import draw_png
 
     cells = []
     found = []
@@ -191,11 +191,12 @@ def _write(
             missed = ", missed" if result.facts["missed"] else ""
             show(f"  {predicted['score']:.4f}  {predicted['name']}  ({column.title}{missed})")
     maps, facts = (str(Path(options.output).with_suffix(suffix)) for suffix in (".npy", ".json"))
-    with replacing(maps) as partial, open(partial, "wb") as file:
-        np.save(file, np.stack([np.stack([result.heat for result in results]) for results in rows]))
-    with replacing(facts) as partial:
-        Path(partial).write_text(json_text(found) + "\n", encoding="utf-8")
-    save_png(draw_grid(["input", *(column.title for column in columns)], cells), options.output)
+    grid = draw_grid(["input", *(column.title for column in columns)], cells)
+    with replacing_together(options.output, maps, facts) as (picture, maps_file, facts_file):
+        with open(maps_file, "wb") as file:
+            np.save(file, np.stack([np.stack([result.heat for result in results]) for results in rows]))
+        Path(facts_file).write_text(json_text(found) + "\n", encoding="utf-8")
+        draw_png(grid, picture)
     show(f"{options.output}, {maps} and {facts}: {len(rows)} x {len(columns)} heat maps")
 
 

@@ -22,7 +22,7 @@ from gluon_aff.commands.weights import (
     titles,
 )
 from gluon_aff.errors import InputError
-from gluon_aff.files import replacing
+from gluon_aff.files import replacing_together
 from gluon_aff.printing import printable, show, show_text
 
 if TYPE_CHECKING:
@@ -114,9 +114,17 @@ def _measure(options: argparse.Namespace) -> List[_Measured]:
 
 def _write(path: str, measured: List[_Measured]) -> None:
     from gluon_aff.inspection.selectivity import draw_distributions
-    from gluon_aff.results.plots import COLOURS, save_png
+    from gluon_aff.results.plots import COLOURS, draw_png
 
-    with replacing(_csv_beside(path)) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
+    distributions = {f"{each.title}, {each.channels}": each.selectivity for each in measured}
+    figure = draw_distributions(distributions, COLOURS)
+    with replacing_together(path, _csv_beside(path)) as (picture, table):
+        _write_csv(table, measured)
+        draw_png(figure, picture)
+
+
+def _write_csv(path: str, measured: List[_Measured]) -> None:
+    with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["network", "weights", "layer", "channel", "selectivity", "class"])
         for each in measured:
@@ -125,8 +133,6 @@ def _write(path: str, measured: List[_Measured]) -> None:
                 dead = index != index
                 row = ["", ""] if dead else [index, each.data.names[label]]
                 writer.writerow([each.loaded.card.network, each.loaded.path, each.channels.layer, number, *row])
-    distributions = {f"{each.title}, {each.channels}": each.selectivity for each in measured}
-    save_png(draw_distributions(distributions, COLOURS), path)
 
 
 def _facts(each: _Measured) -> Dict[str, Any]:

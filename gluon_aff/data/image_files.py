@@ -46,18 +46,21 @@ def read_image(path: str, upright: bool = True) -> Image.Image:
         raise InputError(f"{path} cannot be read as an image ({last_line(error)})") from None
 
 
+MOST_PIXELS = 1 << 30  # of an image: OpenCV's limit, with which training and validation read
+
+
 @contextlib.contextmanager
 def _whole_images_only() -> Iterator[None]:
     """Make Pillow refuse truncated files, which importing GluonCV turns off, and large ones; silence its remarks."""
-    truncated = ImageFile.LOAD_TRUNCATED_IMAGES
-    ImageFile.LOAD_TRUNCATED_IMAGES = False
+    truncated, pixels = ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS
+    ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS = False, MOST_PIXELS
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             yield
     finally:
-        ImageFile.LOAD_TRUNCATED_IMAGES = truncated
+        ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS = truncated, pixels
 
 
 def _to_rgb(image: Image.Image, file: ImageFile.ImageFile) -> Image.Image:

@@ -153,7 +153,8 @@ def place(workers: int, hosts: Sequence[Host]) -> List[Host]:
 def plans(job: Job, port: int) -> List[Plan]:
     """The processes of a job: scheduler and servers, then workers."""
     places = place(job.workers, job.hosts)
-    used = list(dict.fromkeys(places))
+    names = [host.name for host in places]  # a machine may stand on several lines, each with its slots
+    used = list(dict.fromkeys(names))
     common = {
         "DMLC_PS_ROOT_URI": job.address,
         "DMLC_PS_ROOT_PORT": str(port),
@@ -164,18 +165,18 @@ def plans(job: Job, port: int) -> List[Plan]:
     if ipaddress.ip_address(job.address).is_loopback:
         common["DMLC_NODE_HOST"] = job.address
 
-    def plan(role: str, number: int, host: Host, command: Sequence[str], own: Dict[str, str]) -> Plan:
+    def plan(role: str, number: int, host: str, command: Sequence[str], own: Dict[str, str]) -> Plan:
         label = role if role == "scheduler" else f"{role} {number}"
-        return Plan(label, host.name, {**common, "DMLC_ROLE": role, **own}, places.count(host), command)
+        return Plan(label, host, {**common, "DMLC_ROLE": role, **own}, names.count(host), command)
 
     serve = (sys.executable, "-c", SERVE)
     processes = [plan("scheduler", 0, used[0], serve, {})] if job.servers else []
     processes += [plan("server", number, used[number % len(used)], serve, {}) for number in range(job.servers)]
-    for number, host in enumerate(places):
+    for number, host in enumerate(names):
         own = {
             "DMLC_WORKER_ID": str(number),
-            "GLUON_AFF_LOCAL_RANK": str(places[:number].count(host)),
-            "GLUON_AFF_LOCAL_SIZE": str(places.count(host)),
+            "GLUON_AFF_LOCAL_RANK": str(names[:number].count(host)),
+            "GLUON_AFF_LOCAL_SIZE": str(names.count(host)),
         }
         processes.append(plan("worker", number, host, job.command, own))
     return processes

@@ -7,7 +7,7 @@ from typing import List, Tuple
 
 from gluon_aff.engines import ExportableNetwork
 from gluon_aff.export.agreement import Agreement, agree
-from gluon_aff.files import replacing
+from gluon_aff.files import replacing_together
 
 
 def write_symbol(network: ExportableNetwork, prefix: str, input_size: int) -> Tuple[List[str], Agreement]:
@@ -25,6 +25,6 @@ def write_symbol(network: ExportableNetwork, prefix: str, input_size: int) -> Tu
         GluonAFFError: a file cannot be written, or the results differ.
     """
     paths = [f"{prefix}-symbol.json", f"{prefix}-0000.params"]
-    with replacing(paths[0]) as symbol, replacing(paths[1]) as parameters:
+    with replacing_together(*paths) as (symbol, parameters):
         read_back = network.save_symbol(symbol, parameters)
         return paths, agree(network.infer, read_back, input_size, os.path.basename(prefix))

@@ -155,8 +155,8 @@ def summary_text(found: Sequence[Summary], names: Mapping[str, str], score: str)
 
 
 def write_csv(results: Sequence[RowResult], path: str) -> None:
-    """Write a line for each trained row."""
-    with replacing(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
+    """Write a line for each trained row into a file that one of those in `gluon_aff.files` gave."""
+    with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow([each.name for each in fields(RowResult)])
         writer.writerows([*list(asdict(r).values())[:-1], " ".join(r.command)] for r in results)

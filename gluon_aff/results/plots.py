@@ -54,7 +54,12 @@ def draw_runs(runs: Mapping[str, Dict[str, np.ndarray]], width: float = WIDTH, i
 def save_png(figure: Any, path: str) -> None:
     """Write the figure to the PNG file `path`, whole or not at all."""
     with replacing(path) as partial:
-        figure.savefig(partial, format="png", dpi=150)
+        draw_png(figure, partial)
+
+
+def draw_png(figure: Any, file: str) -> None:
+    """Write the figure to a PNG file of any name, which one of those in `gluon_aff.files` gave."""
+    figure.savefig(file, format="png", dpi=150)
 
 
 def inline_svg(runs: Mapping[str, Dict[str, np.ndarray]], label: str) -> str:

@@ -179,6 +179,13 @@ def test_floating_point_colours_which_some_releases_of_opencv_make_white_are_ref
         read_image(str(tmp_path / "x.tiff"))
 
 
+def test_a_photo_of_96_megapixels_is_read_as_validation_reads_it(tmp_path):
+    Image.new("1", (12_000, 8_000)).save(tmp_path / "large.png")
+    before = Image.MAX_IMAGE_PIXELS
+    assert read_image(str(tmp_path / "large.png")).size == (12_000, 8_000)
+    assert before == Image.MAX_IMAGE_PIXELS
+
+
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n(started) (w) file closefile\n%%EOF\n"
 
 

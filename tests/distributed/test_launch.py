@@ -323,6 +323,16 @@ def test_processes_are_placed_and_told_where_the_scheduler_is():
     assert all(each.environment["DMLC_NODE_HOST"] == "127.0.0.1" for each in plans(job(), 9091))
 
 
+def test_a_machine_on_several_lines_is_one_machine(tmp_path):
+    (tmp_path / "hosts").write_text("a\nb\na slots=2\n")
+    made = plans(job(workers=4, servers=1, hosts=read_hosts(str(tmp_path / "hosts")), address="10.0.0.1"), 9091)[2:]
+    places = [
+        (each.host, each.environment["GLUON_AFF_LOCAL_RANK"], each.environment["GLUON_AFF_LOCAL_SIZE"]) for each in made
+    ]
+    assert places == [("a", "0", "3"), ("b", "0", "1"), ("a", "1", "3"), ("a", "2", "3")]
+    assert [each.workers_there for each in made] == [3, 1, 3, 3]
+
+
 def test_ssh_asks_nothing_and_takes_the_named_variables(monkeypatch):
     monkeypatch.setenv("MXNET_SAFE_ACCUMULATION", "1")
     monkeypatch.setenv("SECRET", "x")

@@ -53,6 +53,21 @@ def run(folder, tmp_path, monkeypatch, capsys):
 FIRST, SECOND = (f"0.{n}-{SMALL}-best.params" for n in (5, 6))
 
 
+def test_a_full_disk_leaves_the_old_picture_with_its_own_maps_and_scores(run, monkeypatch):
+    _, _, out = run("--params", FIRST, "a.png")
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("gluon_aff.results.plots.draw_png", full)
+    code, printed, _ = run("--params", FIRST, "b.jpg")
+    assert code == 1
+    assert "maps.json cannot be written (" in printed.err
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    assert len(before) == 3
+
+
 def test_writes_a_picture_maps_and_scores_those_of_predict(run, capsys):
     assert main(["predict", "--params", FIRST, "--json", "a.png", "b.jpg"]) == 0
     predictions = [found["classes"] for found in json.loads(capsys.readouterr().out)]

@@ -125,7 +125,7 @@ def _opset(onnx: Any) -> Iterator[None]:
 
 
 def _put_right(onnx: Any, graph: Any, outputs: int) -> None:
-    """One input and one output, by our names, with what is known of their shapes."""
+    """One input and one output, by our names, with what is known of their shapes; no constants that nothing reads."""
     constants = {constant.name for constant in graph.initializer}
     (image,) = (value for value in graph.input if value.name not in constants)
     (logits,) = graph.output
@@ -138,3 +138,7 @@ def _put_right(onnx: Any, graph: Any, outputs: int) -> None:
     graph.input.append(tensor(INPUT, kind, (BATCH, 3, HEIGHT, WIDTH)))
     graph.output.append(tensor(OUTPUT, kind, (BATCH, outputs)))
     graph.name = "network"
+    used = {name for node in graph.node for name in node.input}
+    unused = [constant for constant in graph.initializer if constant.name not in used]
+    for constant in unused:  # shapes of which MXNet's exporter made something else; ONNX Runtime warns of each
+        graph.initializer.remove(constant)

@@ -61,6 +61,12 @@ def test_the_image_is_the_only_input_and_shapes_are_open(exported):
     assert found == [["batch", 3, "height", "width"], ["batch", card.outputs]]
 
 
+def test_every_constant_is_read(exported):
+    """ONNX Runtime warns of each that is not."""
+    graph = onnx.load(exported[2]).graph
+    assert {each.name for each in graph.initializer} <= {name for node in graph.node for name in node.input}
+
+
 def test_the_stamp_is_that_of_the_nodes(exported):
     model = onnx.load(exported[2])
     assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", 13)]
