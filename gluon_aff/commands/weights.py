@@ -33,22 +33,19 @@ def _add_params_options(parser: argparse.ArgumentParser, argv: List[str]) -> Non
 def _params(options: argparse.Namespace) -> int:
     from gluon_aff.published import weights_with_hash
     from gluon_aff.results.text import columns_text
+    from gluon_aff.weights.identify import fitting_networks
     from gluon_aff.weights.params import not_finite
     from gluon_aff.weights.params_format import git_blob_sha1, read_params_file
 
     file = read_params_file(options.file)
     digest = git_blob_sha1(options.file)
     record = weights_with_hash(digest)
-    fitting: Optional[List[str]] = []
-    fits = "no network known here"
-    if not file.exported:
-        from gluon_aff.weights.identify import fitting_networks
-
-        try:
-            fitting = [network.name for network in fitting_networks(file)]
-            fits = ", ".join(fitting) or fits
-        except NoEngineError as reason:
-            fitting, fits = None, f"not known ({reason})"
+    fitting: Optional[List[str]]
+    try:
+        fitting = [network.name for network in fitting_networks(file)]
+        fits = ", ".join(fitting) or "no network known here"
+    except NoEngineError as reason:
+        fitting, fits = None, f"not known ({reason})"
     arrays = [(name, list(array.shape), _type_name(array)) for name, array in file.arrays.items()]
     spoilt = not_finite(file.arrays)
     total = sum(array.size for array in file.arrays.values())

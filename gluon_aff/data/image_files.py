@@ -31,8 +31,8 @@ def read_image(path: str, upright: bool = True) -> Image.Image:
         upright: apply EXIF's orientation.
 
     Raises:
-        InputError: the file is missing, damaged, no image, too large for Pillow's limit, in a format that is not read,
-            or of a kind of pixels that has no 8-bit RGB values.
+        InputError: the file is missing, damaged, no image, larger than `MOST_PIXELS`, in a format that is not read, or
+            of a kind of pixels that has no 8-bit RGB values.
     """
     try:
         if not Path(path).is_file():

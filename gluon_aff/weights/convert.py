@@ -14,7 +14,7 @@ from gluon_aff.errors import GluonAFFError, ParamsFileError, unknown_name
 from gluon_aff.models import HOSTS, MODELS, Architecture
 from gluon_aff.weights.card import Card, card_of, properties
 from gluon_aff.weights.description import describe
-from gluon_aff.weights.params import check_finite, fitting_arrays, structural_arrays
+from gluon_aff.weights.params import check_finite, fitting_arrays, in_order, structural_arrays
 from gluon_aff.weights.params_format import DEFAULT_VERSION, ParamsFile, write_params_file
 
 PARAMS = ".params"
@@ -96,7 +96,8 @@ def convert(file: WeightFile, target: str, architecture: Architecture, card: Car
     """
     shapes = torch_files().parameter_shapes(architecture)
     fitting_arrays(file.arrays, file.path, shapes, architecture.name)
-    arrays = {name: file.arrays[name] for name in shapes}
+    named = in_order(file.arrays, shapes) or file.arrays
+    arrays = {name: named[name] for name in shapes}
     expected = _logits(architecture, arrays)
     if format_of(target) == PARAMS:
         write_params_file(target, arrays)

@@ -20,7 +20,7 @@ from gluon_aff.models import (
     Architecture,
     ModelRecord,
 )
-from gluon_aff.weights.params import fits, head_names
+from gluon_aff.weights.params import SAVE_ANEW, fits, head_names, in_order, raw_named
 from gluon_aff.weights.params_format import ParamsFile
 
 # What all three training commands say behind a run's name where it is not as in the original
@@ -74,6 +74,16 @@ def network_of(file: ParamsFile) -> Architecture:
         ParamsFileError: if there is none.
     """
     fitting = fitting_networks(file)
+    if not fitting and raw_named(file.arrays):
+        raise ParamsFileError(
+            f"{file.path} has raw names, as HybridBlock.export and collect_params().save write them, and its arrays "
+            f"are those of no published model in their order: name the model with --model, {SAVE_ANEW}"
+        )
+    if len(fitting) > 1 and raw_named(file.arrays):
+        raise ParamsFileError(
+            f"{file.path} has raw names, as HybridBlock.export and collect_params().save write them, and its arrays "
+            f"may be those of {', '.join(each.name for each in fitting)}: name the model with --model"
+        )
     if not fitting:
         raise ParamsFileError(
             f"{file.path} fits no published model, or not the network of its name, which is as training commands give "
@@ -84,7 +94,7 @@ def network_of(file: ParamsFile) -> Architecture:
 
 def head_classes(file: ParamsFile) -> Optional[int]:
     """Outputs of the head in `file`, 1 or more; None if it has none."""
-    biases = [file.arrays[name] for name in head_names(file.arrays) if name.endswith(".bias")]
+    biases = [file.arrays[name] for name in head_names(file.arrays) if name.endswith((".bias", "_bias"))]
     return len(biases[0]) or None if len(biases) == 1 and biases[0].ndim == 1 else None
 
 
@@ -207,6 +217,5 @@ def _fits(candidate: Architecture, file: ParamsFile) -> bool:
         raise
     except GluonAFFError:  # a name may say what no network can be
         return False
-    return shapes.keys() == file.arrays.keys() and all(
-        fits(shape, file.arrays[name].shape) for name, shape in shapes.items()
-    )
+    arrays = in_order(file.arrays, shapes) or file.arrays
+    return shapes.keys() == arrays.keys() and all(fits(shape, arrays[name].shape) for name, shape in shapes.items())

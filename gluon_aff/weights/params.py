@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, Iterable, List, Mapping, Tuple
+from typing import Dict, Iterable, List, Mapping, Optional, Tuple
 
 import numpy as np
 
@@ -10,6 +10,9 @@ from gluon_aff.errors import ParamsFileError
 from gluon_aff.weights.params_format import BFLOAT16, read_params_file
 
 NAMES_IN_MESSAGE = 5
+SAVE_ANEW = (
+    "load it with mxnet.gluon.SymbolBlock.imports and its -symbol.json, or save the network with save_parameters"
+)
 
 Shape = Tuple[int, ...]  # of a parameter; 0 stands for a size not known before the first image
 
@@ -26,7 +29,7 @@ def fitting_arrays(
     """Those of the arrays that parameters of these shapes take, in their order; float32 if bfloat16.
 
     Args:
-        arrays: of a file, by structural names.
+        arrays: of a file, by structural names, or by raw ones in the order of the network's parameters.
         source: what to call the file in a message.
         shapes: of the network's parameters by name.
         network: what to call it in a message.
@@ -37,7 +40,12 @@ def fitting_arrays(
         ParamsFileError: if they do not fit, with how many are missing, unexpected or of another shape, and the first
             names of each kind.
     """
-    arrays, wanted = dict(arrays), dict(shapes)
+    if raw_named(arrays) and in_order(arrays, shapes) is None:
+        raise ParamsFileError(
+            f"{source} has raw names, as HybridBlock.export and collect_params().save write them, and its arrays are "
+            f"not those of {network} in their order: {SAVE_ANEW}"
+        )
+    arrays, wanted = dict(in_order(arrays, shapes) or arrays), dict(shapes)
     for name in head_names(shapes):
         if fresh_head and name in arrays and not fits(shapes[name], arrays[name].shape):
             del wanted[name], arrays[name]
@@ -47,8 +55,38 @@ def fitting_arrays(
     return {name: _in_numpy(arrays[name]) for name in wanted}
 
 
+def raw_named(names: Iterable[str]) -> bool:
+    """Whether these are raw names, such as `arg:cifaraffresnet0_conv0_weight`, which count the layers of a process.
+
+    HybridBlock.export writes them behind `arg:` and `aux:`, collect_params().save without.
+    """
+    names = list(names)
+    return bool(names) and not any("." in name for name in names)
+
+
+def in_order(arrays: Mapping[str, np.ndarray], shapes: Mapping[str, Shape]) -> Optional[Dict[str, np.ndarray]]:
+    """Arrays with raw names by the structural names of the `shapes`, which are in the network's order as they are.
+
+    None if the names are not raw, or the kinds and shapes in this order are not those of the network.
+    """
+    pairs = list(zip(arrays.items(), shapes.items()))
+    alike = (
+        name.endswith(f"_{structural.rpartition('.')[2]}") and fits(shape, array.shape)
+        for (name, array), (structural, shape) in pairs
+    )
+    if not raw_named(arrays) or len(arrays) != len(shapes) or not all(alike):
+        return None
+    return {structural: array for (_, array), (structural, _) in pairs}
+
+
 def head_names(names: Iterable[str]) -> List[str]:
-    """Parameter names of the last layer: `output`, `fc` in the ImageNet ResNet, `head.4` in the feature pyramid."""
+    """Parameter names of the last layer: `output`, `fc` in the ImageNet ResNet, `head.4` in the feature pyramid.
+
+    Of raw names, which do not tell, the last two.
+    """
+    names = list(names)
+    if raw_named(names):
+        return names[-2:]
     return [name for name in names if name.startswith(("output.", "fc.", "head.4."))]
 
 
@@ -58,24 +96,19 @@ def fits(parameter: Shape, array: Shape) -> bool:
 
 
 def structural_arrays(path: str, allow_not_finite: bool = False) -> Mapping[str, np.ndarray]:
-    """Arrays of the `.params` file at `path` by the structural names that `save_parameters` writes.
+    """Arrays of the `.params` file at `path` by the names in it: structural ones, or raw ones (`raw_named`).
 
     Args:
         path: of the file.
         allow_not_finite: take values that are NaN or infinite too.
 
     Raises:
-        ParamsFileError: if the file is damaged, has other names, or such values.
+        ParamsFileError: if the file is damaged, or has such values.
     """
-    file = read_params_file(path)
-    if file.exported:
-        raise ParamsFileError(
-            f"{file.path} was written by HybridBlock.export: load it with mxnet.gluon.SymbolBlock.imports and its "
-            "-symbol.json, or save the network with save_parameters"
-        )
+    arrays = read_params_file(path).arrays
     if not allow_not_finite:
-        check_finite(file.arrays, path)
-    return file.arrays
+        check_finite(arrays, path)
+    return arrays
 
 
 def not_finite(arrays: Mapping[str, np.ndarray]) -> List[str]:

@@ -144,7 +144,7 @@ def test_no_files():
 
 @pytest.mark.parametrize("limit", [100, 800])  # an error above twice the limit, a warning above it
 def test_a_decompression_bomb_has_an_error(tmp_path, monkeypatch, limit):
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+    monkeypatch.setattr("gluon_aff.data.image_files.MOST_PIXELS", limit)
     (found,) = predict(Dense(), saved(tmp_path, 1), preprocessing(True, 32), 2, 4)
     assert "decompression bomb" in found.error
 

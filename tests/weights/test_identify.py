@@ -1,8 +1,11 @@
 """Which network a file is of."""
 
+import json
+
 import mxnet as mx
 import numpy as np
 import pytest
+from golden_values import GOLDENS
 
 import gluon_aff
 from gluon_aff.errors import ParamsFileError
@@ -33,6 +36,63 @@ def file_of(net, path):
     net.infer_shape(mx.nd.zeros((1, 3, 64, 64)))
     arrays = {name: np.broadcast_to(np.float32(0), p.shape) for name, p in net._collect_params_with_prefix().items()}
     return ParamsFile(path, arrays, 2, {})
+
+
+def raw_named(name, path, exported=True, order=list):
+    """A file as HybridBlock.export, or collect_params().save, writes it of a network that is not the first."""
+    gluon_aff.get_model(name)
+    net = gluon_aff.get_model(name, classes=7)
+    net.infer_shape(mx.nd.zeros((1, 3, 64, 64)))
+    parameters = order(net.collect_params().items())
+    auxiliary = "aux:" if exported else ""
+    prefixes = {True: auxiliary, False: auxiliary.replace("aux", "arg")}
+    arrays = {
+        f"{prefixes['running_' in raw]}{raw}": np.broadcast_to(np.float32(0), each.shape) for raw, each in parameters
+    }
+    return ParamsFile(path, arrays, 2, {})
+
+
+@pytest.mark.parametrize("exported", [True, False])
+@pytest.mark.parametrize("name", ["aff_resnet32_cifar100", "iaff_resnet50", "aff_resnext38_32x4d_cifar100"])
+def test_raw_names_are_known_by_the_order_of_the_arrays(name, exported):
+    file = raw_named(name, "net-0000.params", exported)
+    assert head_classes(file) == 7
+    assert [network.name for network in fitting_networks(file)] == [name]
+
+
+def test_raw_names_that_several_networks_may_have_ask_for_the_model(monkeypatch):
+    file = raw_named("aff_resnet32_cifar100", "net-0000.params")
+    several = fitting_networks(file) * 2
+    monkeypatch.setattr("gluon_aff.weights.identify.fitting_networks", lambda file: several)
+    with pytest.raises(ParamsFileError, match=r"may be those of aff_resnet32_cifar100, aff.*: name the model with"):
+        network_of(file)
+
+
+def test_raw_names_in_another_order_are_called_what_they_are():
+    file = raw_named("aff_resnet32_cifar100", "net-0000.params", order=lambda items: [*items][::-1])
+    with pytest.raises(ParamsFileError, match=r"net-0000\.params has raw names, as HybridBlock\.export"):
+        network_of(file)
+
+
+def test_the_arrays_of_an_exported_file_are_loaded(tmp_path):
+    net = cifar_resnet("AFF", 1, 1, classes=5)
+    net.initialize(mx.init.Normal(0.1))
+    net.hybridize()
+    images = mx.nd.random.normal(shape=(2, 3, 32, 32))
+    expected = net(images).asnumpy()
+    net.export(str(tmp_path / "net"))
+    net.collect_params().save(str(tmp_path / "raw.params"))
+    for path in ("net-0000.params", "raw.params"):
+        loaded = cifar_resnet("AFF", 1, 1, classes=5)
+        load_parameters(loaded, str(tmp_path / path))
+        np.testing.assert_array_equal(loaded(images).asnumpy(), expected)
+
+
+@pytest.mark.parametrize("name", GOLDENS)
+def test_the_order_of_the_parameters_is_the_originals(name):
+    """So that it may decide."""
+    names = [name for name, *_ in json.loads(GOLDENS[name].read_text())["parameters"]]
+    assert list(gluon_aff.get_model(name)._collect_params_with_prefix()) == names
 
 
 # Options, and the network that they describe

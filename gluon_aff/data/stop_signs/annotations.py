@@ -29,7 +29,7 @@ SEGMENTATION = "a list of polygons, [[x1, y1, x2, y2, x3, y3, ...], ...], or run
 FEWEST_COORDINATES = 6  # of a polygon: three points
 LARGEST_FILE = 2 << 30  # bytes of annotations; COCO's have 0.45 GB, and Python takes ten times that in memory
 # What pycocotools is asked for, since it counts in 32 bits and checks no size: a larger one ends the process.
-MOST_PIXELS = 1 << 27  # of an image, more than Pillow reads
+MOST_PIXELS = 1 << 27  # of an image; those of COCO have less than half a million
 LONGEST_OUTLINE = 1 << 21  # of a polygon, in pixels: pycocotools takes about 100 bytes for each
 
 RunLengths = Dict[str, Any]  # COCO's compressed run lengths: size (height, width), counts
