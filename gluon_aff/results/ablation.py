@@ -82,6 +82,25 @@ def write_result(result: RowResult, folder: str) -> None:
         json.dump(asdict(result), file, indent=1)
 
 
+def _result_in(content: Dict[str, Any]) -> RowResult:
+    """The result that a file holds.
+
+    Raises:
+        TypeError: it holds something else; names the value.
+    """
+    result = RowResult(**content)
+    number = (int, float)
+    kinds: Dict[str, Any] = {
+        **dict.fromkeys(("fusion", "data", "log"), str),
+        **dict.fromkeys(("r", "blocks", "seed", "parameters", "best_epoch", "epochs"), int),
+        **{"score": number, "paper": (*number, type(None)), "command": list},
+    }
+    wrong = [name for name, kind in kinds.items() if not isinstance(getattr(result, name), kind)]
+    if wrong or not all(isinstance(word, str) for word in result.command):
+        raise TypeError(f"{wrong[0] if wrong else 'command'} is of another type")
+    return result
+
+
 def finished_result(folder: str, command: Sequence[str]) -> Optional[RowResult]:
     """The row's result if it was trained before.
 
@@ -90,7 +109,7 @@ def finished_result(folder: str, command: Sequence[str]) -> Optional[RowResult]:
     """
     path = os.path.join(folder, RESULT)
     try:
-        result = RowResult(**json.loads(read_text(path)))
+        result = _result_in(json.loads(read_text(path)))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, RecursionError) as error:

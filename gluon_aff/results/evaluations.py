@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import os
@@ -95,7 +96,8 @@ def _form(path: str) -> _Form:
     if not header:
         return _Form()
     end = "\r\n" if header.endswith("\r\n") else "\n"
-    for delimiter in DELIMITERS:
-        if tuple(next(csv.reader([header], delimiter=delimiter))) == COLUMNS:
-            return _Form(delimiter, end)
+    with contextlib.suppress(csv.Error):
+        for delimiter in DELIMITERS:
+            if tuple(next(csv.reader([header], delimiter=delimiter))) == COLUMNS:
+                return _Form(delimiter, end)
     raise InputError(f"{path} has other columns: name another file with --csv")
