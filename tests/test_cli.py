@@ -74,7 +74,7 @@ def test_documented_commands_start_on_sample_data(which, few_shapes, tmp_path):
         (["--resume-from", "gone.params"], 2, ["gone.params: No such file"]),
         (["--data-dir", "x" * 300], 2, ["File name too long", "--data-dir"]),
         (["--data-dir", ""], 2, ["--data-dir is empty"]),
-        (["--resume-from", ""], 2, ["--resume-from is empty"]),
+        (["--resume", ""], 2, ["--resume is empty"]),
         (["--blocks", "3000000000"], 2, ["--blocks 3000000000: must be from 1 to 1000"]),
         (["--logging-dir", "file/logs"], 2, ["--logging-dir file/logs: "]),
         (["--lr-decay-epoch", "many"], 2, ["--lr-decay-epoch 'many'"]),
