@@ -59,10 +59,15 @@ def check_mxnet() -> None:
         return
     problem = platform_problem()
     if problem is not None:
-        raise NoEngineError(f"{problem}; to have all else checked: python -m gluon_aff doctor")
+        raise no_engine(problem)
     several_builds = several_mxnet_builds()
     if several_builds is not None:
         warnings.warn(str(several_builds), stacklevel=2)
+
+
+def no_engine(*problems: Problem) -> NoEngineError:
+    """That what computes has these problems, of which mending one is enough."""
+    return NoEngineError(f"{'; or '.join(map(str, problems))}; to have all else checked: python -m gluon_aff doctor")
 
 
 def engine_name() -> str:
@@ -94,17 +99,17 @@ def check_torch() -> None:
     """Raise NoEngineError if PyTorch is not installed, or is too old; it says what to install."""
     problem = torch_problem()
     if problem is not None:
-        raise NoEngineError(str(problem))
+        raise no_engine(problem._replace(what=f"this needs {problem.what}"))
 
 
 def torch_problem() -> Optional[Problem]:
     """That PyTorch is not installed, or is older than 2.1."""
     remedy = "pip install 'torch>=2.1' (https://pytorch.org/get-started has the builds for GPUs and for CPUs)"
     if util.find_spec("torch") is None:
-        return Problem("this needs PyTorch", remedy)
+        return Problem("PyTorch", remedy)
     version = _version_of("torch")
     if version.startswith(("0.", "1.", "2.0.")):
-        return Problem(f"this needs PyTorch 2.1 or newer, and this is {version}", remedy)
+        return Problem(f"PyTorch 2.1 or newer, and this is {version}", remedy)
     return None
 
 

@@ -12,7 +12,7 @@ from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Proto
 
 import numpy as np
 
-from gluon_aff._platform import ENGINE_VARIABLE, engine_name
+from gluon_aff._platform import ENGINE_VARIABLE, engine_name, no_engine, platform_problem, torch_problem
 from gluon_aff.errors import InputError, NoEngineError
 from gluon_aff.models import Architecture
 from gluon_aff.schedule import Schedule
@@ -587,13 +587,13 @@ def inference_engine(name: Optional[str] = None) -> InferenceEngine:
         return _torch()
     try:
         return cast(Engine, import_module("gluon_aff.gluon.engine"))
-    except NoEngineError as mxnet:
+    except NoEngineError:
         if name == "mxnet":
             raise
-        try:
-            return _torch()
-        except NoEngineError as torch:
-            raise NoEngineError(f"{mxnet}; or {torch}") from None
+        problems = [problem for problem in (platform_problem(), torch_problem()) if problem]
+        if torch_problem():
+            raise no_engine(*problems) from None
+        return _torch()
 
 
 def _torch() -> InferenceEngine:

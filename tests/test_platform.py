@@ -47,10 +47,10 @@ def run_isolated(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def all_but_mxnet(tmp_path_factory):
-    """Folder with what is installed here, but for MXNet and NumPy's metadata."""
+    """Folder with what is installed here, but for the engines and NumPy's metadata."""
     folder = tmp_path_factory.mktemp("packages")
     for entry in Path(SITE_PACKAGES).iterdir():
-        if not entry.name.startswith(("mxnet", "numpy-")):
+        if not entry.name.startswith(("mxnet", "torch", "numpy-")):
             (folder / entry.name).symlink_to(entry)
     return folder
 

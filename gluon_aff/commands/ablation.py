@@ -61,6 +61,8 @@ def _add_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
 
 
 def _ablation(options: argparse.Namespace) -> int:
+    from gluon_aff.engines import engine
+
     host = ABLATION_HOSTS[options.host]
     rows = rows_of(options.table, options.host, options.blocks, options.seeds, options.r, options.fusions)
     data = ["--data-dir", os.path.abspath(os.path.expanduser(options.data_dir))] if options.data_dir else []
@@ -71,6 +73,7 @@ def _ablation(options: argparse.Namespace) -> int:
     if options.dry_run:
         _print_plan(rows, counts, commands)
         return 0
+    engine()  # that trains, before anything is written
     check_directories({"--out": out})
     results = [_trained(row, counts[row], os.path.join(out, row.folder), commands[row], options.host) for row in rows]
     _report(results, rows, out, options.host)
