@@ -22,6 +22,7 @@ from gluon_aff.gluon.networks.zoo import cifar_resnet
 from gluon_aff.published import published_weights
 from gluon_aff.results.evaluations import COLUMNS, append_row, check_table
 from gluon_aff.results.logs import read_log
+from gluon_aff.weights import description
 from gluon_aff.weights.card import Card
 
 RUN = "cifar10-ASKCFuse-resnet-8-c-1-s-1"
@@ -102,7 +103,8 @@ def narrow_cifar100(tmp_path):
 
 def test_published_weights_bring_their_label_set(narrow_cifar100, few_shapes, monkeypatch):
     path, record = narrow_cifar100
-    monkeypatch.setattr(weights_file, "weights_with_hash", lambda digest: record)
+    for module in (weights_file, description):
+        monkeypatch.setattr(module, "weights_with_hash", lambda digest: record)
     loaded = load_weights(WeightsRequest(path))
     evaluated = evaluate_weights(loaded, None, few_shapes, 32, 0)
     assert (evaluated.data.dataset, evaluated.data.labels, len(evaluated.data.names)) == ("cifar100", "superclass", 20)
@@ -155,9 +157,9 @@ def test_rows_are_appended_to_a_file_of_the_same_columns_only(tmp_path):
     path.write_text(path.read_text().rstrip("\n"))  # as an editor may leave it
     append_row(str(path), row)
     assert list(csv.DictReader(path.read_text().splitlines())) == [row] * 3
-    for content in (b"a,b\n", b"\xff\xfe\x00"):
+    for content, message in ((b"a,b\n", "has other columns"), (b"\xff\xfe\x00", "cannot be read as CSV")):
         path.write_bytes(content)
-        with pytest.raises(InputError, match="has other columns"):
+        with pytest.raises(InputError, match=message):
             check_table(str(path))
         assert path.read_bytes() == content
     with pytest.raises(InputError, match="cannot be written"):
@@ -185,7 +187,8 @@ def test_figures_are_shown_though_the_table_cannot_take_them(trained, digits, tm
 
 def test_other_images_than_the_official_ones_are_called_so(trained, digits, monkeypatch, capsys):
     record = replace(published_weights()[0], labels="cifar10")
-    monkeypatch.setattr(weights_file, "weights_with_hash", lambda digest: record)
+    for module in (weights_file, description):
+        monkeypatch.setattr(module, "weights_with_hash", lambda digest: record)
     assert main(["evaluate", "--params", trained[1], "--data-dir", digits, "--csv", ""]) == 0
     out = capsys.readouterr().out
     assert "cifar10 (not the official images)" in out
@@ -195,7 +198,8 @@ def test_other_images_than_the_official_ones_are_called_so(trained, digits, monk
 
 def test_first_release_files_are_called_so(trained, monkeypatch):
     record = next(w for w in published_weights() if w.release == "first")
-    monkeypatch.setattr(weights_file, "weights_with_hash", lambda digest: record)
+    for module in (weights_file, description):
+        monkeypatch.setattr(module, "weights_with_hash", lambda digest: record)
     with pytest.raises(InputError, match=r"of the first release .* whose networks are not in this package"):
         load_weights(WeightsRequest(trained[1]))
 

@@ -186,7 +186,7 @@ def _watch(patch, run, scorer, scores):
 
     class Counted(popen):
         def __init__(self, arguments, *more, **named):
-            run.data_workers += "gluon_aff.data.workers" in arguments
+            run.data_workers += any("gluon_aff.data.workers" in str(argument) for argument in arguments)
             super().__init__(arguments, *more, **named)
 
     patch.setattr(training_run, "train_epoch", recorded_epoch)

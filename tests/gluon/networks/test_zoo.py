@@ -34,11 +34,16 @@ def test_ctx_initialises():
 
 def test_unknown_name_suggests_the_nearest():
     with pytest.raises(InputError, match="did you mean aff_resnet50"):
-        gluon_aff.get_model("aff_resnet_50")
+        gluon_aff.get_model("aff_resnet5")
 
 
-def test_names_ignore_case():
-    assert model_record("AFF_ResNet50") is MODELS["aff_resnet50"]
+@pytest.mark.parametrize("name", ["AFF_ResNet50", "AFF-ResNet-50", "aff_resnet_50"])
+def test_names_ignore_case_and_hyphens_and_titles_are_names(name):
+    assert model_record(name) is MODELS["aff_resnet50"]
+
+
+def test_every_title_is_the_name_of_its_network():
+    assert all(model_record(record.title) is record for record in MODELS.values())
 
 
 def test_published_errors_are_the_best_epochs_of_the_logs():
