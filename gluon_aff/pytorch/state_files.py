@@ -19,7 +19,6 @@ from gluon_aff.weights.params_format import BFLOAT16
 IN_PYTORCH = {theirs: ours for ours, theirs in IN_MXNET.items()}
 __all__ = ["arguments", "logits", "parameter_shapes", "read_state", "write_state"]
 
-SAFETENSORS = ".safetensors"
 CARD = "gluon_aff"  # under which a state_dict's metadata has what is known of the network
 NESTED = ("state_dict", "model")  # where training programs put a state_dict that is not alone in its file
 
@@ -32,7 +31,7 @@ def read_state(path: str) -> Tuple[Dict[str, np.ndarray], Dict[str, str]]:
     Raises:
         ParamsFileError: it cannot be read, or holds something else than the tensors of a network.
     """
-    tensors, card = _read_safetensors(path) if path.endswith(SAFETENSORS) else _read_state_dict(path)
+    tensors, card = _read_safetensors(path) if _is_safetensors(path) else _read_state_dict(path)
     norms = {key.rpartition(".")[0] for key in tensors if key.endswith(".running_mean")}
     arrays = {}
     for key, tensor in tensors.items():
@@ -58,7 +57,7 @@ def write_state(path: str, arrays: Mapping[str, np.ndarray], card: Mapping[str, 
         if own == "running_var":  # the last one of a BatchNorm
             tensors[f"{layer}.{UPDATES}"] = torch.tensor(0)
     with replacing(path) as partial:
-        if path.endswith(SAFETENSORS):
+        if _is_safetensors(path):
             import_extra("safetensors.torch").save_file(tensors, partial, metadata={"format": "pt", **card})
         else:
             torch.save(_with_metadata(tensors, card), partial)
@@ -70,6 +69,10 @@ def logits(architecture: Architecture, arrays: Mapping[str, np.ndarray], images:
     load_arrays(net, arrays, architecture.name)
     with torch.no_grad():
         return net(torch.from_numpy(images)).numpy()
+
+
+def _is_safetensors(path: str) -> bool:
+    return path.lower().endswith(".safetensors")
 
 
 def _with_metadata(tensors: Dict[str, torch.Tensor], card: Mapping[str, str]) -> Dict[str, torch.Tensor]:
@@ -95,7 +98,9 @@ def _read_state_dict(path: str) -> Tuple[Dict[str, torch.Tensor], Dict[str, str]
             state = state[key]
     if not isinstance(state, dict) or not state or not all(isinstance(each, torch.Tensor) for each in state.values()):
         raise ParamsFileError(f"{path} holds no state_dict: save net.state_dict() with torch.save, and take that file")
-    card = getattr(state, "_metadata", {}).get("", {}).get(CARD, {})
+    metadata = getattr(state, "_metadata", None)
+    own = metadata.get("") if isinstance(metadata, dict) else None
+    card = own.get(CARD) if isinstance(own, dict) else None
     return state, card if isinstance(card, dict) else {}
 
 
@@ -112,9 +117,10 @@ def _read_safetensors(path: str) -> Tuple[Dict[str, torch.Tensor], Dict[str, str
 
 
 def _as_array(tensor: torch.Tensor) -> np.ndarray:
+    tensor = tensor.detach().contiguous()
     if tensor.dtype == torch.bfloat16:  # which NumPy lacks
-        return tensor.contiguous().view(torch.int16).numpy().view(BFLOAT16)
-    return tensor.contiguous().numpy()
+        return tensor.view(torch.int16).numpy().view(BFLOAT16)
+    return tensor.numpy()
 
 
 def _as_tensor(array: np.ndarray) -> torch.Tensor:

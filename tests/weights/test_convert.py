@@ -56,6 +56,14 @@ def test_there_and_back_is_the_same_file(here, capsys, suffix, name, half):
     assert sorted(os.listdir(here)) == ["a.params", f"b{suffix}", "c.params"]
 
 
+def test_a_suffix_in_capitals_is_the_same():
+    golden_file("a.params", "resnet20_b1")
+    assert convert("a.params", "-o", "a.SafeTensors") == 0
+    assert "output.weight" in safetensors.load_file("a.SafeTensors")
+    assert convert("a.SafeTensors", "-o", "b.PTH") == 0
+    assert "output.weight" in torch.load("b.PTH", weights_only=True)
+
+
 def test_pytorch_loads_the_pth_as_any_state_dict():
     arrays = golden_file("a.params", "resnet20_b1")
     convert("a.params", "-o", "a.pth")
@@ -86,7 +94,7 @@ def test_safetensors_say_what_they_are_of():
 
 def test_a_state_dict_of_a_users_own_is_known_by_its_shapes(here):
     net = get_model("afi_resnet32_cifar100", 10)
-    torch.save({"state_dict": net.state_dict(), "epoch": 3}, "own.pth")
+    torch.save({"state_dict": {**dict(net.named_parameters()), **dict(net.named_buffers())}, "epoch": 3}, "own.pth")
     assert convert("own.pth", "-o", "own.params") == 0
     written = read_params_file("own.params").arrays
     assert np.array_equal(written["output.weight"], net.output.weight.detach().numpy())
