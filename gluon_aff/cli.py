@@ -33,7 +33,7 @@ from gluon_aff.commands import (
 )
 from gluon_aff.errors import GluonAFFError, InputError, Stopped, last_line
 from gluon_aff.printing import printable, show
-from gluon_aff.registry import import_registered
+from gluon_aff.registry import import_registered, load_entry_points
 
 FAILURE = 1
 SIGNALLED = 128  # and the signal's number, as shells have it
@@ -73,34 +73,10 @@ def main(argv: Optional[List[str]] = None, script: Optional[str] = None, command
         script: name in messages.
         command: subcommand that `argv` are the arguments of, for scripts that are one command.
     """
-    argv = _with_home(sys.argv[1:] if argv is None else argv)
     _open_closed_streams()
     prog = script or "gluon-aff"
     try:
-        argv = import_registered(argv)
-    except InputError as error:
-        show(f"{prog}: error: {error}", file=sys.stderr)
-        return USAGE_ERROR
-    parser = OneLineParser(prog)
-    parser.add_argument("--version", action="version", version=f"gluon_aff {__version__}")
-    parser.add_argument("--import", metavar="MODULE", help="one that registers operators or networks of your own")
-    if command:
-        fill_parser(parser, COMMANDS[command], argv)
-    else:
-        _add_commands(parser, argv)
-    options = parser.parse_args(argv)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # file names need not be text
-    try:
-        _check_current_folder()
-        chosen = COMMANDS[command or options.command]
-        if chosen.computes:
-            from gluon_aff.machine.threads import use_all_cores
-
-            use_all_cores()
-        code = chosen.run(options)
-        sys.stdout.flush()
-        return code
+        return _run(prog, _with_home(sys.argv[1:] if argv is None else argv), command)
     except Stopped as stop:
         show(f"{prog}: {stop}", file=sys.stderr)
         return SIGNALLED + stop.signal
@@ -127,6 +103,31 @@ def main(argv: Optional[List[str]] = None, script: Optional[str] = None, command
     except KeyboardInterrupt:
         show(f"{prog}: interrupted", file=sys.stderr)
         return SIGNALLED + signal.SIGINT
+
+
+def _run(prog: str, argv: List[str], command: Optional[str]) -> int:
+    """Do what the arguments say; return the command's exit code."""
+    argv = import_registered(argv)
+    parser = OneLineParser(prog)
+    parser.add_argument("--version", action="version", version=f"gluon_aff {__version__}")
+    parser.add_argument("--import", metavar="MODULE", help="one that registers operators or networks of your own")
+    if command:
+        fill_parser(parser, COMMANDS[command], argv)
+    else:
+        _add_commands(parser, argv)
+    options = parser.parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # file names need not be text
+    _check_current_folder()
+    load_entry_points()  # for what runs; --help does without
+    chosen = COMMANDS[command or options.command]
+    if chosen.computes:
+        from gluon_aff.machine.threads import use_all_cores
+
+        use_all_cores()
+    code = chosen.run(options)
+    sys.stdout.flush()
+    return code
 
 
 def _with_home(argv: List[str]) -> List[str]:

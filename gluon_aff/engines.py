@@ -590,10 +590,10 @@ def inference_engine(name: Optional[str] = None) -> InferenceEngine:
     except NoEngineError:
         if name == "mxnet":
             raise
-        problems = [problem for problem in (platform_problem(), torch_problem()) if problem]
-        if torch_problem():
-            raise no_engine(*problems) from None
-        return _torch()
+        torch = torch_problem()
+        if torch is None:
+            return _torch()
+        raise no_engine(*filter(None, (platform_problem(), torch))) from None
 
 
 def _torch() -> InferenceEngine:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
-import importlib.util
 import os
 import sys
 from importlib import metadata
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Tuple
+from types import ModuleType
+from typing import Any, Callable, Dict, Iterator, List, Tuple, get_type_hints
 
 from gluon_aff._platform import ENGINES
 from gluon_aff.errors import InputError, last_line
@@ -29,12 +31,12 @@ def register_implementation(name: str, builds: Callable[..., Any]) -> None:
 
 
 def framework_of(builds: Callable[..., Any]) -> str:
-    """Mxnet or torch, whichever a class is made from, or a function says that it returns (`-> nn.Module`).
+    """Which of `ENGINES` a class is made from, or what a function says that it returns (`-> nn.Module`).
 
     Raises:
         InputError: neither.
     """
-    kind = builds if isinstance(builds, type) else _returned(builds)
+    kind = builds if isinstance(builds, type) else get_type_hints(builds).get("return")
     for each in getattr(kind, "__mro__", ()):
         framework = each.__module__.partition(".")[0]
         if framework in ENGINES:
@@ -43,12 +45,6 @@ def framework_of(builds: Callable[..., Any]) -> str:
         f"{getattr(builds, '__name__', builds)} is no class made from Gluon's HybridBlock or PyTorch's nn.Module, and "
         "no function that says by -> that it returns one: make it one"
     )
-
-
-def _returned(function: Callable[..., Any]) -> Any:
-    from typing import get_type_hints
-
-    return get_type_hints(function).get("return")
 
 
 def implementation(name: str, framework: str) -> Callable[..., Any]:
@@ -65,20 +61,21 @@ def implementation(name: str, framework: str) -> Callable[..., Any]:
 
 
 def import_registered(argv: List[str]) -> List[str]:
-    """Import the modules that `--import` names in the arguments, that the environment names, and entry points.
+    """Import the modules that `--import` names in the arguments, and those that the environment names.
 
     A module is a file, `my_operators.py`, also without its ending if it is in the current folder, or the name of an
     installed one. Child processes import the same ones.
 
     Returns:
-        The other arguments.
+        The other arguments; those after `--` are another command's and stay.
 
     Raises:
         InputError: a module cannot be imported.
     """
+    own = argv.index("--") if "--" in argv else len(argv)
     rest: List[str] = []
-    names = os.environ.get(VARIABLE, "").split(os.pathsep) if os.environ.get(VARIABLE) else []
-    words = iter(argv)
+    names = [name for name in os.environ.get(VARIABLE, "").split(os.pathsep) if name]
+    words = iter(argv[:own])
     for word in words:
         flag, equals, value = word.partition("=")
         if flag != FLAG:
@@ -93,9 +90,20 @@ def import_registered(argv: List[str]) -> List[str]:
         os.environ[VARIABLE] = os.pathsep.join(names)
     for name in names:
         _import(name)
-    for point in _entry_points():
-        point.load()
-    return rest
+    return rest + argv[own:]
+
+
+def load_entry_points() -> None:
+    """Import what installed packages register.
+
+    Raises:
+        InputError: it cannot be imported.
+    """
+    found: Any = metadata.entry_points()
+    points = found.select(group=ENTRY_POINTS) if hasattr(found, "select") else found.get(ENTRY_POINTS, ())
+    for point in points:
+        with _naming(f"the entry point {point.name} of the group {ENTRY_POINTS}"):
+            point.load()
 
 
 def _located(name: str) -> str:
@@ -107,20 +115,20 @@ def _located(name: str) -> str:
 
 
 def _import(name: str) -> None:
-    try:
+    with _naming(f"{FLAG} {name}"):
         if not name.endswith(".py"):
             importlib.import_module(name)
-        elif Path(name).stem not in sys.modules:
-            spec = importlib.util.spec_from_file_location(Path(name).stem, name)
-            assert spec
-            assert spec.loader
-            module = importlib.util.module_from_spec(spec)
-            sys.modules[spec.name] = module
-            spec.loader.exec_module(module)
-    except Exception as error:  # the module's own
-        raise InputError(f"{FLAG} {name}: {type(error).__name__}: {last_line(error)}") from error
+        elif name not in sys.modules:  # by its path: its own name may be that of another module
+            loader = SourceFileLoader(name, name)
+            module = sys.modules[name] = ModuleType(name)
+            module.__file__ = name
+            loader.exec_module(module)
 
 
-def _entry_points() -> List[Any]:
-    found: Any = metadata.entry_points()
-    return list(found.select(group=ENTRY_POINTS) if hasattr(found, "select") else found.get(ENTRY_POINTS, ()))
+@contextlib.contextmanager
+def _naming(what: str) -> Iterator[None]:
+    """Raise InputError, which names `what`, for any error of a user's module."""
+    try:
+        yield
+    except Exception as error:
+        raise InputError(f"{what}: {type(error).__name__}: {last_line(error)}") from error

@@ -30,8 +30,8 @@ def as_before(monkeypatch, tmp_path):
     for table, rows in zip(tables, before):
         table.clear()
         table.update(rows)
-    for name in ("my_operators", "torch_operators"):
-        sys.modules.pop(name, None)
+    for name in [name for name in sys.modules if name.endswith("_operators.py")]:
+        del sys.modules[name]
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def gluon_aff(capsys):
     """Runs a command and returns what it prints; what the one before has imported is forgotten, as in a new process."""
 
     def run(*arguments):
-        sys.modules.pop("my_operators", None)
+        sys.modules.pop(os.path.abspath("my_operators.py"), None)
         operators.OPERATORS.pop("Gate", None)
         operators.OPERATORS.pop("Maximum", None)
         os.environ.pop(registry.VARIABLE, None)
@@ -200,3 +200,31 @@ def test_what_cannot_be_imported_is_one_line(capsys):
 def test_a_fusion_that_is_not_imported_says_how_to():
     with pytest.raises(InputError, match=r"unknown fusion .*; one of your own: --import its module"):
         operators.fusion_operator("Gate")
+
+
+def test_arguments_of_another_command_stay():
+    """Workers on other machines have no environment of this one's: their own command has to say it."""
+    Path("mine.py").write_text("")
+    argv = ["launch", "--import", "mine", "-n", "2", "--", "train-cifar", "--import", "other"]
+    assert registry.import_registered(argv) == ["launch", "-n", "2", "--", "train-cifar", "--import", "other"]
+    sys.modules.pop(os.path.abspath("mine.py"))
+
+
+def test_a_file_called_as_a_module_of_the_library_is_imported():
+    Path("json.py").write_text("raise ValueError('this one')\n")
+    with pytest.raises(InputError, match=r"--import .*json\.py: ValueError: this one"):
+        registry.import_registered(["--import", "json.py"])
+    sys.modules.pop(os.path.abspath("json.py"))
+
+
+def test_what_an_installed_package_registers(monkeypatch, capsys):
+    class Point:
+        name = "mine"
+
+        def load(self):
+            raise ValueError("broken")
+
+    monkeypatch.setattr(registry.metadata, "entry_points", lambda: {"gluon_aff": [Point()]})
+    assert cli.main(["models"]) == 2
+    said = "gluon-aff: error: the entry point mine of the group gluon_aff: ValueError: broken\n"
+    assert capsys.readouterr().err == said

@@ -84,7 +84,7 @@ def load(
         InputError: the file, the model, the labels and the engine do not go together.
         GluonAFFError: published weights cannot be had.
     """
-    is_file = Path(weights).suffix in (".params", ".onnx")
+    is_file = Path(weights).suffix.lower() in (".params", ".onnx")
     request = WeightsRequest(
         params=weights if is_file else PUBLISHED,
         model=model if is_file else weights,

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import List, Tuple
 
+import numpy as np
 import torch
+from torch import nn
 
 from gluon_aff.engines import Devices
 from gluon_aff.machine.gpus import usable_gpus
+from gluon_aff.pytorch.networks.layers import image_dtype
 
 
 def find_devices(gpus: str, strict: bool = False) -> Tuple[Devices, str]:
@@ -18,6 +21,11 @@ def find_devices(gpus: str, strict: bool = False) -> Tuple[Devices, str]:
         reason = "PyTorch finds no GPU" if torch.version.cuda else "this PyTorch has no CUDA"
         return Devices(), "device: CPU" + (f" ({reason})" if gpus.strip(", ") else "")
     return Devices("gpu", tuple(usable)), said
+
+
+def on_device(images: np.ndarray, net: nn.Module) -> torch.Tensor:
+    """Images as the network takes them: on its device, of its type; a GPU is not waited for."""
+    return torch.from_numpy(images).to(next(net.parameters()).device, image_dtype(net), non_blocking=True)
 
 
 def torch_devices(devices: Devices) -> List[torch.device]:

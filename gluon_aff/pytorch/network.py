@@ -10,7 +10,7 @@ import torch
 
 from gluon_aff.engines import Awaited, Channels, ClassActivation, Devices, Infer, Network
 from gluon_aff.models import Architecture
-from gluon_aff.pytorch.devices import torch_devices
+from gluon_aff.pytorch.devices import on_device, torch_devices
 from gluon_aff.pytorch.inspection.gradcam import class_activation
 from gluon_aff.pytorch.inspection.layers import layer_called, pooled_layer
 from gluon_aff.pytorch.inspection.selectivity import channel_sums
@@ -33,8 +33,7 @@ class TorchNetwork:
         outputs = []
         with torch.inference_mode():
             for net, part in zip(self.nets, np.array_split(images, min(len(images), len(self.nets)))):
-                example = next(net.parameters())
-                outputs.append(net(torch.from_numpy(part).to(example.device, example.dtype, non_blocking=True)).float())
+                outputs.append(net(on_device(part, net)).float())
         return lambda: np.concatenate([output.cpu().numpy() for output in outputs])
 
     def for_many_images(self) -> Infer:

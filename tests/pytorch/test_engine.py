@@ -84,6 +84,15 @@ def test_logits_and_parameters(both):
     assert all(np.array_equal(array, expected[name]) for name, array in ours.parameters().items())
 
 
+@pytest.mark.parametrize("name", [CIFAR, "aff_resnet18", "resnet20_fpn_b1"])
+def test_a_narrower_type(weights, name):
+    architecture = model_record(name).architecture()
+    full, half = (torch_engine.load_network(architecture, weights(name), Devices(), t) for t in ("float32", "float16"))
+    found = half.infer(images())()
+    assert found.dtype == np.float32
+    assert relative(found, full.infer(images())()) < 1e-2
+
+
 @pytest.mark.parametrize("name", [CIFAR, "aff_resnet18", "afi_shufflenet_v2_cifar100", "inception_resnet20_b1"])
 def test_maps_and_gradients_of_grad_cam(both, name):
     theirs, ours = both(name)

@@ -65,11 +65,20 @@ def test_heads_as_in_timm(name):
         net.reset_classifier(-1)
 
 
-def test_a_new_head_is_where_the_old_one_was_and_of_its_type():
-    net = small("aff_resnet50", dtype="bfloat16")
+@pytest.mark.parametrize("name", ["aff_resnet50", "resnet20_b1"])
+def test_a_new_head_is_where_the_old_one_was_and_of_its_type(name):
+    """The first parameter of the second is a BatchNorm's, which is float32 in every network."""
+    net = small(name, dtype="bfloat16")
     net.reset_classifier(3)
-    assert net.fc.weight.dtype == torch.bfloat16
-    assert not net.fc.bias.any()
+    head = net.get_classifier()
+    assert head.weight.dtype == torch.bfloat16
+    assert not head.bias.any()
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_features_of_a_narrower_type(name):
+    outputs = small(name, dtype="bfloat16", features_only=True).eval()(images().bfloat16())
+    assert {each.dtype for each in outputs} == {torch.bfloat16}
 
 
 @pytest.mark.parametrize("name", SMALL)

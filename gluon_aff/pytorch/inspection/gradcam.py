@@ -10,15 +10,15 @@ from torch import Tensor, nn
 
 from gluon_aff.engines import ClassActivation
 from gluon_aff.errors import GluonAFFError, InputError
+from gluon_aff.pytorch.devices import on_device
 from gluon_aff.pytorch.inspection.layers import layer_called, outputs_of
 
 
 def class_activation(net: nn.Module, image: np.ndarray, layer: str, label: Optional[int] = None) -> ClassActivation:
     """`gluon_aff.engines.Network.activation` of `net`, which is in inference mode."""
     observed = layer_called(net, layer)
-    parameter = next(net.parameters())
     with outputs_of(observed) as outputs:
-        logits = net(torch.from_numpy(image[np.newaxis]).to(parameter.device, parameter.dtype))
+        logits = net(on_device(image[np.newaxis], net))
     if not isinstance(logits, Tensor) or logits.dim() != 2:
         raise InputError("the network has no logits of one class for an image: Grad-CAM is for classifiers")
     maps = _checked_maps(outputs, layer)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from gluon_aff.engines import Channels
 from gluon_aff.errors import InputError
+from gluon_aff.pytorch.devices import on_device
 from gluon_aff.pytorch.inspection.layers import layer_called, outputs_of
 
 
@@ -22,15 +23,14 @@ def channel_sums(
     advance: Callable[[int], object],
 ) -> Tuple[np.ndarray, float]:
     """`gluon_aff.engines.Network.channel_sums` of `net`, which is in inference mode."""
-    parameter = next(net.parameters())
     sums: Optional[Tensor] = None
     lowest: Optional[Tensor] = None
     with outputs_of(layer_called(net, channels.layer)) as outputs, torch.no_grad():
         for images, labels in batches:
-            net(torch.from_numpy(images).to(parameter.device, parameter.dtype))
+            net(on_device(images, net))
             values = _checked(outputs, channels).float()
             outputs.clear()
-            hot = F.one_hot(torch.from_numpy(labels).to(parameter.device, torch.int64), classes).double()
+            hot = F.one_hot(torch.from_numpy(labels).to(values.device, torch.int64), classes).double()
             added = hot.T @ (values.mean(dim=(2, 3)) if values.dim() == 4 else values).double()
             sums = added if sums is None else sums + added
             lowest = values.min() if lowest is None else torch.minimum(lowest, values.min())

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from gluon_aff.errors import InputError
-from gluon_aff.pytorch.networks.layers import Network
+from gluon_aff.pytorch.networks.layers import Network, image_dtype
 
 PROBE_SIZE = 224  # a multiple of every network's stride
 
@@ -50,8 +50,7 @@ class FeatureMaps(Network):
         """Outputs without values, for two images without values: BatchNorm refuses a single one while training."""
         tensors = {**dict(self.named_parameters()), **dict(self.named_buffers())}
         without_values = {name: tensor.detach().to("meta") for name, tensor in tensors.items()}
-        dtype = next(self.parameters()).dtype
-        images = torch.empty(2, 3, PROBE_SIZE, PROBE_SIZE, dtype=dtype, device="meta")
+        images = torch.empty(2, 3, PROBE_SIZE, PROBE_SIZE, dtype=image_dtype(self), device="meta")
         return functional_call(self, without_values, images)
 
     def forward(self, x: Tensor) -> List[Tensor]:

@@ -6,6 +6,7 @@ import contextlib
 from dataclasses import replace
 from typing import Any, Callable, ContextManager, Iterator, List, Optional, Tuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -105,6 +106,12 @@ def initialise(net: nn.Module) -> None:
             nn.init.xavier_uniform_(module.weight)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+
+
+def image_dtype(net: nn.Module) -> torch.dtype:
+    """The type of the network's images: its convolutions', since BatchNorm stays float32 in a float16 network."""
+    layers = (module for module in net.modules() if isinstance(module, (nn.Conv2d, nn.Linear)))
+    return next((layer.weight.dtype for layer in layers), torch.float32)
 
 
 def zero_gamma(norm: Any) -> Any:
@@ -209,10 +216,10 @@ class Classifier(Network):
         """
         if num_classes != 0:
             check_classes(num_classes)
-        example = next(self.parameters())
+        device, dtype = next(self.parameters()).device, image_dtype(self)
         self.num_classes = num_classes
         head: nn.Module = nn.Identity()
         if num_classes:
             head = nn.Linear(self.num_features, num_classes)
             initialise(head)
-        setattr(self, self.head_name, head.to(example.device, example.dtype))
+        setattr(self, self.head_name, head.to(device, dtype))
