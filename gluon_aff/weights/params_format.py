@@ -164,7 +164,7 @@ def write_params_file(
     if version not in RECORD_MAGICS:
         raise ParamsFileError(f"{path} cannot be written in version {version}: there are 1, 2 and 3")
     names = [_encoded_name(path, name) for name in arrays]
-    heads = [_record_head(path, name, arrays[name], version, (devices or {}).get(name, CPU)) for name in arrays]
+    heads = [record_head(path, name, arrays[name], version, (devices or {}).get(name, CPU)) for name in arrays]
     with replacing(path) as partial, open(partial, "wb") as file:
         file.write(struct.pack("<3Q", LIST_MAGIC, 0, len(heads)))
         for head, array in zip(heads, arrays.values()):
@@ -362,7 +362,7 @@ def _encoded_name(path: str, name: str) -> bytes:
     return encoded
 
 
-def _record_head(path: str, name: str, array: np.ndarray, version: int, device: Device) -> bytes:
+def record_head(path: str, name: str, array: np.ndarray, version: int, device: Device) -> bytes:
     """A record up to its data."""
     flags = [flag for flag, dtype in DTYPES.items() if dtype == array.dtype.newbyteorder("<")]
     if not flags:

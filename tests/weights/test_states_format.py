@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from gluon_aff.errors import InputError
-from gluon_aff.weights.states_format import read_states
+from gluon_aff.weights.states_format import read_states, write_states
 
 RECORD = struct.pack("<Iii2q2ii", 0xF993FAC9, 0, 2, 2, 3, 1, 0, 0) + np.arange(6, dtype="f").tobytes()
 
@@ -69,6 +69,44 @@ def test_what_is_in_a_file(protocol, tmp_path):
     for array in saved.states.values():
         assert array.dtype == np.float32
         np.testing.assert_array_equal(array, np.arange(6).reshape(2, 3))
+
+
+class Unpickler(pickle.Unpickler):
+    """Python's, with the classes of this module for those that a file names."""
+
+    def find_class(self, module, name):
+        return {"bytearray": bytearray, "NDArray": Restored, "NAG": NAG}[name]
+
+
+class Restored:
+    """What becomes of an array, and of its record."""
+
+    def __init__(self, handle):
+        assert handle is None
+
+
+def test_what_is_written_is_read_by_us_and_by_python(tmp_path):
+    path = str(tmp_path / "a.states")
+    arrays = [np.arange(6, dtype="f").reshape(2, 3), np.float16([1, 2]), np.array([[1.0], [2.0]]).T.astype(">f8")]
+    counts, many = {0: 6, 5: 6, 9: 6}, {index: 6 for index in range(300)}
+    settings = {"num_update": 6, "_all_index_update_counts": {0: counts}, "_index_update_count": counts}
+    settings.update(empty=(), none=None, rate=0.1, yes=True, no=False, text="ä", numbers=[1, -2, 2**31 - 1], many=many)
+    write_states(path, "NAG", {0: arrays[0], 5: (None, arrays[1]), 9: arrays[2]}, settings)
+
+    saved = read_states(path)
+    assert (saved.optimizer, saved.updates, saved.counts) == ("NAG", 6, counts)
+    found = [saved.states[0], saved.states[5][1], saved.states[9]]
+    assert (len(saved.states), saved.states[5][0]) == (3, None)
+    for one, other in zip(found, arrays):
+        assert one.dtype == other.dtype.newbyteorder("<")
+        np.testing.assert_array_equal(one, other)
+
+    with open(path, "rb") as file:
+        states, optimizer = Unpickler(file).load()
+    assert vars(optimizer) == settings
+    assert optimizer._index_update_count is optimizer._all_index_update_counts[0]
+    assert states[5][0] is None
+    assert (type(states[0]), type(states[0].handle), states[0].handle) == (Restored, bytearray, RECORD)
 
 
 def refusal(path):
@@ -180,6 +218,8 @@ def test_attacks_are_refused_before_anything_runs(tmp_path):
         b"\x80\x04}" + b"h\x07.",
         b"\x80\x04K\x01K\x02\x93.",
         b"\x80\x04NN.",
+        b"cmxnet\\7\nNAG",  # a name without an end
+        b"cmxnet\\\xff.optimizer\nNAG\n.",
         b"\x80\x04N.N",
         b"\x80\x04a.",
     ],
