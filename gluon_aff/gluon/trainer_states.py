@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
-import mxnet as mx
 import numpy as np
 from mxnet import gluon
 from mxnet.gluon import HybridBlock
+
+from gluon_aff.weights.optimizer_states import named_arrays, state_of
 
 
 def set_up(trainer: gluon.Trainer) -> None:
@@ -18,20 +19,37 @@ def set_up(trainer: gluon.Trainer) -> None:
         trainer._init_params()
 
 
-def state_contexts(trainer: gluon.Trainer) -> List[mx.Context]:
-    """Where the states of each updater go; MXNet moves them to its weights at the first update."""
-    return trainer._contexts[: len(_updaters(trainer))]
+def updaters(trainer: gluon.Trainer) -> List[Any]:
+    """What holds the states: one for each device, or one for all."""
+    return [trainer._kvstore._updater] if trainer._update_on_kvstore else trainer._updaters
 
 
-def fresh_state(trainer: gluon.Trainer, index: int, context: mx.Context) -> Any:
-    """State that the trainer's parameter of that index starts with: None, an array or a tuple of these."""
-    weight = trainer._params[index].data(context)
-    return trainer.optimizer.create_state_multi_precision(index, weight)
+def fresh_states(trainer: gluon.Trainer) -> List[Dict[int, Any]]:
+    """The states that parameters with a gradient start with, by their index, for each of the trainer's `updaters`.
+
+    A state is None, an array or a tuple of these; MXNet moves them to its weights at the first update.
+    """
+    set_up(trainer)
+    updating = {index: each for index, each in enumerate(trainer._params) if each.grad_req != "null"}
+    create = trainer.optimizer.create_state_multi_precision
+    return [
+        {index: create(index, each.data(context)) for index, each in updating.items()}
+        for context in trainer._contexts[: len(updaters(trainer))]
+    ]
+
+
+def filled(fresh: Any, state: Any) -> Any:
+    """The `fresh` state with the values of one of NumPy's arrays."""
+    if isinstance(fresh, tuple):
+        return tuple(map(filled, fresh, state))
+    if fresh is not None:
+        fresh[:] = np.array(state)  # a copy, aligned
+    return fresh
 
 
 def replace_states(trainer: gluon.Trainer, states: Sequence[Mapping[int, Any]]) -> None:
-    """Give the trainer the states of each of its `state_contexts`, by the parameters' index."""
-    for updater, one in zip(_updaters(trainer), states):
+    """Give each of the trainer's `updaters` its states, by the parameters' index."""
+    for updater, one in zip(updaters(trainer), states):
         updater.states = dict(one)
         updater.states_synced = dict.fromkeys(one, False)
 
@@ -54,8 +72,8 @@ def set_updates(trainer: gluon.Trainer, updates: int, counts: Optional[Mapping[i
 def state_arrays(trainer: gluon.Trainer, net: HybridBlock) -> Dict[str, np.ndarray]:
     """The states of all parameters that have had an update, as arrays by the parameters' names in `net`."""
     names = _names(trainer, net)
-    states = _updaters(trainer)[0].states.items()
-    return {key: array.asnumpy() for index, state in states for key, array in _flat(names[index], state).items()}
+    states = updaters(trainer)[0].states.items()
+    return {key: array.asnumpy() for index, state in states for key, array in named_arrays(names[index], state).items()}
 
 
 def set_state_arrays(trainer: gluon.Trainer, net: HybridBlock, arrays: Mapping[str, np.ndarray]) -> None:
@@ -67,37 +85,14 @@ def set_state_arrays(trainer: gluon.Trainer, net: HybridBlock, arrays: Mapping[s
     set_up(trainer)
     if arrays:
         names = _names(trainer, net)
-        updating = [index for index, parameter in enumerate(trainer._params) if parameter.grad_req != "null"]
-        replace_states(
-            trainer,
-            [
-                {index: _filled(names[index], fresh_state(trainer, index, context), arrays) for index in updating}
-                for context in state_contexts(trainer)
-            ],
-        )
-
-
-def _updaters(trainer: gluon.Trainer) -> List[Any]:
-    return [trainer._kvstore._updater] if trainer._update_on_kvstore else trainer._updaters
+        states = [
+            {index: filled(state, state_of(names[index], state, arrays)) for index, state in fresh.items()}
+            for fresh in fresh_states(trainer)
+        ]
+        replace_states(trainer, states)
 
 
 def _names(trainer: gluon.Trainer, net: HybridBlock) -> List[str]:
     """Names in `net` of the trainer's parameters, by index."""
     structural = {id(parameter): name for name, parameter in net._collect_params_with_prefix().items()}
     return [structural[id(parameter)] for parameter in trainer._params]
-
-
-def _flat(name: str, state: Any) -> Dict[str, mx.nd.NDArray]:
-    """The arrays of a state by `name`, with their places in tuples behind it."""
-    if state is None:
-        return {}
-    if isinstance(state, tuple):
-        return {key: array for i, part in enumerate(state) for key, array in _flat(f"{name}:{i}", part).items()}
-    return {name: state}
-
-
-def _filled(name: str, fresh: Any, arrays: Mapping[str, np.ndarray]) -> Any:
-    """The `fresh` state with the arrays that `_flat` named."""
-    for key, array in _flat(name, fresh).items():
-        array[:] = np.array(arrays[key])  # a copy, aligned
-    return fresh

@@ -101,15 +101,15 @@ def check_opencv() -> Finding:
 
 
 def check_gluoncv(mxnet_works: bool) -> Finding:
-    """GluonCV, which learning-rate schedules and distillation use."""
+    """GluonCV, which distillation uses."""
     version = _version("gluoncv")
     if not version and no_wheel():
         return note("GluonCV", "not installed, since it is of use with MXNet only")
     if not version:
-        return mend("GluonCV", "not installed; schedules and distillation use it", GLUONCV)
+        return mend("GluonCV", "not installed; distillation uses it", GLUONCV)
     if not mxnet_works:
         return note("GluonCV", f"{version}, not tried, since it imports MXNet")
-    broken = ask("imports", "gluoncv.utils", "gluoncv.loss", "gluoncv.model_zoo").problem
+    broken = ask("imports", "gluoncv.loss", "gluoncv.model_zoo").problem
     if broken:
         return mend("GluonCV", f"{version}: {broken}", f"mend the other packages, then {GLUONCV}")
     return ok("GluonCV", version)

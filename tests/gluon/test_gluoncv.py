@@ -4,13 +4,9 @@ import sys
 from importlib import import_module
 from types import ModuleType
 
-import mxnet as mx
 import pytest
 
 from gluon_aff.gluon.gluoncv import import_gluoncv
-from gluon_aff.gluon.optimizer_states import save_states
-from gluon_aff.gluon.schedule import Scheduler
-from gluon_aff.schedule import Schedule
 
 
 @pytest.fixture
@@ -55,14 +51,3 @@ def test_torch_comes_back_where_the_import_fails(torch_2):
     with pytest.raises(ModuleNotFoundError):
         import_gluoncv("gluoncv.nix")
     assert sys.modules["torch"] is torch_2
-
-
-def test_states_are_written_where_a_refused_import_has_dropped_gluoncv(torch_2, tmp_path, monkeypatch):
-    """Python leaves the parts of a package that it imported before."""
-    import_gluoncv("gluoncv.utils.lr_scheduler")
-    monkeypatch.delitem(sys.modules, "gluoncv")
-    net = mx.gluon.nn.Dense(1, in_units=1)
-    net.initialize()
-    schedule = Scheduler(Schedule("cosine", 0.1, 1, 3, 2))
-    save_states(mx.gluon.Trainer(net.collect_params(), "nag", {"lr_scheduler": schedule}), str(tmp_path / "a.states"))
-    assert b"LRSequential" in (tmp_path / "a.states").read_bytes()

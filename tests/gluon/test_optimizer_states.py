@@ -8,21 +8,25 @@ import mxnet as mx
 import numpy as np
 import pytest
 from mxnet import autograd, gluon
+from original_schedule import LRScheduler, LRSequential, original_schedule
 
 from gluon_aff.errors import InputError
-from gluon_aff.gluon.gluoncv import import_gluoncv
 from gluon_aff.gluon.optimizer_states import load_states, save_states
+from gluon_aff.gluon.schedule import Scheduler
 from gluon_aff.gluon.trainer_states import set_updates
+from gluon_aff.schedule import Schedule
 
-LRScheduler, LRSequential = (getattr(import_gluoncv("gluoncv.utils"), name) for name in ("LRScheduler", "LRSequential"))
 STEPS = 6  # half of a run
 ONE_CPU = (mx.cpu(),)
 TWO_CPUS = (mx.cpu(0), mx.cpu(1))
 
 
+def schedule(rate=0.1):
+    return Schedule("cosine", rate, warmup_epochs=2, num_epochs=2 + STEPS, steps_per_epoch=2)
+
+
 def scheduler(rate=0.1):
-    warmup = LRScheduler("linear", base_lr=0, target_lr=rate, niters=4)
-    return LRSequential([warmup, LRScheduler("cosine", base_lr=rate, target_lr=0, niters=2 * STEPS)])
+    return Scheduler(schedule(rate))
 
 
 def network(contexts=ONE_CPU, hidden=5):
@@ -59,6 +63,12 @@ def weights_of(net):
     return [parameter.data().asnumpy() for parameter in net.collect_params().values()]
 
 
+def save_as_the_original(trainer, path):
+    """By MXNet, with GluonCV's schedule."""
+    trainer.optimizer.lr_scheduler = original_schedule(schedule())
+    trainer.save_states(path)
+
+
 def begun(path, write=save_states, contexts=ONE_CPU, **arguments):
     """A network trained for a few steps, its rates, and its states in the file at `path`."""
     net = network(contexts)
@@ -83,7 +93,7 @@ def small(tmp_path):
     return trainer_of(network()), path, path.read_bytes()
 
 
-@pytest.mark.parametrize("write", [save_states, gluon.Trainer.save_states], ids=["ours", "Gluon's"])
+@pytest.mark.parametrize("write", [save_states, save_as_the_original], ids=["ours", "the original's"])
 @pytest.mark.parametrize(
     ("contexts", "arguments"),
     [
@@ -165,14 +175,16 @@ def test_counts_go_on_without_states(devices):
     assert train(net, fresh, 0, 2, devices) == [scheduler()(8), scheduler()(9)]
 
 
-def test_the_original_can_load_what_is_written(tmp_path):
+def test_the_original_goes_on_from_what_is_written(tmp_path):
     net, trainer, _ = begun(tmp_path / "a.states")
-    trainer.save_states(str(tmp_path / "gluon.states"))
-    assert (tmp_path / "a.states").read_bytes() == (tmp_path / "gluon.states").read_bytes()
-    fresh = trainer_of(copy_of(net))
+    resumed = copy_of(net)
+    expected = train(net, trainer, STEPS, STEPS)
+    fresh = trainer_of(resumed, lr_scheduler=original_schedule(schedule(rate=7.0)))
     fresh.load_states(str(tmp_path / "a.states"))
-    assert fresh.optimizer.num_update == STEPS
-    assert sorted(os.listdir(tmp_path)) == ["a.states", "gluon.states"]
+    assert train(resumed, fresh, STEPS, STEPS) == expected
+    for one, other in zip(weights_of(resumed), weights_of(net)):
+        np.testing.assert_array_equal(one, other)
+    assert os.listdir(tmp_path) == ["a.states"]
 
 
 def test_states_from_before_the_first_step(tmp_path):
@@ -185,7 +197,7 @@ def test_states_from_before_the_first_step(tmp_path):
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 def test_every_protocol_that_wrote_such_files(protocol, tmp_path):
     """Python 3.0 to 3.7 wrote 3, later ones 4; protocol 2 is Python 2's, and is refused."""
-    _, trainer, _ = begun(tmp_path / "a.states")
+    _, trainer, _ = begun(tmp_path / "a.states", save_as_the_original)
     content = (trainer._updaters[0].states, trainer.optimizer)
     (tmp_path / "a.states").write_bytes(pickle.dumps(content, protocol))
     if protocol == 2:
@@ -209,7 +221,7 @@ def test_every_protocol_that_wrote_such_files(protocol, tmp_path):
 )
 def test_every_schedule_and_numpy_numbers_can_be_in_a_file(schedule, tmp_path):
     rate = {"lr_scheduler": None, "learning_rate": 0.1} if schedule is None else {"lr_scheduler": schedule}
-    begun(tmp_path / "a.states", wd=np.float64(1e-4), clip_gradient=np.float32(2), **rate)
+    begun(tmp_path / "a.states", gluon.Trainer.save_states, wd=np.float64(1e-4), clip_gradient=np.float32(2), **rate)
     assert load_states(trainer_of(network()), str(tmp_path / "a.states")) == STEPS
 
 
@@ -289,7 +301,7 @@ def test_params_are_no_states(tmp_path):
 
 def test_states_of_another_type(tmp_path):
     """Of the right shape."""
-    _, trainer, _ = begun(tmp_path / "a.states")
+    _, trainer, _ = begun(tmp_path / "a.states", save_as_the_original)
     states = {index: state.astype("float64") for index, state in trainer._updaters[0].states.items()}
     (tmp_path / "a.states").write_bytes(pickle.dumps((states, trainer.optimizer)))
     with pytest.raises(InputError, match="float64 5x4, this network needs float32 5x4"):
@@ -313,7 +325,7 @@ def test_states_of_a_run_in_another_number_format(tmp_path):
 def test_one_array_under_many_numbers_is_not_copied(tmp_path):
     """As much memory as the file has: 40 GB otherwise."""
     net = network()
-    trainer = trainer_of(net)
+    trainer = trainer_of(net, lr_scheduler=original_schedule(schedule()))
     train(net, trainer, 0, 1)
     array = mx.nd.zeros((10**6,))
     content = (dict.fromkeys(range(10**4), array), trainer.optimizer)
@@ -353,7 +365,7 @@ def test_damaged_files_are_refused_or_harmless(small):
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
 def test_a_parameter_has_had_the_updates_of_the_device_with_the_most(order, tmp_path):
     """Whichever of them the file names last."""
-    _, trainer, _ = begun(tmp_path / "a.states")
+    _, trainer, _ = begun(tmp_path / "a.states", save_as_the_original)
     all_counts = trainer.optimizer._index_update_count
     behind = {index: count - 1 for index, count in all_counts.items()}
     trainer.optimizer._all_index_update_counts = {device: (all_counts, behind)[device] for device in order}
@@ -364,14 +376,14 @@ def test_a_parameter_has_had_the_updates_of_the_device_with_the_most(order, tmp_
 
 
 def test_counts_from_before_mxnet_counted_by_device(tmp_path):
-    _, trainer, _ = begun(tmp_path / "a.states")
+    _, trainer, _ = begun(tmp_path / "a.states", save_as_the_original)
     del trainer.optimizer._all_index_update_counts
     trainer.save_states(str(tmp_path / "a.states"))
     assert load_states(trainer_of(network()), str(tmp_path / "a.states")) == STEPS
 
 
 def test_states_without_their_optimizer(tmp_path):
-    _, trainer, _ = begun(tmp_path / "a.states")
+    _, trainer, _ = begun(tmp_path / "a.states", save_as_the_original)
     (tmp_path / "a.states").write_bytes(trainer._updaters[0].get_states(dump_optimizer=False))
     with pytest.raises(InputError, match="does not hold states and their optimizer"):
         load_states(trainer_of(network()), str(tmp_path / "a.states"))
