@@ -297,8 +297,9 @@ def _stages(
 def afi_resnet(settings: Integration, blocks: int, classes: int = 100) -> AFINet:
     """CIFAR ResNet of depth 6 * blocks + 2, widths 16, 32, 64, with 1x1 shortcuts."""
     settings.check(3)
+    stem = _stem(16)
     body = _stages(basic_parts, settings, (16, 32, 64), [blocks] * 3, 1, 16)
-    return AFINet(_stem(16), body, 64, classes)
+    return AFINet(stem, body, 64, classes)
 
 
 def afi_imagenet_resnet(settings: Integration, layers: Sequence[int], classes: int = 1000) -> AFINet:
@@ -312,8 +313,9 @@ def afi_imagenet_resnet(settings: Integration, layers: Sequence[int], classes: i
 def afi_resnext29(settings: Integration, classes: int = 100) -> AFINet:
     """ResNeXt-29 (32x4d) for CIFAR, three stages of three blocks, outputs twice as wide as the groups."""
     settings.check(3)
+    stem = _stem(64, kernel=1)
     body = _stages(partial(bottleneck_parts, cardinality=32), settings, (128, 256, 512), (3, 3, 3), 2, 64)
-    return AFINet(_stem(64, kernel=1), body, 1024, classes)
+    return AFINet(stem, body, 1024, classes)
 
 
 MOBILENET = ((1, 16, 1, 1), (6, 24, 2, 1), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
@@ -334,13 +336,13 @@ def afi_mobilenet_v2(settings: Integration, classes: int = 100) -> AFINet:
             size //= runs[-1][1][-1].stride
             in_channels = channels
     settings.check(sum(len(members) > 1 for _, members in runs))
-    body: List[HybridBlock] = []
+    stem, body = _stem(32), []
     number = 0
     for width, members in runs:
         number += len(members) > 1
         body.append(integrated_group(inverted_parts, settings, number, width, members))
     body += [conv1x1(1280, in_channels), _norm(1280), relu()]
-    return AFINet(_stem(32), body, 1280, classes)
+    return AFINet(stem, body, 1280, classes)
 
 
 SHUFFLENET = ((116, 3), (232, 7), (464, 3))
@@ -349,7 +351,7 @@ SHUFFLENET = ((116, 3), (232, 7), (464, 3))
 def afi_shufflenet_v2(settings: Integration, classes: int = 100) -> AFINet:
     """ShuffleNetV2 of width 1 for CIFAR; a stage's blocks behind the one that halves the size are a group."""
     settings.check(len(SHUFFLENET))
-    body: List[HybridBlock] = []
+    stem, body = _stem(24), []
     in_channels = 24
     for number, (channels, blocks) in enumerate(SHUFFLENET, 1):
         half = channels // 2
@@ -357,4 +359,4 @@ def afi_shufflenet_v2(settings: Integration, classes: int = 100) -> AFINet:
         body.append(integrated_group(shuffle_parts, settings, number, half, [Member(half, half, 1)] * blocks))
         in_channels = channels
     body += [conv1x1(1024, in_channels), _norm(1024), relu()]
-    return AFINet(_stem(24), body, 1024, classes)
+    return AFINet(stem, body, 1024, classes)
