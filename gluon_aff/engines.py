@@ -12,8 +12,8 @@ from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Proto
 
 import numpy as np
 
-from gluon_aff._platform import ENGINE_VARIABLE, engine_name, no_engine, platform_problem, torch_problem
-from gluon_aff.errors import InputError, NoEngineError
+from gluon_aff._platform import engine_name, no_engine, platform_problem, torch_problem
+from gluon_aff.errors import NoEngineError
 from gluon_aff.models import Architecture
 from gluon_aff.schedule import Schedule
 
@@ -148,7 +148,8 @@ class LearnerSettings:
         optimizer: how its weights are updated.
         seed: of new weights.
         initializer: of new weights, xavier or msraprelu.
-        dtype: float32, float64, float16 (with float32 copies of the weights) or bfloat16.
+        dtype: float32, float64, float16 (with float32 copies of the weights) or bfloat16 (mixed precision).
+        amp: float16 or bfloat16 for mixed precision with float32 weights, whatever `dtype` says; None for none.
         compiled: run as a graph.
         static: allocate memory once for all batches.
         sync_bn: batch statistics over all devices of the process.
@@ -162,6 +163,7 @@ class LearnerSettings:
     seed: int
     initializer: str = "msraprelu"
     dtype: str = "float32"
+    amp: Optional[str] = None
     compiled: bool = True
     static: bool = False
     sync_bn: bool = False
@@ -466,8 +468,8 @@ class TorchFiles(Catalogue, Protocol):
         """What the network with these parameters makes of images, float32 (N, 3, H, W) -> (N, ...)."""
 
 
-class InferenceEngine(Catalogue, Protocol):
-    """A framework that computes with networks; a module satisfies it."""
+class Engine(Catalogue, Protocol):
+    """A framework that computes with networks and trains them; a module satisfies it."""
 
     NAME: str
     VERSION: str
@@ -511,15 +513,6 @@ class InferenceEngine(Catalogue, Protocol):
             ParamsFileError: the file is damaged, has such values, or does not fit.
         """
 
-
-class Engine(InferenceEngine, Protocol):
-    """A framework that trains, too."""
-
-    def load_network(
-        self, architecture: Architecture, path: str, devices: Devices, dtype: str, allow_not_finite: bool = False
-    ) -> ExportableNetwork:
-        """As `InferenceEngine.load_network`."""
-
     def measure_memory(
         self, architecture: Architecture, batch: int, training: bool, devices: Devices
     ) -> Dict[str, object]:
@@ -535,9 +528,6 @@ class Engine(InferenceEngine, Protocol):
             `device`, and in MiB `before` there was a network, and `peak`. On the CPU that is of this process. On a GPU
             it is what everybody there holds.
         """
-
-    def about(self) -> Dict[str, Any]:
-        """Of the framework: its `version`, the `features` it was built with, and the file of its native `library`."""
 
     def try_step(self, devices: Devices) -> Dict[str, float]:
         """Train a convolution and a dense layer for one step on the first of the devices.
@@ -561,20 +551,15 @@ class Engine(InferenceEngine, Protocol):
         """
 
 
-def engine() -> Engine:
-    """MXNet, which trains.
+class MXNetEngine(Engine, Protocol):
+    """MXNet, of which there are several builds; a module satisfies it."""
 
-    Raises:
-        NoEngineError: it does not work here; it says what to install, and how.
-        InputError: $GLUON_AFF_ENGINE asks for another one.
-    """
-    if engine_name() == "torch":
-        raise InputError(f"{ENGINE_VARIABLE}=torch: PyTorch does not train yet in this version; unset it for MXNet")
-    return cast(Engine, import_module("gluon_aff.gluon.engine"))
+    def about(self) -> Dict[str, Any]:
+        """Of MXNet: its `version`, the `features` it was built with, and the file of its native `library`."""
 
 
-def inference_engine(name: Optional[str] = None) -> InferenceEngine:
-    """The engine that computes with networks.
+def engine(name: Optional[str] = None) -> Engine:
+    """The engine that computes with networks and trains them.
 
     Args:
         name: one of `ENGINES`; what $GLUON_AFF_ENGINE names if None; without that MXNet where it works, else PyTorch.
@@ -596,8 +581,8 @@ def inference_engine(name: Optional[str] = None) -> InferenceEngine:
         raise no_engine(*filter(None, (platform_problem(), torch))) from None
 
 
-def _torch() -> InferenceEngine:
-    return cast(InferenceEngine, import_module("gluon_aff.pytorch.engine"))
+def _torch() -> Engine:
+    return cast(Engine, import_module("gluon_aff.pytorch.engine"))
 
 
 def torch_files() -> TorchFiles:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gluon_aff._platform import platform_problem, torch_problem
-from gluon_aff.engines import engine, inference_engine
+from gluon_aff.engines import engine
 from gluon_aff.errors import NoEngineError
 
 HERE = Path(__file__).parent
@@ -78,9 +78,9 @@ def pytest_runtest_setup(item):
     """Without an engine, skip the tests that are marked, and those whose fixtures ask for one."""
     with skipped_without_engine():
         if item.get_closest_marker("engine"):
-            engine()
+            engine("mxnet")
         if item.get_closest_marker("inference"):
-            inference_engine()
+            engine()
         return (yield)
 
 

@@ -88,7 +88,7 @@ def _words(flags: str) -> List[str]:
 
 
 def _parameters(rows: List[Row], host: str) -> Dict[Row, int]:
-    from gluon_aff.engines import inference_engine
+    from gluon_aff.engines import engine
     from gluon_aff.models import model_record
 
     counts = {}
@@ -96,7 +96,7 @@ def _parameters(rows: List[Row], host: str) -> Dict[Row, int]:
         network = (row.fusion, row.r, row.blocks)
         if network not in counts:
             record = model_record(ABLATION_HOSTS[host].model.format(row.blocks))
-            counts[network] = inference_engine().trainable_parameters(record.architecture(fusion=row.fusion, r=row.r))
+            counts[network] = engine().trainable_parameters(record.architecture(fusion=row.fusion, r=row.r))
     return {row: counts[row.fusion, row.r, row.blocks] for row in rows}
 
 

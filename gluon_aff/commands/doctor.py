@@ -12,6 +12,7 @@ from gluon_aff.commands import Command, json_text
 from gluon_aff.machine.doctor import examine
 from gluon_aff.machine.findings import MEND, NOTE, OK, Finding, note, ok
 from gluon_aff.machine.packages import REQUIRED
+from gluon_aff.machine.training_steps import STEPS
 from gluon_aff.printing import printable, show, show_text
 
 UNHEALTHY = 1
@@ -61,8 +62,8 @@ def job_findings(findings: List[Finding], commands: Mapping[str, Command]) -> Li
         note("no engine for", f"{without}: something may fail", f"see {', '.join(broken)}")
         if broken
         else ok("no engine for", f"{without}: they work"),
-        _engine_finding("MXNet", "mxnet", "training step" in works, commands),
-        _engine_finding("PyTorch", "torch", "PyTorch" in works, commands),
+        _engine_finding("MXNet", "mxnet", STEPS["mxnet"] in works, commands),
+        _engine_finding("PyTorch", "torch", STEPS["torch"] in works, commands),
     ]
 
 
@@ -87,10 +88,14 @@ def summary_text(findings: List[Finding]) -> str:
         missing = sum(finding.state == MEND and finding.message.startswith("not installed") for finding in findings)
         hint = " All that is not installed comes with: make venv, or pip install ." if missing > 2 else ""
         return f"To mend: {', '.join(to_mend)}.{hint}"
-    devices = [f.message.split(":")[0] for f in findings if f.check == "training step" and f.state == OK]
-    if not devices:
-        return "Nothing is to mend. Training needs MXNet, which does not work here."
-    return f"Training works here: {', '.join(devices)}."
+    devices = {
+        title: [f.message.split(":")[0] for f in findings if f.check == STEPS[engine] and f.state == OK]
+        for title, engine in (("MXNet", "mxnet"), ("PyTorch", "torch"))
+    }
+    works = [f"{', '.join(those)} ({title})" for title, those in devices.items() if those]
+    if not works:
+        return "Nothing is to mend. Training needs MXNet or PyTorch, and neither works here."
+    return f"Training works here: {'; '.join(works)}."
 
 
 COMMANDS: Dict[str, Command] = {

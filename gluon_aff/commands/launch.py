@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Dict, List
 
-from gluon_aff._platform import check_mxnet
-from gluon_aff.commands import MXNET_ONLY, Command, not_negative, positive
+from gluon_aff._platform import ENGINES, check_mxnet, engine_name, no_wheel
+from gluon_aff.commands import Command, not_negative, positive
 from gluon_aff.errors import InputError
 
 HOW = """
@@ -14,12 +14,14 @@ Every worker runs COMMAND, which needs --kvstore dist_sync (or dist_device_sync,
 the GPUs of a worker on them first). Each step takes one batch on each worker, and all end with
 the same weights; worker 0 writes them. --batch-size counts per device, so the number of workers
 is part of a recipe, like the number of GPUs. Several workers on one machine share its GPUs and
-its cores.
+its cores; under PyTorch each has one GPU.
 
-Servers sum what the workers send; a scheduler brings them together. Both are started here, run
-no code of COMMAND, and end with the workers. If a process dies, the others are stopped, and it is
-said which: with --restarts, and --resume auto in COMMAND, all start again from the last
-checkpoint. Ctrl-C or SIGTERM lets the workers finish their step and save; a second one kills them.
+MXNet has servers, which sum what the workers send, and a scheduler, which brings them together.
+Both are started here, run no code of COMMAND, and end with the workers. PyTorch's workers sum
+among themselves; COMMAND finds torchrun's variables (RANK, WORLD_SIZE, MASTER_ADDR, ...). If a
+process dies, the others are stopped, and it is said which: with --restarts, and --resume auto in
+COMMAND, all start again from the last checkpoint. Ctrl-C or SIGTERM lets the workers finish their
+step and save; a second one kills them.
 
 On several machines, hosts.txt has a host a line, and slots=N behind those that take N workers:
 
@@ -43,12 +45,14 @@ def _add_launch_options(parser: argparse.ArgumentParser, argv: List[str]) -> Non
     parser.epilog = f"{HOW}\n{parser.epilog}"
     parser.add_argument("-n", "--workers", type=positive, required=True, metavar="WORKERS", help="workers to start")
     parser.add_argument(
-        "-s", "--servers", type=not_negative, metavar="SERVERS", help="servers to start (default: one a machine; 0: "
-        "neither servers nor a scheduler, for commands without --kvstore dist_*)"
+        "-s", "--servers", type=not_negative, metavar="SERVERS", help="MXNet's servers to start (default: one a "
+        "machine; with --engine torch in COMMAND, or where PyTorch is the engine, 0: neither servers nor a scheduler)"
     )  # fmt: skip
     parser.add_argument("-H", "--hosts", metavar="FILE", help="file of machines (default: this one)")
     parser.add_argument("--address", metavar="IP", help="of the first machine (default: its name's)")
-    parser.add_argument("--port", type=_port, help="of the scheduler, on the first machine (default: a free one here)")
+    parser.add_argument(
+        "--port", type=_port, help="where the workers meet, on the first machine (default: a free one here)"
+    )
     parser.add_argument(
         "--restarts", type=not_negative, default=0, metavar="K", help="start again up to K times after a failure "
         "(default: 0)"
@@ -81,7 +85,9 @@ def _launch(options: argparse.Namespace) -> int:
     if options.address and not options.hosts:
         raise InputError("--address goes with -H: without it, all runs on this machine")
     used = set(place(options.workers, hosts))
-    servers = len(used) if options.servers is None else options.servers
+    servers = options.servers
+    if servers is None:
+        servers = 0 if _engine_of(options.worker_command) == "torch" else len(used)
     if servers and not options.hosts:
         check_mxnet()  # it is what a server is
     if options.restarts and not any(word.partition("=")[0] == "--resume" for word in options.worker_command):
@@ -100,6 +106,14 @@ def _launch(options: argparse.Namespace) -> int:
     )
 
 
+def _engine_of(command: List[str]) -> str:
+    """The engine that a worker's command takes: its --engine, the environment's, or the one that there is."""
+    words = [part for word in command for part in word.split("=", 1)]
+    named = words[words.index("--engine") + 1 :][:1] if "--engine" in words else []
+    name = named[0] if named else engine_name()
+    return name if name in ENGINES else "mxnet" if no_wheel() is None else "torch"
+
+
 COMMANDS: Dict[str, Command] = {
     "launch": Command(
         "start a training command on several workers, here or on several machines",
@@ -109,6 +123,6 @@ COMMANDS: Dict[str, Command] = {
             "-n 2 -- gluon-aff train-cifar --kvstore dist_sync --model resnet --blocks 1 --gpus ''",
             "-n 2 -H hosts.txt --restarts 10 -- gluon-aff train-imagenet --kvstore dist_device_sync --resume auto",
         ),
-        engines=MXNET_ONLY,
+        engines=ENGINES,
     ),
 }

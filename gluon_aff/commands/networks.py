@@ -60,14 +60,14 @@ def _add_summary_options(parser: argparse.ArgumentParser, argv: List[str]) -> No
 
 
 def _summary(options: argparse.Namespace) -> int:
-    from gluon_aff.engines import inference_engine
+    from gluon_aff.engines import engine
     from gluon_aff.inspection.summary import format_counts
     from gluon_aff.models import model_record
 
     record = model_record(options.model)
     fusion = {"fusion": options.fusion} if options.fusion else {}
     architecture = record.architecture(options.classes, **fusion, **named_arguments(options))
-    counts = inference_engine().count_layers(architecture, options.input_size or record.input_size)
+    counts = engine().count_layers(architecture, options.input_size or record.input_size)
     show_text(json_text([asdict(count) for count in counts]) if options.json else format_counts(counts, options.column))
     return 0
 

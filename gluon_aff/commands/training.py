@@ -58,10 +58,10 @@ def _train_cifar(options: argparse.Namespace) -> int:
 
 def _summary(architecture: Architecture) -> str:
     """Layers, parameters and multiply-adds of a network."""
-    from gluon_aff.engines import inference_engine
+    from gluon_aff.engines import engine
     from gluon_aff.inspection.summary import format_counts
 
-    return format_counts(inference_engine().count_layers(architecture, architecture.input_size))
+    return format_counts(engine().count_layers(architecture, architecture.input_size))
 
 
 def _add_make_data_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:

@@ -1,7 +1,8 @@
 """Starting the processes of a distributed run, here or over SSH, and seeing that they end together.
 
-A run has workers, which train; servers, which sum what the workers send them; and a scheduler, through which they find
-each other. The last two are MXNet processes that do nothing else. Every process runs under a `guard`.
+A run has workers, which train. Under MXNet it has servers too, which sum what the workers send them, and a scheduler,
+through which they find each other; these are MXNet processes that do nothing else. PyTorch's workers meet at worker 0
+and sum among themselves. Every process runs under a `guard`.
 """
 
 from __future__ import annotations
@@ -66,10 +67,10 @@ class Job:
     Attributes:
         command: of each worker.
         workers: how many.
-        servers: how many; 0 starts no scheduler either.
+        servers: how many; 0 starts no scheduler either, and tells the workers what torchrun would.
         hosts: where; the first ones are filled first.
-        address: the first host's IP address, at which the others reach the scheduler.
-        port: the scheduler's; a free one if None.
+        address: the first host's IP address, at which the others reach the scheduler, or worker 0.
+        port: where they do; a free one if None.
         restarts: how often to start again after a failure.
         grace: seconds that workers have to end after SIGTERM.
     """
@@ -178,6 +179,10 @@ def plans(job: Job, port: int) -> List[Plan]:
             "GLUON_AFF_LOCAL_RANK": str(names[:number].count(host)),
             "GLUON_AFF_LOCAL_SIZE": str(names.count(host)),
         }
+        if not job.servers:
+            own["RANK"], own["WORLD_SIZE"] = str(number), str(job.workers)
+            own["LOCAL_RANK"], own["LOCAL_WORLD_SIZE"] = own["GLUON_AFF_LOCAL_RANK"], own["GLUON_AFF_LOCAL_SIZE"]
+            own["MASTER_ADDR"], own["MASTER_PORT"] = job.address, str(port)
         processes.append(plan("worker", number, host, job.command, own))
     return processes
 

@@ -11,7 +11,7 @@ from gluon_aff.data.cifar.files import load_cifar
 from gluon_aff.data.class_names import class_names
 from gluon_aff.data.imagenet.class_lists import ClassList, named, strangers
 from gluon_aff.data.imagenet.validation_batches import validation_data
-from gluon_aff.engines import Devices, ExportableNetwork, Infer, Logits, Network, inference_engine
+from gluon_aff.engines import Devices, ExportableNetwork, Infer, Logits, Network, engine
 from gluon_aff.errors import InputError, last_line
 from gluon_aff.evaluation.evaluate import Evaluation, evaluate
 from gluon_aff.evaluation.inference import in_thread
@@ -175,7 +175,7 @@ def load_network(request: WeightsRequest, *, segments: bool = False) -> LoadedNe
     """
     if request.params.lower().endswith(ONNX_SUFFIX):
         raise InputError(f"--params {request.params}: this is an export already; name the .params file")
-    chosen = inference_engine(request.engine)
+    chosen = engine(request.engine)
     devices, _ = chosen.find_devices(request.gpus)
     if devices.kind == "cpu" and chosen.NAME == "MXNet":
         _refuse_float16(request)

@@ -12,7 +12,7 @@ from gluon_aff.gluon.devices import contexts_of
 
 
 def about() -> Dict[str, Any]:
-    """`gluon_aff.engines.Engine.about`."""
+    """`gluon_aff.engines.MXNetEngine.about`."""
     features = [feature.name for feature in mx.runtime.Features().values() if feature.enabled]
     return {"version": mx.__version__, "features": features, "library": mx.libinfo.find_lib_path()[0]}
 

@@ -19,9 +19,9 @@ from gluon_aff.machine.children import Answer, ask
 from gluon_aff.machine.findings import Finding, mend, note, ok
 from gluon_aff.machine.gpus import Driver, carried_code, unusable
 from gluon_aff.machine.shared_library import GPUCode, needed_libraries
+from gluon_aff.machine.training_steps import STEPS, check_steps
 
 FEATURES = ("CUDA", "CUDNN", "NCCL", "MKLDNN", "OPENCV", "DIST_KVSTORE")
-LOSS_AFTER_STEP = 0.6404  # of the probe `training_step`
 REINSTALL = "pip install --force-reinstall --no-deps the same build of MXNet"
 OTHER_PROCESSOR = "this processor lacks instructions that this MXNet is built with: use another machine"
 CUDA_RUNTIME = re.compile(r"libcudart\.so\.(\d+)")
@@ -104,29 +104,18 @@ def check_import(mxnet: InstalledMXNet) -> List[Finding]:
 def check_training(mxnet: InstalledMXNet, driver: Driver) -> List[Finding]:
     """One step of training on the CPU and on each GPU that MXNet can run on."""
     if not mxnet.works:
-        return [note("training step", "not tried, since MXNet cannot be imported")]
+        return [note(STEPS["mxnet"], "not tried, since MXNet cannot be imported")]
     useless = unusable(driver.gpus, mxnet.code)
-    gpus = [gpu for gpu in driver.gpus if gpu not in useless] if mxnet.cuda else []
-    return [_step("CPU", "cpu", 0, mxnet), *(_step(f"GPU {gpu.number}", "gpu", gpu.number, mxnet) for gpu in gpus)]
-
-
-def _step(name: str, device: str, number: int, mxnet: InstalledMXNet) -> Finding:
-    answer = ask("training_step", device, number)
-    if answer.problem:
-        return mend("training step", f"{name}: {answer.problem}", _step_remedy(mxnet, device, answer.problem))
-    before, after, seconds = (answer.value[key] for key in ("before", "after", "seconds"))
-    said = f"{name}: loss from {before:.4f} to {after:.4f} in {seconds:.2f} s"
-    if not abs(after - LOSS_AFTER_STEP) < 0.01:  # less than that is rounding, TF32's on newer GPUs included
-        return mend("training step", f"{said}, which should be {LOSS_AFTER_STEP}", REINSTALL)
-    return ok("training step", said)
+    gpus = [gpu.number for gpu in driver.gpus if gpu not in useless] if mxnet.cuda else []
+    return check_steps("mxnet", gpus, lambda device, problem: _step_remedy(mxnet, device, problem))
 
 
 def _step_remedy(mxnet: InstalledMXNet, device: str, problem: str) -> str:
     if "SIGILL" in problem:
         return OTHER_PROCESSOR
-    if device == "gpu":
+    if problem and device == "gpu":
         return "nvidia-smi shows whether the GPU is well; --gpus names others, and --gpus '' is the CPU"
-    if mxnet.cuda:  # which asks the driver whatever the device is
+    if problem and mxnet.cuda:  # which asks the driver whatever the device is
         return "nvidia-smi shows whether the driver is well; CUDA_VISIBLE_DEVICES='' hides the GPUs from MXNet"
     return REINSTALL
 

@@ -10,8 +10,10 @@ from typing import List, Tuple
 from gluon_aff._platform import SKIP_CHECK, no_wheel, numpy_problem, python_problem, torch_problem
 from gluon_aff.machine.children import ask
 from gluon_aff.machine.findings import Finding, mend, note, ok
+from gluon_aff.machine.training_steps import check_steps
 
 OPENCV_BUILDS = ("opencv-python-headless", "opencv-python", "opencv-contrib-python-headless", "opencv-contrib-python")
+REINSTALL_TORCH = "pip install --force-reinstall torch"
 GLUONCV = "pip install gluoncv==0.10.5.post0"
 
 # distribution, modules to import, what it is for
@@ -39,20 +41,21 @@ def check_python(mxnet_works: bool) -> Finding:
         return note("Python", f"{here}: newer than MXNet 1.9.1 knows, but MXNet works", f"export {SKIP_CHECK}=1")
     runs_on = f"{here}: MXNet 1.9.1 runs on 3.8, 3.9, 3.10 and 3.11"
     if torch_problem() is None:
-        return note("Python", f"{runs_on}; PyTorch, which is here, does not train yet", problem.remedy)
+        return ok("Python", f"{runs_on}; PyTorch, which is here, computes and trains")
     return mend("Python", runs_on, problem.remedy)
 
 
-def check_torch() -> Finding:
-    """The version of PyTorch, and whether it can be imported."""
+def check_torch() -> List[Finding]:
+    """The version of PyTorch, whether it can be imported, and one step of training on each device that it finds."""
     problem = torch_problem()
     if problem is not None:
-        return note("PyTorch", "not installed, or too old; it is the second engine", problem.remedy)
+        return [note("PyTorch", "not installed, or too old; it is the second engine", problem.remedy)]
     version = _version("torch")
-    broken = ask("imports", "torch").problem
-    if broken:
-        return mend("PyTorch", f"{version}: {broken}", "pip install --force-reinstall torch")
-    return ok("PyTorch", version)
+    found = ask("torch_gpus")
+    if found.problem:
+        return [mend("PyTorch", f"{version}: {found.problem}", REINSTALL_TORCH)]
+    gpus = range(found.value)
+    return [ok("PyTorch", version), *check_steps("torch", gpus, lambda device, problem: REINSTALL_TORCH)]
 
 
 def check_numpy(mxnet_works: bool) -> Finding:

@@ -9,10 +9,11 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, cast
 
 from gluon_aff.errors import last_line
 
+MOST_GPUS = 64  # of a machine
 # of CUDA's driver, cuda.h
 MAJOR_CAPABILITY, MINOR_CAPABILITY = 75, 76
 
@@ -120,16 +121,24 @@ def mxnet() -> Dict[str, Any]:
     """MXNet's version, the features it was built with, and the file of its native library."""
     imports("mxnet")  # by itself first: what is wrong with it, not with what the engine imports before
 
+    from gluon_aff.engines import MXNetEngine, engine
+
+    return cast(MXNetEngine, engine("mxnet")).about()
+
+
+def torch_gpus() -> int:
+    """How many GPUs PyTorch finds."""
     from gluon_aff.engines import engine
 
-    return engine().about()
+    devices, _ = engine("torch").find_devices(",".join(map(str, range(MOST_GPUS))))
+    return len(devices) if devices.kind == "gpu" else 0
 
 
-def training_step(device: str, number: int) -> Dict[str, float]:
-    """`gluon_aff.engines.Engine.try_step` on `device`, cpu or gpu."""
+def training_step(name: str, device: str, number: int) -> Dict[str, float]:
+    """`gluon_aff.engines.Engine.try_step` of the engine of that name on `device`, cpu or gpu."""
     from gluon_aff.engines import Devices, engine
 
-    return engine().try_step(Devices(device, (number,)))
+    return engine(name).try_step(Devices(device, (number,)))
 
 
 def memory(model: str, batch: int, training: bool, gpus: str) -> Dict[str, Any]:

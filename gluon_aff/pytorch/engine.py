@@ -1,13 +1,16 @@
-"""What the package asks of PyTorch (`gluon_aff.engines.InferenceEngine`)."""
+"""What the package asks of PyTorch (`gluon_aff.engines.Engine`)."""
 
 from __future__ import annotations
 
 import torch
 
+from gluon_aff.pytorch.cluster import join_cluster
 from gluon_aff.pytorch.devices import find_devices
 from gluon_aff.pytorch.inspection.summary import count_layers, trainable_parameters
+from gluon_aff.pytorch.learner import learner
 from gluon_aff.pytorch.network import load_network
 from gluon_aff.pytorch.networks.zoo import arguments, parameter_shapes
+from gluon_aff.pytorch.self_test import try_step
 
 NAME = "PyTorch"
 VERSION = torch.__version__
@@ -18,7 +21,10 @@ __all__ = [
     "arguments",
     "count_layers",
     "find_devices",
+    "join_cluster",
+    "learner",
     "load_network",
     "parameter_shapes",
     "trainable_parameters",
+    "try_step",
 ]

@@ -23,17 +23,21 @@ class TorchNetwork:
 
     Args:
         nets: the network on each device, in inference mode; each takes an equal slice of a batch, or nearly.
+        mixed: type of mixed precision, in which convolutions and dense layers compute; None for none.
     """
 
-    def __init__(self, nets: List[torch.nn.Module]) -> None:
+    def __init__(self, nets: List[torch.nn.Module], mixed: Optional[torch.dtype] = None) -> None:
         self.nets = nets
+        self.mixed = mixed
 
     def infer(self, images: np.ndarray) -> Awaited:
         """Start on images; a GPU computes while the caller goes on."""
         outputs = []
         with torch.inference_mode():
             for net, part in zip(self.nets, np.array_split(images, min(len(images), len(self.nets)))):
-                outputs.append(net(on_device(part, net)).float())
+                x = on_device(part, net)
+                with torch.autocast(x.device.type, self.mixed, enabled=self.mixed is not None):
+                    outputs.append(net(x).float())
         return lambda: np.concatenate([output.cpu().numpy() for output in outputs])
 
     def for_many_images(self) -> Infer:
@@ -70,7 +74,7 @@ class TorchNetwork:
 def load_network(
     architecture: Architecture, path: str, devices: Devices, dtype: str, allow_not_finite: bool = False
 ) -> Network:
-    """`gluon_aff.engines.InferenceEngine.load_network`."""
+    """`gluon_aff.engines.Engine.load_network`."""
     net = build(architecture).eval()
     load_params(net, path, allow_not_finite=allow_not_finite)
     cast(net, DTYPES[dtype])

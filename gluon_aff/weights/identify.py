@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Match, Optional
 
-from gluon_aff.engines import inference_engine
+from gluon_aff.engines import engine
 from gluon_aff.errors import GluonAFFError, NoEngineError, ParamsFileError
 from gluon_aff.models import (
     BASIC_BLOCKS,
@@ -202,7 +202,7 @@ def _fusion(found: Match[str], flag: str) -> Dict[str, Any]:
 
 def _as_built(architecture: Architecture) -> Dict[str, Any]:
     """What the host takes, initial values left out: the same for the same network."""
-    given = {"host": architecture.host, **inference_engine().arguments(architecture)}
+    given = {"host": architecture.host, **engine().arguments(architecture)}
     for name in ("last_gamma", "zero_last_gamma", "zero_init_last"):
         given.pop(name, None)
     return given
@@ -212,7 +212,7 @@ def _fits(candidate: Architecture, file: ParamsFile) -> bool:
     if candidate.settings.get("blocks", 0) > len(file.arrays):  # which takes long to build
         return False
     try:
-        shapes = inference_engine().parameter_shapes(candidate)
+        shapes = engine().parameter_shapes(candidate)
     except NoEngineError:
         raise
     except GluonAFFError:  # a name may say what no network can be

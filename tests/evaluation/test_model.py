@@ -10,7 +10,7 @@ from PIL import Image
 
 import gluon_aff
 from gluon_aff import cli
-from gluon_aff.engines import inference_engine
+from gluon_aff.engines import engine
 from gluon_aff.errors import InputError
 from gluon_aff.evaluation import weights_file
 from gluon_aff.models import model_record
@@ -22,7 +22,7 @@ def weights(tmp_path):
     """A picture, and a file of the smallest network."""
     pixels = np.random.default_rng(0).integers(0, 255, (40, 60, 3), "uint8")
     Image.fromarray(pixels).save(tmp_path / "a.png")
-    shapes = inference_engine().parameter_shapes(model_record("resnet20_b1").architecture())
+    shapes = engine().parameter_shapes(model_record("resnet20_b1").architecture())
     rng = np.random.default_rng(1)
     arrays = {n: rng.uniform(0.1, 0.5, [size or 3 for size in shape]).astype("float32") for n, shape in shapes.items()}
     write_params_file(str(tmp_path / "a.params"), arrays)
@@ -65,7 +65,7 @@ def test_what_cannot_be(weights):
 @pytest.mark.inference
 def test_the_readmes_lines(weights, monkeypatch, capsys):
     record = model_record("aff_resnet50")
-    shapes = inference_engine().parameter_shapes(record.architecture())
+    shapes = engine().parameter_shapes(record.architecture())
     arrays = {name: np.zeros([size or 3 for size in shape], "float32") for name, shape in shapes.items()}
     write_params_file(str(weights / "any.params"), arrays)
     monkeypatch.setattr(weights_file, "published_file", lambda *_: str(weights / "any.params"))

@@ -77,7 +77,7 @@ def test_here(tmp_path):
     assert (process.returncode, process.stderr) == (0, "")
     assert "\033" not in process.stdout
     lines = process.stdout.splitlines()
-    assert lines[-1].startswith("Training works here: CPU")
+    assert lines[-1].startswith("Training works here: CPU (MXNet)")
     assert {line[:6] for line in lines[:-2]} <= {"ok    ", "note  ", " " * 6}
     for check in ("Python", "NumPy", "MXNet build", "libraries", "MXNet", "training step", "GluonCV", "OpenCV"):
         assert any(line.startswith(f"ok    {check.ljust(16)}") for line in lines), check
@@ -151,7 +151,7 @@ def other_pythons():
 @pytest.mark.parametrize("python", other_pythons() or [pytest.param("", marks=pytest.mark.skip("none installed"))])
 def test_newer_python(examine, python):
     findings = findings_of(examine("--json", python=python, path=[SITE_PACKAGES]))
-    assert findings["Python"]["state"] == (MEND if torch_problem() else NOTE)
+    assert findings["Python"]["state"] == (MEND if torch_problem() else OK)
     assert "MXNet 1.9.1 runs on 3.8, 3.9, 3.10 and 3.11" in findings["Python"]["message"]
     assert findings["disk"]["state"] in (OK, NOTE)
     assert findings["MXNet for"]["state"] == NOTE
@@ -168,7 +168,7 @@ def test_data_that_is_not_where_it_was_named(examine, tmp_path):
 @pytest.fixture
 def quick(monkeypatch):
     """No child process, and a machine of which nothing is known."""
-    for module in ("children", "packages", "libraries", "gpus", "mxnet_build", "files"):
+    for module in ("children", "packages", "libraries", "gpus", "mxnet_build", "training_steps", "files"):
         monkeypatch.setattr(f"gluon_aff.machine.{module}.ask", lambda *_, **__: Answer(problem="not asked"))
 
 
@@ -192,10 +192,10 @@ def test_jobs_by_what_they_need():
     assert set(without.message[: without.message.index(":")].split(", ")) == set(jobs.split(", "))
     assert (without.state, mxnet.state, torch.state) == (OK, NOTE, NOTE)
     assert mxnet.message.endswith(": not here")
-    assert torch.message == "summary, evaluate, predict, gradcam, selectivity, segment, convert: not here"
+    assert torch.message == "launch, summary, evaluate, predict, gradcam, selectivity, segment, convert: not here"
     for name in set(COMMANDS) - {*jobs.split(", "), "convert"}:
         assert f"{name}, " in mxnet.message or f"{name}:" in mxnet.message
-    found = [mend("NumPy", "broken", "mend it"), ok("training step", "CPU"), ok("PyTorch", "2.13.0")]
+    found = [mend("NumPy", "broken", "mend it"), ok("training step", "CPU"), ok("PyTorch step", "CPU")]
     without, mxnet, torch = job_findings(found, COMMANDS)
     assert (without.state, without.remedy, mxnet.state, torch.state) == (NOTE, "see NumPy", OK, OK)
 
@@ -208,6 +208,9 @@ def test_lines_in_colour():
 
 def test_last_line():
     trained = [ok("training step", "CPU: loss from 0.7 to 0.6"), ok("training step", "GPU 0: loss"), note("GPU 1", "")]
-    assert summary_text(trained) == "Training works here: CPU, GPU 0."
+    assert summary_text(trained) == "Training works here: CPU, GPU 0 (MXNet)."
+    assert summary_text([*trained, ok("PyTorch step", "CPU: loss")]) == (
+        "Training works here: CPU, GPU 0 (MXNet); CPU (PyTorch)."
+    )
     assert summary_text([*trained, mend("disk", "full", "make room")]) == "To mend: disk."
-    assert summary_text([]) == "Nothing is to mend. Training needs MXNet, which does not work here."
+    assert summary_text([]) == "Nothing is to mend. Training needs MXNet or PyTorch, and neither works here."

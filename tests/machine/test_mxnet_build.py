@@ -5,18 +5,19 @@ import math
 import numpy as np
 import pytest
 
-from gluon_aff.machine import mxnet_build
+from gluon_aff._platform import torch_problem
+from gluon_aff.machine import mxnet_build, training_steps
 from gluon_aff.machine.children import Answer, ask
 from gluon_aff.machine.findings import MEND, NOTE, OK
 from gluon_aff.machine.gpus import CU112, GPU, Driver
 from gluon_aff.machine.mxnet_build import (
-    LOSS_AFTER_STEP,
     InstalledMXNet,
     check_build,
     check_import,
     check_training,
     find_mxnet,
 )
+from gluon_aff.machine.training_steps import LOSS_AFTER_STEP
 
 CUDA_MXNET = InstalledMXNet(("mxnet-cu112",), Answer({}), "libmxnet.so", ("libcudart.so.11.0",), CU112)
 GPUS = Driver((12, 2), (GPU(0, "Tesla T4", (7, 5), 2**34), GPU(1, "NVIDIA H200", (9, 0), 2**34)))
@@ -72,19 +73,25 @@ def loss_by_hand():
     return before, forward()[2]
 
 
-@pytest.mark.engine
-def test_training_step_is_what_the_formulas_say():
+@pytest.mark.parametrize(
+    "engine",
+    [
+        pytest.param("mxnet", marks=pytest.mark.engine),
+        pytest.param("torch", marks=pytest.mark.skipif(torch_problem() is not None, reason="needs PyTorch")),
+    ],
+)
+def test_training_step_is_what_the_formulas_say(engine):
     before, after = loss_by_hand()
     assert before == pytest.approx(math.log(2))
     assert after == pytest.approx(LOSS_AFTER_STEP, abs=1e-4)
-    measured = ask("training_step", "cpu", 0).value
+    measured = ask("training_step", engine, "cpu", 0).value
     assert measured["before"] == pytest.approx(before, abs=1e-5)
     assert measured["after"] == pytest.approx(after, abs=1e-5)
 
 
 def steps(monkeypatch, answers):
     """Training steps answered by device: 'cpu 0', 'gpu 0'."""
-    monkeypatch.setattr(mxnet_build, "ask", lambda _, device, number: answers[f"{device} {number}"])
+    monkeypatch.setattr(training_steps, "ask", lambda probe, engine, device, number: answers[f"{device} {number}"])
 
 
 def loss(after):

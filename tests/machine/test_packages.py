@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from gluon_aff._platform import Problem
-from gluon_aff.machine import packages
+from gluon_aff.machine import packages, training_steps
 from gluon_aff.machine.children import Answer
 from gluon_aff.machine.findings import MEND, NOTE, OK
 
@@ -165,17 +165,32 @@ def test_optional_packages(environment):
 
 
 @pytest.mark.parametrize(
-    ("problem", "broken", "state"),
-    [(None, "", "ok"), (None, "undefined symbol", "mend"), ("not installed", "", "note")],
+    ("problem", "found", "states"),
+    [
+        (None, Answer(2), {"PyTorch": "ok", "CPU": "ok", "GPU 0": "ok", "GPU 1": "mend"}),
+        (None, Answer(problem="undefined symbol"), {"PyTorch": "mend"}),
+        ("not installed", None, {"PyTorch": "note"}),
+    ],
 )
-def test_pytorch(monkeypatch, problem, broken, state):
+def test_pytorch(monkeypatch, problem, found, states):
     monkeypatch.setattr(packages, "torch_problem", lambda: problem and Problem(problem, "pip install torch"))
-    monkeypatch.setattr(packages, "ask", lambda *_: Answer(problem=broken))
-    assert packages.check_torch().state == state
+    monkeypatch.setattr(packages, "ask", lambda *_: found)
+    after = {"cpu 0": 0.6404, "gpu 0": 0.6401, "gpu 1": 0.7}
+    monkeypatch.setattr(
+        training_steps,
+        "ask",
+        lambda probe, engine, device, number: Answer(
+            {"before": 0.6931, "after": after[f"{device} {number}"], "seconds": 0.1}
+        ),
+    )
+    findings = packages.check_torch()
+    assert {
+        each.message.split(":")[0] if each.check == "PyTorch step" else each.check: each.state for each in findings
+    } == states
 
 
 def test_a_python_without_mxnet_and_with_pytorch_is_nothing_to_mend(monkeypatch):
     monkeypatch.setattr(packages, "python_problem", lambda: Problem("too new", "take an older one"))
-    for torch, state in ((None, NOTE), (Problem("not installed", ""), MEND)):
+    for torch, state in ((None, OK), (Problem("not installed", ""), MEND)):
         monkeypatch.setattr(packages, "torch_problem", lambda torch=torch: torch)
         assert packages.check_python(mxnet_works=False).state == state

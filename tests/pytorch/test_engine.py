@@ -11,7 +11,7 @@ from golden_values import golden_value
 from PIL import Image
 
 from gluon_aff import cli, engines
-from gluon_aff.engines import Channels, Devices, engine, inference_engine
+from gluon_aff.engines import Channels, Devices, engine
 from gluon_aff.errors import InputError, NoEngineError
 from gluon_aff.models import list_models, model_record
 from gluon_aff.pytorch import engine as torch_engine
@@ -24,7 +24,7 @@ CIFAR = "resnet20_b1"
 @pytest.mark.parametrize(
     ("protocol", "side"),
     [
-        (engines.InferenceEngine, torch_engine),
+        (engines.Engine, torch_engine),
         (engines.Network, TorchNetwork),
         (engines.TorchFiles, engines.torch_files()),
     ],
@@ -59,8 +59,7 @@ def both(weights):
     def load(name):
         architecture = model_record(name).architecture()
         return [
-            inference_engine(each).load_network(architecture, weights(name), Devices(), "float32")
-            for each in ("mxnet", "torch")
+            engine(each).load_network(architecture, weights(name), Devices(), "float32") for each in ("mxnet", "torch")
         ]
 
     return load
@@ -149,7 +148,7 @@ def test_sums_of_channels(both):
 )
 def test_counts_of_layers(name):
     architecture = model_record(name).architecture()
-    expected, found = (inference_engine(each).count_layers(architecture, 64) for each in ("mxnet", "torch"))
+    expected, found = (engine(each).count_layers(architecture, 64) for each in ("mxnet", "torch"))
     facts = ("trainable", "fixed", "multiply_adds", "original_count", "thop_count")
     for fact in facts:
         assert sum(getattr(row, fact) for row in found) == sum(getattr(row, fact) for row in expected), fact
@@ -182,16 +181,16 @@ def test_devices_without_a_gpu():
 
 def test_which_engine_is_taken(monkeypatch):
     monkeypatch.delenv("GLUON_AFF_ENGINE", raising=False)
-    assert inference_engine().NAME == inference_engine("mxnet").NAME == "MXNet"
-    assert inference_engine("torch").NAME == "PyTorch"
+    assert engine().NAME == engine("mxnet").NAME == "MXNet"
+    assert engine("torch").NAME == "PyTorch"
     monkeypatch.setenv("GLUON_AFF_ENGINE", "torch")
-    assert inference_engine().NAME == "PyTorch"
-    assert inference_engine("mxnet").NAME == "MXNet"
+    assert engine().NAME == "PyTorch"
+    assert engine("mxnet").NAME == "MXNet"
     with pytest.raises(InputError, match="GLUON_AFF_ENGINE=torch: PyTorch does not train yet in this version"):
         engine()
     monkeypatch.setenv("GLUON_AFF_ENGINE", "jax")
     with pytest.raises(InputError, match=r"unknown engine, \$GLUON_AFF_ENGINE 'jax': there are auto, mxnet, torch"):
-        inference_engine()
+        engine()
 
 
 def test_without_mxnet_pytorch_is_taken(monkeypatch):
@@ -203,9 +202,9 @@ def test_without_mxnet_pytorch_is_taken(monkeypatch):
         return torch_engine
 
     monkeypatch.setattr(engines, "import_module", missing)
-    assert inference_engine().NAME == "PyTorch"
+    assert engine().NAME == "PyTorch"
     with pytest.raises(NoEngineError, match="MXNet is not here"):
-        inference_engine("mxnet")
+        engine("mxnet")
 
 
 def test_evaluate_and_predict_under_either_engine(weights, few_shapes, tmp_path, monkeypatch, capsys):

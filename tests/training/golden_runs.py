@@ -19,6 +19,7 @@ import sys
 import tempfile
 import zlib
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 from unittest import mock
@@ -268,7 +269,8 @@ FIGURES = r"\b(train|val|niou|loss|rmse|accuracy|err-top1|err-top5)=([0-9.]+)"
 MASKS = (
     (FIGURES, r"\1=#"),
     (r"\b(time|time cost|[Ss]peed): [0-9.]+", r"\1: #"),
-    (r"\b(gluon_aff|MXNet|NumPy|Python) [^ ,]+,", r"\1 #,"),
+    (r"\b(gluon_aff|NumPy|Python) [^ ,]+,", r"\1 #,"),
+    (r"\b(MXNet|PyTorch) [^ ,]+,", "MXNet #,"),
 )
 
 
@@ -362,21 +364,25 @@ def summary(array: np.ndarray) -> List[float]:
 
 def machine() -> Dict[str, str]:
     """What decides how figures are rounded."""
-    import cv2
-    import mxnet as mx
-    import PIL
-
     facts = dict(re.findall(r"^(model name|flags)\s*: (.*)", Path("/proc/cpuinfo").read_text(), re.MULTILINE))
     instructions = [flag for flag in facts.get("flags", "").split() if re.match("avx|amx|fma", flag)]
     return {
         "processor": facts.get("model name", "unknown"),
         "instructions": " ".join(sorted(instructions)),
         "threads": os.environ.get("OMP_NUM_THREADS", "not set"),
-        "mxnet": mx.__version__,
+        "mxnet": version_of("mxnet"),
         "numpy": np.__version__,
-        "opencv": cv2.__version__,
-        "pillow": PIL.__version__,
+        "opencv": version_of("opencv-python-headless"),
+        "pillow": version_of("pillow"),
     }
+
+
+def version_of(distribution: str) -> str:
+    """Its version, or that it is missing."""
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return "missing"
 
 
 class Distance(NamedTuple):

@@ -16,7 +16,7 @@ from gluon_aff.pytorch.parameters import UPDATES
 
 
 def count_layers(architecture: Architecture, input_size: int) -> List[LayerCount]:
-    """`gluon_aff.engines.InferenceEngine.count_layers`, without computing: shapes only."""
+    """`gluon_aff.engines.Engine.count_layers`, without computing: shapes only."""
     with torch.device("meta"):
         net = build(architecture).eval()
     counts: List[LayerCount] = []
@@ -35,7 +35,7 @@ def count_layers(architecture: Architecture, input_size: int) -> List[LayerCount
 
 
 def trainable_parameters(architecture: Architecture) -> int:
-    """`gluon_aff.engines.InferenceEngine.trainable_parameters`."""
+    """`gluon_aff.engines.Engine.trainable_parameters`."""
     with torch.device("meta"):
         return sum(each.numel() for each in build(architecture).parameters() if each.requires_grad)
 

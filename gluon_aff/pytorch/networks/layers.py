@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from dataclasses import replace
 from typing import Any, Callable, ContextManager, Iterator, List, Optional, Tuple
 
@@ -16,6 +17,8 @@ from gluon_aff.models import check_classes
 from gluon_aff.operators import fusion_operator
 from gluon_aff.pytorch.fusion.attention import NormLayer
 from gluon_aff.pytorch.fusion.operators import Fusing
+
+PRELU_SLOPE = 0.25  # MXNet's default
 
 
 def conv1x1(in_channels: int, channels: int, stride: int = 1) -> nn.Conv2d:
@@ -99,11 +102,20 @@ class ImageNorm(nn.BatchNorm2d):
         )
 
 
-def initialise(net: nn.Module) -> None:
-    """Give convolutions and dense layers MXNet's initial values: Xavier's uniform weights, biases of 0."""
+def initialise(net: nn.Module, initializer: str = "xavier") -> None:
+    """Give convolutions and dense layers initial values of the distributions that MXNet draws from; biases are 0.
+
+    Args:
+        net: what has the layers.
+        initializer: xavier (Glorot and Bengio, 2010; uniform) or msraprelu (He et al., 2015, arXiv:1502.01852; normal,
+            for a PReLU of slope 0.25), both with the mean of the fans.
+    """
     for module in net.modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)):
-            nn.init.xavier_uniform_(module.weight)
+            if initializer == "xavier":
+                nn.init.xavier_uniform_(module.weight)
+            else:  # Xavier's normal weights have the variance 1 / (mean of the fans)
+                nn.init.xavier_normal_(module.weight, math.sqrt(2 / (1 + PRELU_SLOPE**2)))
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
 

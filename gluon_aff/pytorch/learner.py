@@ -1,0 +1,327 @@
+"""A network that trains in PyTorch (`gluon_aff.engines.Learner`)."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+from importlib import util
+from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from gluon_aff.engines import Devices, LearnerSettings, LearnerState, Network, StepFigures
+from gluon_aff.errors import InputError
+from gluon_aff.models import Architecture
+from gluon_aff.pytorch.cluster import TorchCluster
+from gluon_aff.pytorch.devices import check_bfloat16, torch_devices
+from gluon_aff.pytorch.network import TorchNetwork
+from gluon_aff.pytorch.networks.layers import ImageNorm, initialise
+from gluon_aff.pytorch.networks.zoo import build
+from gluon_aff.pytorch.objectives import Target, target_of
+from gluon_aff.pytorch.optimizer_states import load_states, save_states
+from gluon_aff.pytorch.optimizers import HISTORY, MOMENTUM, make_optimizer
+from gluon_aff.pytorch.parameters import load_arrays, load_params, parameter_arrays, parameter_names
+from gluon_aff.schedule import Schedule
+
+MIXED = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+LOSS_SCALE = ":loss_scale"  # beside the optimizer's arrays in a checkpoint; no parameter has such a name
+
+
+def learner(settings: LearnerSettings, devices: Devices, cluster: TorchCluster) -> TorchLearner:
+    """A network to train, on one device.
+
+    Raises:
+        InputError: the settings do not go together, or a file cannot be used.
+    """
+    (device,) = torch_devices(devices)
+    mixed = settings.amp or (settings.dtype if settings.dtype in MIXED else None)
+    if mixed == "float16" and device.type == "cpu":
+        raise InputError("float16 needs a GPU: on a CPU train in float32, or with --amp bfloat16 where it has that")
+    if mixed == "bfloat16":
+        check_bfloat16(device)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    dtype = torch.float64 if settings.dtype == "float64" else torch.float32
+    target = target_of(settings.objective, device, dtype)
+    net = _initialised(settings, device, dtype, cluster)
+    made = TorchLearner(net, settings, target, device, cluster, None if mixed is None else MIXED[mixed])
+    if settings.start.states:
+        made.load_states(settings.start.states)
+    if settings.start.updates is not None:
+        made.updates = settings.start.updates
+    return made
+
+
+class TorchLearner:
+    """A network that is being trained on one device.
+
+    The weights are float32 in mixed precision too, where convolutions and dense layers compute in float16 or bfloat16;
+    with `--dtype float16` they are written as float16, with the float32 ones in the optimizer's states, as MXNet does.
+
+    Args:
+        net: network, on its device.
+        settings: what the recipe asked for.
+        target: what its outputs are compared with, and how.
+        device: where.
+        cluster: the workers, each with its share of every batch; figures are means over them.
+        mixed: type of mixed precision, None for none.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        settings: LearnerSettings,
+        target: Target,
+        device: torch.device,
+        cluster: TorchCluster,
+        mixed: Optional[torch.dtype],
+    ) -> None:
+        self.net = net
+        self.updates = 0
+        self.notes: List[str] = []
+        self._settings = settings
+        self._target = target
+        self._device = device
+        self._cluster = cluster
+        self._mixed = mixed
+        self._rate = settings.optimizer.rate
+        self._trained = _trained_parameters(net)
+        self._optimizer = make_optimizer(settings.optimizer, self._trained)
+        self._scaler = torch.amp.GradScaler(device.type, enabled=mixed == torch.float16)
+        self._model = self._parallel(self._compiled(net))
+
+    @property
+    def learning_rate(self) -> float:
+        """That of the last step."""
+        return self._rate.rate(self.updates) if isinstance(self._rate, Schedule) else float(self._rate)
+
+    def set_learning_rate(self, rate: float) -> None:
+        """Train with `rate` from now on; not where there is a schedule."""
+        self._rate = rate
+
+    def seed(self, seed: int) -> None:
+        """Seed PyTorch's random numbers, such as dropout's."""
+        torch.manual_seed(seed)
+
+    def step(
+        self, images: np.ndarray, labels: np.ndarray, mixup_weight: float, asked_to_stop: bool
+    ) -> Callable[[], StepFigures]:
+        """Update the weights once; what is returned waits for the figures."""
+        if not self.net.training:
+            self.net.train()
+        y = self._sent(labels)
+        x, target = self._target.pair(self._sent(images), y, mixup_weight)
+        x = self._laid_out(x.to(self._dtype))
+        with self._autocast():
+            output = self._model(x)
+        output = output.to(self._dtype)
+        target = target.to(self._dtype) if target.is_floating_point() else target
+        loss = self._target.loss(output, target, x)
+        self._optimizer.zero_grad(set_to_none=True)
+        # The mean over the images of all workers, over whose gradients the mean is taken. Segmentation's one loss is
+        # divided by their number too, as MXNet's trainer does.
+        self._scaler.scale(loss.sum() / len(images)).backward()
+        self._update()
+        with torch.no_grad():
+            metric = self._target.metric(output.detach(), target, y)
+            figures = torch.stack([metric, loss.mean(), metric.new_tensor(float(asked_to_stop))]).float()
+        awaited = self._cluster.total(figures)
+        return lambda: _figures(awaited(), self._cluster.size)
+
+    def end_epoch(self) -> bool:
+        """Give all workers the means of their running statistics; whether all weights are finite."""
+        arrays = [tensor for tensor in self.net.state_dict().values() if tensor.is_floating_point()]
+        finite = torch.stack([torch.isfinite(tensor).all() for tensor in arrays]).all()
+        if self._cluster.size > 1:
+            self._average_running_statistics()
+        return bool(finite)
+
+    def validated(self) -> Network:
+        """The network, which computes with what is learnt so far until the next step."""
+        return TorchNetwork([self.net.eval()], self._mixed)
+
+    def parameters(self) -> Dict[str, np.ndarray]:
+        """What is learnt so far, by name."""
+        arrays = parameter_arrays(self.net)
+        return {**arrays, **{name: arrays[name].astype(np.float16) for name in self._halved()}}
+
+    def state(self) -> LearnerState:
+        """What a checkpoint keeps."""
+        arrays = self._optimizer_arrays()
+        if self._scaler.is_enabled():
+            state = self._scaler.state_dict()
+            arrays[LOSS_SCALE] = np.array([state["scale"], state["_growth_tracker"]], np.float32)
+        return LearnerState(self.parameters(), {}, arrays, self.updates)
+
+    def restore(self, state: LearnerState, source: str) -> None:
+        """Go on from what `state` gave, before the first step; `source` is what a message calls it.
+
+        Raises:
+            InputError: it does not fit the network.
+            KeyError: an array that the optimizer needs is missing.
+        """
+        load_arrays(self.net, state.parameters, source)
+        self._set_optimizer_arrays(state.optimizer)
+        self.updates = state.updates
+        if self._scaler.is_enabled() and LOSS_SCALE in state.optimizer:
+            scale, tracker = state.optimizer[LOSS_SCALE].tolist()
+            self._scaler.load_state_dict({**self._scaler.state_dict(), "scale": scale, "_growth_tracker": int(tracker)})
+
+    def save_states(self, path: str) -> None:
+        """Write the `.states` file, whole or not at all.
+
+        Raises:
+            GluonAFFError: it cannot be written.
+        """
+        batch = self._settings.batch_shape[0] * self._cluster.size
+        arrays = self._optimizer_arrays()
+        save_states(path, self.net, self._settings.optimizer, arrays, self.updates, batch, bool(self._halved()))
+
+    def load_states(self, path: str) -> None:
+        """Take momentum, float32 weights and the count of updates from a `.states` file.
+
+        Raises:
+            InputError: it is damaged or does not fit the network or the optimizer.
+        """
+        arrays, self.updates = load_states(path, self.net, self._settings.optimizer, bool(self._halved()))
+        self._set_optimizer_arrays(arrays)
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return next(self.net.parameters()).dtype
+
+    def _sent(self, array: np.ndarray) -> torch.Tensor:
+        tensor = torch.from_numpy(array)
+        if self._device.type == "cuda":
+            tensor = tensor.pin_memory()
+        return tensor.to(self._device, non_blocking=True)
+
+    def _laid_out(self, images: torch.Tensor) -> torch.Tensor:
+        return images.contiguous(memory_format=torch.channels_last) if self._device.type == "cuda" else images
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self._device.type, self._mixed, enabled=self._mixed is not None)
+
+    def _update(self) -> None:
+        self.updates += 1
+        for group in self._optimizer.param_groups:
+            group["lr"] = self.learning_rate
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+
+    def _compiled(self, net: nn.Module) -> nn.Module:
+        """The network as a graph, on a GPU: on a CPU compilation takes longer than it saves."""
+        if not self._settings.compiled or self._device.type == "cpu":
+            return net
+        if util.find_spec("triton") is None:
+            self.notes.append("the network is not compiled: torch.compile needs Triton, which is not installed")
+            return net
+        return torch.compile(net)  # type: ignore[return-value]
+
+    def _parallel(self, net: nn.Module) -> nn.Module:
+        if self._cluster.size == 1:
+            return net
+        ids = [self._device.index] if self._device.type == "cuda" else None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # newer versions have another name for broadcast_buffers
+            return DistributedDataParallel(net, ids, broadcast_buffers=False, gradient_as_bucket_view=True)
+
+    def _average_running_statistics(self) -> None:
+        state = self.net.state_dict()
+        trained = {id(parameter) for parameter in self._trained.values()}
+        names = [name for name, each in self.net.named_parameters() if id(each) not in trained]
+        names += [name for name, each in self.net.named_buffers() if each.is_floating_point()]
+        if not names:
+            return
+        flat = torch.cat([state[name].reshape(-1) for name in names])
+        mean = self._cluster.total(flat)() / self._cluster.size
+        for name, part in zip(names, mean.split([state[name].numel() for name in names])):
+            state[name].copy_(part.reshape(state[name].shape))
+
+    def _halved(self) -> List[str]:
+        """Parameters that are float16 in the files: with `--dtype float16` those of convolutions and dense layers."""
+        if self._settings.dtype != "float16":
+            return []
+        names = parameter_names(self.net)
+        layers = [name for name, layer in self.net.named_modules() if isinstance(layer, (nn.Conv2d, nn.Linear))]
+        return [names[key] for key in names if key.rpartition(".")[0] in set(layers)]
+
+    def _optimizer_arrays(self) -> Dict[str, np.ndarray]:
+        """As `LearnerState.optimizer`: momentum, and float32 weights where the files have float16."""
+        halved = set(self._halved())
+        arrays = {}
+        for name, parameter in self._trained.items() if self.updates else ():
+            for kept in self._optimizer.state.get(parameter, {}).values():
+                arrays[f"{name}:0" if name in halved else name] = kept.cpu().numpy().copy()
+            if name in halved:
+                arrays[f"{name}:1"] = parameter.detach().cpu().numpy().copy()
+        return arrays
+
+    def _set_optimizer_arrays(self, arrays: Mapping[str, np.ndarray]) -> None:
+        halved = set(self._halved())
+        kept = HISTORY if self._settings.optimizer.name == "adagrad" else MOMENTUM
+        for name, parameter in self._trained.items() if arrays else ():
+            if kept == HISTORY or self._settings.optimizer.momentum:
+                array = np.array(arrays[f"{name}:0" if name in halved else name])
+                self._optimizer.state[parameter][kept] = torch.from_numpy(array).to(parameter)
+            if name in halved:
+                with torch.no_grad():
+                    parameter.copy_(torch.from_numpy(np.array(arrays[f"{name}:1"])))
+
+
+def _initialised(
+    settings: LearnerSettings, device: torch.device, dtype: torch.dtype, cluster: TorchCluster
+) -> nn.Module:
+    architecture = _synchronised(settings, device, cluster)
+    _check_shape(architecture, settings.batch_shape)
+    torch.manual_seed(settings.seed)
+    net = build(architecture)
+    if settings.initializer != "xavier":
+        initialise(net, settings.initializer)
+    if settings.start.params:
+        load_params(net, settings.start.params, ignore_extra=settings.start.ignore_extra)
+    for layer in net.modules():
+        if isinstance(layer, ImageNorm):
+            nn.init.ones_(layer.weight)  # as a step in MXNet leaves it, whatever a file says
+    net.to(device, dtype)
+    if device.type == "cuda":
+        net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return net
+
+
+def _check_shape(architecture: Architecture, shape: Tuple[int, ...]) -> None:
+    """See that the network trains on batches of that shape, without computing."""
+    with torch.device("meta"):
+        net, images = build(architecture), torch.zeros(shape)
+    try:
+        net(images)
+    except ValueError:  # of BatchNorm
+        raise InputError(
+            f"--batch-size {shape[0]}: PyTorch's BatchNorm does not train on one value a channel, which is what this "
+            "network's pooled maps have: take 2 or more, or --engine mxnet"
+        ) from None
+
+
+def _synchronised(settings: LearnerSettings, device: torch.device, cluster: TorchCluster) -> Architecture:
+    """The architecture, with batch statistics over all workers if that is asked for."""
+    architecture = settings.architecture
+    if not settings.sync_bn or cluster.size == 1:
+        return architecture
+    if device.type == "cpu":
+        raise InputError("--sync-bn: PyTorch's SyncBatchNorm is for GPUs: train on those, or without it")
+    return replace(architecture, settings={**architecture.settings, "norm_layer": nn.SyncBatchNorm})
+
+
+def _trained_parameters(net: nn.Module) -> Dict[str, nn.Parameter]:
+    """Those with a gradient, by the names that `.params` files have."""
+    parameters: Dict[str, Any] = dict(net.named_parameters())
+    names = parameter_names(net)
+    return {names[key]: each for key, each in parameters.items() if each.requires_grad}
+
+
+def _figures(sums: torch.Tensor, workers: int) -> StepFigures:
+    metric, loss, asked_to_stop = (sums / workers).tolist()
+    return StepFigures(metric, loss, asked_to_stop > 0)

@@ -1,0 +1,79 @@
+"""Steps of a small network, alone or as a worker: `small_torch_run.py FOLDER [die|tell]`.
+
+Writes FOLDER/RANK.npz: parameters, momentum and figures; with `tell` what the workers tell each other instead. With
+`die` worker 1 kills itself before the third step, once.
+"""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from gluon_aff.engines import Classification, Devices, LearnerSettings, Optimizer, Start
+from gluon_aff.models import Architecture
+from gluon_aff.pytorch.cluster import join_cluster
+from gluon_aff.pytorch.learner import learner
+
+GLOBAL_BATCH = 8
+STEPS = 4
+NUMBERS = (-0.0, 1e-45, float("inf"), float("nan"))
+# Addition and no context of pooled maps: BatchNorm, which sees a worker's images alone, is all that may differ
+NETWORK = Architecture("small", "cifar_resnet", {"askc_type": "Add", "blocks": 1, "channel_times": 1, "classes": 4}, 32)
+
+
+def images_of(step):
+    """The global batch of a step: 8 images, of which the second half repeats the first, and labels."""
+    random = np.random.RandomState(step)
+    images, labels = random.normal(size=(GLOBAL_BATCH // 2, 3, 32, 32)), random.randint(0, 4, GLOBAL_BATCH // 2)
+    return np.tile(images, (2, 1, 1, 1)).astype("float32"), np.tile(labels, 2).astype("float32")
+
+
+def train(cluster, folder, dies):
+    settings = LearnerSettings(
+        NETWORK,
+        (GLOBAL_BATCH // cluster.size, 3, 32, 32),
+        Classification(4),
+        Optimizer("nag", 0.05, 1e-3, 0.9),
+        seed=7 + cluster.rank,  # of which worker 0's counts
+        dtype="float64",
+        start=Start(),
+    )
+    trained = learner(settings, Devices(), cluster)
+    figures = []
+    for number in range(STEPS):
+        if dies and cluster.rank == 1 and number == 2 and not (folder / "died").exists():
+            (folder / "died").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        half = slice(cluster.rank * GLOBAL_BATCH // cluster.size, (cluster.rank + 1) * GLOBAL_BATCH // cluster.size)
+        step = trained.step(*(array[half] for array in images_of(number)), 1.0, cluster.rank == 1 and number == 3)()
+        figures.append((step.metric, step.loss, step.asked_to_stop))
+    assert trained.end_epoch()
+    state = trained.state()
+    momentum = {f"momentum {name}": array for name, array in state.optimizer.items()}
+    np.savez(folder / f"{cluster.rank}.npz", figures=np.array(figures), **state.parameters, **momentum)
+
+
+def tell(cluster, folder):
+    told = {"sum": cluster.sum([cluster.rank + 1.0, 0.5]), "size": cluster.size, "local_size": cluster.local_size}
+    for name, array in {
+        "int64": np.array([2**62 + 1 + cluster.rank, -1]),
+        "scalar": np.array(5 + cluster.rank),
+        "float32": np.array(NUMBERS, np.float32) if cluster.rank == 0 else np.ones(4, np.float32),
+        "empty": np.zeros((0, 3)),
+    }.items():
+        told[name] = cluster.broadcast(array)
+    np.savez(folder / f"{cluster.rank}.npz", **told)
+
+
+def main(folder, what=""):
+    cluster = join_cluster("dist_sync" if "RANK" in os.environ else "device")
+    if what == "tell":
+        tell(cluster, Path(folder))
+    else:
+        train(cluster, Path(folder), what == "die")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,121 @@
+"""PyTorch's workers on this machine, as processes of their own: `gluon-aff launch` and torchrun start them."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch  # noqa: F401  (these tests are left out where it is not installed)
+
+from gluon_aff.engines import Devices
+from gluon_aff.errors import InputError
+from gluon_aff.pytorch.cluster import TorchCluster, join_cluster
+from gluon_aff.results.logs import read_log
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+SMALL_RUN = [sys.executable, str(HERE / "small_torch_run.py")]
+TORCH = {"GLUON_AFF_ENGINE": "torch", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+
+
+def kept(path):
+    with np.load(path) as file:
+        return {name: file[name] for name in file.files}
+
+
+@pytest.fixture(scope="module")
+def of_one_process(tmp_path_factory, environment_of_runs):
+    folder = tmp_path_factory.mktemp("one")
+    subprocess.run([*SMALL_RUN, folder], check=True, env={**environment_of_runs, **TORCH})
+    return kept(folder / "0.npz")
+
+
+def check(folder, expected):
+    """Both workers have the same weights, those of one process with the whole batch."""
+    first, second = (kept(folder / f"{rank}.npz") for rank in (0, 1))
+    assert first["figures"][-1][2] == 1  # worker 1 was asked to stop
+    np.testing.assert_array_equal(first["figures"], second["figures"])
+    np.testing.assert_allclose(first["figures"][:, :2], expected["figures"][:, :2], rtol=1e-6)
+    for name, array in expected.items():
+        if name != "figures":
+            np.testing.assert_array_equal(first[name], second[name], err_msg=name)
+        if name != "figures" and "running_var" not in name:  # which is unbiased, and so counts the images
+            np.testing.assert_allclose(first[name], array, rtol=1e-9, atol=1e-12, err_msg=name)
+
+
+def test_two_workers_learn_what_one_does_of_twice_the_batch(start, tmp_path, of_one_process):
+    launched = start("-n", 2, "--", *SMALL_RUN, tmp_path, **TORCH).end()
+    assert launched.code == 0, launched.err
+    assert not launched.err.strip()
+    check(tmp_path, of_one_process)
+
+
+def test_torchrun_starts_workers_too(tmp_path, of_one_process, environment_of_runs):
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [*torchrun, SMALL_RUN[1], str(tmp_path)]
+    subprocess.run(command, check=True, env={**environment_of_runs, **TORCH}, capture_output=True)
+    check(tmp_path, of_one_process)
+
+
+def test_a_worker_that_dies_stops_all_and_restarts_begin_again(start, tmp_path, of_one_process):
+    launched = start("-n", 2, "--restarts", 1, "--grace", 2, "--", *SMALL_RUN, tmp_path, "die", **TORCH).end()
+    assert launched.code == 0, launched.err
+    assert "worker 1 ended with exit code 137 (SIGKILL)" in launched.err
+    assert "starting again (1 of 1)" in launched.err
+    check(tmp_path, of_one_process)
+
+
+def test_what_workers_tell_each_other(start, tmp_path):
+    assert start("-n", 2, "--", *SMALL_RUN, tmp_path, "tell", **TORCH).end().code == 0
+    for rank in (0, 1):
+        told = kept(tmp_path / f"{rank}.npz")
+        np.testing.assert_array_equal(told["sum"], [3, 1])
+        assert (told["size"], told["local_size"]) == (2, 2)
+        np.testing.assert_array_equal(told["int64"], [2**62 + 1, -1])
+        assert told["scalar"] == 5
+        assert told["float32"].tobytes() == np.array([-0.0, 1e-45, np.inf, np.nan], np.float32).tobytes()
+        assert told["empty"].shape == (0, 3)
+
+
+def test_a_documented_command_trains_on_two_workers(start, tmp_path, few_shapes):
+    line = (
+        "--model resnet --blocks 1 --channel-times 1 --start-layer 3 --auto_aug --mixup --label-smoothing --cosine "
+        "--batch-size 10 --num-epochs 2 --warmup-epochs 1 --mixup-off-epoch 1 --lr 0.05 --seed 7 -j 0 "
+        "--kvstore dist_sync --gpus="
+    )
+    command = [sys.executable, str(ROOT / "train_cifar.py"), *line.split(), "--data-dir", few_shapes]
+    launched = start("-n", 2, "--", *command, **TORCH).end()
+    assert launched.code == 0, launched.err
+    (run,) = read_log(str(tmp_path / "logs/train_cifar100-ASKCFuse-resnet-8-c-1-s-3.log"))
+    assert run.header["devices"] == "cpu(0),cpu(0)"
+    assert run.header["images_per_step"] == "20"
+    assert len(run.epochs["epoch"]) == 2
+    assert len(re.findall(r"\[Epoch \d\]", launched.err)) == 2  # worker 0 says it, and nobody else
+
+
+@pytest.mark.parametrize(
+    ("kvstore", "said"),
+    [
+        ("dist_sync", "needs other workers .*gluon-aff launch -n WORKERS.*torchrun"),
+        ("dist_device_sync", "needs other workers"),
+        ("horovod", "--kvstore horovod is for MXNet"),
+        ("dist_async", "key-value store"),
+    ],
+)
+def test_a_store_without_workers_is_refused(kvstore, said, monkeypatch):
+    monkeypatch.delenv("RANK", raising=False)
+    with pytest.raises(InputError, match=said):
+        join_cluster(kvstore)
+
+
+def test_each_worker_has_one_gpu():
+    gpus = Devices("gpu", (3, 5))
+    assert [TorchCluster(rank, 2, rank, 2).devices(gpus) for rank in (0, 1)] == [
+        Devices("gpu", (3,)),
+        Devices("gpu", (5,)),
+    ]
+    assert TorchCluster(1, 2, 1, 2).devices(Devices()) == Devices()
+    with pytest.raises(InputError, match="1 workers on this machine for 2 GPUs"):
+        TorchCluster().devices(gpus)
