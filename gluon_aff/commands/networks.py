@@ -10,7 +10,8 @@ from gluon_aff._platform import ENGINES
 from gluon_aff.commands import Command, json_text, positive
 from gluon_aff.errors import InputError
 from gluon_aff.printing import show, show_text
-from gluon_aff.training.options import add_integration_options, named_arguments
+from gluon_aff.training.options import ClassifierSettings, named_arguments
+from gluon_aff.training.parser import add_declared
 
 
 def _add_models_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
@@ -41,7 +42,7 @@ def _add_summary_options(parser: argparse.ArgumentParser, argv: List[str]) -> No
     parser.add_argument("--classes", type=positive, help="outputs (default: the published head's)")
     parser.add_argument("--fusion", metavar="FUSION", help="operator in place of the network's own")
     parser.add_argument("--r", type=positive, help="channel reduction ratio (default: the network's)")
-    add_integration_options(parser)
+    add_declared(parser, ClassifierSettings, ("stages", "attention"))
     parser.add_argument("--input-size", type=positive, metavar="PIXELS", help="side of the image (default: its own)")
     operations = parser.add_mutually_exclusive_group()
     for flag, column, whose in (
@@ -66,7 +67,9 @@ def _summary(options: argparse.Namespace) -> int:
 
     record = model_record(options.model)
     fusion = {"fusion": options.fusion} if options.fusion else {}
-    architecture = record.architecture(options.classes, **fusion, **named_arguments(options))
+    architecture = record.architecture(
+        options.classes, **fusion, **named_arguments(options.r, options.stages, options.attention)
+    )
     counts = engine().count_layers(architecture, options.input_size or record.input_size)
     show_text(json_text([asdict(count) for count in counts]) if options.json else format_counts(counts, options.column))
     return 0

@@ -13,8 +13,8 @@ from gluon_aff.commands.weights import add_engine_option
 from gluon_aff.errors import InputError
 from gluon_aff.files import check_directories, replacing
 from gluon_aff.printing import show, show_text
-from gluon_aff.training.options import check_not_empty, check_ranges
-from gluon_aff.training.segmentation_options import LIMITS, SegmentationSettings
+from gluon_aff.training.declaration import check_limits, check_not_empty
+from gluon_aff.training.segmentation_options import SegmentationSettings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -58,8 +58,9 @@ def _add_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
 def _segment(options: argparse.Namespace) -> int:
     if bool(options.images) == bool(options.data_dir):
         raise InputError("name images, or COCO's folder with --data-dir, and not both")
-    check_not_empty(options, ("masks", "output"))
-    check_ranges(options, {"base_size": LIMITS["base_size"], "min_area": LIMITS["min_area"]})
+    for name in ("masks", "output"):
+        check_not_empty(name, getattr(options, name))
+    check_limits(SegmentationSettings, options)
     signs = _signs(options)
     _check_outputs(options, [sign.path for sign in signs] or options.images)
     from gluon_aff.evaluation.segment import segment_images, segment_stop_signs

@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import Any, Callable, Dict, List
+from functools import partial
+from typing import Any, Callable, Dict, List, TypeVar
 
 from gluon_aff.commands import MXNET_ONLY, Command, not_negative, positive
 from gluon_aff.models import Architecture
 from gluon_aff.printing import show, show_text
 from gluon_aff.training.cifar_options import CIFARSettings
-from gluon_aff.training.cifar_options import add_options as add_cifar_options
 from gluon_aff.training.cifar_options import resolve as resolve_cifar
 from gluon_aff.training.imagenet_options import ImageNetSettings
-from gluon_aff.training.imagenet_options import add_options as add_imagenet_options
 from gluon_aff.training.imagenet_options import resolve as resolve_imagenet
-from gluon_aff.training.options import settings_from
+from gluon_aff.training.options import RunSettings
+from gluon_aff.training.parser import add_options, settings_from
 from gluon_aff.training.segmentation_options import SegmentationSettings
-from gluon_aff.training.segmentation_options import add_options as add_segmentation_options
 from gluon_aff.training.segmentation_options import resolve as resolve_segmentation
+
+Settings = TypeVar("Settings", bound=RunSettings)
 
 
 def _train(
-    settings: Any,
+    settings: Settings,
     architecture: Callable[[], Architecture],
-    train: Callable[[Any], Any],
+    train: Callable[[Settings], Any],
     scores: Dict[str, str],
     file_column: int = 9,
 ) -> int:
@@ -151,7 +152,7 @@ def _make_records(options: argparse.Namespace) -> int:
 COMMANDS: Dict[str, Command] = {
     "train-cifar": Command(
         "train a CIFAR network with the original's options",
-        add_cifar_options,
+        partial(add_options, CIFARSettings),
         _train_cifar,
         (
             "--model resnet --askc-type ASKCFuse --auto_aug --mixup --label-smoothing --cosine --no-wd --blocks 5",
@@ -163,7 +164,7 @@ COMMANDS: Dict[str, Command] = {
     ),
     "train-imagenet": Command(
         "train an ImageNet network with the original's options",
-        add_imagenet_options,
+        partial(add_options, ImageNetSettings),
         _train_imagenet,
         (
             "--model resnet --askc-type ASKCFuse --label-smoothing --mixup --last-gamma --no-wd --use-rec "
@@ -176,7 +177,7 @@ COMMANDS: Dict[str, Command] = {
     ),
     "train-segmentation": Command(
         "train the paper's segmentation network on StopSign, from COCO 2017",
-        add_segmentation_options,
+        partial(add_options, SegmentationSettings),
         _train_segmentation,
         (
             "--data-dir coco",

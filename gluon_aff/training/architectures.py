@@ -14,7 +14,9 @@ from gluon_aff.training.segmentation_options import SegmentationSettings
 def cifar_architecture(settings: CIFARSettings) -> Architecture:
     """Network of resolved `settings`."""
     if settings.named:
-        return model_record(settings.model).architecture(settings.head_classes, **named_arguments(settings))
+        return model_record(settings.model).architecture(
+            settings.head_classes, **named_arguments(settings.r, settings.stages, settings.attention)
+        )
     own: Dict[str, Any] = {}
     if settings.model == "inception":
         own["inner"] = settings.inner
@@ -33,7 +35,9 @@ def cifar_architecture(settings: CIFARSettings) -> Architecture:
 def imagenet_architecture(settings: ImageNetSettings) -> Architecture:
     """Network of resolved `settings`."""
     if settings.named:
-        return model_record(str(settings.model)).architecture(settings.classes, **named_arguments(settings))
+        return model_record(str(settings.model)).architecture(
+            settings.classes, **named_arguments(settings.r, settings.stages, settings.attention)
+        )
     own: Dict[str, Any] = {"use_se": settings.use_se}
     if settings.model == "resnet":
         own = {"last_gamma": settings.last_gamma, "block": "basic" if settings.basic else "bottleneck"}

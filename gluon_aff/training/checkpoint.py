@@ -22,8 +22,8 @@ import os
 import re
 import shutil
 import socket
-from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Iterable, Iterator, List, Mapping, Optional, Tuple, TypeVar
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Iterator, List, Mapping, Optional, Tuple, TypeVar
 
 import numpy as np
 
@@ -31,8 +31,9 @@ from gluon_aff.engines import Cluster, Learner, LearnerState
 from gluon_aff.errors import GluonAFFError, InputError, last_line
 from gluon_aff.locks import LockedError
 from gluon_aff.locks import locked as lock_file
+from gluon_aff.training.declaration import declared, flag
 from gluon_aff.training.epoch import NOT_BEGUN, EpochProgress
-from gluon_aff.training.options import flag
+from gluon_aff.training.options import RunSettings
 from gluon_aff.weights.params_format import read_params_file, write_params_file
 
 FORMAT = 1
@@ -41,7 +42,7 @@ PARAMETERS, DEVICES, OPTIMIZER, LOG = "parameters.params", "devices.params", "op
 LARGEST_FACTS = 64 << 20  # bytes
 NAME = re.compile(r"epoch-(\d{1,9})(?:-step-(\d{1,12}))?")
 LEAVE_OUT = "or leave --resume out for a new run"
-Settings = TypeVar("Settings")
+Settings = TypeVar("Settings", bound=RunSettings)
 
 
 @dataclass(frozen=True)
@@ -105,11 +106,6 @@ class Checkpoint:
         """The run's log up to it."""
         with _reading(self.path), open(os.path.join(self.path, LOG), "rb") as file:
             return file.read()
-
-
-def checkpoint_folder(save_dir: str, run_name: str) -> str:
-    """Where the checkpoints of the run of that name are."""
-    return os.path.join(save_dir, f"{run_name}.checkpoint")
 
 
 @contextlib.contextmanager
@@ -294,9 +290,7 @@ def check_seen_by_all(checkpoint: Optional[Checkpoint], cluster: Cluster) -> Non
         )
 
 
-def same_run(
-    checkpoint: Checkpoint, settings: Settings, devices: int, seed_given: bool, may_differ: Iterable[str]
-) -> Settings:
+def same_run(checkpoint: Checkpoint, settings: Settings, devices: int, seed_given: bool) -> Settings:
     """The `settings` with the checkpoint's seed, if the two are of the same run.
 
     Args:
@@ -304,20 +298,19 @@ def same_run(
         settings: a dataclass, resolved.
         devices: that would go on, those of all machines.
         seed_given: the settings' seed was not drawn.
-        may_differ: settings that have no say in what a run comes to, such as where its files are.
 
     Raises:
         InputError: if not; it names what differs.
     """
     if not seed_given:
-        settings = replace(settings, seed=checkpoint.facts.settings.get("seed"))  # type: ignore[type-var]
-    # A version without a setting did what is now its default
-    defaults = {field.name: field.default for field in fields(settings)}  # type: ignore[arg-type]
-    saved = {**defaults, **checkpoint.facts.settings}
+        settings = replace(settings, seed=checkpoint.facts.settings.get("seed"))
+    options = declared(type(settings))
+    # Settings missing from an older checkpoint had today's defaults
+    saved = {**{name: each.default for name, each in options.items()}, **checkpoint.facts.settings}
     differing = [
         f"{flag(name)} is {value!r} and was {saved[name]!r}"
-        for name, value in asdict(settings).items()  # type: ignore[call-overload]
-        if name not in may_differ and saved[name] != value
+        for name, value in asdict(settings).items()
+        if not options[name].may_differ and saved[name] != value
     ]
     if devices != checkpoint.facts.devices:
         differing.append(f"there are {devices} devices and were {checkpoint.facts.devices}")

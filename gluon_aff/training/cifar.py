@@ -14,12 +14,14 @@ from gluon_aff.engines import Classification, Devices, LearnerSettings, Optimize
 from gluon_aff.errors import InputError
 from gluon_aff.files import check_directories
 from gluon_aff.models import CIFAR_HOSTS, CIFAR_SIZE
+from gluon_aff.run_names import curve_file, log_file, name_of
 from gluon_aff.schedule import Schedule, decay_epochs, step_rate
 from gluon_aff.training.architectures import cifar_architecture
 from gluon_aff.training.checkpoint import RunState
-from gluon_aff.training.cifar_options import MAY_DIFFER, CIFARSettings, first_release_notes, notes, resolve, run_name
+from gluon_aff.training.cifar_options import CIFARSettings, resolve
 from gluon_aff.training.curve_bookkeeper import CurveBookkeeper
 from gluon_aff.training.logbook import append_best_accuracy, log_path
+from gluon_aff.training.notes import cifar_notes, first_release_notes
 from gluon_aff.training.options import SMOOTHING
 from gluon_aff.training.random_choices import mixup_weights
 from gluon_aff.training.run import Plan, run_epochs
@@ -55,25 +57,24 @@ def train_cifar(settings: CIFARSettings, devices: Optional[Devices] = None) -> C
         Stopped: if a signal ended it; what it did is in a checkpoint.
     """
     given, settings = settings, resolve(settings)
-    name = run_name(settings)
+    name = str(name_of(settings))
     save_dir = settings.save_dir if settings.save_period else ""
-    setup = set_up(
-        settings, given.seed is not None, chosen_devices(settings.gpus, devices), name if save_dir else None, MAY_DIFFER
-    )
+    setup = set_up(settings, given.seed is not None, chosen_devices(settings.gpus, devices), name if save_dir else None)
     settings, cluster = setup.settings, setup.cluster
     training, validation = _load_data(settings)
     places = {"--save-dir": settings.save_dir, "--logging-dir": settings.logging_dir}
     check_directories({**places, "--save-plot-dir": settings.save_plot_dir, "working directory": ""})
     workers = setup.data_workers if settings.auto_aug else 0  # else outrun
     versions = setup.versions(training.official, training.classes, settings.head_classes)
-    log = log_path(settings.logging_dir, f"train_{name}.log")
-    curve = os.path.join(settings.save_plot_dir, f"{name}_history.png")
-    seed = int(settings.seed or 0)
-    with TrainBatches(training, setup.local_batch, seed, settings.auto_aug, workers, setup.share) as batches:
+    log = log_path(settings.logging_dir, log_file(name))
+    curve = os.path.join(settings.save_plot_dir, curve_file(name))
+    with TrainBatches(
+        training, setup.local_batch, settings.drawn_seed, settings.auto_aug, workers, setup.share
+    ) as batches:
         learner_settings = _learner_settings(settings, setup, len(batches))
         learner = setup.learner(learner_settings)
         setup.announce(
-            workers, [*first_release_notes(given), *notes(settings, setup.global_batch), *_data_notes(training)]
+            workers, [*first_release_notes(given), *cifar_notes(settings, setup.global_batch), *_data_notes(training)]
         )
         with open_files(setup, versions, log or os.devnull, logging.BASIC_FORMAT) as files:
             plan = Plan(
@@ -121,7 +122,7 @@ def _learner_settings(settings: CIFARSettings, setup: Setup[CIFARSettings], step
         optimizer=Optimizer(
             settings.optimizer, rate, settings.wd, settings.momentum, settings.no_wd and settings.cosine
         ),
-        seed=int(settings.seed or 0),
+        seed=settings.drawn_seed,
         initializer=settings.init,
         compiled=settings.mode == "hybrid",
         sync_bn=settings.sync_bn,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Optional, Tuple
 
 from gluon_aff.engines import Learner, Objective
+from gluon_aff.run_names import best_file
 from gluon_aff.training.checkpoint import RunState
 from gluon_aff.training.epoch import StepObserver
 from gluon_aff.training.logbook import draw_curve, epoch_line
@@ -69,10 +70,10 @@ class CurveBookkeeper:
         return replace(state, errors=errors, best_niou=max(niou or 0.0, state.best_niou))
 
     def _save_best(self, learner: Learner, score: float, superseded: Optional[str]) -> Optional[str]:
-        """Write `{score:.4f}-{name}-best.params`, then remove the file that is `superseded`; return the path."""
+        """Write the weights, then remove the file that is `superseded`; return the path."""
         if not self.save_dir or not self.files.writes:
             return None
-        path = os.path.join(self.save_dir, f"{score:.4f}-{self.name}-best.params")
+        path = os.path.join(self.save_dir, f"{best_file(self.name, score)}.params")
         write_params_file(path, learner.parameters())
         if superseded not in (None, path):
             with contextlib.suppress(FileNotFoundError):  # a run that was killed after this, and goes on from before

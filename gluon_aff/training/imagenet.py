@@ -26,12 +26,13 @@ from gluon_aff.evaluation.evaluate import evaluate
 from gluon_aff.files import check_directories
 from gluon_aff.models import IMAGENET_HOSTS
 from gluon_aff.printing import show
+from gluon_aff.run_names import imagenet_files
 from gluon_aff.schedule import Schedule, decay_epochs
 from gluon_aff.training.architectures import imagenet_architecture
 from gluon_aff.training.checkpoint import RunState
 from gluon_aff.training.imagenet_bookkeeper import Errors, ImageNetBookkeeper, best_error, saves
-from gluon_aff.training.imagenet_notes import notes
-from gluon_aff.training.imagenet_options import MAY_DIFFER, ImageNetSettings, resolve, run_name, used_dtype
+from gluon_aff.training.imagenet_options import ImageNetSettings, resolve, used_dtype
+from gluon_aff.training.notes import imagenet_notes
 from gluon_aff.training.options import SMOOTHING
 from gluon_aff.training.random_choices import mixup_weights
 from gluon_aff.training.run import Plan, run_epochs
@@ -67,8 +68,7 @@ def train_imagenet(settings: ImageNetSettings) -> ImageNetRun:
     found = engine().find_devices(gpus, asked.strict_devices)
     on_gpu = found[0].kind == "gpu"
     used = replace(asked, dtype=used_dtype(asked, on_gpu))
-    name = f"imagenet-{run_name(asked)}" if saves(asked) else None
-    setup = set_up(used, given.seed is not None, found, name, MAY_DIFFER)
+    setup = set_up(used, given.seed is not None, found, imagenet_files(asked) if saves(asked) else None)
     settings, cluster = setup.settings, setup.cluster
     check_directories({"--save-dir": settings.save_dir, "--logging-file": os.path.dirname(settings.logging_file)})
     with _training_data(setup) as batches:
@@ -76,7 +76,7 @@ def train_imagenet(settings: ImageNetSettings) -> ImageNetRun:
         _check_labels(settings, batches, validation)
         learner = setup.learner(_learner_settings(settings, setup, len(batches)))
         setup.announce(
-            setup.data_workers, [*notes(asked, setup.global_batch, on_gpu), *_data_notes(batches, validation)]
+            setup.data_workers, [*imagenet_notes(asked, setup.global_batch, on_gpu), *_data_notes(batches, validation)]
         )
         best, earlier_params = best_error(settings)
         if earlier_params and not setup.checkpoint and not cluster.rank:
@@ -156,7 +156,7 @@ def _learner_settings(settings: ImageNetSettings, setup: Setup[ImageNetSettings]
             settings.classes, SMOOTHING if settings.label_smoothing else 0.0, settings.mixup, _distillation(settings)
         ),
         optimizer=Optimizer(settings.optimizer, schedule, settings.wd, settings.momentum, settings.no_wd),
-        seed=int(settings.seed or 0),
+        seed=settings.drawn_seed,
         dtype=settings.dtype,
         compiled=settings.hybrid,
         static=True,

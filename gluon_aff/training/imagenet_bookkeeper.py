@@ -5,15 +5,15 @@ from __future__ import annotations
 import contextlib
 import glob
 import os
-import re
 import time
 from dataclasses import dataclass, replace
 from typing import Optional, Tuple
 
 from gluon_aff.engines import Learner
+from gluon_aff.run_names import best_file, best_in, imagenet_files, periodic_file
 from gluon_aff.training.checkpoint import RunState
 from gluon_aff.training.epoch import StepObserver
-from gluon_aff.training.imagenet_options import ImageNetSettings, best_stem, periodic_stem, run_name
+from gluon_aff.training.imagenet_options import ImageNetSettings
 from gluon_aff.training.logbook import batch_line, speed_line, training_line, validation_line
 from gluon_aff.training.run_files import RunFiles
 from gluon_aff.weights.params_format import write_params_file
@@ -68,7 +68,7 @@ class ImageNetBookkeeper:
         every = self.settings.save_frequency
         last = state.epoch == self.settings.num_epochs - 1
         if last or (every > 0 and (state.epoch + 1) % every == 0):
-            self._save(learner, periodic_stem(self.settings, state.epoch))
+            self._save(learner, periodic_file(imagenet_files(self.settings), state.epoch))
 
     def validated(self, learner: Learner, state: RunState, score: Errors, seconds: float) -> RunState:
         """Log speed and errors, and write the weights if they are the best."""
@@ -78,7 +78,7 @@ class ImageNetBookkeeper:
         self.files.log.info(validation_line(epoch, error, top5_error))
         if error >= state.best:
             return state
-        params = self._save(learner, best_stem(self.settings, error, epoch))
+        params = self._save(learner, best_file(imagenet_files(self.settings), error, epoch))
         if self.settings.keep_one_best and state.params not in (None, params):
             _remove(str(state.params))
         return replace(state, best=error, params=params)
@@ -87,10 +87,11 @@ class ImageNetBookkeeper:
     def _metric_name(self) -> str:
         return "rmse" if self.settings.mixup else "accuracy"
 
-    def _save(self, learner: Learner, stem: str) -> Optional[str]:
-        """Write `{stem}.params` and `.states`; return the first's path, None if nothing is to be written here."""
+    def _save(self, learner: Learner, name: str) -> Optional[str]:
+        """Write `{name}.params` and `.states`; return the first's path, None if nothing is to be written here."""
         if not saves(self.settings) or not self.files.writes:
             return None
+        stem = os.path.join(self.settings.save_dir, name)
         learner.save_states(f"{stem}.states")  # first: weights without states would count as the best so far
         write_params_file(f"{stem}.params", learner.parameters())
         return f"{stem}.params"
@@ -98,10 +99,9 @@ class ImageNetBookkeeper:
 
 def best_error(settings: ImageNetSettings) -> Tuple[float, Optional[str]]:
     """Lowest error, and its file, among the best weights of epochs before `resume_epoch`; 1 and None if none."""
-    name = re.compile(rf"([01]\.\d{{4}})-imagenet-{re.escape(run_name(settings))}-(\d+)-best\.params")
-    paths = glob.glob(os.path.join(glob.escape(settings.save_dir), "*-best.params"))
-    named = ((name.fullmatch(os.path.basename(path)), path) for path in paths)
-    earlier = ((float(found[1]), path) for found, path in named if found and int(found[2]) < settings.resume_epoch)
+    paths = glob.glob(os.path.join(glob.escape(settings.save_dir), "*.params"))
+    named = ((best_in(os.path.basename(path), imagenet_files(settings)), path) for path in paths)
+    earlier = ((found[0], path) for found, path in named if found and found[1] < settings.resume_epoch)
     return min(earlier, default=(1.0, None))
 
 

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Iterable, Iterator, TypeVar, Union
+from typing import Iterable, Iterator, TypeVar
 
 import numpy as np
 
 from gluon_aff.data.mixup import draw_mixup_weights
 from gluon_aff.data.randomness import Purpose, stream
 from gluon_aff.engines import Learner
-from gluon_aff.training.cifar_options import CIFARSettings
-from gluon_aff.training.imagenet_options import ImageNetSettings
+from gluon_aff.training.options import ClassifierSettings
 
 Item = TypeVar("Item")
 
 
-def mixup_weights(settings: Union[CIFARSettings, ImageNetSettings], epoch: int, steps: int) -> np.ndarray:
+def mixup_weights(settings: ClassifierSettings, epoch: int, steps: int) -> np.ndarray:
     """Weight of each batch of `epoch` against its reverse, (steps,); 1 where nothing is mixed."""
     if not settings.mixup or epoch >= settings.num_epochs - settings.mixup_off_epoch:
         return np.ones(steps)
-    return draw_mixup_weights(settings.mixup_alpha, int(settings.seed or 0), epoch, steps)
+    return draw_mixup_weights(settings.mixup_alpha, settings.drawn_seed, epoch, steps)
 
 
 def reseeding(learner: Learner, batches: Iterable[Item], seed: int, epoch: int, first: int) -> Iterator[Item]:

@@ -15,23 +15,18 @@ from gluon_aff.data.stop_signs.batches import MaskBatches
 from gluon_aff.engines import Devices, LearnerSettings, Optimizer, Segmentation
 from gluon_aff.files import check_directories
 from gluon_aff.printing import show
+from gluon_aff.run_names import curve_file, log_file, name_of
 from gluon_aff.schedule import Schedule
 from gluon_aff.training.architectures import segmentation_architecture
 from gluon_aff.training.checkpoint import RunState
 from gluon_aff.training.curve_bookkeeper import CurveBookkeeper
 from gluon_aff.training.logbook import log_path
+from gluon_aff.training.notes import segmentation_notes
 from gluon_aff.training.random_choices import reseeding
 from gluon_aff.training.run import Plan, run_epochs
 from gluon_aff.training.run_files import open_files
 from gluon_aff.training.scores import iou_and_niou
-from gluon_aff.training.segmentation_options import (
-    MAY_DIFFER,
-    SegmentationSettings,
-    data_folder,
-    notes,
-    resolve,
-    run_name,
-)
+from gluon_aff.training.segmentation_options import SegmentationSettings, data_folder, resolve
 from gluon_aff.training.setup import chosen_devices, set_up
 
 POWER = 0.9
@@ -66,13 +61,9 @@ def train_segmentation(settings: SegmentationSettings, devices: Optional[Devices
         Stopped: if a signal ended it; what it did is in a checkpoint.
     """
     given, settings = settings, resolve(settings)
-    name = run_name(settings)
+    name = str(name_of(settings))
     setup = set_up(
-        settings,
-        given.seed is not None,
-        chosen_devices(settings.gpus, devices),
-        name if settings.save_dir else None,
-        MAY_DIFFER,
+        settings, given.seed is not None, chosen_devices(settings.gpus, devices), name if settings.save_dir else None
     )
     settings, cluster = setup.settings, setup.cluster
     if not cluster.rank:
@@ -81,12 +72,14 @@ def train_segmentation(settings: SegmentationSettings, devices: Optional[Devices
     places = {"--save-dir": settings.save_dir, "--logging-dir": settings.logging_dir}
     check_directories({**places, "--save-plot-dir": settings.save_plot_dir})
     versions = setup.versions(training.official, 2, 1)
-    log = log_path(settings.logging_dir, f"train_{name}.log")
-    curve = os.path.join(settings.save_plot_dir, f"{name}_history.png")
-    sizes, seed = (settings.base_size, settings.crop_size), int(settings.seed or 0)
+    log = log_path(settings.logging_dir, log_file(name))
+    curve = os.path.join(settings.save_plot_dir, curve_file(name))
+    sizes, seed = (settings.base_size, settings.crop_size), settings.drawn_seed
     with MaskBatches(training, validation, setup.local_batch, *sizes, seed, setup.data_workers, setup.share) as batches:
         learner = setup.learner(_learner_settings(settings, len(batches)))
-        setup.announce(setup.data_workers, notes(settings, (len(training), len(validation)), setup.global_batch))
+        setup.announce(
+            setup.data_workers, segmentation_notes(settings, (len(training), len(validation)), setup.global_batch)
+        )
         with open_files(setup, versions, log or os.devnull, logging.BASIC_FORMAT) as files:
             plan = Plan(
                 epochs=settings.num_epochs,
@@ -110,6 +103,6 @@ def _learner_settings(settings: SegmentationSettings, steps_per_epoch: int) -> L
         batch_shape=(settings.batch_size, 3, settings.crop_size, settings.crop_size),
         objective=Segmentation(),
         optimizer=Optimizer("adagrad", rate, settings.wd),
-        seed=int(settings.seed or 0),
+        seed=settings.drawn_seed,
         sync_bn=settings.sync_bn,
     )

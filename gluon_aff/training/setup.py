@@ -15,10 +15,10 @@ from gluon_aff.data.batches import Share, usable_workers
 from gluon_aff.engines import Cluster, Devices, Engine, Learner, LearnerSettings, engine
 from gluon_aff.errors import InputError
 from gluon_aff.printing import show
+from gluon_aff.run_names import checkpoint_folder
 from gluon_aff.training.checkpoint import (
     Checkpoint,
     check_seen_by_all,
-    checkpoint_folder,
     newest_checkpoint,
     read_checkpoint,
     same_run,
@@ -125,7 +125,6 @@ def set_up(
     seed_given: bool,
     devices: Tuple[Devices, str],
     name: Optional[str],
-    may_differ: Iterable[str],
 ) -> Setup[AnySettings]:
     """Join the run's other workers and find the checkpoint to go on from.
 
@@ -134,7 +133,6 @@ def set_up(
         seed_given: theirs was not drawn.
         devices: those that all workers of this machine see, and a line about them.
         name: of the run that is saved, None if none of it is.
-        may_differ: settings that have no say in what a run comes to.
 
     Raises:
         InputError: there are no other workers, or not the same number of devices for each; or there is no checkpoint
@@ -147,10 +145,12 @@ def set_up(
     if len(own) != count:
         raise InputError(f"worker {cluster.rank} has {len(own)} devices and worker 0 has {count}: name as many")
     settings = replace(settings, seed=seed)
-    folder = checkpoint_folder(settings.save_dir, name) if name and settings.checkpoint_every else None
+    folder: Optional[str] = None
+    if name and settings.checkpoint_every:
+        folder = os.path.join(settings.save_dir, checkpoint_folder(name))
     checkpoint = _chosen_checkpoint(settings.resume, folder, cluster)
     if checkpoint:
-        settings = same_run(checkpoint, settings, len(own) * cluster.size, seed_given, may_differ)
+        settings = same_run(checkpoint, settings, len(own) * cluster.size, seed_given)
     return Setup(settings, engine(), own, device_note, cluster, folder, checkpoint)
 
 

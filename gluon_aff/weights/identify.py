@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Match, Optional
+from typing import Any, Callable, Dict, List, Optional
 
 from gluon_aff.engines import engine
 from gluon_aff.errors import GluonAFFError, NoEngineError, ParamsFileError
@@ -20,32 +19,12 @@ from gluon_aff.models import (
     Architecture,
     ModelRecord,
 )
+from gluon_aff.run_names import IMAGENET_FILES, IMAGENET_RUNS, RunName, names_in
+from gluon_aff.training.options import stages_in
 from gluon_aff.weights.params import SAVE_ANEW, fits, head_names, in_order, raw_named
 from gluon_aff.weights.params_format import ParamsFile
 
-# What all three training commands say behind a run's name where it is not as in the original
-FUSION_PART = (
-    r"(?:-r-(?P<r>\d{1,7}))?(?:-scale-(?P<scale>\d+(?:\.\d+)?(?:e[-+]?\d+)?))?(?:-(?P<context>conv|bottleneck))?"
-)
-# `train_cifar.py`'s: {dataset}-{fusion}-{host}-{depth}[-{cardinality}x4]-c-{width}-s-{first stage}; older files repeat
-# the data set or leave out the cardinality
-CIFAR_RUN = re.compile(
-    r"(cifar10|cifar100)-(?:cifar100-)?([\w+-]+?)-(resnet|resneXt|inception)-(\d{1,4})(?:-\d+x4)?"
-    rf"-c-(\d{{1,3}})-s-(\d{{1,4}}){FUSION_PART}(?P<strided>-strided)?(?P<full>-full)?"
-)
-IMAGENET_NAME = "imagenet-ImageNet-"
-# `train_imagenet.py`'s, which has two dashes
-IMAGENET_RUN = re.compile(rf"ImageNet-([\w+-]+?)-(resnet|resnext)--(\d{{1,3}})-s-(\d{{1,4}}){FUSION_PART}")
-# `train_segmentation.py`'s
-SEGMENTATION_RUN = re.compile(
-    rf"stopsign-([\w+-]+?)-resnet-20-(\d{{1,4}})-fpn-c-(\d{{1,4}}){FUSION_PART}"
-    r"(?:-d-(?P<decoder_width>\d{1,7}))?(?:-(?P<fuse_order>bottom-up))?(?:-(?P<stem>tiny))?"
-)
-# Both classifiers' commands', of a network that `gluon-aff models` lists
-NAMED_RUN = re.compile(
-    r"(?P<dataset>cifar10|cifar100|imagenet)-(?:ImageNet-)?(?P<model>\w+)"
-    r"(?:-r-(?P<r>\d{1,7}))?(?:-stages-(?P<stages>\d{1,3}(?:\+\d{1,3})*))?(?:-(?P<attention>SE|GE|CBAM|ECA))?"
-)
+FUSION_ARGUMENTS = ("askc_type", "r", "scale", "context")
 INPUT_NORM = 6  # gammas and betas of a BatchNorm of the image, which do not train
 
 
@@ -101,13 +80,8 @@ def head_classes(file: ParamsFile) -> Optional[int]:
 def dataset_of_run(path: str) -> Optional[str]:
     """Data set of the training run that gave the file its name, None if it has another name."""
     name = Path(path).name
-    found = CIFAR_RUN.search(name)
-    if found:
-        return found[1]
-    named = NAMED_RUN.search(name)
-    if named and named["model"] in MODELS:
-        return named["dataset"]
-    return "imagenet" if IMAGENET_NAME in name else None
+    datasets = [run.dataset for run in names_in(name) if run.scheme in ("cifar", "listed cifar", "listed imagenet")]
+    return datasets[0] if datasets else "imagenet" if f"{IMAGENET_FILES}{IMAGENET_RUNS}" in name else None
 
 
 def _models(file: ParamsFile, classes: int) -> List[Architecture]:
@@ -115,8 +89,7 @@ def _models(file: ParamsFile, classes: int) -> List[Architecture]:
 
 
 def _of_run(name: str, classes: int) -> List[Architecture]:
-    readers = (_of_cifar_run, _of_imagenet_run, _of_segmentation_run, _of_named_run)
-    return [candidate for reader in readers for candidate in reader(name, classes)]
+    return [candidate for run in names_in(name) for candidate in NETWORKS_OF[run.scheme](run, classes)]
 
 
 def _as_large(record: ModelRecord, file: ParamsFile, classes: int) -> bool:
@@ -129,75 +102,59 @@ def _as_large(record: ModelRecord, file: ParamsFile, classes: int) -> bool:
     return values - record.trainable in (0, INPUT_NORM)
 
 
-def _of_cifar_run(name: str, classes: int) -> List[Architecture]:
-    found = CIFAR_RUN.search(name)
-    if not found:
+def _of_cifar_run(run: RunName, classes: int) -> List[Architecture]:
+    host, depth = run.values["model"], run.values["depth"]
+    layers = 9 if host == "resnext" else 6  # of a block in each of the three stages
+    if depth < layers + 2 or (depth - 2) % layers or run.values["channel_times"] < 1:
         return []
-    _, fusion, host, *numbers = found.groups()[:6]
-    depth, width, start_layer = map(int, numbers)
-    layers = 9 if host == "resneXt" else 6  # of a block in each of the three stages
-    if depth < layers + 2 or (depth - 2) % layers or width < 1:
-        return []
-    settings = {"blocks": (depth - 2) // layers, "channel_times": width, "classes": classes, **_fusion(found, fusion)}
+    settings = {"blocks": (depth - 2) // layers, "classes": classes, **_given(run, "channel_times", *FUSION_ARGUMENTS)}
     variants: List[Dict[str, Any]]
     if host == "inception":
-        variants = [{"inner": "full" if found["full"] else "legacy"}]
+        variants = [{"inner": run.values.get("inner", "legacy")}]
     else:
-        shortcut = {"avg_down": False} if found["strided"] else {}
-        variants = [{"start_layer": start_layer, **shortcut, **stem} for stem in ({}, {"deep_stem": True})]
-    return [
-        Architecture(found[0], f"cifar_{host.lower()}", {**settings, **variant}, CIFAR_SIZE) for variant in variants
-    ]
+        shortcut = {"avg_down": False} if "shortcut" in run.values else {}
+        variants = [{**_given(run, "start_layer"), **shortcut, **stem} for stem in ({}, {"deep_stem": True})]
+    return [Architecture(str(run), f"cifar_{host}", {**settings, **variant}, CIFAR_SIZE) for variant in variants]
 
 
-def _of_imagenet_run(name: str, classes: int) -> List[Architecture]:
-    found = IMAGENET_RUN.search(name)
-    if not found:
-        return []
-    fusion, host, *numbers = found.groups()[:4]
-    layers, start_layer = map(int, numbers)
-    settings = {"start_layer": start_layer, "classes": classes, **_fusion(found, fusion)}
+def _of_imagenet_run(run: RunName, classes: int) -> List[Architecture]:
+    host, layers = run.values["model"], run.values["num_layer"]
+    settings = {"classes": classes, **_given(run, "start_layer", *FUSION_ARGUMENTS)}
     variants: List[Dict[str, Any]] = [{"block": "basic"}] if layers in BASIC_BLOCKS else [{}]
     if host == "resnext":
         variants = [{}, {"use_se": True}]
     return [
-        Architecture(found[0], f"imagenet_{host}", {**settings, **variant, "layers": blocks}, IMAGENET_SIZE)
+        Architecture(str(run), f"imagenet_{host}", {**settings, **variant, "layers": blocks}, IMAGENET_SIZE)
         for blocks in dict.fromkeys(each[layers] for each in (BLOCKS, EXACT_BLOCKS) if layers in each)
         for variant in variants
     ]
 
 
-def _of_segmentation_run(name: str, classes: int) -> List[Architecture]:
-    found = SEGMENTATION_RUN.search(name)
-    if not found:
-        return []
-    fusion, blocks, width = found.groups()[:3]
-    own = {name: found[name] for name in ("decoder_width", "fuse_order", "stem") if found[name]}
-    if "decoder_width" in own:
-        own["decoder_width"] = int(own["decoder_width"])
-    settings = {"blocks": int(blocks), "channel_times": int(width), "classes": classes, **_fusion(found, fusion), **own}
-    return [Architecture(found[0], SEGMENTATION_HOST, settings, SEGMENTATION_SIZE)]
+def _of_segmentation_run(run: RunName, classes: int) -> List[Architecture]:
+    return [Architecture(str(run), SEGMENTATION_HOST, {**run.values, "classes": classes}, SEGMENTATION_SIZE)]
 
 
-def _of_named_run(name: str, classes: int) -> List[Architecture]:
-    found = NAMED_RUN.search(name)
-    record = MODELS.get(found["model"]) if found else None
-    if not found or not record:
-        return []
-    readers: Dict[str, Callable[[str], Any]] = {
-        "r": int,
-        "stages": lambda stages: [int(stage) for stage in stages.split("+")],
-        "attention": str,
-    }
-    given = {name: read(found[name]) for name, read in readers.items() if found[name]}
-    settings = {**record.settings, **given, "classes": classes}
-    return [Architecture(found[0] if given else record.name, record.host, settings, record.input_size)]
+def _of_listed_run(run: RunName, classes: int) -> List[Architecture]:
+    record = MODELS[run.values["model"]]
+    given = _given(run, "r", "attention")
+    if "stages" in run.values:
+        given["stages"] = stages_in(run.values["stages"])
+    name = str(run) if given else record.name
+    return [Architecture(name, record.host, {**record.settings, **given, "classes": classes}, record.input_size)]
 
 
-def _fusion(found: Match[str], flag: str) -> Dict[str, Any]:
-    """Arguments about the fusion, those that the name of a run has."""
-    numbers: Dict[str, Callable[[str], Any]] = {"r": int, "scale": float, "context": str}
-    return {"askc_type": flag, **{name: number(found[name]) for name, number in numbers.items() if found[name]}}
+NETWORKS_OF: Dict[str, Callable[[RunName, int], List[Architecture]]] = {
+    "cifar": _of_cifar_run,
+    "imagenet": _of_imagenet_run,
+    "segmentation": _of_segmentation_run,
+    "listed cifar": _of_listed_run,
+    "listed imagenet": _of_listed_run,
+}
+
+
+def _given(run: RunName, *names: str) -> Dict[str, Any]:
+    """Those settings of the run that its name says."""
+    return {name: run.values[name] for name in names if name in run.values}
 
 
 def _as_built(architecture: Architecture) -> Dict[str, Any]:

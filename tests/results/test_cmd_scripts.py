@@ -12,9 +12,9 @@ from results.written_logs import log_lines
 from gluon_aff.published import published_runs
 from gluon_aff.results.compare import fitting_run
 from gluon_aff.results.logs import read_log
-from gluon_aff.training.cifar_options import CIFARSettings, add_options, resolve
+from gluon_aff.training.cifar_options import CIFARSettings, resolve
 from gluon_aff.training.logbook import settings_line
-from gluon_aff.training.options import settings_from
+from gluon_aff.training.parser import add_options, settings_from
 
 SCRIPTS = (Path(__file__).parents[2] / "cmd_scripts.txt").read_text()
 PART_3 = SCRIPTS.split("\n# 3. ")[1].splitlines()
@@ -38,7 +38,7 @@ def test_command_fits_its_published_run(command, name, tmp_path):
     published = published_runs()[name]
     parser = argparse.ArgumentParser()
     arguments = shlex.split(command)[2:]
-    add_options(parser, arguments)
+    add_options(CIFARSettings, parser, arguments)
     settings = resolve(settings_from(CIFARSettings, vars(parser.parse_args(arguments))))
     header = (
         f"INFO:root:gluon_aff 0.1.0, MXNet 1.9.1, devices gpu(0), {published.global_batch} images per step, official "

@@ -38,7 +38,7 @@ from gluon_aff.training.checkpoint import (
     save_checkpoint,
 )
 from gluon_aff.training.cifar import train_cifar
-from gluon_aff.training.cifar_options import MAY_DIFFER, CIFARSettings, resolve
+from gluon_aff.training.cifar_options import CIFARSettings, resolve
 from gluon_aff.training.epoch import EpochProgress
 from gluon_aff.training.imagenet import train_imagenet
 from gluon_aff.training.imagenet_options import ImageNetSettings
@@ -292,11 +292,6 @@ def test_a_drawn_seed_is_on_the_disk_before_the_first_step(settings, monkeypatch
     assert f"seed={kept.facts.settings['seed']}," in log.read_text()
 
 
-def test_settings_that_may_differ_exist():
-    assert set(MAY_DIFFER) <= set(asdict(CIFARSettings()))
-    assert set(imagenet_options.MAY_DIFFER) <= set(asdict(ImageNetSettings()))
-
-
 def test_a_run_goes_on_with_other_places_but_with_nothing_else_that_differs(settings, tmp_path):
     """What may differ: where files are, who does the work, and what is kept of it."""
     settings = resolve(settings)
@@ -305,7 +300,7 @@ def test_a_run_goes_on_with_other_places_but_with_nothing_else_that_differs(sett
     for name in asdict(settings):
         facts = replace(checkpoint.facts, settings={**asdict(settings), name: "another"}, devices=1)
         with contextlib.suppress(InputError):
-            same_run(replace(checkpoint, facts=facts), settings, 1, True, MAY_DIFFER)
+            same_run(replace(checkpoint, facts=facts), settings, 1, True)
             may.add(name)
     places = {"data_dir", "save_dir", "logging_dir", "save_plot_dir"}
     work = {"num_workers", "gpus", "kvstore", "summary", "resume"}
@@ -317,7 +312,7 @@ def test_a_drawn_seed_is_the_checkpoints(settings, tmp_path):
     checkpoint = read_checkpoint(path)
     drawn = resolve(replace(settings, seed=None))
     facts = replace(checkpoint.facts, settings={**asdict(drawn), "seed": 99}, devices=1)
-    assert same_run(replace(checkpoint, facts=facts), drawn, 1, False, MAY_DIFFER).seed == 99
+    assert same_run(replace(checkpoint, facts=facts), drawn, 1, False).seed == 99
 
 
 def test_settings_that_an_earlier_version_had_not_are_their_defaults(settings, tmp_path):
@@ -325,9 +320,9 @@ def test_settings_that_an_earlier_version_had_not_are_their_defaults(settings, t
     checkpoint = read_checkpoint(saved(tmp_path / "x", 1, RunState(1, 0.0)))
     earlier = {name: value for name, value in asdict(settings).items() if name != "optimizer"}
     checkpoint = replace(checkpoint, facts=replace(checkpoint.facts, settings=earlier, devices=1))
-    assert same_run(checkpoint, settings, 1, True, MAY_DIFFER) == settings
+    assert same_run(checkpoint, settings, 1, True) == settings
     with pytest.raises(InputError, match="--optimizer is 'sgd' and was 'nag'"):
-        same_run(checkpoint, replace(settings, optimizer="sgd"), 1, True, MAY_DIFFER)
+        same_run(checkpoint, replace(settings, optimizer="sgd"), 1, True)
 
 
 def test_a_new_run_keeps_an_unfinished_ones_checkpoint(settings, tmp_path, monkeypatch, capsys):

@@ -10,8 +10,10 @@ from training.abbreviations import different_abbreviations
 
 from gluon_aff.cli import COMMANDS, OneLineParser, fill_parser
 from gluon_aff.errors import InputError
-from gluon_aff.training.cifar_options import CIFARSettings, first_release_notes, notes, resolve, run_name
-from gluon_aff.training.options import settings_from
+from gluon_aff.run_names import name_of
+from gluon_aff.training.cifar_options import CIFARSettings, resolve
+from gluon_aff.training.notes import cifar_notes, first_release_notes
+from gluon_aff.training.parser import settings_from
 
 # training.md: "Flags and defaults", as the settings line of a log names them
 ORIGINAL_DEFAULTS = {
@@ -63,7 +65,7 @@ def parse(command):
 @pytest.mark.parametrize("which", DOCUMENTED)
 def test_documented_commands_parse_and_name_their_files(which):
     command, name = DOCUMENTED[which]
-    assert run_name(resolve(parse(command))) == name
+    assert str(name_of(resolve(parse(command)))) == name
 
 
 def test_defaults_are_the_originals():
@@ -114,11 +116,11 @@ def test_r_is_no_short_form_of_recipe_or_release(flags):
 
 def test_a_listed_network_as_it_is():
     settings = resolve(parse("--model afi_b_resnet32_cifar100"))
-    assert run_name(settings) == "cifar100-afi_b_resnet32_cifar100"
-    assert notes(settings, 128)[0] == "network: afi_b_resnet32_cifar100"
+    assert str(name_of(settings)) == "cifar100-afi_b_resnet32_cifar100"
+    assert next(cifar_notes(settings, 128)) == "network: afi_b_resnet32_cifar100"
     integrating = resolve(parse("--model AFI_B_resnet32_cifar100 --r 8 --stages 1,3 --attention SE"))
-    assert run_name(integrating) == "cifar100-afi_b_resnet32_cifar100-r-8-stages-1+3-SE"
-    assert notes(integrating, 128)[0] == "network: afi_b_resnet32_cifar100-r-8-stages-1+3-SE"
+    assert str(name_of(integrating)) == "cifar100-afi_b_resnet32_cifar100-r-8-stages-1+3-SE"
+    assert next(cifar_notes(integrating, 128)) == "network: afi_b_resnet32_cifar100-r-8-stages-1+3-SE"
 
 
 @pytest.mark.parametrize(
@@ -148,7 +150,7 @@ def test_flags_that_a_model_does_not_take(command, message):
     ],
 )
 def test_decay_epochs_behind_the_end_are_said(command, late):
-    assert [line for line in notes(resolve(parse(command)), 64) if "behind the end" in line] == late
+    assert [line for line in cifar_notes(resolve(parse(command)), 64) if "behind the end" in line] == late
 
 
 @pytest.mark.parametrize("depth", [29, 38, 47])
@@ -161,7 +163,7 @@ def test_the_first_releases_names_say_their_depth(depth):
 @pytest.mark.parametrize("model", ["resnext38_32x4d", "ResNeXt29_32x4d"])
 def test_the_first_releases_resnexts_are_as_wide_as_they_were_in_both(release, model):
     settings = resolve(parse(f"--model {model} --release {release}"))
-    assert run_name(settings).endswith("-32x4-c-4-s-1")
+    assert str(name_of(settings)).endswith("-32x4-c-4-s-1")
 
 
 def test_a_model_name_of_the_first_release_is_said():
@@ -170,7 +172,7 @@ def test_a_model_name_of_the_first_release_is_said():
     assert "--release first has that release's defaults" in line
     (line,) = first_release_notes(parse("--model resnext38_32x4d --release first"))
     assert line.endswith("whose shortcuts differ")
-    assert first_release_notes(parse("--model resnext")) == []
+    assert list(first_release_notes(parse("--model resnext"))) == []
 
 
 def test_missing_seed_is_drawn_and_a_given_one_kept():
@@ -247,12 +249,12 @@ def test_what_the_original_accepts_is_accepted(command, settings):
 )
 def test_notes_say_what_would_surprise(command, expected):
     settings = resolve(parse(command))
-    assert any(expected in line for line in notes(settings, 2 * settings.batch_size))
+    assert any(expected in line for line in cifar_notes(settings, 2 * settings.batch_size))
 
 
 def test_notes_are_silent_where_nothing_surprises():
     settings = resolve(parse("--dataset cifar10 --cosine --no-wd"))
-    assert [line.split(":")[0] for line in notes(settings, 128)] == ["network", "batch", "best weights"]
+    assert [line.split(":")[0] for line in cifar_notes(settings, 128)] == ["network", "batch", "best weights"]
 
 
 @pytest.mark.parametrize(
@@ -260,10 +262,10 @@ def test_notes_are_silent_where_nothing_surprises():
     [("", "ASKCFuse"), ("--askc-type AFF", "ASKCFuse"), ("--askc-type iAFF", "ResGlobLocaforGlobLocaCha")],
 )
 def test_files_have_the_originals_flag_whatever_the_fusion_is_called(given, flag):
-    assert run_name(resolve(parse(given))).startswith(f"cifar100-{flag}-")
+    assert str(name_of(resolve(parse(given)))).startswith(f"cifar100-{flag}-")
 
 
 @pytest.mark.parametrize("flags", ["--askc-type DirectAdd", "--start-layer 4"])
 def test_plain_addition_does_not_warn_of_single_images(flags):
     settings = resolve(parse(f"--batch-size 1 {flags}"))
-    assert not any("global context" in line for line in notes(settings, 1))
+    assert not any("global context" in line for line in cifar_notes(settings, 1))

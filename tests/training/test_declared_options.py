@@ -13,8 +13,11 @@ import pytest
 
 from gluon_aff.cli import COMMANDS, OneLineParser, fill_parser
 from gluon_aff.errors import InputError
-from gluon_aff.training import cifar_options, imagenet_notes, imagenet_options, segmentation_options
-from gluon_aff.training.options import settings_from
+from gluon_aff.run_names import name_of
+from gluon_aff.training import cifar_options, imagenet_options, segmentation_options
+from gluon_aff.training.declaration import names_of
+from gluon_aff.training.notes import cifar_notes, imagenet_notes, segmentation_notes
+from gluon_aff.training.parser import settings_from
 
 GOLDEN = Path(__file__).with_name("declared_options.json")
 OPTIONS = {
@@ -97,7 +100,7 @@ def options(command):
 def changed_defaults(command):
     def changed(line):
         found, usual = settings_of(command, line), OPTIONS[command][1]()
-        names = [each.name for each in fields(usual)]
+        names = sorted(each.name for each in fields(usual))
         return {name: getattr(found, name) for name in names if getattr(found, name) != getattr(usual, name)}
 
     more = CHANGED_BY_MORE if command == "train-cifar" else ()
@@ -135,7 +138,8 @@ def refused(command, start, values):
 
 
 def limits(command):
-    return refused(command, OPTIONS[command][1](), lambda usual: [] if isinstance(usual, (str, bool)) else [math.nan])
+    found = refused(command, OPTIONS[command][1](), lambda usual: [math.nan])
+    return {name: said for name, said in sorted(found.items()) if " from " in said}
 
 
 def not_empty(command):
@@ -154,19 +158,19 @@ def describes_the_network(command):
 
 
 def may_differ(command):
-    return sorted(OPTIONS[command][0].MAY_DIFFER)
+    return sorted(names_of(OPTIONS[command][1], "may_differ"))
 
 
 def names_and_notes(command):
     options, _ = OPTIONS[command]
     of_command = {
-        "train-cifar": lambda settings: cifar_options.notes(settings, 512),
-        "train-imagenet": lambda settings: imagenet_notes.notes(settings, 512, settings.dtype != "bfloat16"),
-        "train-segmentation": lambda settings: segmentation_options.notes(settings, (1734, 60), 32),
+        "train-cifar": lambda settings: cifar_notes(settings, 512),
+        "train-imagenet": lambda settings: imagenet_notes(settings, 512, settings.dtype != "bfloat16"),
+        "train-segmentation": lambda settings: segmentation_notes(settings, (1734, 60), 32),
     }
     for line in LINES[command]:
         settings = options.resolve(settings_of(command, line))
-        yield line, [options.run_name(settings), *of_command[command](settings)]
+        yield line, [str(name_of(settings)), *of_command[command](settings)]
 
 
 def facts(command):

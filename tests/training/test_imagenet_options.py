@@ -5,6 +5,7 @@ import shlex
 import subprocess
 import sys
 from dataclasses import asdict, replace
+from functools import partial
 
 import pytest
 from documented_commands import DOCUMENTED_IMAGENET, HEAD, IAFF, RECORDS
@@ -14,18 +15,11 @@ from gluon_aff.cli import OneLineParser, fill_parser
 from gluon_aff.commands import Command
 from gluon_aff.errors import InputError
 from gluon_aff.published import published_runs
-from gluon_aff.training.imagenet_notes import notes
-from gluon_aff.training.imagenet_options import (
-    ImageNetSettings,
-    add_options,
-    best_stem,
-    periodic_stem,
-    resolve,
-    run_name,
-    used_dtype,
-)
+from gluon_aff.run_names import best_file, imagenet_files, name_of, periodic_file
+from gluon_aff.training.imagenet_options import ImageNetSettings, resolve, used_dtype
 from gluon_aff.training.logbook import settings_line
-from gluon_aff.training.options import settings_from
+from gluon_aff.training.notes import imagenet_notes
+from gluon_aff.training.parser import add_options, settings_from
 
 # training.md: "Flags and defaults", as the settings line of a log names them
 ORIGINAL_DEFAULTS = {
@@ -104,7 +98,7 @@ OURS = {
 
 
 def filled(argv):
-    command = Command("train an ImageNet network", add_options, lambda options: 0)
+    command = Command("train an ImageNet network", partial(add_options, ImageNetSettings), lambda options: 0)
     return fill_parser(OneLineParser("train_imagenet.py"), command, argv)
 
 
@@ -115,14 +109,14 @@ def parse(command):
 
 def said(command, **arguments):
     settings = resolve(parse(command))
-    return notes(settings, 4 * settings.batch_size, **arguments)
+    return list(imagenet_notes(settings, 4 * settings.batch_size, **arguments))
 
 
 @pytest.mark.parametrize("which", DOCUMENTED_IMAGENET)
 def test_published_commands_parse_and_name_their_files(which):
     command, expected = DOCUMENTED_IMAGENET[which]
     settings = resolve(parse(command))
-    assert (run_name(settings), settings.save_dir, settings.num_epochs) == expected
+    assert (str(name_of(settings)), settings.save_dir, settings.num_epochs) == expected
     assert settings.use_rec
     assert settings.mixup
 
@@ -191,8 +185,8 @@ def test_the_second_papers_recipe():
 
 
 def test_a_listed_network_as_it_is():
-    assert run_name(resolve(parse("--model AFI_resnet50"))) == "ImageNet-afi_resnet50"
-    assert run_name(resolve(parse("--model afi_resnet50 --r 16 --stages 2"))) == "ImageNet-afi_resnet50-r-16-stages-2"
+    for command, name in (("", "afi_resnet50"), ("--r 16 --stages 2", "afi_resnet50-r-16-stages-2")):
+        assert str(name_of(resolve(parse(f"--model AFI_resnet50 {command}")))) == f"ImageNet-{name}"
     for flags in ("--num-layer 34", "--fusion iAFF", "--exact-layers", "--last-gamma", "--use-se", "--stages 1"):
         with pytest.raises(InputError, match="--model aff_resnet50 is a network as it is; leave that out"):
             resolve(parse(f"--model aff_resnet50 {flags}"))
@@ -237,7 +231,7 @@ def test_hosts_by_todays_and_by_the_first_releases_names(given, model, scenario)
     settings = resolve(parse(given))
     assert (settings.model, settings.scenario) == (model, scenario)
     assert resolve(settings) == settings
-    first_release = [line for line in notes(settings, 512) if "first release" in line]
+    first_release = [line for line in imagenet_notes(settings, 512) if "first release" in line]
     assert len(first_release) == (scenario is not None)
 
 
@@ -245,7 +239,7 @@ def test_hosts_by_todays_and_by_the_first_releases_names(given, model, scenario)
     ("given", "flag"), [("", "ASKCFuse"), ("--askc-type AFF", "ASKCFuse"), ("--askc-type iAFF", IAFF)]
 )
 def test_files_have_the_originals_flag_whatever_the_fusion_is_called(given, flag):
-    assert run_name(resolve(parse(given))) == f"ImageNet-{flag}-resnet--50-s-3"
+    assert str(name_of(resolve(parse(given)))) == f"ImageNet-{flag}-resnet--50-s-3"
 
 
 def test_missing_seed_is_drawn_and_a_given_one_kept():
@@ -275,9 +269,9 @@ def test_modes(mode, hybrid):
 
 def test_names_of_the_weights_are_the_originals():
     """As in the published 0.2028-imagenet-ImageNet-ASKCFuse-resnet--50-s-3-235-best.params."""
-    settings = resolve(parse("--save-dir folder"))
-    assert best_stem(settings, 0.20282, 235) == "folder/0.2028-imagenet-ImageNet-ASKCFuse-resnet--50-s-3-235-best"
-    assert periodic_stem(settings, 9) == "folder/imagenet-ImageNet-ASKCFuse-resnet--50-s-3-9"
+    name = imagenet_files(resolve(parse("")))
+    assert best_file(name, 0.20282, 235) == "0.2028-imagenet-ImageNet-ASKCFuse-resnet--50-s-3-235-best"
+    assert periodic_file(name, 9) == "imagenet-ImageNet-ASKCFuse-resnet--50-s-3-9"
 
 
 @pytest.mark.parametrize(
@@ -439,5 +433,5 @@ def test_options_need_neither_mxnet_nor_gluoncv():
 
 def test_add_options_needs_no_special_parser():
     parser = argparse.ArgumentParser()
-    add_options(parser, [])
+    add_options(ImageNetSettings, parser, [])
     assert settings_from(ImageNetSettings, vars(parser.parse_args(["--lr", "1"]))).lr == 1

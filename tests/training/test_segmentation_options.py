@@ -6,14 +6,10 @@ import pytest
 
 from gluon_aff.cli import COMMANDS, OneLineParser, fill_parser
 from gluon_aff.errors import InputError
-from gluon_aff.training.options import settings_from
-from gluon_aff.training.segmentation_options import (
-    SegmentationSettings,
-    data_folder,
-    notes,
-    resolve,
-    run_name,
-)
+from gluon_aff.run_names import name_of
+from gluon_aff.training.notes import segmentation_notes
+from gluon_aff.training.parser import settings_from
+from gluon_aff.training.segmentation_options import SegmentationSettings, data_folder, resolve
 
 # Table 2, and paper_spec 3.4 and 3.5 for what it leaves out
 PAPER = {
@@ -58,7 +54,7 @@ def test_defaults_are_the_papers():
     ],
 )
 def test_a_run_is_named_after_its_network(command, name):
-    assert run_name(resolve(parse(command))) == name
+    assert str(name_of(resolve(parse(command)))) == name
 
 
 @pytest.mark.parametrize(
@@ -89,12 +85,12 @@ def test_data_has_to_be_named():
     ("images", "said"), [((1734, 69), False), ((1700, 70), False), ((1500, 69), True), ((8, 4), True)]
 )
 def test_another_number_of_images_is_said(images, said):
-    lines = "\n".join(notes(resolve(parse("")), images, 32))
+    lines = "\n".join(segmentation_notes(resolve(parse("")), images, 32))
     assert f"{images[0]:,} images to train on, {images[1]} to validate on" in lines
     assert ("about 1,734 and 69" in lines) == said
 
 
 def test_one_image_per_device_is_a_trap_of_the_global_context():
     for command, said in (("", True), ("--fusion Add", False), ("--batch-size 2", False)):
-        lines = notes(resolve(parse(f"--batch-size 1 {command}")), (1734, 69), 1)
+        lines = segmentation_notes(resolve(parse(f"--batch-size 1 {command}")), (1734, 69), 1)
         assert any("global context is all zeros" in line for line in lines) == said

@@ -14,6 +14,7 @@ from gluon_aff.gluon.networks.zoo import cifar_inception, cifar_resnet, cifar_re
 from gluon_aff.gluon.parameters import load_parameters
 from gluon_aff.models import MODELS
 from gluon_aff.published import published_weights
+from gluon_aff.run_names import name_of
 from gluon_aff.training import cifar_options, imagenet_options, segmentation_options
 from gluon_aff.training.architectures import cifar_architecture, imagenet_architecture, segmentation_architecture
 from gluon_aff.training.cifar_options import CIFARSettings
@@ -161,7 +162,7 @@ def test_runs_are_recognised_by_their_names(name, build, tmp_path):
 def test_the_name_says_how_a_run_fuses(recipe, settings, tmp_path):
     options, architecture = recipe
     settings = options.resolve(settings)
-    name = options.run_name(settings)
+    name = str(name_of(settings))
     net = build_network(architecture(settings))
     file = saved(net, tmp_path / f"0.5-{name}-best.params", 64)
     found = build_network(network_of(file))
@@ -187,8 +188,8 @@ def test_segmentation_and_imagenet_runs_of_other_shapes(settings):
     segments = isinstance(settings, SegmentationSettings)
     options, architecture = SEGMENTATION if segments else IMAGENET
     settings = options.resolve(settings)
-    name = f"0.5-{'' if segments else 'imagenet-'}{options.run_name(settings)}-best.params"
-    assert network_of(file_of(build_network(architecture(settings)), name)).name.endswith(options.run_name(settings))
+    name = f"0.5-{'' if segments else 'imagenet-'}{name_of(settings)}-best.params"
+    assert network_of(file_of(build_network(architecture(settings)), name)).name.endswith(str(name_of(settings)))
 
 
 @pytest.mark.parametrize("attention", ["GE", "SE", None])
@@ -196,7 +197,7 @@ def test_afinets_of_the_same_parameters(attention, tmp_path):
     """GE has none; the name of the run says that it is there."""
     settings = cifar_options.resolve(CIFARSettings(model="afi_resnet32_cifar100", attention=attention))
     net = build_network(cifar_architecture(settings))
-    file = saved(net, tmp_path / f"0.71-{cifar_options.run_name(settings)}-best.params")
+    file = saved(net, tmp_path / f"0.71-{name_of(settings)}-best.params")
     (fitting,) = fitting_networks(file)
     found = build_network(fitting)
     load_parameters(found, file.path, mx.cpu())

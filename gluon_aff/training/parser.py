@@ -1,0 +1,109 @@
+"""Declared options on a command line."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import fields
+from typing import Any, Dict, Iterable, List, Mapping, Tuple, Type, TypeVar
+
+from gluon_aff.training.declaration import SAME, Option, declared
+from gluon_aff.training.options import GROUPS, ClassifierSettings, RunSettings
+
+Settings = TypeVar("Settings")
+
+
+def add_options(settings: Type[RunSettings], parser: argparse.ArgumentParser, argv: List[str]) -> None:
+    """Give `parser` the options that a settings class declares; some in `argv` change defaults of others."""
+    options = declared(settings)
+    parser.usage = settings.usage
+    for title in sorted({each.group for each in options.values()}, key=GROUPS.index):
+        members = [name for name, each in options.items() if each.group == title]
+        members.sort(key=lambda name: _place(name, options))
+        add_declared(parser.add_argument_group(title), settings, members)
+    if issubclass(settings, ClassifierSettings):  # the original trains those
+        _keep_abbreviations(parser, options)
+    _set_defaults(parser, options, argv)
+
+
+def add_declared(group: argparse._ActionsContainer, settings: type, names: Iterable[str]) -> None:
+    """Give a parser, or a group of one, the options of those names that a settings class declares."""
+    exclusive: Dict[str, argparse._ActionsContainer] = {}
+    for name in names:
+        each = declared(settings)[name]
+        if each.exclusive and each.exclusive not in exclusive:
+            exclusive[each.exclusive] = group.add_mutually_exclusive_group()
+        _add(exclusive.get(each.exclusive or "", group), each)
+
+
+def _add(group: argparse._ActionsContainer, each: Option) -> None:
+    if each.kind is bool:
+        group.add_argument(*each.all_flags, dest=each.name, action="store_true", help=each.help)
+    else:
+        parse: Any = each.parse or (None if each.kind is str else each.kind)
+        group.add_argument(
+            *each.all_flags, dest=each.name, type=parse, choices=each.choices, metavar=each.metavar, help=each.help
+        )
+
+
+def _place(name: str, options: Mapping[str, Option]) -> Tuple[int, ...]:
+    """Where the option stands in --help, in comparison with others of its group."""
+    after = options[name].after
+    before: Tuple[int, ...] = () if after is None else _place(after, options) if after else (-1,)
+    return (*before, list(options).index(name))
+
+
+def _keep_abbreviations(parser: argparse.ArgumentParser, options: Mapping[str, Option]) -> None:
+    """Let an abbreviation mean what it meant in the original, where our flags would make it ambiguous.
+
+    One that is a flag of ours itself cannot be kept.
+    """
+    flags = parser._option_string_actions
+    original = ["--help", *(flag for each in options.values() if not each.new for flag in each.flags)]
+    originals = [flag for flag in original if flag.startswith("--")]
+    abbreviations = {flag[:length] for flag in originals for length in range(len("--x"), len(flag))}
+    for abbreviation in abbreviations.difference(flags):
+        meant = [flag for flag in originals if flag.startswith(abbreviation)]
+        if len(meant) == 1:
+            flags[abbreviation] = flags[meant[0]]
+
+
+def _set_defaults(parser: argparse.ArgumentParser, options: Mapping[str, Option], argv: List[str]) -> None:
+    """Set the defaults, or those of `--release first` or `--recipe afinets` in `argv`, and show them in --help."""
+    said = _said(argv, parser, options)
+    defaults = {name: each.default for name, each in options.items()}
+    for attribute, flag, value in (("first_release", "release", "first"), ("afinets", "recipe", "afinets")):
+        if getattr(said, flag, None) == value:
+            changed = {name: getattr(each, attribute) for name, each in options.items()}
+            own = {name: new(said) if callable(new) else new for name, new in changed.items() if new is not SAME}
+            defaults.update(own)
+    parser.set_defaults(**defaults)
+    for action in parser._actions:
+        if action.dest in options and action.nargs != 0 and action.default not in (None, ""):
+            action.help = f"{action.help} (default: {action.default})"
+
+
+def _said(argv: List[str], parser: argparse.ArgumentParser, options: Mapping[str, Option]) -> argparse.Namespace:
+    """What `argv` says, as text; what is wrong with it is for `parser` to complain of."""
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)  # it does not know that --r is another option
+    for each in options.values():
+        const = True if each.kind is bool else None
+        first.add_argument(*each.all_flags, dest=each.name, nargs="?", const=const, default=each.default)
+    return first.parse_known_args([_written_out(argument, parser) for argument in argv])[0]
+
+
+def _written_out(argument: str, parser: argparse.ArgumentParser) -> str:
+    """`argument` with its flag in full if it is abbreviated."""
+    name, equals, value = argument.partition("=")
+    flags = parser._option_string_actions
+    meant = [name] if name in flags else [flag for flag in flags if flag.startswith(name)]
+    actions = {id(flags[flag]): flags[flag] for flag in meant}
+    if not name.startswith("--") or len(actions) != 1:
+        return argument
+    (action,) = actions.values()
+    return action.option_strings[0] + equals + value
+
+
+def settings_from(kind: Type[Settings], options: Mapping[str, object]) -> Settings:
+    """Settings, a dataclass, from parsed options, which may be more."""
+    known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    return kind(**{name: value for name, value in options.items() if name in known})
