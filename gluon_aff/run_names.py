@@ -17,10 +17,11 @@ from gluon_aff.training.imagenet_options import ORIGINAL_R, ImageNetSettings
 from gluon_aff.training.options import RunSettings, stages_in
 from gluon_aff.training.segmentation_options import SegmentationSettings
 
+LOG, CURVE, CHECKPOINTS = "train_{}.log", "{}_history.png", "{}.checkpoint"  # of the run of that name
 IMAGENET_FILES = "imagenet-"  # what their names have before the run's
 IMAGENET_RUNS = "ImageNet-"
 # Patterns of what stands in names
-DATASET, FUSION, MODEL, COUNT, STAGE = "cifar100|cifar10", r"[\w+-]+?", r"\w+", r"\d{1,4}", r"-?\d{1,7}"
+DATASET, FUSION, MODEL, NUMBER, STAGE = "cifar100|cifar10", r"[\w+-]+?", r"\w+", r"\d{1,4}", r"-?\d{1,7}"
 VALUES = {int: r"\d{1,7}", float: r"\d+(?:\.\d+)?(?:e[-+]?\d+)?", str: r"\d{1,3}(?:\+\d{1,3})*"}
 
 
@@ -62,21 +63,21 @@ SCHEMES = {
         "{dataset}-{again}{askc_type}-{model}-{depth}{groups}-c-{channel_times}-s-{start_layer}",
         {
             **{"dataset": DATASET, "again": "(?:cifar100-)?", "askc_type": FUSION, "model": "resnet|resneXt|inception"},
-            **{"depth": COUNT, "groups": r"(?:-\d+x4)?", "channel_times": COUNT, "start_layer": STAGE},
+            **{"depth": NUMBER, "groups": r"(?:-\d+x4)?", "channel_times": NUMBER, "start_layer": STAGE},
         },
     ),
     "imagenet": Scheme(
         ImageNetSettings,
         ASSEMBLED,
         f"{IMAGENET_RUNS}{{askc_type}}-{{model}}--{{num_layer}}-s-{{start_layer}}",  # the original has two dashes
-        {"askc_type": FUSION, "model": "resnet|resnext", "num_layer": COUNT, "start_layer": STAGE},
+        {"askc_type": FUSION, "model": "resnet|resnext", "num_layer": NUMBER, "start_layer": STAGE},
         usual={"r": ORIGINAL_R},
     ),
     "segmentation": Scheme(
         SegmentationSettings,
         ASSEMBLED,
         "stopsign-{askc_type}-resnet-20-{blocks}-fpn-c-{channel_times}",
-        {"askc_type": FUSION, "blocks": COUNT, "channel_times": COUNT},
+        {"askc_type": FUSION, "blocks": NUMBER, "channel_times": NUMBER},
     ),
     "listed cifar": Scheme(CIFARSettings, AFINET, "{dataset}-{model}", {"dataset": DATASET, "model": MODEL}),
     "listed imagenet": Scheme(
@@ -114,9 +115,9 @@ class RunName:
         return "".join(f"{each.in_name}{self.values[each.name]}".replace(",", "+") for each in said)
 
     @property
-    def dataset(self) -> str:
-        """What the run was trained on: cifar10, cifar100, imagenet or stopsign."""
-        return self.values.get("dataset") or ("imagenet" if "imagenet" in self.scheme else "stopsign")
+    def dataset(self) -> Optional[str]:
+        """Data set of the classes: cifar10, cifar100 or imagenet; None of a network that segments."""
+        return self.values.get("dataset") or ("imagenet" if "imagenet" in self.scheme else None)
 
 
 def name_of(settings: RunSettings) -> RunName:
@@ -130,7 +131,8 @@ def name_of(settings: RunSettings) -> RunName:
     values = {name: getattr(settings, name) for name in scheme.patterns if hasattr(settings, name)}
     for each in scheme.parts:
         value = getattr(settings, each.name)
-        if value not in (each.default, scheme.usual.get(each.name)) and _has_effect(each, values):
+        idle = each.hosts and values["model"] not in each.hosts
+        if not idle and value not in (each.default, scheme.usual.get(each.name)):
             values[each.name] = value
     if "stages" in values:
         values["stages"] = ",".join(map(str, stages_in(values["stages"]) or ()))
@@ -143,8 +145,7 @@ def names_in(text: str) -> List[RunName]:
     for key, scheme in SCHEMES.items():
         match = re.search(scheme.pattern, text)
         if match and (scheme.networks == ASSEMBLED or match["model"] in MODELS):
-            values = _values(match.groupdict(), scheme)
-            found.append(RunName(key, values))
+            found.append(RunName(key, _values(match.groupdict(), scheme)))
     return found
 
 
@@ -169,21 +170,6 @@ def best_in(file: str, name: str) -> Optional[Tuple[float, int]]:
     return (float(found[1]), int(found[2])) if found else None
 
 
-def log_file(name: str) -> str:
-    """File of the log."""
-    return f"train_{name}.log"
-
-
-def curve_file(name: str) -> str:
-    """File of the picture of the errors."""
-    return f"{name}_history.png"
-
-
-def checkpoint_folder(name: str) -> str:
-    """Folder of the checkpoints."""
-    return f"{name}.checkpoint"
-
-
 def _part_pattern(each: Option) -> str:
     values = VALUES[each.kind]
     if each.choices:
@@ -193,17 +179,10 @@ def _part_pattern(each: Option) -> str:
 
 def _values(found: Mapping[str, Optional[str]], scheme: Scheme) -> Dict[str, Any]:
     options = declared(scheme.settings)
-    values: Dict[str, Any] = {}
-    for name, text in found.items():
-        if name in options and text is not None:
-            values[name] = options[name].kind(text)
-    if "depth" in found:
-        values["depth"] = int(found["depth"] or 0)
-    for name, change in (("model", str.lower), ("stages", lambda stages: stages.replace("+", ","))):
-        if name in values:
-            values[name] = change(values[name])
-    return {name: value for name, value in values.items() if _has_effect(options.get(name), values)}
-
-
-def _has_effect(each: Optional[Option], values: Mapping[str, Any]) -> bool:
-    return each is None or not each.hosts or values["model"] in each.hosts
+    kinds = {"depth": int, **{name: each.kind for name, each in options.items()}}
+    values = {name: kinds[name](text) for name, text in found.items() if name in kinds and text is not None}
+    if "model" in values:
+        values["model"] = values["model"].lower()
+    if "stages" in values:
+        values["stages"] = values["stages"].replace("+", ",")
+    return values

@@ -19,6 +19,7 @@ from gluon_aff.files import check_directories, replacing_together
 from gluon_aff.interpreter import python_command
 from gluon_aff.printing import show, show_text
 from gluon_aff.results.ablation_rows import ABLATION_HOSTS, MOST_BLOCKS, TABLES, Row, rows_of, training_flags
+from gluon_aff.run_names import LOG
 from gluon_aff.training.stopping import SIGNALS
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ def _trained(row: Row, parameters: int, folder: str, command: List[str], host: s
             os.rmdir(folder)  # if nothing has been written there
         kind = InputError if code == USAGE_ERROR else GluonAFFError
         raise kind(f"{folder}: the training ended with exit code {code}; what it said stands above")
-    logs = glob.glob(os.path.join(glob.escape(folder), "train_*.log"))
+    logs = glob.glob(os.path.join(glob.escape(folder), LOG.format("*")))
     if not logs:
         raise GluonAFFError(f"{folder}: the training has left no log there; what it said stands above")
     result = result_of(row, parameters, max(logs, key=os.path.getmtime), ABLATION_HOSTS[host].score[0], command)

@@ -10,6 +10,7 @@ from gluon_aff._platform import ENGINES
 from gluon_aff.commands import Command, json_text, positive
 from gluon_aff.errors import InputError
 from gluon_aff.printing import show, show_text
+from gluon_aff.training.declaration import declared
 from gluon_aff.training.options import ClassifierSettings, named_arguments
 from gluon_aff.training.parser import add_declared
 
@@ -42,7 +43,7 @@ def _add_summary_options(parser: argparse.ArgumentParser, argv: List[str]) -> No
     parser.add_argument("--classes", type=positive, help="outputs (default: the published head's)")
     parser.add_argument("--fusion", metavar="FUSION", help="operator in place of the network's own")
     parser.add_argument("--r", type=positive, help="channel reduction ratio (default: the network's)")
-    add_declared(parser, ClassifierSettings, ("stages", "attention"))
+    add_declared(parser, [declared(ClassifierSettings)[name] for name in ("stages", "attention")])
     parser.add_argument("--input-size", type=positive, metavar="PIXELS", help="side of the image (default: its own)")
     operations = parser.add_mutually_exclusive_group()
     for flag, column, whose in (

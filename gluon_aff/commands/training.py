@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from functools import partial
-from typing import Any, Callable, Dict, List, TypeVar
+from typing import Any, Callable, Dict, List
 
 from gluon_aff.commands import MXNET_ONLY, Command, not_negative, positive
 from gluon_aff.models import Architecture
@@ -19,13 +19,11 @@ from gluon_aff.training.parser import add_options, settings_from
 from gluon_aff.training.segmentation_options import SegmentationSettings
 from gluon_aff.training.segmentation_options import resolve as resolve_segmentation
 
-Settings = TypeVar("Settings", bound=RunSettings)
-
 
 def _train(
-    settings: Settings,
+    settings: RunSettings,
     architecture: Callable[[], Architecture],
-    train: Callable[[Settings], Any],
+    train: Callable[[Any], Any],
     scores: Dict[str, str],
     file_column: int = 9,
 ) -> int:

@@ -14,6 +14,9 @@ from gluon_aff.models import CIFAR_HOSTS
 from gluon_aff.published import PublishedRun, published_runs
 from gluon_aff.results.logs import LoggedRun
 from gluon_aff.schedule import decay_epochs
+from gluon_aff.training.cifar_options import CIFARSettings
+from gluon_aff.training.declaration import AFINET, ASSEMBLED, declared
+from gluon_aff.training.imagenet_options import ImageNetSettings
 
 Recipe = Dict[str, Any]
 FUSION_NAMES = {
@@ -105,7 +108,8 @@ def _listed_network(settings: Mapping[str, Any], recipe: Recipe) -> Recipe:
         if run.model == model:
             known = published_recipe(run)
             return {name: known.get(name) for name in of_network}
-    own = [f"{name} {settings[name]}" for name in ("r", "stages", "attention") if settings.get(name) is not None]
+    names = (name for name, each in declared(CIFARSettings).items() if AFINET in each.networks)
+    own = [f"{name} {settings[name]}" for name in names if settings.get(name) is not None]
     detail = ", ".join(own) or "its own"
     return {**dict.fromkeys(of_network), "host": model, "release": "head", "network in detail": detail}
 
@@ -124,7 +128,7 @@ def _cifar(settings: Mapping[str, Any]) -> Recipe:
         **_host(model.startswith("resnext"), first_release),
         **({} if named or model in ("resnet", "resnext") else {"host": model}),
         "fusion": None if first_release else _fusion(settings["askc_type"]),
-        "network in detail": _details(settings, r=(None, 4 if model == "resnet" else 16)),
+        "network in detail": _details(settings, CIFARSettings, r=(4 if model == "resnet" else 16,)),
         "depth": int(named[1]) if named else (9 if model == "resnext" else 6) * int(settings.get("blocks", 0)) + 2,
         "width": None if named else settings.get("channel_times"),
         "first fused stage": settings.get("start_layer"),
@@ -160,7 +164,7 @@ def _imagenet(settings: Mapping[str, Any]) -> Recipe:
         "depth": settings.get("num_layer", 50),
         "all 152 layers": bool(settings.get("exact_layers", False)),
         "first fused stage": settings.get("start_layer", 3),
-        "network in detail": _details(settings),
+        "network in detail": _details(settings, ImageNetSettings),
         "channel reduction ratio": settings.get("r") if "exact_layers" in settings else 16,  # fixed in the original
         "squeeze-and-excitation": "exact_layers" in settings and resnext and bool(settings.get("use_se")),
         "last gamma at zero": resnext or settings.get("last_gamma"),  # the flag reached the ResNet only
@@ -187,13 +191,14 @@ def _host(resnext: Optional[bool], first_release: bool) -> Recipe:
     return {"host": name, "release": "first" if first_release else "head"}
 
 
-def _details(settings: Mapping[str, Any], r: Sequence[Optional[int]] = ()) -> str:
-    """What our flags change of the original's network; `r`: the ratios that it has, if they are looked at here."""
-    usual = {"r": r, "scale": (None,), "context": (None, "bottleneck"), "shortcut": ("pool",), "inner": ("legacy",)}
+def _details(settings: Mapping[str, Any], kind: type, **usual: Sequence[Any]) -> str:
+    """What our options change of the original's network; `usual`: values that do not, besides the defaults."""
+    usual = {"context": ("bottleneck",), "exact_layers": (True,), **usual}  # the recipe has the latter by itself
     changed = [
         f"{name} {settings[name]}"
-        for name, values in usual.items()
-        if values and settings.get(name, values[0]) not in values
+        for name, each in declared(kind).items()
+        if each.new and ASSEMBLED in each.networks and name in settings
+        if settings[name] not in (each.default, *usual.get(name, ()))
     ]
     return ", ".join(changed) or "the original's"
 

@@ -31,7 +31,7 @@ from gluon_aff.engines import Cluster, Learner, LearnerState
 from gluon_aff.errors import GluonAFFError, InputError, last_line
 from gluon_aff.locks import LockedError
 from gluon_aff.locks import locked as lock_file
-from gluon_aff.training.declaration import declared, flag
+from gluon_aff.training.declaration import declared
 from gluon_aff.training.epoch import NOT_BEGUN, EpochProgress
 from gluon_aff.training.options import RunSettings
 from gluon_aff.weights.params_format import read_params_file, write_params_file
@@ -308,7 +308,7 @@ def same_run(checkpoint: Checkpoint, settings: Settings, devices: int, seed_give
     # Settings missing from an older checkpoint had today's defaults
     saved = {**{name: each.default for name, each in options.items()}, **checkpoint.facts.settings}
     differing = [
-        f"{flag(name)} is {value!r} and was {saved[name]!r}"
+        f"{options[name].flags[-1]} is {value!r} and was {saved[name]!r}"
         for name, value in asdict(settings).items()
         if not options[name].may_differ and saved[name] != value
     ]

@@ -14,7 +14,7 @@ from gluon_aff.engines import Classification, Devices, LearnerSettings, Optimize
 from gluon_aff.errors import InputError
 from gluon_aff.files import check_directories
 from gluon_aff.models import CIFAR_HOSTS, CIFAR_SIZE
-from gluon_aff.run_names import curve_file, log_file, name_of
+from gluon_aff.run_names import CURVE, LOG, name_of
 from gluon_aff.schedule import Schedule, decay_epochs, step_rate
 from gluon_aff.training.architectures import cifar_architecture
 from gluon_aff.training.checkpoint import RunState
@@ -66,11 +66,10 @@ def train_cifar(settings: CIFARSettings, devices: Optional[Devices] = None) -> C
     check_directories({**places, "--save-plot-dir": settings.save_plot_dir, "working directory": ""})
     workers = setup.data_workers if settings.auto_aug else 0  # else outrun
     versions = setup.versions(training.official, training.classes, settings.head_classes)
-    log = log_path(settings.logging_dir, log_file(name))
-    curve = os.path.join(settings.save_plot_dir, curve_file(name))
-    with TrainBatches(
-        training, setup.local_batch, settings.drawn_seed, settings.auto_aug, workers, setup.share
-    ) as batches:
+    log = log_path(settings.logging_dir, LOG.format(name))
+    curve = os.path.join(settings.save_plot_dir, CURVE.format(name))
+    seed = settings.drawn_seed
+    with TrainBatches(training, setup.local_batch, seed, settings.auto_aug, workers, setup.share) as batches:
         learner_settings = _learner_settings(settings, setup, len(batches))
         learner = setup.learner(learner_settings)
         setup.announce(

@@ -8,6 +8,7 @@ Parsers, checks, names of runs and the comparison with published runs read these
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Tuple, get_args, get_type_hints
 
 from gluon_aff.errors import InputError
@@ -91,17 +92,17 @@ def flag(name: str) -> str:
 
 def declared(settings: type) -> Mapping[str, Option]:
     """Options of a settings class by name, in the order of the declarations; also those that are no settings."""
+    return _declared(settings)
+
+
+@lru_cache(maxsize=None)  # reading the types takes milliseconds
+def _declared(settings: type) -> Mapping[str, Option]:
     said: Dict[str, Dict[str, Any]] = {}
     for base in reversed(settings.__mro__):
         for each in getattr(base, "__dataclass_fields__", {}).values():
             said.setdefault(each.name, {"flags": (flag(each.name),)}).update(each.metadata, default=each.default)
     types = get_type_hints(settings)
     return {name: Option(name, (*get_args(types[name]), types[name])[0], **more) for name, more in said.items()}
-
-
-def names_of(settings: type, quality: str) -> Tuple[str, ...]:
-    """Options that have the `quality`, an attribute of `Option`."""
-    return tuple(name for name, each in declared(settings).items() if getattr(each, quality))
 
 
 def check_declared(settings: object) -> None:

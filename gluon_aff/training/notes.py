@@ -7,7 +7,7 @@ from typing import Iterator, Tuple
 from gluon_aff.run_names import name_of
 from gluon_aff.training import cifar_options, imagenet_options
 from gluon_aff.training.cifar_options import CIFARSettings
-from gluon_aff.training.declaration import declared, flag, names_of
+from gluon_aff.training.declaration import declared, flag
 from gluon_aff.training.imagenet_options import ORIGINAL_R, ImageNetSettings
 from gluon_aff.training.options import ClassifierSettings, RunSettings, late_cuts
 from gluon_aff.training.segmentation_options import SegmentationSettings
@@ -36,12 +36,7 @@ def first_release_notes(given: CIFARSettings) -> Iterator[str]:
 
 
 def cifar_notes(settings: CIFARSettings, global_batch: int) -> Iterator[str]:
-    """Yield what a user of these resolved settings should know, a line each.
-
-    Args:
-        settings: resolved.
-        global_batch: images per step on all devices.
-    """
+    """Yield what a user of these resolved settings, with `global_batch` images per step, should know, a line each."""
     fuses = settings.start_layer <= cifar_options.STAGES or settings.model == "inception"
     fusion = f"{settings.askc_type} from stage {settings.start_layer} on" if fuses else "addition in all stages"
     if settings.named:
@@ -79,26 +74,16 @@ def cifar_notes(settings: CIFARSettings, global_batch: int) -> Iterator[str]:
 
 
 def _label_notes(settings: CIFARSettings) -> Iterator[str]:
-    head = f"under a {settings.head_classes}-way head"
-    if settings.dataset == "cifar10":
-        if settings.fine_label or settings.superclass:
-            yield "--fine-label and --superclass have no effect on CIFAR-10"
-    elif settings.fine_label:
-        yield f"labels: CIFAR-100's 100 classes, {head}"
-    else:
-        yield (
-            f"labels: CIFAR-100's 20 superclasses, the original's default (--fine-label for the 100 classes), {head}"
-        )
+    if settings.dataset == "cifar100":
+        superclasses = "20 superclasses, the original's default (--fine-label for the 100 classes)"
+        labels = "100 classes" if settings.fine_label else superclasses
+        yield f"labels: CIFAR-100's {labels}, under a {settings.head_classes}-way head"
+    elif settings.fine_label or settings.superclass:
+        yield "--fine-label and --superclass have no effect on CIFAR-10"
 
 
 def imagenet_notes(settings: ImageNetSettings, global_batch: int, on_gpu: bool = True) -> Iterator[str]:
-    """Yield what a user of these resolved settings should know, a line each.
-
-    Args:
-        settings: resolved.
-        global_batch: images per step on all devices.
-        on_gpu: whether the run is on GPUs.
-    """
+    """Yield what a user of these resolved settings, on GPUs or not, should know, a line each."""
     if settings.named:
         yield f"network: {settings.model}{name_of(settings).suffix}, {settings.classes} outputs"
     else:
@@ -150,12 +135,10 @@ def _imagenet_data_notes(settings: ImageNetSettings, on_gpu: bool) -> Iterator[s
         yield (
             "--auto_aug HAS NO EFFECT with --use-rec, as in the original, whose published runs had both: no AutoAugment"
         )
-    options = declared(ImageNetSettings)
-    idle = [
-        name for name in names_of(ImageNetSettings, "only_with") if getattr(settings, name) != options[name].default
-    ]
+    options = declared(ImageNetSettings).values()
+    idle = [flag(each.name) for each in options if each.only_with and getattr(settings, each.name) != each.default]
     if idle and not settings.use_rec:
-        yield f"{', '.join(map(flag, idle))}: no effect without --use-rec; images are read from --data-dir"
+        yield f"{', '.join(idle)}: no effect without --use-rec; images are read from --data-dir"
     if settings.dtype == "float16" and not on_gpu:
         yield "--dtype float16 needs a GPU: this run is in float32"
     yield from _mode_notes(settings)
@@ -192,13 +175,7 @@ def _idle_notes(settings: ImageNetSettings) -> Iterator[str]:
 
 
 def segmentation_notes(settings: SegmentationSettings, images: Tuple[int, int], global_batch: int) -> Iterator[str]:
-    """Yield what a user of these resolved settings should know, a line each.
-
-    Args:
-        settings: resolved.
-        images: to train on and to validate on.
-        global_batch: images per step on all devices.
-    """
+    """Yield what a user of these resolved settings, with so many training and validation images, should know."""
     training, validation = EXPECTED_IMAGES
     yield f"network: ResNet-20-{settings.blocks} + FPN, fusion {settings.askc_type}"
     yield f"data: {images[0]:,} images to train on, {images[1]:,} to validate on"

@@ -21,14 +21,7 @@ GROUPS = (
 # Where the original takes a number below 0, or a 0, for "none" or the like, so do we
 COUNT, ANY_COUNT, RATE = (1, 10**6), (-(10**6), 10**6), (0, 1e30)
 FUSIONS = list(OPERATORS)
-# File names have the flags
-FUSION_FLAGS = {
-    None: "ASKCFuse",
-    "AFF": "ASKCFuse",
-    "iAFF": "ResGlobLocaforGlobLocaCha",
-    "Add": "DirectAdd",
-    "Concatenation": "Concat",
-}
+FLAGS_IN_NAMES = ("AFF", "iAFF", "Add", "Concatenation")  # operators whose original flag names of files have
 SMOOTHING = 0.1
 
 
@@ -275,7 +268,8 @@ def unknown_model(model: str, known: Iterable[str], input_size: int) -> InputErr
 
 def fusion_flag(fusion: Optional[str]) -> str:
     """Original flag of `fusion`, AFF's if None, which file names have."""
-    return FUSION_FLAGS.get(fusion, str(fusion))
+    name = "AFF" if fusion is None else fusion
+    return OPERATORS[name].flags[0] if name in FLAGS_IN_NAMES else name
 
 
 def late_cuts(settings: ClassifierSettings, earlier: int) -> str:

@@ -17,19 +17,17 @@ def add_options(settings: Type[RunSettings], parser: argparse.ArgumentParser, ar
     options = declared(settings)
     parser.usage = settings.usage
     for title in sorted({each.group for each in options.values()}, key=GROUPS.index):
-        members = [name for name, each in options.items() if each.group == title]
-        members.sort(key=lambda name: _place(name, options))
-        add_declared(parser.add_argument_group(title), settings, members)
+        members = [each for each in options.values() if each.group == title]
+        add_declared(parser.add_argument_group(title), sorted(members, key=lambda each: _place(each.name, options)))
     if issubclass(settings, ClassifierSettings):  # the original trains those
         _keep_abbreviations(parser, options)
     _set_defaults(parser, options, argv)
 
 
-def add_declared(group: argparse._ActionsContainer, settings: type, names: Iterable[str]) -> None:
-    """Give a parser, or a group of one, the options of those names that a settings class declares."""
+def add_declared(group: argparse._ActionsContainer, options: Iterable[Option]) -> None:
+    """Give a parser, or a group of one, these options."""
     exclusive: Dict[str, argparse._ActionsContainer] = {}
-    for name in names:
-        each = declared(settings)[name]
+    for each in options:
         if each.exclusive and each.exclusive not in exclusive:
             exclusive[each.exclusive] = group.add_mutually_exclusive_group()
         _add(exclusive.get(each.exclusive or "", group), each)

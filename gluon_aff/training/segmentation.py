@@ -15,7 +15,7 @@ from gluon_aff.data.stop_signs.batches import MaskBatches
 from gluon_aff.engines import Devices, LearnerSettings, Optimizer, Segmentation
 from gluon_aff.files import check_directories
 from gluon_aff.printing import show
-from gluon_aff.run_names import curve_file, log_file, name_of
+from gluon_aff.run_names import CURVE, LOG, name_of
 from gluon_aff.schedule import Schedule
 from gluon_aff.training.architectures import segmentation_architecture
 from gluon_aff.training.checkpoint import RunState
@@ -72,8 +72,8 @@ def train_segmentation(settings: SegmentationSettings, devices: Optional[Devices
     places = {"--save-dir": settings.save_dir, "--logging-dir": settings.logging_dir}
     check_directories({**places, "--save-plot-dir": settings.save_plot_dir})
     versions = setup.versions(training.official, 2, 1)
-    log = log_path(settings.logging_dir, log_file(name))
-    curve = os.path.join(settings.save_plot_dir, curve_file(name))
+    log = log_path(settings.logging_dir, LOG.format(name))
+    curve = os.path.join(settings.save_plot_dir, CURVE.format(name))
     sizes, seed = (settings.base_size, settings.crop_size), settings.drawn_seed
     with MaskBatches(training, validation, setup.local_batch, *sizes, seed, setup.data_workers, setup.share) as batches:
         learner = setup.learner(_learner_settings(settings, len(batches)))

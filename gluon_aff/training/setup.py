@@ -15,7 +15,7 @@ from gluon_aff.data.batches import Share, usable_workers
 from gluon_aff.engines import Cluster, Devices, Engine, Learner, LearnerSettings, engine
 from gluon_aff.errors import InputError
 from gluon_aff.printing import show
-from gluon_aff.run_names import checkpoint_folder
+from gluon_aff.run_names import CHECKPOINTS
 from gluon_aff.training.checkpoint import (
     Checkpoint,
     check_seen_by_all,
@@ -145,9 +145,7 @@ def set_up(
     if len(own) != count:
         raise InputError(f"worker {cluster.rank} has {len(own)} devices and worker 0 has {count}: name as many")
     settings = replace(settings, seed=seed)
-    folder: Optional[str] = None
-    if name and settings.checkpoint_every:
-        folder = os.path.join(settings.save_dir, checkpoint_folder(name))
+    folder = os.path.join(settings.save_dir, CHECKPOINTS.format(name)) if name and settings.checkpoint_every else None
     checkpoint = _chosen_checkpoint(settings.resume, folder, cluster)
     if checkpoint:
         settings = same_run(checkpoint, settings, len(own) * cluster.size, seed_given)

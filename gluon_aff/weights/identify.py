@@ -37,7 +37,8 @@ def fitting_networks(file: ParamsFile) -> List[Architecture]:
     if classes is None:
         return []
     models = [model for model in _models(file, classes) if _fits(model, file)]
-    named = _of_run(Path(file.path).name, classes)
+    names = names_in(Path(file.path).name)
+    named = [network for name in names for network in NETWORKS_OF[name.scheme](name, classes)]
     if not named:
         return models
     runs = [run for run in named if _fits(run, file)]
@@ -80,16 +81,12 @@ def head_classes(file: ParamsFile) -> Optional[int]:
 def dataset_of_run(path: str) -> Optional[str]:
     """Data set of the training run that gave the file its name, None if it has another name."""
     name = Path(path).name
-    datasets = [run.dataset for run in names_in(name) if run.scheme in ("cifar", "listed cifar", "listed imagenet")]
-    return datasets[0] if datasets else "imagenet" if f"{IMAGENET_FILES}{IMAGENET_RUNS}" in name else None
+    runs = names_in(name)
+    return runs[0].dataset if runs else "imagenet" if f"{IMAGENET_FILES}{IMAGENET_RUNS}" in name else None
 
 
 def _models(file: ParamsFile, classes: int) -> List[Architecture]:
     return [record.architecture(classes) for record in MODELS.values() if _as_large(record, file, classes)]
-
-
-def _of_run(name: str, classes: int) -> List[Architecture]:
-    return [candidate for run in names_in(name) for candidate in NETWORKS_OF[run.scheme](run, classes)]
 
 
 def _as_large(record: ModelRecord, file: ParamsFile, classes: int) -> bool:

@@ -323,6 +323,8 @@ def test_settings_that_an_earlier_version_had_not_are_their_defaults(settings, t
     assert same_run(checkpoint, settings, 1, True) == settings
     with pytest.raises(InputError, match="--optimizer is 'sgd' and was 'nag'"):
         same_run(checkpoint, replace(settings, optimizer="sgd"), 1, True)
+    with pytest.raises(InputError, match="--auto_aug is True and was False"):  # not --auto-aug, which there is not
+        same_run(checkpoint, replace(settings, auto_aug=True), 1, True)
 
 
 def test_a_new_run_keeps_an_unfinished_ones_checkpoint(settings, tmp_path, monkeypatch, capsys):

@@ -194,6 +194,7 @@ def test_missing_seed_is_drawn_and_a_given_one_kept():
         ("--lr inf", "--lr inf"),
         ("--wd -1", "--wd -1.0"),
         ("--seed 3000000000", "--seed 3000000000: must be from 0 to 2147483647"),
+        ("--superclass=1", "^2train_cifar.py: error: argument --superclass: ignored explicit argument '1'"),
     ],
 )
 def test_values_out_of_range_name_their_flag(command, message, capsys):

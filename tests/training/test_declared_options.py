@@ -15,7 +15,7 @@ from gluon_aff.cli import COMMANDS, OneLineParser, fill_parser
 from gluon_aff.errors import InputError
 from gluon_aff.run_names import name_of
 from gluon_aff.training import cifar_options, imagenet_options, segmentation_options
-from gluon_aff.training.declaration import names_of
+from gluon_aff.training.declaration import declared
 from gluon_aff.training.notes import cifar_notes, imagenet_notes, segmentation_notes
 from gluon_aff.training.parser import settings_from
 
@@ -158,7 +158,7 @@ def describes_the_network(command):
 
 
 def may_differ(command):
-    return sorted(names_of(OPTIONS[command][1], "may_differ"))
+    return sorted(name for name, each in declared(OPTIONS[command][1]).items() if each.may_differ)
 
 
 def names_and_notes(command):

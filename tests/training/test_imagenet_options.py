@@ -305,6 +305,14 @@ def test_a_crop_ratio_that_is_none_is_the_default(given, used):
     assert resolve(parse(f"--crop-ratio {given}")).used_crop_ratio == used
 
 
+def test_an_abbreviation_of_the_originals_is_not_taken_for_import():
+    """Which the script has before the options of its command."""
+    parser = OneLineParser("train_imagenet.py")
+    parser.add_argument("--import")
+    add_options(ImageNetSettings, parser, [])
+    assert parser.parse_args(["--i", "64"]).input_size == 64
+
+
 def test_every_abbreviation_means_what_it_did_in_the_original():
     assert different_abbreviations(filled([]), [*ORIGINAL_DEFAULTS, "model", "askc_type"]) == []
 
