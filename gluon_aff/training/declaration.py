@@ -1,6 +1,6 @@
 """How the settings of the training commands are declared: a field is an option, and says all that there is to it.
 
-    lr: float = option(0.2, SCHEDULE, "learning rate", limits=(0, 1e30), first_release=0.1)
+    lr: float = option(0.2, "schedule", "learning rate", limits=(0, 1e30), first_release=0.1)
 
 Parsers, checks, names of runs and the comparison with published runs read these declarations.
 """
