@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Tuple, get_args, get_type_hints
+from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Tuple, Union, get_args, get_type_hints
 
 from gluon_aff.errors import InputError
 
@@ -28,7 +28,7 @@ class Option:
         default: of the setting.
         group: title of its group in --help.
         flags: of the command line; the setting's name with dashes, unless others are declared.
-        help: text in --help; the default is added.
+        help: text in --help, to which the default is added, or a function that knows what is registered by then.
         new: the original's scripts do not have it.
         synonyms: more flags, which the original's scripts do not have.
         choices: values that there are, if not all.
@@ -52,7 +52,7 @@ class Option:
     default: Any
     group: str
     flags: Sequence[str]
-    help: str = ""
+    help: Union[str, Callable[[], str]] = ""
     new: bool = False
     synonyms: Sequence[str] = ()
     choices: Optional[Sequence[Any]] = None
@@ -76,7 +76,7 @@ class Option:
         return (*self.flags, *self.synonyms)
 
 
-def option(default: Any, group: Optional[str] = None, help: Optional[str] = None, **more: Any) -> Any:
+def option(default: Any, group: Optional[str] = None, help: Any = None, **more: Any) -> Any:
     """Field of a settings class; `more` are attributes of `Option`.
 
     One that a base class declares too has to say only what differs.

@@ -100,7 +100,7 @@ def train_imagenet(settings: ImageNetSettings) -> ImageNetRun:
 
 def _training_data(setup: Setup[ImageNetSettings]) -> ImageNetBatches:
     settings = setup.settings
-    shape = (setup.local_batch, int(settings.seed or 0), settings.input_size)
+    shape = (setup.local_batch, settings.drawn_seed, settings.input_size)
     if settings.use_rec:
         files = (settings.rec_train, settings.rec_train_idx)
         return record_batches(*files, *shape, setup.data_workers, settings.classes, setup.share)

@@ -20,7 +20,6 @@ GROUPS = (
 )
 # Where the original takes a number below 0, or a 0, for "none" or the like, so do we
 COUNT, ANY_COUNT, RATE = (1, 10**6), (-(10**6), 10**6), (0, 1e30)
-FUSIONS = list(OPERATORS)
 FLAGS_IN_NAMES = ("AFF", "iAFF", "Add", "Concatenation")  # operators whose original flag names of files have
 SMOOTHING = 0.1
 
@@ -35,8 +34,10 @@ class RunSettings:
     askc_type: Optional[str] = option(
         None,
         "network",
-        f"{', '.join(FUSIONS[:-1])} or {FUSIONS[-1]}, or an original flag such as ASKCFuse, which is AFF "
-        "(default: AFF)",
+        lambda: (
+            f"{', '.join([*OPERATORS][:-1])} or {[*OPERATORS][-1]}, or an original flag such as ASKCFuse, which is "
+            "AFF (default: AFF)"
+        ),
         synonyms=("--fusion",),
         metavar="FUSION",
         networks=(ASSEMBLED,),

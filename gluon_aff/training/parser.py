@@ -34,13 +34,12 @@ def add_declared(group: argparse._ActionsContainer, options: Iterable[Option]) -
 
 
 def _add(group: argparse._ActionsContainer, each: Option) -> None:
+    words: Dict[str, Any] = {"dest": each.name, "help": each.help() if callable(each.help) else each.help}
     if each.kind is bool:
-        group.add_argument(*each.all_flags, dest=each.name, action="store_true", help=each.help)
+        group.add_argument(*each.all_flags, action="store_true", **words)
     else:
         parse: Any = each.parse or (None if each.kind is str else each.kind)
-        group.add_argument(
-            *each.all_flags, dest=each.name, type=parse, choices=each.choices, metavar=each.metavar, help=each.help
-        )
+        group.add_argument(*each.all_flags, type=parse, choices=each.choices, metavar=each.metavar, **words)
 
 
 def _place(name: str, options: Mapping[str, Option]) -> Tuple[int, ...]:
