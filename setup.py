@@ -54,8 +54,9 @@ setup(
         "coco": ["pycocotools"],
         "demo": ["scikit-learn"],
         "onnx": ["onnx>=1.13,<1.19", "onnxruntime"],  # MXNet's exporter reads onnx.mapping, which onnx 1.19 removed
-        "torch": ["torch>=2.1"],
-        "safetensors": ["safetensors", "torch>=2.1"],
+        "torch": ["torch>=2.4"],
+        "safetensors": ["safetensors", "torch>=2.4"],
+        "tensorboard": ["tensorboardX>=2.6.2.2"],
         "test": [
             "hypothesis",
             f"onnx>=1.13,<1.19 ; {WITH_MXNET}",
@@ -66,6 +67,7 @@ setup(
             "pytest-timeout",
             "pytest-xdist",
             "scikit-learn",
+            "tensorboardX>=2.6.2.2",
         ],
         "dev": ["mypy", "nox", "ruff"],
     },

@@ -33,8 +33,9 @@ MXNET_BUILD = re.compile(r"(mxnet(?:[-_](?:cu\d+|mkl|native))*)-[^-]+\.dist-info
 
 
 ENGINES = ("mxnet", "torch")
-ENGINE_VARIABLE = "GLUON_AFF_ENGINE"
 AUTO = "auto"
+ENGINE_CHOICES = (AUTO, *ENGINES)
+ENGINE_VARIABLE = "GLUON_AFF_ENGINE"
 
 
 class Problem(NamedTuple):
@@ -77,8 +78,8 @@ def engine_name() -> str:
         InputError: it names none.
     """
     name = os.environ.get(ENGINE_VARIABLE) or AUTO
-    if name not in (AUTO, *ENGINES):
-        raise unknown_name(f"engine, ${ENGINE_VARIABLE}", name, (AUTO, *ENGINES))
+    if name not in ENGINE_CHOICES:
+        raise unknown_name(f"engine, ${ENGINE_VARIABLE}", name, ENGINE_CHOICES)
     return name
 
 
@@ -103,13 +104,14 @@ def check_torch() -> None:
 
 
 def torch_problem() -> Optional[Problem]:
-    """That PyTorch is not installed, or is older than 2.1."""
-    remedy = "pip install 'torch>=2.1' (https://pytorch.org/get-started has the builds for GPUs and for CPUs)"
+    """That PyTorch is not installed, or is older than 2.4."""
+    remedy = "pip install 'torch>=2.4' (https://pytorch.org/get-started has the builds for GPUs and for CPUs)"
     if util.find_spec("torch") is None:
         return Problem("PyTorch", remedy)
     version = _version_of("torch")
-    if version.startswith(("0.", "1.", "2.0.")):
-        return Problem(f"PyTorch 2.1 or newer, and this is {version}", remedy)
+    numbers = re.match(r"(\d+)\.(\d+)", version)
+    if numbers and (int(numbers[1]), int(numbers[2])) < (2, 4):
+        return Problem(f"PyTorch 2.4 or newer, and this is {version}", remedy)
     return None
 
 

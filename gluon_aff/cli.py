@@ -32,6 +32,7 @@ from gluon_aff.commands import (
     weights,
 )
 from gluon_aff.errors import GluonAFFError, InputError, Stopped, last_line
+from gluon_aff.interpreter import python_command
 from gluon_aff.printing import printable, show
 from gluon_aff.registry import import_registered, load_entry_points
 
@@ -116,6 +117,8 @@ def _run(prog: str, argv: List[str], command: Optional[str]) -> int:
     else:
         _add_commands(parser, argv)
     options = parser.parse_args(argv)
+    again = f"from gluon_aff.cli import main; sys.exit(main(script={prog!r}, command={command!r}))"
+    options.process = python_command(again, *argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # file names need not be text
     _check_current_folder()
@@ -180,8 +183,7 @@ def _engines_here() -> str:
     if not here:
         return "Engines here: none, so what computes does not work; `gluon-aff doctor` says what to install."
     chosen = "" if len(here) == 1 else f"; {here[0]} computes, unless --engine or ${ENGINE_VARIABLE} says torch"
-    training = "" if "mxnet" in here else "; training and exporting need mxnet"
-    return f"Engines here: {' and '.join(here)}{chosen}{training}."
+    return f"Engines here: {' and '.join(here)}{chosen}."
 
 
 def _add_commands(parser: argparse.ArgumentParser, argv: List[str]) -> None:

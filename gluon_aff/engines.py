@@ -378,7 +378,13 @@ class ExportableNetwork(Network, Protocol):
 
 
 class Learner(Protocol):
-    """A network that is being trained, in one of the processes of a run."""
+    """A network that is being trained, in one of the processes of a run.
+
+    Attributes:
+        notes: lines on what a user should know of how this engine trains here.
+    """
+
+    notes: List[str]
 
     @property
     def learning_rate(self) -> float:
@@ -469,10 +475,17 @@ class TorchFiles(Catalogue, Protocol):
 
 
 class Engine(Catalogue, Protocol):
-    """A framework that computes with networks and trains them; a module satisfies it."""
+    """A framework that computes with networks and trains them; a module satisfies it.
+
+    Attributes:
+        NAME: as logs have it.
+        VERSION: of the framework.
+        PROCESS_PER_GPU: a process trains on one GPU only, and several form a cluster.
+    """
 
     NAME: str
     VERSION: str
+    PROCESS_PER_GPU: bool
 
     def find_devices(self, gpus: str, strict: bool = False) -> Tuple[Devices, str]:
         """Devices for `--gpus` (comma-separated ids), the CPU if there are no GPUs, and a line that says which.
@@ -562,7 +575,8 @@ def engine(name: Optional[str] = None) -> Engine:
     """The engine that computes with networks and trains them.
 
     Args:
-        name: one of `ENGINES`; what $GLUON_AFF_ENGINE names if None; without that MXNet where it works, else PyTorch.
+        name: mxnet, torch, or auto, which is MXNet where it works, else PyTorch; what $GLUON_AFF_ENGINE names if None,
+            auto without that.
 
     Raises:
         NoEngineError: it does not work here; it says what to install, and how.

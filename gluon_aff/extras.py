@@ -12,6 +12,7 @@ NEEDED_BY: Dict[str, Tuple[str, str]] = {
     "onnx": ("ONNX", "gluon_aff[onnx]"),
     "onnxruntime": ("ONNX", "gluon_aff[onnx]"),
     "safetensors.torch": ("a .safetensors file", "gluon_aff[safetensors]"),
+    "tensorboardX": ("--tensorboard", "gluon_aff[tensorboard]"),
     "timm": ("register_with_timm", "timm"),
 }
 

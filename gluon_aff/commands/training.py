@@ -7,7 +7,8 @@ import sys
 from functools import partial
 from typing import Any, Callable, Dict, List
 
-from gluon_aff.commands import MXNET_ONLY, Command, not_negative, positive
+from gluon_aff._platform import ENGINES
+from gluon_aff.commands import Command, not_negative, positive
 from gluon_aff.models import Architecture
 from gluon_aff.printing import show, show_text
 from gluon_aff.training.cifar_options import CIFARSettings
@@ -21,6 +22,7 @@ from gluon_aff.training.segmentation_options import resolve as resolve_segmentat
 
 
 def _train(
+    options: argparse.Namespace,
     settings: RunSettings,
     architecture: Callable[[], Architecture],
     train: Callable[[Any], Any],
@@ -34,6 +36,12 @@ def _train(
     if settings.summary:
         show_text(_summary(architecture()))
         return 0
+    from gluon_aff.distributed.launch import launch_here
+    from gluon_aff.training.setup import processes_needed
+
+    processes = processes_needed(settings)
+    if processes > 1:
+        return launch_here(options.process, processes)
     run = train(settings)
     if run.rank:
         return 0
@@ -52,7 +60,7 @@ def _train_cifar(options: argparse.Namespace) -> int:
 
     settings = settings_from(CIFARSettings, vars(options))
     scores = {"best_val_score:  ": "best_accuracy"}
-    return _train(settings, lambda: cifar_architecture(resolve_cifar(settings)), train_cifar, scores)
+    return _train(options, settings, lambda: cifar_architecture(resolve_cifar(settings)), train_cifar, scores)
 
 
 def _summary(architecture: Architecture) -> str:
@@ -96,7 +104,7 @@ def _train_imagenet(options: argparse.Namespace) -> int:
 
     settings = settings_from(ImageNetSettings, vars(options))
     scores = {"best err-top1:   ": "best_error"}
-    return _train(settings, lambda: imagenet_architecture(resolve_imagenet(settings)), train_imagenet, scores)
+    return _train(options, settings, lambda: imagenet_architecture(resolve_imagenet(settings)), train_imagenet, scores)
 
 
 def _train_segmentation(options: argparse.Namespace) -> int:
@@ -105,9 +113,11 @@ def _train_segmentation(options: argparse.Namespace) -> int:
 
     settings = settings_from(SegmentationSettings, vars(options))
     scores = {"best IoU:  ": "best_iou", "best nIoU: ": "best_niou"}
-    return _train(
-        settings, lambda: segmentation_architecture(resolve_segmentation(settings)), train_segmentation, scores, 11
-    )
+
+    def network() -> Architecture:
+        return segmentation_architecture(resolve_segmentation(settings))
+
+    return _train(options, settings, network, train_segmentation, scores, 11)
 
 
 def _add_make_records_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
@@ -158,7 +168,7 @@ COMMANDS: Dict[str, Command] = {
             "--model resnext --blocks 4 --summary",
         ),
         computes=True,
-        engines=MXNET_ONLY,
+        engines=ENGINES,
     ),
     "train-imagenet": Command(
         "train an ImageNet network with the original's options",
@@ -171,7 +181,7 @@ COMMANDS: Dict[str, Command] = {
             "--model resnext --num-layer 101 --summary",
         ),
         computes=True,
-        engines=MXNET_ONLY,
+        engines=ENGINES,
     ),
     "train-segmentation": Command(
         "train the paper's segmentation network on StopSign, from COCO 2017",
@@ -184,7 +194,7 @@ COMMANDS: Dict[str, Command] = {
             "--num-epochs 15",
         ),
         computes=True,
-        engines=MXNET_ONLY,
+        engines=ENGINES,
     ),
     "make-records": Command(
         "write class folders into MXNet's record files, as im2rec does",

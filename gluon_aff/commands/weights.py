@@ -12,7 +12,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple
 
-from gluon_aff._platform import ENGINES
+from gluon_aff._platform import ENGINE_CHOICES, ENGINES
 from gluon_aff._version import __version__
 from gluon_aff.commands import Command, json_text, not_negative, positive
 from gluon_aff.errors import NoEngineError
@@ -105,8 +105,8 @@ def add_engine_option(parser: argparse.ArgumentParser) -> None:
     """The option that says what computes."""
     parser.add_argument(
         "--engine",
-        choices=ENGINES,
-        help="what computes (default: $GLUON_AFF_ENGINE, or mxnet where it works, else torch)",
+        choices=ENGINE_CHOICES,
+        help="what computes (default: $GLUON_AFF_ENGINE, or auto: mxnet where it works, else torch)",
     )
 
 
@@ -120,9 +120,9 @@ def add_finite_option(parser: argparse.ArgumentParser) -> None:
 
 def _add_engine_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--engine", choices=(*ENGINES, "onnxruntime"), help="what computes (default: $GLUON_AFF_ENGINE, or mxnet where "
-        "it works, else torch; onnxruntime, on the CPU, for an .onnx file of gluon-aff export, which --params takes "
-        "too)"
+        "--engine", choices=(*ENGINE_CHOICES, "onnxruntime"), help="what computes (default: $GLUON_AFF_ENGINE, or "
+        "auto: mxnet where it works, else torch; onnxruntime, on the CPU, for an .onnx file of gluon-aff export, which "
+        "--params takes too)"
     )  # fmt: skip
     add_finite_option(parser)
     add_device_options(parser)

@@ -42,6 +42,7 @@ PASSED_ON_PREFIXES = ("MXNET_", "PS_", "GLUON_AFF_")
 
 LARGEST_HOSTS = 1 << 20  # bytes of a file of hosts
 USAGE_ERROR = 2
+GRACE_SECONDS = 120.0  # to finish a step and to save
 STOP_SECONDS = 10.0  # between SIGTERM and SIGKILL for those that wait for a process that is gone
 SERVERS_STOP_SECONDS = 2.0
 CUT_SECONDS = 5.0  # between SIGKILL and giving up on a machine that does not answer
@@ -73,6 +74,7 @@ class Job:
         port: where they do; a free one if None.
         restarts: how often to start again after a failure.
         grace: seconds that workers have to end after SIGTERM.
+        labelled: each line of a process begins with its name.
     """
 
     command: Sequence[str]
@@ -83,6 +85,7 @@ class Job:
     port: Optional[int]
     restarts: int
     grace: float
+    labelled: bool = True
 
 
 @dataclass(frozen=True)
@@ -200,6 +203,15 @@ def guarded(plan: Plan, grace: float) -> Tuple[List[str], Dict[str, str]]:
     return [*SSH, plan.host, there], dict(os.environ)
 
 
+def launch_here(command: Sequence[str], workers: int) -> int:
+    """Run a command as that many workers of this machine, without servers; return the exit code.
+
+    What they print is shown as if one process had printed it. A signal gives them two minutes to save.
+    """
+    here = [Host(slots=workers)]
+    return launch(Job(command, workers, 0, here, LOOPBACK, None, 0, GRACE_SECONDS, labelled=False))
+
+
 def launch(job: Job) -> int:
     """Run a job until all its workers have ended; return 0 if they all did well.
 
@@ -215,7 +227,7 @@ def launch(job: Job) -> int:
     events: queue.SimpleQueue = queue.SimpleQueue()
     with _signals_to(events):
         for restart in range(job.restarts + 1):
-            run = _Run(plans(job, job.port or _free_port()), job.grace, events)
+            run = _Run(plans(job, job.port or _free_port()), job.grace, events, job.labelled)
             code = run.wait()
             if code in (0, USAGE_ERROR) or run.interrupted or restart == job.restarts:
                 break
@@ -241,7 +253,9 @@ def _signals_to(events: queue.SimpleQueue) -> Iterator[None]:
 class _Process:
     """A process under way; puts itself into `events` once it has ended and its last lines are out."""
 
-    def __init__(self, plan: Plan, grace: float, out: threading.Lock, events: queue.SimpleQueue) -> None:
+    def __init__(
+        self, plan: Plan, grace: float, out: threading.Lock, events: queue.SimpleQueue, labelled: bool
+    ) -> None:
         self.label = plan.label
         self.host = plan.host
         self.is_worker = plan.environment["DMLC_ROLE"] == "worker"
@@ -254,7 +268,7 @@ class _Process:
             stderr=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C reaches the launcher only
         )
-        prefix = f"{plan.label} | ".encode()
+        prefix = f"{plan.label} | ".encode() if labelled else b""
         self._readers = [
             threading.Thread(target=_pass_on, args=(source, sink.buffer, prefix, out), daemon=True)
             for source, sink in ((self._popen.stdout, sys.stdout), (self._popen.stderr, sys.stderr))
@@ -289,7 +303,7 @@ class _Process:
 class _Run:
     """All processes of a job, once."""
 
-    def __init__(self, processes: Sequence[Plan], grace: float, events: queue.SimpleQueue) -> None:
+    def __init__(self, processes: Sequence[Plan], grace: float, events: queue.SimpleQueue, labelled: bool) -> None:
         self.interrupted: Optional[int] = None
         self._grace = grace
         self._events = events
@@ -297,7 +311,7 @@ class _Run:
         self._orders: List[Tuple[float, bytes]] = []  # still to be given, and when
         self._started = time.monotonic()
         out = threading.Lock()
-        self._running = [_Process(each, grace, out, events) for each in processes]
+        self._running = [_Process(each, grace, out, events, labelled) for each in processes]
 
     def wait(self) -> int:
         """See all processes to their end; return the exit code."""

@@ -15,9 +15,11 @@ from gluon_aff.gluon.self_test import about, try_step
 
 NAME = "MXNet"
 VERSION = mx.__version__
+PROCESS_PER_GPU = False
 
 __all__ = [
     "NAME",
+    "PROCESS_PER_GPU",
     "VERSION",
     "about",
     "arguments",

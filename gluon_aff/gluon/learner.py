@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import Callable, Dict, List, Tuple
 
 import mxnet as mx
@@ -35,6 +36,11 @@ def learner(settings: LearnerSettings, devices: Devices, cluster: Cluster) -> Gl
     Raises:
         InputError: the settings do not go together, or a file cannot be used.
     """
+    if settings.amp == "float16":
+        raise InputError("--amp float16: MXNet has --dtype float16 of ImageNet's runs alone; take --engine torch")
+    settings = replace(settings, dtype=settings.amp or settings.dtype)
+    if settings.dtype == "bfloat16" and devices.kind == "gpu":
+        raise InputError("bfloat16 is for CPUs under MXNet: take --dtype float16 on a GPU, --engine torch, or the CPU")
     if settings.dtype == "float16":
         os.environ.setdefault("MXNET_SAFE_ACCUMULATION", "1")  # sums in float32, as the original advises
     if settings.dtype == "float64" and cluster.size > 1:
@@ -74,6 +80,7 @@ class GluonLearner:
         validation_net: HybridBlock,
     ) -> None:
         self.net = net
+        self.notes: List[str] = []
         self.trainer = trainer
         self.target = target
         self.contexts = contexts

@@ -14,9 +14,11 @@ from gluon_aff.pytorch.self_test import try_step
 
 NAME = "PyTorch"
 VERSION = torch.__version__
+PROCESS_PER_GPU = True
 
 __all__ = [
     "NAME",
+    "PROCESS_PER_GPU",
     "VERSION",
     "arguments",
     "count_layers",

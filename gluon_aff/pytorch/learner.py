@@ -81,7 +81,7 @@ class TorchLearner:
     ) -> None:
         self.net = net
         self.updates = 0
-        self.notes: List[str] = []
+        self.notes = _notes(settings, device, mixed)
         self._settings = settings
         self._target = target
         self._device = device
@@ -270,6 +270,19 @@ class TorchLearner:
             if name in halved:
                 with torch.no_grad():
                     parameter.copy_(torch.from_numpy(np.array(arrays[f"{name}:1"])))
+
+
+def _notes(settings: LearnerSettings, device: torch.device, mixed: Optional[torch.dtype]) -> List[str]:
+    notes = []
+    if not settings.start.params:
+        notes.append(
+            "initial weights are of MXNet's distributions, not its numbers: with the same seed, MXNet's run is another"
+        )
+    if mixed is not None:
+        notes.append(f"mixed precision: convolutions and dense layers compute in {str(mixed).partition('.')[2]}")
+    elif device.type == "cuda" and torch.backends.cudnn.allow_tf32:
+        notes.append("float32 convolutions compute in TF32; NVIDIA_TF32_OVERRIDE=0 has them in full precision")
+    return notes
 
 
 def _initialised(

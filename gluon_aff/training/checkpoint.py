@@ -79,13 +79,18 @@ class RunFacts:
         settings: of the run, by name.
         devices: that it trains on, those of all machines.
         log_start: offset of its first line in the log.
-        sessions: versions that each process of the run had, this one's last, and the checkpoint it started from.
+        sessions: engine and versions that each process of the run had, this one's last, and where it started from.
     """
 
     settings: Mapping[str, Any]
     devices: int
     log_start: int = 0
     sessions: Tuple[Mapping[str, str], ...] = ()
+
+    @property
+    def engine(self) -> str:
+        """Name of what trains; MXNet where an older version does not say."""
+        return self.sessions[-1].get("engine", "MXNet") if self.sessions else "MXNet"
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ def train_cifar(settings: CIFARSettings, devices: Optional[Devices] = None) -> C
     given, settings = settings, resolve(settings)
     name = str(name_of(settings))
     save_dir = settings.save_dir if settings.save_period else ""
-    setup = set_up(settings, given.seed is not None, chosen_devices(settings.gpus, devices), name if save_dir else None)
+    setup = set_up(settings, given.seed is not None, chosen_devices(settings, devices), name if save_dir else None)
     settings, cluster = setup.settings, setup.cluster
     training, validation = _load_data(settings)
     places = {"--save-dir": settings.save_dir, "--logging-dir": settings.logging_dir}
@@ -73,7 +73,9 @@ def train_cifar(settings: CIFARSettings, devices: Optional[Devices] = None) -> C
         learner_settings = _learner_settings(settings, setup, len(batches))
         learner = setup.learner(learner_settings)
         setup.announce(
-            workers, [*first_release_notes(given), *cifar_notes(settings, setup.global_batch), *_data_notes(training)]
+            learner,
+            workers,
+            [*first_release_notes(given), *cifar_notes(settings, setup.global_batch), *_data_notes(training)],
         )
         with open_files(setup, versions, log or os.devnull, logging.BASIC_FORMAT) as files:
             plan = Plan(
@@ -123,6 +125,7 @@ def _learner_settings(settings: CIFARSettings, setup: Setup[CIFARSettings], step
         ),
         seed=settings.drawn_seed,
         initializer=settings.init,
+        amp=settings.amp,
         compiled=settings.mode == "hybrid",
         sync_bn=settings.sync_bn,
         start=Start(None if setup.checkpoint else settings.resume_from or None, ignore_extra=True),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from dataclasses import dataclass, replace
-from typing import Optional, Tuple
+from typing import Dict, Optional, Tuple
 
 from gluon_aff.engines import Learner, Objective
 from gluon_aff.run_names import best_file
@@ -68,6 +68,11 @@ class CurveBookkeeper:
         if self.files.writes:
             draw_curve(errors, self.curve)
         return replace(state, errors=errors, best_niou=max(niou or 0.0, state.best_niou))
+
+    def figures(self, state: RunState, score: Scores) -> Dict[str, float]:
+        """Metric, score and, where the recipe segments, nIoU."""
+        value, niou = score
+        return {"train": state.begun.metric, "val": value, **({} if niou is None else {"niou": niou})}
 
     def _save_best(self, learner: Learner, score: float, superseded: Optional[str]) -> Optional[str]:
         """Write the weights, then remove the file that is `superseded`; return the path."""

@@ -19,7 +19,6 @@ from gluon_aff.engines import (
     Network,
     Optimizer,
     Start,
-    engine,
 )
 from gluon_aff.errors import InputError
 from gluon_aff.evaluation.evaluate import evaluate
@@ -37,7 +36,7 @@ from gluon_aff.training.options import SMOOTHING
 from gluon_aff.training.random_choices import mixup_weights
 from gluon_aff.training.run import Plan, run_epochs
 from gluon_aff.training.run_files import open_files
-from gluon_aff.training.setup import Setup, set_up
+from gluon_aff.training.setup import Setup, chosen_devices, set_up
 
 IMAGENET_TRAINING_IMAGES = 1_281_167
 
@@ -64,8 +63,7 @@ def train_imagenet(settings: ImageNetSettings) -> ImageNetRun:
         Stopped: if a signal ended it; what it did is in a checkpoint.
     """
     given, asked = settings, resolve(settings)
-    gpus = ",".join(map(str, range(asked.num_gpus)))
-    found = engine().find_devices(gpus, asked.strict_devices)
+    found = chosen_devices(asked)
     on_gpu = found[0].kind == "gpu"
     used = replace(asked, dtype=used_dtype(asked, on_gpu))
     setup = set_up(used, given.seed is not None, found, imagenet_files(asked) if saves(asked) else None)
@@ -76,7 +74,9 @@ def train_imagenet(settings: ImageNetSettings) -> ImageNetRun:
         _check_labels(settings, batches, validation)
         learner = setup.learner(_learner_settings(settings, setup, len(batches)))
         setup.announce(
-            setup.data_workers, [*imagenet_notes(asked, setup.global_batch, on_gpu), *_data_notes(batches, validation)]
+            learner,
+            setup.data_workers,
+            [*imagenet_notes(asked, setup.global_batch, on_gpu), *_data_notes(batches, validation)],
         )
         best, earlier_params = best_error(settings)
         if earlier_params and not setup.checkpoint and not cluster.rank:
@@ -84,7 +84,7 @@ def train_imagenet(settings: ImageNetSettings) -> ImageNetRun:
         official = batches.images == IMAGENET_TRAINING_IMAGES
         versions = setup.versions(official, batches.classes, settings.classes)
         with open_files(setup, versions, settings.logging_file, "%(message)s") as files:
-            book = ImageNetBookkeeper(files, settings, setup.global_batch, len(batches), earlier_params)
+            book = ImageNetBookkeeper(files, settings, len(batches), earlier_params)
             plan = Plan(
                 epochs=settings.num_epochs,
                 fresh=RunState(settings.resume_epoch, best),
@@ -158,6 +158,7 @@ def _learner_settings(settings: ImageNetSettings, setup: Setup[ImageNetSettings]
         optimizer=Optimizer(settings.optimizer, schedule, settings.wd, settings.momentum, settings.no_wd),
         seed=settings.drawn_seed,
         dtype=settings.dtype,
+        amp=settings.amp,
         compiled=settings.hybrid,
         static=True,
         sync_bn=settings.sync_bn,

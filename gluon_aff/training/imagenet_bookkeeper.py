@@ -7,7 +7,7 @@ import glob
 import os
 import time
 from dataclasses import dataclass, replace
-from typing import Optional, Tuple
+from typing import Dict, Optional, Tuple
 
 from gluon_aff.engines import Learner
 from gluon_aff.run_names import best_file, best_in, imagenet_files, periodic_file
@@ -28,14 +28,12 @@ class ImageNetBookkeeper:
     Attributes:
         files: of the run.
         settings: of the run.
-        global_batch: images of a step.
         steps: of an epoch.
         earlier_params: best weights of the epochs before `--resume-epoch`.
     """
 
     files: RunFiles
     settings: ImageNetSettings
-    global_batch: int
     steps: int
     earlier_params: Optional[str]
 
@@ -51,7 +49,7 @@ class ImageNetBookkeeper:
             nonlocal last, last_step
             if interval and (step + 1) % interval == 0:
                 now = time.monotonic()
-                speed = self.global_batch * (step - last_step) / (now - last)
+                speed = self.files.global_batch * (step - last_step) / (now - last)
                 self.files.log.info(batch_line(epoch, step, speed, self._metric_name, metric, rate))
                 last, last_step = now, step
 
@@ -73,7 +71,7 @@ class ImageNetBookkeeper:
     def validated(self, learner: Learner, state: RunState, score: Errors, seconds: float) -> RunState:
         """Log speed and errors, and write the weights if they are the best."""
         epoch, (error, top5_error) = state.epoch, score
-        speed = self.global_batch * self.steps / state.begun.seconds
+        speed = self.files.global_batch * self.steps / state.begun.seconds
         self.files.log.info(speed_line(epoch, speed, seconds))
         self.files.log.info(validation_line(epoch, error, top5_error))
         if error >= state.best:
@@ -82,6 +80,11 @@ class ImageNetBookkeeper:
         if self.settings.keep_one_best and state.params not in (None, params):
             _remove(str(state.params))
         return replace(state, best=error, params=params)
+
+    def figures(self, state: RunState, score: Errors) -> Dict[str, float]:
+        """Metric and errors."""
+        error, top5_error = score
+        return {self._metric_name: state.begun.metric, "err-top1": error, "err-top5": top5_error}
 
     @property
     def _metric_name(self) -> str:

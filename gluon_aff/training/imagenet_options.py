@@ -220,6 +220,11 @@ class ImageNetSettings(ClassifierSettings):
         return (EXACT_BLOCKS if self.exact_layers else BLOCKS)[self.num_layer]
 
     @property
+    def gpu_ids(self) -> str:
+        """Numbers of the GPUs to train on, comma-separated; empty for the CPU."""
+        return ",".join(map(str, range(self.num_gpus)))
+
+    @property
     def hybrid(self) -> bool:
         """Whether the network is compiled."""
         return self.mode == "hybrid"
@@ -278,11 +283,5 @@ def _host_called(name: str) -> Optional[str]:
 
 
 def used_dtype(settings: ImageNetSettings, on_gpu: bool) -> str:
-    """Number format that a run on GPUs, or on a CPU, has: float16 becomes float32 on a CPU.
-
-    Raises:
-        InputError: for bfloat16 on a GPU.
-    """
-    if on_gpu and settings.dtype == "bfloat16":
-        raise InputError("--dtype bfloat16 is for CPUs: take --dtype float16 on a GPU, or --num-gpus 0")
-    return "float32" if settings.dtype == "float16" and not on_gpu else settings.dtype
+    """Number format that a run on GPUs, or on a CPU, has: float16 becomes float32 on a CPU, and with --amp."""
+    return "float32" if settings.amp or (settings.dtype == "float16" and not on_gpu) else settings.dtype

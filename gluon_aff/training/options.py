@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import Any, ClassVar, Dict, Iterable, List, Optional
 
+from gluon_aff._platform import ENGINE_CHOICES
 from gluon_aff.distributed import KVSTORES
 from gluon_aff.errors import InputError, unknown_name
 from gluon_aff.models import MODELS
@@ -74,6 +75,22 @@ class RunSettings:
     num_epochs: int = option(640, "schedule", "epochs", limits=COUNT, first_release=3)
     lr: float = option(0.2, "schedule", limits=RATE, first_release=0.1)
     wd: float = option(1e-4, "regularisation", "weight decay", limits=RATE)
+    engine: Optional[str] = option(
+        None,
+        "run",
+        "what trains (default: $GLUON_AFF_ENGINE, or auto: mxnet where it works, else torch)",
+        new=True,
+        choices=ENGINE_CHOICES,
+        may_differ=True,
+    )
+    amp: Optional[str] = option(
+        None,
+        "run",
+        "mixed precision: convolutions and dense layers compute in it, weights stay float32; float16 needs a GPU "
+        "and PyTorch, bfloat16 a processor that has it",
+        new=True,
+        choices=("float16", "bfloat16"),
+    )
     kvstore: str = option(
         "device",
         "run",
@@ -103,6 +120,15 @@ class RunSettings:
     keep_one_best: bool = option(
         False, "files", "remove this run's earlier best file at an improvement", new=True, may_differ=True
     )
+    tensorboard: Optional[str] = option(
+        None,
+        "files",
+        "the log's figures go here too, for TensorBoard",
+        new=True,
+        metavar="DIR",
+        not_empty=True,
+        may_differ=True,
+    )
     checkpoint_every: int = option(
         1,
         "checkpoints",
@@ -131,6 +157,11 @@ class RunSettings:
         return False
 
     @property
+    def gpu_ids(self) -> str:
+        """Numbers of the GPUs to train on, comma-separated; empty for the CPU."""
+        raise NotImplementedError
+
+    @property
     def drawn_seed(self) -> int:
         """The seed of resolved settings."""
         assert self.seed is not None
@@ -153,6 +184,11 @@ class CurveSettings(RunSettings):
         "logs", "files", "the log goes here, appended; none if empty", metavar="DIR", may_differ=True
     )
     save_plot_dir: str = option(".", "files", "the curve goes here", metavar="DIR", may_differ=True)
+
+    @property
+    def gpu_ids(self) -> str:
+        """Numbers of the GPUs to train on, comma-separated; empty for the CPU."""
+        return self.gpus
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass, replace
-from typing import Callable, Generic, Iterable, Iterator, Optional, Protocol, TypeVar
+from typing import Callable, Dict, Generic, Iterable, Iterator, Optional, Protocol, TypeVar
 
 import numpy as np
 
@@ -38,6 +38,9 @@ class Bookkeeper(Protocol[Scored]):
 
     def validated(self, learner: Learner, state: RunState, score: Scored, seconds: float) -> RunState:
         """After the validation; the epoch took so long. Returns the state with what is best now."""
+
+    def figures(self, state: RunState, score: Scored) -> Dict[str, float]:
+        """The epoch's metric and scores by the names that the log has."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,9 @@ def _run_epoch(learner: Learner, plan: Plan[Score], files: RunFiles, state: RunS
     except StopRequestedError:
         raise stopped(files, learner, state) from None
     state = plan.book.validated(learner, state, score, begun.seconds + time.perf_counter() - start)
+    speed = files.global_batch * begun.steps / begun.seconds
+    figures = {"loss": begun.loss, "lr": learner.learning_rate, "images_per_second": speed}
+    files.board(state.epoch, {**plan.book.figures(state, score), **figures})
     return replace(state, epoch=state.epoch + 1, begun=NOT_BEGUN)
 
 

@@ -24,6 +24,7 @@ from gluon_aff.training.checkpoint import (
 from gluon_aff.training.logbook import SILENT_LOG, RunLog, open_log, settings_line
 from gluon_aff.training.setup import Setup
 from gluon_aff.training.stopping import StopRequest, stop_on_signals
+from gluon_aff.training.tensorboard import Board, open_board
 
 
 @dataclass(frozen=True)
@@ -34,17 +35,21 @@ class RunFiles:
         writes: this process does.
         folder: of the checkpoints, None if this process writes none.
         every: epochs between checkpoints.
+        global_batch: images of a step.
         facts: about the run.
         log: of the run.
         stop: whether it is to end.
+        board: is told the epochs' figures, for TensorBoard.
     """
 
     writes: bool
     folder: Optional[str]
     every: int
+    global_batch: int
     facts: RunFacts
     log: RunLog
     stop: StopRequest
+    board: Board
 
 
 @contextlib.contextmanager
@@ -67,7 +72,8 @@ def open_files(setup: Setup[Any], versions: str, log_path: str, log_format: str)
         if setup.cluster.rank:
             stop = stack.enter_context(stop_on_signals())
             stop.alone = False
-            yield RunFiles(False, None, every, facts, SILENT_LOG, stop)
+            board = stack.enter_context(open_board(None, 0))
+            yield RunFiles(False, None, every, setup.global_batch, facts, SILENT_LOG, stop, board)
             return
         if folder:
             stack.enter_context(locked(folder))
@@ -82,12 +88,15 @@ def open_files(setup: Setup[Any], versions: str, log_path: str, log_format: str)
             aside = clear(folder)
             if aside:
                 show(f"the unfinished run that was here: --resume {aside}", file=sys.stderr)
-        began = {"from": checkpoint.state.position if checkpoint else "the start", "versions": versions}
+        start = checkpoint.state.position if checkpoint else "the start"
+        began = {"from": start, "engine": setup.engine.NAME, "versions": versions}
         earlier = checkpoint.facts.sessions if checkpoint else ()
         facts = replace(facts, log_start=log.start, sessions=(*earlier, began))
         stop = stack.enter_context(stop_on_signals())
         stop.alone = setup.cluster.size == 1
-        yield RunFiles(True, folder, every, facts, log, stop)
+        epoch = checkpoint.state.epoch if checkpoint else 0
+        board = stack.enter_context(open_board(setup.settings.tensorboard, epoch))
+        yield RunFiles(True, folder, every, setup.global_batch, facts, log, stop, board)
 
 
 def begin(files: RunFiles, learner: Learner, checkpoint: Optional[Checkpoint], fresh: RunState) -> RunState:
@@ -101,6 +110,8 @@ def begin(files: RunFiles, learner: Learner, checkpoint: Optional[Checkpoint], f
     """
     if checkpoint:
         restore(checkpoint, learner)
+        if files.writes and checkpoint.facts.engine != files.facts.engine:
+            files.log.info(f"from epoch {checkpoint.state.epoch} on: {files.facts.sessions[-1]['versions']}")
         return checkpoint.state
     if not files.writes:
         return fresh

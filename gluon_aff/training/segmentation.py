@@ -63,7 +63,7 @@ def train_segmentation(settings: SegmentationSettings, devices: Optional[Devices
     given, settings = settings, resolve(settings)
     name = str(name_of(settings))
     setup = set_up(
-        settings, given.seed is not None, chosen_devices(settings.gpus, devices), name if settings.save_dir else None
+        settings, given.seed is not None, chosen_devices(settings, devices), name if settings.save_dir else None
     )
     settings, cluster = setup.settings, setup.cluster
     if not cluster.rank:
@@ -77,9 +77,8 @@ def train_segmentation(settings: SegmentationSettings, devices: Optional[Devices
     sizes, seed = (settings.base_size, settings.crop_size), settings.drawn_seed
     with MaskBatches(training, validation, setup.local_batch, *sizes, seed, setup.data_workers, setup.share) as batches:
         learner = setup.learner(_learner_settings(settings, len(batches)))
-        setup.announce(
-            setup.data_workers, segmentation_notes(settings, (len(training), len(validation)), setup.global_batch)
-        )
+        notes = segmentation_notes(settings, (len(training), len(validation)), setup.global_batch)
+        setup.announce(learner, setup.data_workers, notes)
         with open_files(setup, versions, log or os.devnull, logging.BASIC_FORMAT) as files:
             plan = Plan(
                 epochs=settings.num_epochs,
@@ -104,5 +103,6 @@ def _learner_settings(settings: SegmentationSettings, steps_per_epoch: int) -> L
         objective=Segmentation(),
         optimizer=Optimizer("adagrad", rate, settings.wd),
         seed=settings.drawn_seed,
+        amp=settings.amp,
         sync_bn=settings.sync_bn,
     )

@@ -25,6 +25,7 @@ from gluon_aff.training.checkpoint import (
 )
 from gluon_aff.training.cifar_options import CIFARSettings
 from gluon_aff.training.imagenet_options import ImageNetSettings
+from gluon_aff.training.options import RunSettings
 from gluon_aff.training.segmentation_options import SegmentationSettings
 
 AUTO = "auto"
@@ -106,18 +107,30 @@ class Setup(Generic[AnySettings]):
         """
         return self.engine.learner(settings, self.devices, self.cluster)
 
-    def announce(self, workers: int, notes: Iterable[str]) -> None:
-        """Print, once in a run, the devices, the number of data `workers` and the `notes`."""
+    def announce(self, learner: Learner, workers: int, notes: Iterable[str]) -> None:
+        """Print, once in a process, what computes, the number of data `workers`, the `notes`, and a new learner's."""
         if self.cluster.rank:
             return
-        show(f"{self.device_note}; {workers} data workers", *notes, file=sys.stderr)
+        lines = [*notes, *(() if self.checkpoint else learner.notes)]
+        show(f"{self.engine.NAME}, {self.device_note}; {workers} data workers", *lines, file=sys.stderr)
         if self.settings.sync_bn and len(self.devices) == 1:
             show("--sync-bn has no effect on one device", file=sys.stderr)
 
 
-def chosen_devices(gpus: str, given: Optional[Devices]) -> Tuple[Devices, str]:
-    """The `given` devices, or those of `--gpus`, and a line about them."""
-    return (given, f"devices: {', '.join(given.names)}") if given else engine().find_devices(gpus)
+def chosen_devices(settings: RunSettings, given: Optional[Devices] = None) -> Tuple[Devices, str]:
+    """The `given` devices, or those that the settings ask for, and a line about them."""
+    if given:
+        return given, f"devices: {', '.join(given.names)}"
+    strict = isinstance(settings, ImageNetSettings) and settings.strict_devices
+    return engine(settings.engine).find_devices(settings.gpu_ids, strict)
+
+
+def processes_needed(settings: RunSettings) -> int:
+    """How many processes train: as many as GPUs where the engine has one process for each; 1 in one of several."""
+    if not engine(settings.engine).PROCESS_PER_GPU or "RANK" in os.environ:
+        return 1
+    devices, _ = chosen_devices(settings)
+    return len(devices)
 
 
 def set_up(
@@ -138,7 +151,8 @@ def set_up(
         InputError: there are no other workers, or not the same number of devices for each; or there is no checkpoint
             that `--resume` names, or it is damaged or of another run.
     """
-    cluster = engine().join_cluster(settings.kvstore)
+    computes = engine(settings.engine)
+    cluster = computes.join_cluster(settings.kvstore)
     all_devices, device_note = devices
     own = cluster.devices(all_devices)
     seed, count = cluster.broadcast(np.array([settings.seed, len(own)], np.int64)).tolist()
@@ -149,7 +163,7 @@ def set_up(
     checkpoint = _chosen_checkpoint(settings.resume, folder, cluster)
     if checkpoint:
         settings = same_run(checkpoint, settings, len(own) * cluster.size, seed_given)
-    return Setup(settings, engine(), own, device_note, cluster, folder, checkpoint)
+    return Setup(settings, computes, own, device_note, cluster, folder, checkpoint)
 
 
 def _chosen_checkpoint(resume: Optional[str], folder: Optional[str], cluster: Cluster) -> Optional[Checkpoint]:

@@ -122,7 +122,7 @@ def test_what_is_kept_names_no_log_where_there_is_none(settings, tmp_path):
 
 
 def test_a_first_releases_model_says_so_at_the_start(settings, monkeypatch):
-    def announce(setup, workers, notes):
+    def announce(setup, learner, workers, notes):
         raise AssertionError(*notes)
 
     monkeypatch.setattr(Setup, "learner", lambda *arguments: None)

@@ -10,7 +10,7 @@ from dataclasses import fields
 import mxnet as mx
 import numpy as np
 import pytest
-from training.recorded_runs import VALIDATION_SECONDS, Seen, draws, fits, initialised, record, same
+from training.recorded_runs import OF_EITHER_ENGINE, VALIDATION_SECONDS, Seen, draws, fits, initialised, record, same
 
 from gluon_aff.cli import COMMANDS, OneLineParser, fill_parser
 from gluon_aff.gluon.networks import get_model
@@ -347,7 +347,9 @@ def given_in(name, field):
     return getattr(fill_parser(OneLineParser("train-cifar"), COMMANDS["train-cifar"], argv).parse_args(argv), field)
 
 
-@pytest.mark.parametrize("field", [field.name for field in fields(CIFARSettings) if field.name not in IGNORED])
+@pytest.mark.parametrize(
+    "field", [field.name for field in fields(CIFARSettings) if field.name not in IGNORED | OF_EITHER_ENGINE]
+)
 def test_every_flag_arrives(field, runs, places):
     row = SEEN[field]
     assert given_in(row.run, field) != CIFARSettings.__dataclass_fields__[field].default

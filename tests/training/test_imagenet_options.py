@@ -290,9 +290,8 @@ def test_number_format_on_each_device(dtype, on_gpu, expected):
     assert used_dtype(parse(f"--dtype {dtype}"), on_gpu) == expected
 
 
-def test_bfloat16_is_for_cpus():
-    with pytest.raises(InputError, match="--dtype bfloat16 is for CPUs"):
-        used_dtype(parse("--dtype bfloat16"), on_gpu=True)
+def test_mixed_precision_has_float32_weights():
+    assert used_dtype(parse("--amp bfloat16"), on_gpu=True) == "float32"
 
 
 @pytest.mark.parametrize("mode", ["linear", "constant"])

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gluon_aff._platform import torch_problem
 from gluon_aff.results.logs import read_log
 from gluon_aff.training.stopping import stop_on_signals
 from gluon_aff.weights.params_format import read_params_file
@@ -100,8 +101,22 @@ def check_same(folder, undisturbed):
         assert (folder / "params" / path.name).read_bytes() == path.read_bytes()
 
 
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param("mxnet", marks=pytest.mark.engine),
+        pytest.param("torch", marks=pytest.mark.skipif(torch_problem() is not None, reason="needs PyTorch")),
+    ],
+)
+def engine(request):
+    """Of the runs, which look for it in the environment."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GLUON_AFF_ENGINE", request.param)
+        yield request.param
+
+
 @pytest.fixture(scope="module")
-def undisturbed(few_shapes, tmp_path_factory):
+def undisturbed(engine, few_shapes, tmp_path_factory):
     """Folder of a run that nothing happened to, its seconds until it trains, and those of an epoch."""
     folder = tmp_path_factory.mktemp("undisturbed")
     began = time.monotonic()
@@ -113,7 +128,6 @@ def undisturbed(few_shapes, tmp_path_factory):
     return folder, trains_after, (time.monotonic() - began - trains_after) / EPOCHS
 
 
-@pytest.mark.engine
 @pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.long)])
 def test_a_killed_run_ends_as_if_it_had_not_been(kills, undisturbed, few_shapes, tmp_path):
     expected, trains_after, epoch = undisturbed
@@ -139,7 +153,6 @@ def test_a_killed_run_ends_as_if_it_had_not_been(kills, undisturbed, few_shapes,
     check_same(tmp_path, expected)
 
 
-@pytest.mark.engine
 @pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.long), signal.SIGTERM])
 def test_a_signal_ends_the_step_and_says_how_to_go_on(number, undisturbed, few_shapes, tmp_path):
     process = start(tmp_path, few_shapes)
@@ -210,7 +223,6 @@ def test_a_second_run_in_the_same_directory_is_refused(few_shapes, tmp_path):
     process.communicate()
 
 
-@pytest.mark.engine
 def test_a_finished_run_has_nothing_to_go_on_with(undisturbed, few_shapes):
     folder, _, _ = undisturbed
     before = log_of(folder)
