@@ -10,12 +10,12 @@ venv: .venv/.ready  ## make .venv with what requirements.txt pins and PyTorch (P
 .venv/.ready: requirements.txt requirements-torch.txt setup.py tools/make-venv
 	@sh tools/make-venv
 
-demo: .venv/.ready  ## train a small network on handwritten digits and show what came out
-	@$(PYTHON_IN_VENV) tools/demo.py
+demo: .venv/.ready  ## train a small network on handwritten digits and show what came out (ENGINE=mxnet or torch)
+	@GLUON_AFF_ENGINE=$(ENGINE) $(PYTHON_IN_VENV) tools/demo.py
 
 demo-imagenet: .venv/.ready  ## the same with the AFF-ResNet-50 on 400 small pictures
 	@rm -rf demo/imagenet
-	@$(PYTHON_IN_VENV) tools/demo.py pictures
+	@GLUON_AFF_ENGINE=$(ENGINE) $(PYTHON_IN_VENV) tools/demo.py pictures
 
 test: .venv/.ready  ## run the tests; in a .venv without MXNet or PyTorch, those that do without
 	OMP_NUM_THREADS=1 $(PYTHON_IN_VENV) -m pytest -n auto --maxprocesses 4 --dist loadfile
