@@ -26,6 +26,9 @@ have nothing else to do; ratios suffer less from company than times.
 
 All of them take from 20 to 40 minutes on two cores. --quick takes a few minutes: one
 row of each kind, 3 measurements of each. It shows that all is in order, and no more.
+
+`python -m benchmarks gpu` measures PyTorch on a GPU instead, against the rates of the
+published logs; it has options of its own (--help).
 """
 REPEATS, QUICK_REPEATS = 7, 3
 TABLE, QUICK_TABLE = "build/benchmarks.csv", "build/benchmarks-quick.csv"
@@ -69,7 +72,7 @@ def parser() -> argparse.ArgumentParser:
     return result
 
 
-def _options(argv: Optional[List[str]]) -> argparse.Namespace:
+def _options(argv: List[str]) -> argparse.Namespace:
     """Options, with what a quick or a full run has where nothing is said."""
     arguments = parser()
     options = arguments.parse_args(argv)
@@ -85,7 +88,12 @@ def _options(argv: Optional[List[str]]) -> argparse.Namespace:
 
 def main(argv: Optional[List[str]] = None) -> int:
     """Run the command line; return its exit code."""
-    options = _options(argv)
+    arguments = sys.argv[1:] if argv is None else argv
+    if arguments[:1] == ["gpu"]:
+        from benchmarks.gpu import main as measure_gpu
+
+        return measure_gpu(arguments[1:])
+    options = _options(arguments)
     use_all_cores()
     machine = description()
     for name, value in machine.items():

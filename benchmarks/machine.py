@@ -14,7 +14,7 @@ from gluon_aff.machine.threads import THREADS, usable_cores
 def description() -> Dict[str, str]:
     """Processor, cores, threads and versions."""
     return {
-        "processor": _processor(),
+        "processor": processor(),
         "cores": str(usable_cores()),
         THREADS: os.environ.get(THREADS, "not set"),
         "versions": ", ".join(
@@ -24,7 +24,8 @@ def description() -> Dict[str, str]:
     }
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Name of it."""
     lines = read_text("proc/cpuinfo").splitlines()
     models = {line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")}
     return ", ".join(sorted(models)) or platform.machine()
