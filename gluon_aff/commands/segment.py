@@ -35,8 +35,8 @@ def _add_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
         "stop sign, instead of images"
     )  # fmt: skip
     parser.add_argument(
-        "--base-size", type=int, default=SegmentationSettings.base_size, metavar="PIXELS", help="images are "
-        "squashed to a square of it; that of the training (default: %(default)s)"
+        "--base-size", type=int, metavar="PIXELS", help="images are squashed to a square of it (default: that of the "
+        f"training where a card beside the weights says it, else {SegmentationSettings.base_size})"
     )  # fmt: skip
     parser.add_argument(
         "--min-area", type=int, default=SegmentationSettings.min_area, metavar="PIXELS", help="leave out images with "
@@ -70,18 +70,21 @@ def _segment(options: argparse.Namespace) -> int:
     loaded = load_network(request, segments=True)
     if loaded.card.outputs != 1:
         raise InputError(f"{options.params} is of a network with {loaded.card.outputs} maps: this command takes one")
-    infer, sizes = loaded.network.infer, (options.base_size, options.batch_size)
+    base_size = options.base_size or loaded.card.base_size or SegmentationSettings.base_size
+    infer, sizes = loaded.network.infer, (base_size, options.batch_size)
     segmented = segment_stop_signs(infer, signs, *sizes) if signs else segment_images(infer, options.images, *sizes)
     results = []
     for each in _written(segmented, options):
         results.append(_facts(each))
         if not (options.json or signs):
             show(f"{results[-1]['share']:.4f}  {each.image.path}")
-    _print_figures(loaded.card.network, results, options)
+    _print_figures(loaded.card.network, base_size, results, options)
     return 0
 
 
-def _print_figures(network: str, results: Sequence[Dict[str, Any]], options: argparse.Namespace) -> None:
+def _print_figures(
+    network: str, base_size: int, results: Sequence[Dict[str, Any]], options: argparse.Namespace
+) -> None:
     """IoU and nIoU, if there are true masks; with --json, all there is."""
     from gluon_aff.evaluation.segment import iou_and_niou_of
 
@@ -92,7 +95,7 @@ def _print_figures(network: str, results: Sequence[Dict[str, Any]], options: arg
     if options.json:
         show_text(json_text({"network": network, **measured, "images": results}))
     elif measured:
-        show(f"{network} on {len(results)} validation images, {options.base_size} x {options.base_size}")
+        show(f"{network} on {len(results)} validation images, {base_size} x {base_size}")
         show(f"IoU   {measured['iou']:.6f}", f"nIoU  {measured['niou']:.6f}")
 
 

@@ -33,6 +33,7 @@ def _add_params_options(parser: argparse.ArgumentParser, argv: List[str]) -> Non
 def _params(options: argparse.Namespace) -> int:
     from gluon_aff.published import weights_with_hash
     from gluon_aff.results.text import columns_text
+    from gluon_aff.weights.card_file import card_beside
     from gluon_aff.weights.identify import fitting_networks
     from gluon_aff.weights.params import not_finite
     from gluon_aff.weights.params_format import git_blob_sha1, read_params_file
@@ -41,9 +42,10 @@ def _params(options: argparse.Namespace) -> int:
     digest = git_blob_sha1(options.file)
     record = weights_with_hash(digest)
     fitting: Optional[List[str]]
+    named = (card_beside(options.file) or {}).get("network")
     try:
-        fitting = [network.name for network in fitting_networks(file)]
-        fits = ", ".join(fitting) or "no network known here"
+        fitting = [named] if named else [network.name for network in fitting_networks(file)]
+        fits = f"{named}, as its card says" if named else ", ".join(fitting) or "no network known here"
     except NoEngineError as reason:
         fitting, fits = None, f"not known ({reason})"
     arrays = [(name, list(array.shape), _type_name(array)) for name, array in file.arrays.items()]
@@ -97,7 +99,10 @@ def add_file_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--open-aff", metavar="DIR", help="clone of open-aff (default: $GLUON_AFF_OPEN_AFF)")
     parser.add_argument("--root", default="params", metavar="DIR", help="folder of published weights (default: params)")
     parser.add_argument(
-        "--input-size", type=positive, metavar="PIXELS", help="side of ImageNet's images (default: 224, as published)"
+        "--input-size",
+        type=positive,
+        metavar="PIXELS",
+        help="side of ImageNet's images (default: that of the training, 224 of published weights)",
     )
 
 

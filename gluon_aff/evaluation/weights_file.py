@@ -18,7 +18,7 @@ from gluon_aff.evaluation.inference import in_thread
 from gluon_aff.files import read_text
 from gluon_aff.models import SEGMENTATION_HOST, model_record
 from gluon_aff.published import PublishedWeights, weights_with_hash
-from gluon_aff.weights.card import Card
+from gluon_aff.weights.card import Card, names_of_outputs
 from gluon_aff.weights.description import LABELS, describe, labels_of
 from gluon_aff.weights.params_format import read_params_file
 from gluon_aff.weights.store import published_file
@@ -307,8 +307,8 @@ def _file(request: WeightsRequest) -> str:
 
 def _cifar(dataset: str, labels: str, data_dir: Optional[str], batch_size: int) -> ValidationSet:
     images = load_cifar(dataset, False, labels == "fine", data_dir)
-    names = class_names(dataset, labels == "fine") if images.official else list(map(str, range(images.classes)))
-    return ValidationSet(dataset, labels, validation_batches(images, batch_size), len(images), names, images.official)
+    batches = validation_batches(images, batch_size)
+    return ValidationSet(dataset, labels, batches, len(images), list(images.names), images.official)
 
 
 def _imagenet(card: Card, data_dir: Optional[str], batch_size: int, num_workers: int) -> ValidationSet:
@@ -355,7 +355,7 @@ def _check_classes(known: ClassList, outputs: int) -> None:
 
 
 def output_names(card: Card, path: Optional[str] = None) -> List[str]:
-    """A name for every output of the network: those in the file `path`, a line each, or those of its data set.
+    """A name for every output of the network: those in the file `path`, a line each, the card's, or its data set's.
 
     Outputs without a class, such as 20 to 99 of a superclass network, are named by their number.
 
@@ -373,11 +373,13 @@ def output_names(card: Card, path: Optional[str] = None) -> List[str]:
     if card.names:
         return list(card.names)
     known = class_names(str(card.dataset), card.labels == "fine") if names_known(card) else []
-    return [*known[: card.outputs], *(f"output {i}" for i in range(len(known), card.outputs))]
+    return list(names_of_outputs(known, card.outputs))
 
 
 def names_known(card: Card) -> bool:
-    """Whether the outputs of the network are the classes of a data set, so that they have names."""
+    """Whether the outputs of the network have names, the card's or those of its data set's classes."""
+    if card.names:
+        return True
     if card.dataset is None:
         return False
     if card.dataset == "imagenet":

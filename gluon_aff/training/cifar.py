@@ -17,6 +17,7 @@ from gluon_aff.models import CIFAR_HOSTS, CIFAR_SIZE
 from gluon_aff.run_names import CURVE, LOG, name_of
 from gluon_aff.schedule import Schedule, decay_epochs, step_rate
 from gluon_aff.training.architectures import cifar_architecture
+from gluon_aff.training.cards import weights_writer
 from gluon_aff.training.checkpoint import RunState
 from gluon_aff.training.cifar_options import CIFARSettings, resolve
 from gluon_aff.training.curve_bookkeeper import CurveBookkeeper
@@ -77,6 +78,15 @@ def train_cifar(settings: CIFARSettings, devices: Optional[Devices] = None) -> C
             workers,
             [*first_release_notes(given), *cifar_notes(settings, setup.global_batch), *_data_notes(training)],
         )
+        write = weights_writer(
+            setup,
+            learner_settings,
+            versions,
+            settings.dataset,
+            settings.head_classes,
+            training.names,
+            labels=_label_set(settings),
+        )
         with open_files(setup, versions, log or os.devnull, logging.BASIC_FORMAT) as files:
             plan = Plan(
                 epochs=settings.num_epochs,
@@ -85,13 +95,22 @@ def train_cifar(settings: CIFARSettings, devices: Optional[Devices] = None) -> C
                 mixup_weights=lambda epoch: mixup_weights(settings, epoch, len(batches)),
                 validation=lambda: validation_batches(validation, setup.local_batch, setup.share),
                 score=lambda network, images: (top1_accuracy(network, images, cluster), None),
-                book=CurveBookkeeper(files, learner_settings.objective, name, curve, save_dir, settings.keep_one_best),
+                book=CurveBookkeeper(
+                    files, learner_settings.objective, name, curve, save_dir, settings.keep_one_best, write
+                ),
                 rate=None if settings.cosine else partial(step_rate, settings.lr, settings.lr_decay, _cuts(settings)),
             )
             state = run_epochs(learner, plan, files, setup.checkpoint)
             if files.writes and not (setup.checkpoint and setup.checkpoint.finished):
                 append_best_accuracy(settings.dataset, settings.gpus, state.best)
     return CIFARRun(state.best, state.params, log, curve if state.errors else None, cluster.rank)
+
+
+def _label_set(settings: CIFARSettings) -> Optional[str]:
+    """Of CIFAR-100, which has two."""
+    if settings.dataset != "cifar100":
+        return None
+    return "fine" if settings.fine_label else "superclass"
 
 
 def _data_notes(training: LabelledImages) -> List[str]:

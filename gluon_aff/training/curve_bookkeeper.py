@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from dataclasses import dataclass, replace
 from typing import Dict, Optional, Tuple
 
 from gluon_aff.engines import Learner, Objective
 from gluon_aff.run_names import best_file
+from gluon_aff.training.cards import WriteWeights
 from gluon_aff.training.checkpoint import RunState
 from gluon_aff.training.epoch import StepObserver
 from gluon_aff.training.logbook import draw_curve, epoch_line
 from gluon_aff.training.run_files import RunFiles
-from gluon_aff.weights.params_format import write_params_file
+from gluon_aff.weights.card_file import remove_with_card
 
 Scores = Tuple[float, Optional[float]]
 
@@ -29,6 +29,7 @@ class CurveBookkeeper:
         curve: path of the picture of the errors.
         save_dir: for the best weights; none are written if empty.
         keep_one_best: a better file replaces the one before.
+        write_weights: writes a file.
     """
 
     files: RunFiles
@@ -37,6 +38,7 @@ class CurveBookkeeper:
     curve: str
     save_dir: str
     keep_one_best: bool
+    write_weights: WriteWeights
 
     def begin(self, state: RunState) -> None:
         """Draw the errors so far."""
@@ -79,8 +81,7 @@ class CurveBookkeeper:
         if not self.save_dir or not self.files.writes:
             return None
         path = os.path.join(self.save_dir, f"{best_file(self.name, score)}.params")
-        write_params_file(path, learner.parameters())
+        self.write_weights(path, learner.parameters())
         if superseded not in (None, path):
-            with contextlib.suppress(FileNotFoundError):  # a run that was killed after this, and goes on from before
-                os.remove(str(superseded))
+            remove_with_card(str(superseded))  # not there in a run that was killed after this, and goes on from before
         return path

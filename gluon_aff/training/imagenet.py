@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Iterable, List, Optional
 
 from gluon_aff.data.batches import Batch
+from gluon_aff.data.class_names import class_names
 from gluon_aff.data.imagenet.class_lists import check_same_classes
 from gluon_aff.data.imagenet.training_batches import ImageNetBatches, folder_batches, record_batches
 from gluon_aff.data.imagenet.validation_batches import ValidationData, folder_validation, record_validation
@@ -28,6 +29,7 @@ from gluon_aff.printing import show
 from gluon_aff.run_names import imagenet_files
 from gluon_aff.schedule import Schedule, decay_epochs
 from gluon_aff.training.architectures import imagenet_architecture
+from gluon_aff.training.cards import weights_writer
 from gluon_aff.training.checkpoint import RunState
 from gluon_aff.training.imagenet_bookkeeper import Errors, ImageNetBookkeeper, best_error, saves
 from gluon_aff.training.imagenet_options import ImageNetSettings, resolve, used_dtype
@@ -72,7 +74,8 @@ def train_imagenet(settings: ImageNetSettings) -> ImageNetRun:
     with _training_data(setup) as batches:
         validation = _validation_data(setup)
         _check_labels(settings, batches, validation)
-        learner = setup.learner(_learner_settings(settings, setup, len(batches)))
+        learner_settings = _learner_settings(settings, setup, len(batches))
+        learner = setup.learner(learner_settings)
         setup.announce(
             learner,
             setup.data_workers,
@@ -83,8 +86,10 @@ def train_imagenet(settings: ImageNetSettings) -> ImageNetRun:
             show(f"best so far: {best} in {earlier_params}", file=sys.stderr)
         official = batches.images == IMAGENET_TRAINING_IMAGES
         versions = setup.versions(official, batches.classes, settings.classes)
+        names = _class_names(batches, official)
+        write = weights_writer(setup, learner_settings, versions, "imagenet", settings.classes, names)
         with open_files(setup, versions, settings.logging_file, "%(message)s") as files:
-            book = ImageNetBookkeeper(files, settings, len(batches), earlier_params)
+            book = ImageNetBookkeeper(files, settings, len(batches), earlier_params, write)
             plan = Plan(
                 epochs=settings.num_epochs,
                 fresh=RunState(settings.resume_epoch, best),
@@ -122,6 +127,14 @@ def _check_labels(settings: ImageNetSettings, batches: ImageNetBatches, validati
     classes = max(batches.classes, validation.classes)
     if classes > settings.classes:
         raise InputError(f"the data has {classes} classes, and the network {settings.classes} outputs: raise --classes")
+
+
+def _class_names(batches: ImageNetBatches, official: bool) -> List[str]:
+    """In the order of the labels; none if they are not known."""
+    if official:
+        return class_names("imagenet")
+    known = batches.class_list
+    return known.ordered if known and known.whole else []
 
 
 def _data_notes(batches: ImageNetBatches, validation: ValidationData) -> List[str]:

@@ -11,12 +11,13 @@ from typing import Dict, Optional, Tuple
 
 from gluon_aff.engines import Learner
 from gluon_aff.run_names import best_file, best_in, imagenet_files, periodic_file
+from gluon_aff.training.cards import WriteWeights
 from gluon_aff.training.checkpoint import RunState
 from gluon_aff.training.epoch import StepObserver
 from gluon_aff.training.imagenet_options import ImageNetSettings
 from gluon_aff.training.logbook import batch_line, speed_line, training_line, validation_line
 from gluon_aff.training.run_files import RunFiles
-from gluon_aff.weights.params_format import write_params_file
+from gluon_aff.weights.card_file import remove_with_card
 
 Errors = Tuple[float, float]
 
@@ -30,12 +31,14 @@ class ImageNetBookkeeper:
         settings: of the run.
         steps: of an epoch.
         earlier_params: best weights of the epochs before `--resume-epoch`.
+        write_weights: writes a file.
     """
 
     files: RunFiles
     settings: ImageNetSettings
     steps: int
     earlier_params: Optional[str]
+    write_weights: WriteWeights
 
     def begin(self, state: RunState) -> None:
         """Nothing is written before the first epoch."""
@@ -96,7 +99,7 @@ class ImageNetBookkeeper:
             return None
         stem = os.path.join(self.settings.save_dir, name)
         learner.save_states(f"{stem}.states")  # first: weights without states would count as the best so far
-        write_params_file(f"{stem}.params", learner.parameters())
+        self.write_weights(f"{stem}.params", learner.parameters())
         return f"{stem}.params"
 
 
@@ -114,6 +117,6 @@ def saves(settings: ImageNetSettings) -> bool:
 
 
 def _remove(params: str) -> None:
-    for path in (params, f"{params[: -len('.params')]}.states"):
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(path)
+    remove_with_card(params)
+    with contextlib.suppress(FileNotFoundError):
+        os.remove(f"{params[: -len('.params')]}.states")

@@ -10,7 +10,7 @@ from typing import Optional, Union
 
 import numpy as np
 
-from gluon_aff.data.stop_signs.annotations import load_stop_signs
+from gluon_aff.data.stop_signs.annotations import CATEGORY, load_stop_signs
 from gluon_aff.data.stop_signs.batches import MaskBatches
 from gluon_aff.engines import Devices, LearnerSettings, Optimizer, Segmentation
 from gluon_aff.files import check_directories
@@ -18,6 +18,7 @@ from gluon_aff.printing import show
 from gluon_aff.run_names import CURVE, LOG, name_of
 from gluon_aff.schedule import Schedule
 from gluon_aff.training.architectures import segmentation_architecture
+from gluon_aff.training.cards import weights_writer
 from gluon_aff.training.checkpoint import RunState
 from gluon_aff.training.curve_bookkeeper import CurveBookkeeper
 from gluon_aff.training.logbook import log_path
@@ -76,9 +77,13 @@ def train_segmentation(settings: SegmentationSettings, devices: Optional[Devices
     curve = os.path.join(settings.save_plot_dir, CURVE.format(name))
     sizes, seed = (settings.base_size, settings.crop_size), settings.drawn_seed
     with MaskBatches(training, validation, setup.local_batch, *sizes, seed, setup.data_workers, setup.share) as batches:
-        learner = setup.learner(_learner_settings(settings, len(batches)))
+        learner_settings = _learner_settings(settings, len(batches))
+        learner = setup.learner(learner_settings)
         notes = segmentation_notes(settings, (len(training), len(validation)), setup.global_batch)
         setup.announce(learner, setup.data_workers, notes)
+        write = weights_writer(
+            setup, learner_settings, versions, "stopsign", 1, [CATEGORY], base_size=settings.base_size
+        )
         with open_files(setup, versions, log or os.devnull, logging.BASIC_FORMAT) as files:
             plan = Plan(
                 epochs=settings.num_epochs,
@@ -87,7 +92,9 @@ def train_segmentation(settings: SegmentationSettings, devices: Optional[Devices
                 mixup_weights=lambda epoch: np.ones(len(batches)),
                 validation=batches.validation,
                 score=lambda network, images: iou_and_niou(network, images, cluster),
-                book=CurveBookkeeper(files, Segmentation(), name, curve, settings.save_dir, settings.keep_one_best),
+                book=CurveBookkeeper(
+                    files, Segmentation(), name, curve, settings.save_dir, settings.keep_one_best, write
+                ),
             )
             state = run_epochs(learner, plan, files, setup.checkpoint)
     return SegmentationRun(state.best, state.best_niou, state.params, log, curve, cluster.rank)

@@ -6,16 +6,18 @@ import json
 import math
 import re
 from dataclasses import dataclass
-from typing import Dict, Mapping, Optional, Tuple
+from typing import Dict, Mapping, Optional, Sequence, Tuple
 
 from gluon_aff._version import __version__
 from gluon_aff.data.cifar.files import CIFAR_MEAN, CIFAR_STD
 from gluon_aff.data.imagenet.images import CROP_RATIO, EFFICIENTNET_BORDER, FOLDER_MEAN, FOLDER_STD, LARGE_INPUT
+from gluon_aff.models import HOSTS, MODELS, Architecture
 
 _READ_BACK = (
     *("network", "preprocessing", "input_size", "outputs", "weights_git_blob_sha1", "labels", "dataset"),
     "class_names",
 )
+_NOT_IN_ALL = ("base_size", "engine", "versions")  # files
 WRITER = "gluon_aff"  # the key that says who wrote a file, and the version of it
 
 
@@ -32,6 +34,9 @@ class Card:
         labels: label set it was trained on, None if that is not known.
         dataset: data set it was trained on, None if that is not known.
         names: of its outputs, none if they are not known.
+        base_size: side of the squares that images to be segmented are squashed to; None for a classifier.
+        engine: what it was trained with and its version, None if that is not known.
+        versions: of all that it was trained with, as the run's log has them, None if they are not known.
     """
 
     network: str
@@ -42,6 +47,33 @@ class Card:
     labels: Optional[str]
     dataset: Optional[str]
     names: Tuple[str, ...] = ()
+    base_size: Optional[int] = None
+    engine: Optional[str] = None
+    versions: Optional[str] = None
+
+
+def card_text(architecture: Architecture, card: Card) -> Dict[str, str]:
+    """What a file with weights says of its network: the card's properties, and how the network is built."""
+    settings = {name: value for name, value in architecture.settings.items() if value is not None}
+    return {**properties(card), "host": architecture.host, "settings": json.dumps(settings)}
+
+
+def architecture_of(said: Mapping[str, str]) -> Architecture:
+    """The network of a `card_text`.
+
+    Raises:
+        KeyError: a property is missing.
+        ValueError: one says what no network is.
+    """
+    settings = json.loads(said["settings"])
+    if said["host"] not in (*HOSTS, *MODELS) or not isinstance(settings, dict):
+        raise ValueError(said["host"])
+    return Architecture(said["network"], said["host"], settings, int(said["input_size"]))
+
+
+def names_of_outputs(known: Sequence[str], outputs: int) -> Tuple[str, ...]:
+    """A name for every output: those known, and numbers for the others, such as 20 to 99 of a superclass network."""
+    return (*known[:outputs], *(f"output {i}" for i in range(len(known), outputs)))
 
 
 def properties(card: Card) -> Dict[str, str]:
@@ -56,24 +88,29 @@ def properties(card: Card) -> Dict[str, str]:
         "input_size": str(card.input_size),
         **_preprocessing(card),
         "class_names": json.dumps(card.names),
+        "engine": card.engine or "",
+        "versions": card.versions or "",
     }
 
 
 def _preprocessing(card: Card) -> Dict[str, str]:
     """How `gluon_aff.data.preprocessing` makes an image the input."""
-    size = card.input_size
+    size, base = card.input_size, card.base_size
     if card.for_cifar:
         name, crop = "cifar", f"centre square, resized to {size} x {size}, bicubic"
         mean, std = list(CIFAR_MEAN), list(CIFAR_STD)
     else:
         name, crop = "imagenet", _imagenet_crop(size)
         mean, std = ([round(value / 255, 6) for value in values] for values in (FOLDER_MEAN, FOLDER_STD))
+    if base:
+        name, crop = "segmentation", f"none; resized to {base} x {base}, bilinear"
     return {
         "preprocessing": name,
         "crop": crop,
         "pixels": "RGB / 255, minus mean, over std",
         "mean": json.dumps(mean),
         "std": json.dumps(std),
+        **({"base_size": str(base)} if base else {}),
     }
 
 
@@ -92,20 +129,24 @@ def card_of(found: Mapping[str, str]) -> Card:
         KeyError: a property is missing.
         ValueError: one is no text, no number from 1 on, or no list of a name for each output.
     """
-    said = {name: found[name] for name in _READ_BACK}
+    said = {**dict.fromkeys(_NOT_IN_ALL, ""), **found}
+    said = {name: said[name] for name in (*_READ_BACK, *_NOT_IN_ALL)}
     for name, value in said.items():
         if not isinstance(value, str):
             raise ValueError(name)
     outputs = _size("outputs", said)
     return Card(
         network=said["network"],
-        for_cifar={"cifar": True, "imagenet": False}[said["preprocessing"]],
+        for_cifar={"cifar": True, "imagenet": False, "segmentation": False}[said["preprocessing"]],
         input_size=_size("input_size", said),
         outputs=outputs,
         git_blob_sha1=said["weights_git_blob_sha1"],
         labels=said["labels"] or None,
         dataset=said["dataset"] or None,
         names=_names(said["class_names"], outputs),
+        base_size=_size("base_size", said) if said["base_size"] else None,
+        engine=said["engine"] or None,
+        versions=said["versions"] or None,
     )
 
 

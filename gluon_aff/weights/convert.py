@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Dict, Mapping, Optional, Tuple
@@ -11,11 +10,12 @@ import numpy as np
 
 from gluon_aff.engines import torch_files
 from gluon_aff.errors import GluonAFFError, ParamsFileError, unknown_name
-from gluon_aff.models import HOSTS, MODELS, Architecture
-from gluon_aff.weights.card import Card, card_of, properties
+from gluon_aff.models import Architecture
+from gluon_aff.weights.card import Card, architecture_of, card_of, card_text
+from gluon_aff.weights.card_file import check_card_path, write_with_card
 from gluon_aff.weights.description import describe
 from gluon_aff.weights.params import check_finite, fitting_arrays, in_order, structural_arrays
-from gluon_aff.weights.params_format import DEFAULT_VERSION, ParamsFile, write_params_file
+from gluon_aff.weights.params_format import DEFAULT_VERSION, ParamsFile
 
 PARAMS = ".params"
 FORMATS = (PARAMS, ".pth", ".safetensors")
@@ -71,17 +71,10 @@ def what_it_is_of(file: WeightFile, model: Optional[str] = None) -> Tuple[Archit
     """
     if model is None and "host" in file.said:
         try:
-            return _architecture(file.said), card_of(file.said)
+            return architecture_of(file.said), card_of(file.said)
         except (KeyError, ValueError):
             raise ParamsFileError(f"{file.path} says of its network what cannot be: name it with --model") from None
     return describe(ParamsFile(file.path, dict(file.arrays), DEFAULT_VERSION, {}), model)
-
-
-def _architecture(said: Mapping[str, str]) -> Architecture:
-    settings = json.loads(said["settings"])
-    if said["host"] not in (*HOSTS, *MODELS) or not isinstance(settings, dict):
-        raise ValueError(said["host"])
-    return Architecture(said["network"], said["host"], settings, int(said["input_size"]))
 
 
 def convert(file: WeightFile, target: str, architecture: Architecture, card: Card) -> Dict[str, np.ndarray]:
@@ -98,9 +91,11 @@ def convert(file: WeightFile, target: str, architecture: Architecture, card: Car
     fitting_arrays(file.arrays, file.path, shapes, architecture.name)
     named = in_order(file.arrays, shapes) or file.arrays
     arrays = {name: named[name] for name in shapes}
+    if format_of(target) == PARAMS:
+        check_card_path(target)
     expected = _logits(architecture, arrays)
     if format_of(target) == PARAMS:
-        write_params_file(target, arrays)
+        write_with_card(target, arrays, architecture, card)
     else:
         torch_files().write_state(target, arrays, card_text(architecture, card))
     written = read_weights(target).arrays
@@ -108,12 +103,6 @@ def convert(file: WeightFile, target: str, architecture: Architecture, card: Car
     if differing or not np.array_equal(_logits(architecture, written), expected):
         raise GluonAFFError(f"{target} does not hold what {file.path} does ({differing[:5]}): do not use it")
     return arrays
-
-
-def card_text(architecture: Architecture, card: Card) -> Dict[str, str]:
-    """What a file says of its network: the card's properties, and how the network is built."""
-    settings = {name: value for name, value in architecture.settings.items() if value is not None}
-    return {**properties(card), "host": architecture.host, "settings": json.dumps(settings)}
 
 
 def _logits(architecture: Architecture, arrays: Mapping[str, np.ndarray]) -> np.ndarray:

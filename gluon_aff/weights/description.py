@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Optional, Tuple
+from dataclasses import replace
+from typing import Mapping, Optional, Tuple
 
-from gluon_aff.errors import InputError
+from gluon_aff.errors import InputError, NoEngineError, ParamsFileError
 from gluon_aff.models import CIFAR_SIZE, MODELS, Architecture, model_record
 from gluon_aff.published import PublishedWeights, weights_with_hash
-from gluon_aff.weights.card import Card
-from gluon_aff.weights.identify import dataset_of_run, head_classes, network_of
+from gluon_aff.weights.card import Card, architecture_of, card_of
+from gluon_aff.weights.card_file import card_beside, card_path
+from gluon_aff.weights.identify import dataset_of_run, fits_file, head_classes, network_of
 from gluon_aff.weights.params_format import ParamsFile, git_blob_sha1
 
 LABELS = {"fine": "--fine-label", "superclass": "--superclass"}
@@ -31,6 +33,9 @@ def describe(file: ParamsFile, model: Optional[str] = None, labels: Optional[str
         raise InputError(
             f"{file.path} is of the first release ({published.model}), whose networks are not in this package"
         )
+    said = None if published else card_beside(file.path)
+    if said:
+        return _as_said(file, said, digest, model, labels)
     outputs = head_classes(file)
     architecture = model_record(model).architecture(outputs) if model else network_of(file)
     card = Card(
@@ -43,6 +48,32 @@ def describe(file: ParamsFile, model: Optional[str] = None, labels: Optional[str
         dataset=_dataset(published, file.path, outputs),
     )
     return architecture, card
+
+
+def _as_said(
+    file: ParamsFile, said: Mapping[str, str], digest: str, model: Optional[str], labels: Optional[str]
+) -> Tuple[Architecture, Card]:
+    """`describe` by the file's card; `model` overrules it."""
+    record = model_record(model) if model else None
+    try:
+        card = card_of(said)
+        architecture = record.architecture(card.outputs) if record else architecture_of(said)
+        fits = record is not None or fits_file(architecture, file)
+    except NoEngineError:
+        raise
+    except Exception:  # a builder's, for arguments that it does not take
+        fits = False
+    if not fits:
+        raise ParamsFileError(
+            f"{card_path(file.path)} says what {file.path} cannot be of: name the network with --model, or its module "
+            "with --import if it is one of your own, or remove the card"
+        )
+    if labels and card.labels and labels != card.labels:
+        raise InputError(
+            f"{LABELS[labels]}: {file.path} was trained on {card.labels} labels, other ones mean nothing to its "
+            "outputs; leave the flag out"
+        )
+    return architecture, replace(card, network=architecture.name, git_blob_sha1=digest, labels=card.labels or labels)
 
 
 def labels_of(wanted: Optional[str], published: Optional[PublishedWeights]) -> Optional[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional
 
-from gluon_aff.engines import engine
+from gluon_aff.engines import Catalogue, engine
 from gluon_aff.errors import GluonAFFError, NoEngineError, ParamsFileError
 from gluon_aff.models import (
     BASIC_BLOCKS,
@@ -25,6 +25,7 @@ from gluon_aff.weights.params import SAVE_ANEW, fits, head_names, in_order, raw_
 from gluon_aff.weights.params_format import ParamsFile
 
 FUSION_ARGUMENTS = ("askc_type", "r", "scale", "context")
+NOT_NAMED = ("layers", "deep_stem", "use_se")  # what the name of a run leaves open
 INPUT_NORM = 6  # gammas and betas of a BatchNorm of the image, which do not train
 
 
@@ -36,14 +37,15 @@ def fitting_networks(file: ParamsFile) -> List[Architecture]:
     classes = head_classes(file)
     if classes is None:
         return []
-    models = [model for model in _models(file, classes) if _fits(model, file)]
+    models = [model for model in _models(file, classes) if fits_file(model, file)]
     names = names_in(Path(file.path).name)
     named = [network for name in names for network in NETWORKS_OF[name.scheme](name, classes)]
     if not named:
         return models
-    runs = [run for run in named if _fits(run, file)]
-    built = list(map(_as_built, runs))
-    models = [model for model in models if _as_built(model) in built]
+    runs = [run for run in named if fits_file(run, file)]
+    catalogue = engine()
+    built = [_as_built(run, catalogue) for run in runs]
+    models = [model for model in models if _as_built(model, catalogue) in built]
     return models + [run for run in runs if run.name not in MODELS]
 
 
@@ -83,6 +85,20 @@ def dataset_of_run(path: str) -> Optional[str]:
     name = Path(path).name
     runs = names_in(name)
     return runs[0].dataset if runs else "imagenet" if f"{IMAGENET_FILES}{IMAGENET_RUNS}" in name else None
+
+
+def name_of_network(run: RunName, architecture: Architecture, outputs: int, catalogue: Catalogue) -> str:
+    """Name of the listed model that a run trains; the run's name if it is none of them."""
+    named = [
+        network
+        for network in NETWORKS_OF[run.scheme](run, outputs)
+        if all((network.settings.get(each) or None) == (architecture.settings.get(each) or None) for each in NOT_NAMED)
+    ]
+    built = [_as_built(network, catalogue) for network in named]
+    hosts = {network.host for network in named}
+    models = (record for record in MODELS.values() if record.host in hosts)
+    found = (each.name for each in models if _as_built(each.architecture(outputs), catalogue) in built)
+    return next(found, str(run))
 
 
 def _models(file: ParamsFile, classes: int) -> List[Architecture]:
@@ -154,15 +170,16 @@ def _given(run: RunName, *names: str) -> Dict[str, Any]:
     return {name: run.values[name] for name in names if name in run.values}
 
 
-def _as_built(architecture: Architecture) -> Dict[str, Any]:
+def _as_built(architecture: Architecture, catalogue: Catalogue) -> Dict[str, Any]:
     """What the host takes, initial values left out: the same for the same network."""
-    given = {"host": architecture.host, **engine().arguments(architecture)}
+    given = {"host": architecture.host, **catalogue.arguments(architecture)}
     for name in ("last_gamma", "zero_last_gamma", "zero_init_last"):
         given.pop(name, None)
     return given
 
 
-def _fits(candidate: Architecture, file: ParamsFile) -> bool:
+def fits_file(candidate: Architecture, file: ParamsFile) -> bool:
+    """Whether the network's parameters have the names and shapes of the file's arrays."""
     if candidate.settings.get("blocks", 0) > len(file.arrays):  # which takes long to build
         return False
     try:

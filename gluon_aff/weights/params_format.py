@@ -27,7 +27,7 @@ import stat
 import struct
 import sys
 from dataclasses import dataclass
-from typing import BinaryIO, Dict, List, Mapping, Optional, Tuple
+from typing import Any, BinaryIO, Dict, Iterator, List, Mapping, Optional, Tuple, Union
 
 import numpy as np
 
@@ -161,18 +161,33 @@ def write_params_file(
         ParamsFileError: if the format cannot hold that.
         GluonAFFError: if the file cannot be written.
     """
+    chunks = params_chunks(path, arrays, version, devices)
+    with replacing(path) as partial, open(partial, "wb") as file:
+        file.writelines(chunks)
+
+
+def params_chunks(
+    path: str,
+    arrays: Mapping[str, np.ndarray],
+    version: int = DEFAULT_VERSION,
+    devices: Optional[Mapping[str, Device]] = None,
+) -> Iterator[Union[bytes, memoryview]]:
+    """What `write_params_file` writes, piece by piece; raises ParamsFileError at once if the format cannot hold it."""
     if version not in RECORD_MAGICS:
         raise ParamsFileError(f"{path} cannot be written in version {version}: there are 1, 2 and 3")
     names = [_encoded_name(path, name) for name in arrays]
     heads = [record_head(path, name, arrays[name], version, (devices or {}).get(name, CPU)) for name in arrays]
-    with replacing(path) as partial, open(partial, "wb") as file:
-        file.write(struct.pack("<3Q", LIST_MAGIC, 0, len(heads)))
+
+    def chunks() -> Iterator[Union[bytes, memoryview]]:
+        yield struct.pack("<3Q", LIST_MAGIC, 0, len(heads))
         for head, array in zip(heads, arrays.values()):
-            file.write(head)
-            file.write(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).data)
-        file.write(struct.pack("<Q", len(names)))
+            yield head
+            yield np.ascontiguousarray(array, array.dtype.newbyteorder("<")).data
+        yield struct.pack("<Q", len(names))
         for name in names:
-            file.write(struct.pack("<Q", len(name)) + name)
+            yield struct.pack("<Q", len(name)) + name
+
+    return chunks()
 
 
 def git_blob_sha1(path: str) -> str:
@@ -182,12 +197,26 @@ def git_blob_sha1(path: str) -> str:
         ParamsFileError: if it cannot be read.
     """
     with _open_regular(path) as file:
-        digest = hashlib.sha1(b"blob %d\0" % os.fstat(file.fileno()).st_size)
-        try:
-            for chunk in iter(lambda: file.read(CHUNK_BYTES), b""):
-                digest.update(chunk)
-        except OSError as error:
-            raise _unreadable(path, error) from None
+        return _digest(path, file, hashlib.sha1(b"blob %d\0" % os.fstat(file.fileno()).st_size))
+
+
+def sha256(path: str) -> str:
+    """SHA-256, in hex, of the file at `path`.
+
+    Raises:
+        ParamsFileError: if it cannot be read.
+    """
+    with _open_regular(path) as file:
+        return _digest(path, file, hashlib.sha256())
+
+
+def _digest(path: str, file: BinaryIO, digest: Any) -> str:
+    """What a hash of `hashlib` becomes with the file's content."""
+    try:
+        for chunk in iter(lambda: file.read(CHUNK_BYTES), b""):
+            digest.update(chunk)
+    except OSError as error:
+        raise _unreadable(path, error) from None
     return digest.hexdigest()
 
 

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -242,6 +243,11 @@ def test_predict(trained, digits, tmp_path, capsys):
     assert "broken.jpg cannot be read as an image" in err
     assert len(err.splitlines()) == 1
     assert main(["predict", "--params", trained[1], paths[0]]) == 0
+    out, err = capsys.readouterr()
+    assert {line.split()[1] for line in out.splitlines()[1:]} < set("0123456789")  # as beside the digits
+    assert err == ""
+    shutil.copy(trained[1], tmp_path)  # without its card
+    assert main(["predict", "--params", str(tmp_path / Path(trained[1]).name), paths[0]]) == 0
     assert "class names: cifar10's, as the file's name says" in capsys.readouterr().err
     assert main([*options, "--json", paths[0]]) == 0
     (printed,) = json.loads(capsys.readouterr().out)
@@ -291,8 +297,11 @@ def test_params_command(trained, tmp_path, capsys):
     assert main(["params", trained[1]]) == 0
     out = capsys.readouterr().out
     assert "output.weight" in out
-    assert f"fits: {RUN}" in out
+    assert f"fits: {RUN}, as its card says\n" in out
     assert "published: no" in out
+    shutil.copy(trained[1], tmp_path)
+    assert main(["params", str(tmp_path / Path(trained[1]).name)]) == 0
+    assert f"fits: {RUN}\n" in capsys.readouterr().out
     assert main(["params", trained[1], "--json"]) == 0
     described = json.loads(capsys.readouterr().out)
     assert described["networks"] == [RUN]

@@ -22,6 +22,7 @@ from gluon_aff.training.cifar import train_cifar
 from gluon_aff.training.cifar_options import CIFARSettings, resolve
 from gluon_aff.training.scores import top1_accuracy
 from gluon_aff.training.setup import Setup
+from gluon_aff.weights.description import describe
 from gluon_aff.weights.params_format import read_params_file
 
 NAME = "cifar100-ASKCFuse-resnet-8-c-1-s-1"
@@ -72,6 +73,30 @@ def test_files_log_lines_and_curve_are_the_originals(settings, tmp_path):
         pixels = np.asarray(picture.convert("RGB")).reshape(-1, 3)
     for colour in ((31, 119, 180), (255, 127, 14)):  # matplotlib's first two, of a line each
         assert (pixels == colour).all(axis=1).any()
+
+
+def test_the_card_says_what_the_weights_are_of(settings):
+    run = train_cifar(replace(settings, num_epochs=1))
+    with open(run.log) as file:
+        versions = file.read().splitlines()[1]
+    architecture, card = describe(read_params_file(run.params))
+    assert architecture.host == "cifar_resnet"
+    assert architecture.settings == cifar_architecture(resolve(settings)).settings
+    assert (card.network, card.dataset, card.labels, card.outputs) == (NAME, "cifar100", "superclass", 100)
+    with open(f"{settings.data_dir}/coarse_label_names.txt") as file:
+        shapes = file.read().split()
+    assert card.names == (*shapes, *(f"output {label}" for label in range(20, 100)))
+    assert (card.engine, f"INFO:root:{card.versions}") == (f"MXNet {mx.__version__}", versions)
+
+
+def test_the_card_goes_with_a_file_that_is_superseded(settings, tmp_path, monkeypatch):
+    scores = iter([0.1, 0.3, 0.2, 0.4])
+    monkeypatch.setattr("gluon_aff.training.cifar.top1_accuracy", lambda *arguments: next(scores))
+    kept = train_cifar(replace(settings, num_epochs=4, keep_one_best=True, checkpoint_every=0))
+    assert kept.params == f"params/0.4000-{NAME}-best.params"
+    names = sorted(path.name for path in (tmp_path / "params").iterdir())
+    assert names == [f"0.4000-{NAME}-best.json", f"0.4000-{NAME}-best.params"]
+    assert describe(read_params_file(kept.params))[1].engine
 
 
 def test_best_weights_give_the_best_accuracy_to_the_digit(settings):

@@ -24,6 +24,7 @@ from gluon_aff.training import imagenet, imagenet_options
 from gluon_aff.training.architectures import imagenet_architecture
 from gluon_aff.training.imagenet import train_imagenet
 from gluon_aff.training.imagenet_options import ImageNetSettings, resolve
+from gluon_aff.weights.description import describe
 from gluon_aff.weights.params_format import read_params_file
 
 ROOT = Path(__file__).parents[2]
@@ -129,6 +130,16 @@ def test_resuming_gives_the_run_that_would_have_been(settings, tmp_path):
     np.testing.assert_array_equal(logged.epochs["lr"], rates[1:])  # the original began the warm-up again
 
 
+def test_the_card_says_what_the_weights_are_of(settings, pictures):
+    run = train_imagenet(replace(settings, num_epochs=1))
+    for path in (run.params, f"{settings.save_dir}/imagenet-{NAME}-0.params"):
+        architecture, card = describe(read_params_file(path))
+        assert (architecture.host, architecture.settings["layers"]) == ("imagenet_resnet", [1, 1, 1, 1])
+        assert (card.network, card.dataset, card.outputs, card.input_size) == (NAME, "imagenet", 8, 32)
+        assert card.names == tuple(sorted(each.name for each in (pictures / "train").iterdir()))
+        assert not card.for_cifar
+
+
 def best_files(folder):
     return sorted(path.name for path in folder.glob("*-best.params"))
 
@@ -156,6 +167,8 @@ def test_keep_one_best_removes_its_own_only(settings, tmp_path, monkeypatch):
     monkeypatch.setattr(imagenet, "evaluate", lambda *arguments: replace(figures, top1=1 - next(errors)))
     train_imagenet(replace(settings, num_epochs=3, keep_one_best=True))
     assert best_files(tmp_path / "params") == [f"0.3000-imagenet-{NAME}-2-best.params", other]
+    best = {path.name for path in (tmp_path / "params").glob(f"0.*-imagenet-{NAME}-*-best.*")}
+    assert best == {other, *(f"0.3000-imagenet-{NAME}-2-best.{kind}" for kind in ("json", "params", "states"))}
 
 
 def test_the_schedule_goes_with_the_epochs_whatever_the_states_say(settings):

@@ -389,16 +389,16 @@ def records_of_validation(seen):
     return flat(record_validation(str(seen.data / "v.rec"), str(seen.data / "vi.idx"), 32, 12, 0).batches)
 
 
-def both(stem):
-    return [f"{stem}.params", f"{stem}.states"]
+def of_stem(stem):
+    return [f"{stem}.json", f"{stem}.params", f"{stem}.states"]
 
 
 # Periodic ones after every fourth and the last epoch; the best error comes twice, and the first time counts
 KEPT = sorted(
     [
-        *both(f"imagenet-{FOLDERS_NAME}-3"),
-        *both(f"imagenet-{FOLDERS_NAME}-5"),
-        *both(f"0.3000-imagenet-{FOLDERS_NAME}-3-best"),
+        *of_stem(f"imagenet-{FOLDERS_NAME}-3"),
+        *of_stem(f"imagenet-{FOLDERS_NAME}-5"),
+        *of_stem(f"0.3000-imagenet-{FOLDERS_NAME}-3-best"),
     ]
 )
 
@@ -594,7 +594,7 @@ def test_weights_are_written_when_they_are_due(runs):
     best = [f"{error}-imagenet-{RECORDS_NAME}-{epoch}-best" for epoch, error in enumerate(("0.5000", "0.4000"))]
     files = runs("records").files()
     assert [name for name in files if name != "run.log"] == sorted(
-        name for stem in (*stems, *best) for name in both(stem)
+        name for stem in (*stems, *best) for name in of_stem(stem)
     )
     assert not list(Path(runs("records").settings.save_dir).rglob("epoch-*"))  # --checkpoint-every 0
     assert not list(Path(runs("half").settings.logging_file).parent.rglob("*.params"))  # --save-dir ''

@@ -1,5 +1,6 @@
 """Whole segmentation runs on drawn stop signs: what they write and learn, and that they repeat to the bit."""
 
+import json
 import re
 from dataclasses import asdict, replace
 
@@ -24,6 +25,7 @@ from gluon_aff.training.architectures import segmentation_architecture
 from gluon_aff.training.scores import iou_and_niou
 from gluon_aff.training.segmentation import train_segmentation
 from gluon_aff.training.segmentation_options import SegmentationSettings, resolve
+from gluon_aff.weights.description import describe
 from gluon_aff.weights.params_format import read_params_file
 
 pytest.importorskip("pycocotools")
@@ -85,6 +87,19 @@ def test_files_and_log_lines(settings, tmp_path):
     with Image.open(run.curve) as picture:
         pixels = np.asarray(picture.convert("RGB")).reshape(-1, 3)
     assert (pixels == (255, 127, 14)).all(axis=1).any()
+
+
+def test_the_card_says_what_the_weights_are_of(settings, capsys):
+    """So that images are squashed as in the validation."""
+    run = train_segmentation(settings)
+    architecture, card = describe(read_params_file(run.params))
+    given = segmentation_architecture(resolve(settings))
+    assert architecture.settings == {name: value for name, value in given.settings.items() if value is not None}
+    assert (card.network, card.dataset, card.names) == ("resnet20_fpn_b1", "stopsign", ("stop sign",))
+    assert (card.base_size, card.input_size, card.outputs) == (64, 48, 1)
+    capsys.readouterr()
+    assert main(["segment", "--params", run.params, "--data-dir", settings.data_dir, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["iou"] == pytest.approx(run.best_iou, abs=1e-6)
 
 
 def test_best_weights_give_the_best_iou_to_the_digit(settings):

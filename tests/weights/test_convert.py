@@ -2,17 +2,21 @@
 
 import json
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from cards import card_for
 from golden_values import golden_value
 
 from gluon_aff import cli
 from gluon_aff.engines import torch_files
 from gluon_aff.models import model_record
 from gluon_aff.pytorch import get_model
-from gluon_aff.weights.params_format import BFLOAT16, read_params_file, write_params_file
+from gluon_aff.weights.card_file import write_with_card
+from gluon_aff.weights.description import describe
+from gluon_aff.weights.params_format import BFLOAT16, git_blob_sha1, read_params_file, write_params_file
 
 safetensors = pytest.importorskip("safetensors.torch")
 
@@ -53,7 +57,28 @@ def test_there_and_back_is_the_same_file(here, capsys, suffix, name, half):
     values = sum(array.size for array in arrays.values())
     assert said == f"b{suffix}: {name}, {len(arrays)} arrays, {values:,} values"
     assert read_back.startswith("read back: each array is the same to the last bit")
-    assert sorted(os.listdir(here)) == ["a.params", f"b{suffix}", "c.params"]
+    assert sorted(os.listdir(here)) == ["a.params", f"b{suffix}", "c.json", "c.params"]
+
+
+def test_what_a_card_says_goes_there_and_back(here):
+    """So an operator whose parameters are those of another one stays what it is."""
+    arrays = golden_file("a.params", "resnet20_b1")
+    architecture = model_record("resnet20_b1").architecture(fusion="MS-SENet")
+    card = card_for("own", 32, 100, dataset="cifar10", engine="MXNet 1.9.1", versions="a, b")
+    write_with_card("b.params", arrays, architecture, card)
+    assert convert("b.params", "-o", "c.pth") == convert("c.pth", "-o", "d.params") == 0
+    found, known = describe(read_params_file("d.params"))
+    assert (found.name, found.settings["askc_type"]) == ("own", "MS-SENet")
+    assert known == replace(card, git_blob_sha1=git_blob_sha1("d.params"))
+
+
+def test_another_file_that_has_the_cards_name_is_left_alone(here, capsys):
+    golden_file("a.params", "resnet20_b1")
+    convert("a.params", "-o", "b.pth")
+    (here / "c.json").write_text('{"mine": 1}')
+    assert convert("b.pth", "-o", "c.params") == 2
+    assert "c.json is no card of weights" in capsys.readouterr().err
+    assert (sorted(os.listdir(here)), (here / "c.json").read_text()) == (["a.params", "b.pth", "c.json"], '{"mine": 1}')
 
 
 def test_a_suffix_in_capitals_is_the_same():

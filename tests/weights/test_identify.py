@@ -8,6 +8,8 @@ import pytest
 from golden_values import GOLDENS
 
 import gluon_aff
+from gluon_aff._platform import torch_problem
+from gluon_aff.engines import engine
 from gluon_aff.errors import ParamsFileError
 from gluon_aff.gluon.networks.zoo import build as build_network
 from gluon_aff.gluon.networks.zoo import cifar_inception, cifar_resnet, cifar_resnext
@@ -20,7 +22,7 @@ from gluon_aff.training.architectures import cifar_architecture, imagenet_archit
 from gluon_aff.training.cifar_options import CIFARSettings
 from gluon_aff.training.imagenet_options import ImageNetSettings
 from gluon_aff.training.segmentation_options import SegmentationSettings
-from gluon_aff.weights.identify import dataset_of_run, fitting_networks, head_classes, network_of
+from gluon_aff.weights.identify import dataset_of_run, fitting_networks, head_classes, name_of_network, network_of
 from gluon_aff.weights.params_format import ParamsFile, read_params_file, write_params_file
 
 
@@ -190,6 +192,43 @@ def test_segmentation_and_imagenet_runs_of_other_shapes(settings):
     settings = options.resolve(settings)
     name = f"0.5-{'' if segments else 'imagenet-'}{name_of(settings)}-best.params"
     assert network_of(file_of(build_network(architecture(settings)), name)).name.endswith(str(name_of(settings)))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "settings"),
+    [
+        (CIFAR, CIFARSettings(askc_type="ASKCFuse", blocks=5)),
+        (CIFAR, CIFARSettings(askc_type="ASKCFuse", blocks=5, fine_label=True, classes=100, label_smoothing=True)),
+        (CIFAR, CIFARSettings(askc_type="ASKCFuse", blocks=5, deep_stem=True)),
+        (CIFAR, CIFARSettings(askc_type="AFF", model="resnext", blocks=4)),
+        (CIFAR, CIFARSettings(askc_type="iAFF", model="resnext", blocks=4)),
+        (CIFAR, CIFARSettings(askc_type="AFF", blocks=1, channel_times=1, shortcut="strided")),
+        (CIFAR, CIFARSettings(askc_type="AFF", blocks=1, channel_times=1)),
+        (CIFAR, CIFARSettings(askc_type="AFF", model="inception", blocks=2, channel_times=1)),
+        (CIFAR, CIFARSettings(model="afi_resnet32_cifar100")),
+        (CIFAR, CIFARSettings(model="afi_resnet32_cifar100", attention="SE")),
+        (CIFAR, CIFARSettings(dataset="cifar10", model="mobilenet_v2_cifar100")),
+        (IMAGENET, ImageNetSettings(askc_type="ASKCFuse")),
+        (IMAGENET, ImageNetSettings(askc_type="ResGlobLocaforGlobLocaCha", last_gamma=True)),
+        (IMAGENET, ImageNetSettings(askc_type="AFF", model="resnext")),
+        (IMAGENET, ImageNetSettings(askc_type="AFF", model="resnext", use_se=True)),
+        (IMAGENET, ImageNetSettings(askc_type="AFF", num_layer=34)),
+        (IMAGENET, ImageNetSettings(askc_type="AFF", scale=1.0)),
+        (IMAGENET, ImageNetSettings(model="afi_resnet50", r=8)),
+        (SEGMENTATION, SegmentationSettings()),
+        (SEGMENTATION, SegmentationSettings(stem="tiny")),
+    ],
+)
+def test_a_run_calls_its_network_what_its_files_are_taken_for(recipe, settings):
+    options, architecture_of = recipe
+    settings = options.resolve(settings)
+    architecture = architecture_of(settings)
+    outputs = architecture.settings.get("classes", 1)
+    before = "imagenet-" if recipe is IMAGENET else ""
+    file = file_of(build_network(architecture), f"0.5-{before}{name_of(settings)}-best.params")
+    for name in ["mxnet", *([] if torch_problem() else ["torch"])]:
+        found = name_of_network(name_of(settings), architecture, outputs, engine(name))
+        assert found == network_of(file).name
 
 
 @pytest.mark.parametrize("attention", ["GE", "SE", None])

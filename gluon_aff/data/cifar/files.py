@@ -20,6 +20,7 @@ from typing import Any, Dict, Iterable, Iterator, Mapping, Optional, Tuple
 
 import numpy as np
 
+from gluon_aff.data.class_names import class_names
 from gluon_aff.errors import DataError, GluonAFFError, InputError, last_line
 from gluon_aff.files import decoded
 from gluon_aff.printing import show
@@ -34,7 +35,7 @@ CIFAR_MEAN = (0.4914, 0.4822, 0.4465)
 CIFAR_STD = (0.2023, 0.1994, 0.2010)
 
 _PIXEL_BYTES = 3 * 32 * 32
-_SUMS_BYTES = 1 << 16
+_TEXT_BYTES = 1 << 16
 # A small archive can unpack to any size, and so can what it says of its members. CIFAR's have 8 members in 184 MB.
 MOST_UNPACKED = 2 << 30
 MOST_MEMBERS = 10_000
@@ -54,12 +55,14 @@ class LabelledImages:
         labels: int32, N, in 0..classes - 1.
         classes: number of label values: 10, 100 (fine) or 20 (coarse).
         official: whether these are the official files, by their sums.
+        names: of the classes, in the order of their labels.
     """
 
     images: np.ndarray
     labels: np.ndarray
     classes: int
     official: bool = False
+    names: Tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.images)
@@ -67,7 +70,7 @@ class LabelledImages:
 
 @dataclass(frozen=True)
 class _Layout:
-    """How a data set lies on disk: its files with their sums, and the range of each label byte of a record."""
+    """How a data set lies on disk: its files with their sums, and for each label byte of a record range and names."""
 
     archive: str
     archive_sha256: str
@@ -75,6 +78,7 @@ class _Layout:
     train: Mapping[str, str]
     test: Mapping[str, str]
     label_values: Tuple[int, ...]
+    label_names: Tuple[str, ...]
     largest: int
 
     @property
@@ -102,6 +106,7 @@ _LAYOUTS = {
         },
         test={"test_batch.bin": "67eb016db431130d61cd03c7ad570b013799c88c"},
         label_values=(10,),
+        label_names=("batches.meta.txt",),
         largest=10_000 * (1 + _PIXEL_BYTES),
     ),
     "cifar100": _Layout(
@@ -111,6 +116,7 @@ _LAYOUTS = {
         train={"train.bin": "e207cd2e05b73b1393c74c7f5e7bea451d63e08e"},
         test={"test.bin": "8fb6623e830365ff53cf14adec797474f5478006"},
         label_values=(20, 100),
+        label_names=("coarse_label_names.txt", "fine_label_names.txt"),
         largest=50_000 * (2 + _PIXEL_BYTES),
     ),
 }
@@ -137,13 +143,18 @@ def load_cifar(dataset: str, train: bool, fine_label: bool = False, data_dir: Op
     layout = _LAYOUTS[dataset]
     where = _gluon_data(dataset, layout) if data_dir is None else _given_data(layout, data_dir)
     official = layout.train if train else layout.test
-    wanted = (*official, SUMS_FILE)
+    column = len(layout.label_values) - 1 if fine_label else 0
+    names_file = layout.label_names[column]
+    wanted = (*official, SUMS_FILE, names_file)
     found = _read_archive(layout, where, wanted) if where.is_file() else _read_folder(where, wanted)
     own = _own_sums(where, found.pop(SUMS_FILE, None))
+    listing = found.pop(names_file, None)
     for name, expected in official.items():
         _check_file(layout, where, name, found.get(name), own.get(name, expected))
-    images = _decode(layout, where, [found[name] for name in official], fine_label)
-    return replace(images, official=all(own.get(name, expected) == expected for name, expected in official.items()))
+    images = _decode(layout, where, [found[name] for name in official], column)
+    if all(own.get(name, expected) == expected for name, expected in official.items()):
+        return replace(images, official=True, names=tuple(class_names(dataset, fine_label)))
+    return replace(images, names=_own_names(where, names_file, listing, images.classes))
 
 
 def _find(layout: _Layout, path: Path) -> Optional[Path]:
@@ -273,7 +284,7 @@ def _members(stream: Any) -> Iterator[Tuple[tarfile.TarFile, tarfile.TarInfo]]:
 
 
 def _read_member(layout: _Layout, archive: Path, tar: tarfile.TarFile, member: tarfile.TarInfo) -> np.ndarray:
-    largest = _SUMS_BYTES if member.name.endswith(SUMS_FILE) else layout.largest
+    largest = layout.largest if member.name.endswith(".bin") else _TEXT_BYTES
     plain = member.isreg() and not member.issparse() and 0 <= member.size <= largest
     stream = tar.extractfile(member) if plain else None
     if stream is None:
@@ -314,7 +325,23 @@ def _check_file(layout: _Layout, where: Path, name: str, data: Optional[np.ndarr
         )
 
 
-def _decode(layout: _Layout, where: Path, files: Iterable[np.ndarray], fine_label: bool) -> LabelledImages:
+def _own_names(where: Path, file: str, listing: Optional[np.ndarray], classes: int) -> Tuple[str, ...]:
+    """Names of the classes of data that is not official: those listed, a line each, or their numbers."""
+    if listing is None:
+        return tuple(map(str, range(classes)))
+    try:
+        names = tuple(line.strip() for line in decoded(listing.tobytes()).splitlines() if line.strip())
+    except UnicodeDecodeError as error:
+        raise DataError(f"{where}: {file} is no text ({error}): write the names of the classes, one a line") from None
+    if len(names) != classes:
+        raise DataError(
+            f"{where}: {file} names {len(names)} classes, and there are {classes}: name them all, or remove it"
+        )
+    return names
+
+
+def _decode(layout: _Layout, where: Path, files: Iterable[np.ndarray], column: int) -> LabelledImages:
+    """The images of some files, with the labels in that column."""
     records = np.concatenate([data.reshape(-1, layout.record) for data in files])
     labels, pixels = np.split(records, [len(layout.label_values)], axis=1)
     for value, values in zip(labels.max(axis=0), layout.label_values):
@@ -323,7 +350,6 @@ def _decode(layout: _Layout, where: Path, files: Iterable[np.ndarray], fine_labe
                 f"{where}: a label byte is {value}, but labels stop at {values - 1} there: "
                 f"this is not {layout.archive} in binary form; get it from {CIFAR_PAGE}"
             )
-    column = len(layout.label_values) - 1 if fine_label else 0
     return LabelledImages(
         images=np.ascontiguousarray(pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)),
         labels=labels[:, column].astype(np.int32),
