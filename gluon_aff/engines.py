@@ -349,10 +349,6 @@ class Network(Protocol):
             InputError: for an unknown layer, channels that it does not have, or an output of another shape.
         """
 
-
-class ExportableNetwork(Network, Protocol):
-    """A network that MXNet can write for other programs."""
-
     def onnx_model(self, input_size: int, outputs: int, properties: Mapping[str, str]) -> bytes:
         """The network in ONNX's format, as a file has it.
 
@@ -361,7 +357,7 @@ class ExportableNetwork(Network, Protocol):
 
         Args:
             input_size: side of the images in pixels that the exporter sees.
-            outputs: of the network.
+            outputs: how many the network has.
             properties: what the file says of it.
 
         Raises:
@@ -369,8 +365,12 @@ class ExportableNetwork(Network, Protocol):
             GluonAFFError: the network cannot be exported.
         """
 
+
+class SymbolNetwork(Network, Protocol):
+    """A network of MXNet's, which alone writes its own format."""
+
     def save_symbol(self, symbol: str, parameters: str) -> Logits:
-        """Write MXNet's pair of files, which only MXNet can; what is returned computes by what is read back from them.
+        """Write MXNet's pair of files; what is returned computes by what is read back from them.
 
         Raises:
             OSError: a file cannot be written.

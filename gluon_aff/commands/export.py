@@ -5,21 +5,27 @@ from __future__ import annotations
 import argparse
 import os
 from dataclasses import replace
-from typing import Dict, List
+from typing import TYPE_CHECKING, Dict, List, cast
 
-from gluon_aff.commands import MXNET_ONLY, Command, check_output
-from gluon_aff.commands.weights import add_file_options, request_of
+from gluon_aff._platform import ENGINES
+from gluon_aff.commands import Command, check_output
+from gluon_aff.commands.weights import add_engine_option, add_file_options, request_of
 from gluon_aff.errors import InputError
 from gluon_aff.printing import show
+
+if TYPE_CHECKING:
+    from gluon_aff.engines import SymbolNetwork
 
 ONNX, SYMBOL = FORMATS = ("onnx", "symbol")
 
 
 def _add_export_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
     add_file_options(parser)
+    add_engine_option(parser)
     parser.add_argument(
-        "--format", choices=FORMATS, default=ONNX, help="onnx (the default), or symbol: what HybridBlock.export writes"
-    )
+        "--format", choices=FORMATS, default=ONNX, help="onnx (the default), or symbol: what HybridBlock.export "
+        "writes, which takes the engine mxnet"
+    )  # fmt: skip
     parser.add_argument("--names", metavar="FILE", help="class names, one a line (default: those of the data set)")
     parser.add_argument(
         "-o", "--output", required=True, metavar="OUT", help="the .onnx file; for symbol, what comes before "
@@ -28,29 +34,36 @@ def _add_export_options(parser: argparse.ArgumentParser, argv: List[str]) -> Non
 
 
 def _export(options: argparse.Namespace) -> int:
+    engine = options.engine
     if options.format == ONNX:
         check_output(options.output, "-o", ".onnx")
+    elif engine == "torch":
+        raise InputError("--engine torch: only MXNet writes its symbol; take --engine mxnet, or --format onnx")
     elif options.output.lower().endswith(("/", ".onnx", ".json", ".params")):
         raise InputError(f"-o {options.output}: give the two files' names up to -symbol.json and -0000.params")
     else:
         check_output(options.output, "-o", "")
+        engine = "mxnet"
 
-    from gluon_aff.evaluation.weights_file import load_exportable, names_known, output_names
+    from gluon_aff.evaluation.weights_file import load_network, names_known, output_names
 
-    network, loaded = load_exportable(replace(request_of(options), gpus=""))
+    loaded = load_network(replace(request_of(options), gpus="", engine=engine))
     named = options.names or names_known(loaded.card)
     card = replace(loaded.card, names=tuple(output_names(loaded.card, options.names)) if named else ())
     if options.format == ONNX:
         from gluon_aff.export.onnx_file import write_onnx
 
-        paths, agreement = [options.output], write_onnx(network, options.output, card).agreement
+        paths, agreement = [options.output], write_onnx(loaded.network, options.output, card).agreement
     else:
         from gluon_aff.export.symbol_files import write_symbol
 
-        paths, agreement = write_symbol(network, options.output, card.input_size)
+        paths, agreement = write_symbol(cast("SymbolNetwork", loaded.network), options.output, card.input_size)
     show(f"{' and '.join(paths)}: {card.network}, (batch, 3, height, width) -> (batch, {card.outputs})")
     shapes = " and ".join("x".join(map(str, shape)) for shape in agreement.shapes)
-    show(f"equal to MXNet on random {shapes}: to {agreement.difference:.1e} in logits of up to {agreement.largest:.2g}")
+    show(
+        f"equal to {loaded.framework} on random {shapes}: to {agreement.difference:.1e} in logits of up to "
+        f"{agreement.largest:.2g}"
+    )
     return 0
 
 
@@ -92,6 +105,6 @@ COMMANDS: Dict[str, Command] = {
         _export,
         ("--model iaff_resnext50_32x4d -o iaff.onnx", "--params my.params --format symbol -o my"),
         computes=True,
-        engines=MXNET_ONLY,
+        engines=ENGINES,
     ),
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Iterable, List, Optional, Tuple, cast
+from typing import Iterable, List, Optional, Tuple
 
 from gluon_aff.data.batches import Batch
 from gluon_aff.data.cifar.batches import validation_batches
@@ -11,7 +11,7 @@ from gluon_aff.data.cifar.files import load_cifar
 from gluon_aff.data.class_names import class_names
 from gluon_aff.data.imagenet.class_lists import ClassList, named, strangers
 from gluon_aff.data.imagenet.validation_batches import validation_data
-from gluon_aff.engines import Devices, ExportableNetwork, Infer, Logits, Network, engine
+from gluon_aff.engines import Devices, Infer, Logits, Network, engine
 from gluon_aff.errors import InputError, last_line
 from gluon_aff.evaluation.evaluate import Evaluation, evaluate
 from gluon_aff.evaluation.inference import in_thread
@@ -144,7 +144,7 @@ def load_weights(request: WeightsRequest, *, many_images: bool = False) -> Loade
 
     Raises:
         InputError: if the file, the model, the label set and the engine do not go together.
-        GluonAFFError: if published weights cannot be had, or ONNX Runtime computes something else than MXNet.
+        GluonAFFError: if published weights cannot be had, or ONNX Runtime computes something else than the network.
     """
     if request.params.lower().endswith(ONNX_SUFFIX):
         return _load_onnx(request)
@@ -157,8 +157,8 @@ def load_weights(request: WeightsRequest, *, many_images: bool = False) -> Loade
     _refuse_not_finite(request)
     from gluon_aff.export.onnx_file import onnx_model
 
-    network, loaded = load_exportable(replace(request, gpus=""))
-    return _in_onnxruntime(onnx_model(network, loaded.card).infer, loaded.card, loaded.path)
+    loaded = load_network(replace(request, gpus="", engine=None))
+    return _in_onnxruntime(onnx_model(loaded.network, loaded.card).infer, loaded.card, loaded.path)
 
 
 def load_network(request: WeightsRequest, *, segments: bool = False) -> LoadedNetwork:
@@ -194,12 +194,6 @@ def load_network(request: WeightsRequest, *, segments: bool = False) -> LoadedNe
     return LoadedNetwork(loaded, card, path, devices, f"{chosen.NAME} {chosen.VERSION}")
 
 
-def load_exportable(request: WeightsRequest) -> Tuple[ExportableNetwork, LoadedNetwork]:
-    """`load_network` of what is to be exported, which MXNet does: the network, and all that is known of it."""
-    loaded = load_network(replace(request, engine="mxnet"))
-    return cast(ExportableNetwork, loaded.network), loaded
-
-
 def _load_onnx(request: WeightsRequest) -> LoadedWeights:
     from gluon_aff.export.onnx_runtime import open_onnx
 
@@ -233,7 +227,9 @@ def _refuse_gpus(request: WeightsRequest) -> None:
 
 def _refuse_not_finite(request: WeightsRequest) -> None:
     if request.allow_not_finite:
-        raise InputError("--allow-not-finite: exports are made of whole weights only; take a .params file and MXNet")
+        raise InputError(
+            "--allow-not-finite: exports are made of whole weights only; take a .params file and another --engine"
+        )
 
 
 def _refuse_float16(request: WeightsRequest) -> None:

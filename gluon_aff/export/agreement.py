@@ -52,8 +52,8 @@ def agree(network: Infer, file: Logits, input_size: int, what: str) -> Agreement
     difference = _largest([f - e for f, e in zip(found, expected)])
     if not difference <= TOLERANCE * largest:
         raise GluonAFFError(
-            f"{what} differs from MXNet by {difference:.2g} in logits of up to {largest:.2g}, so it was not kept: "
-            "please report this with the versions of onnx and onnxruntime"
+            f"{what} differs from the network by {difference:.2g} in logits of up to {largest:.2g}, so it was not "
+            "kept: please report this with the versions of onnx and onnxruntime"
         )
     return Agreement(shapes, difference, largest)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from gluon_aff.engines import ExportableNetwork, Logits
+from gluon_aff.engines import Logits, Network
 from gluon_aff.export.agreement import Agreement, agree
 from gluon_aff.export.onnx_runtime import logits_of_session, session_of
 from gluon_aff.files import replacing
@@ -27,7 +27,7 @@ class ONNXModel:
     agreement: Agreement
 
 
-def onnx_model(network: ExportableNetwork, card: Card) -> ONNXModel:
+def onnx_model(network: Network, card: Card) -> ONNXModel:
     """Export `network`, and compare what ONNX Runtime makes of it with what the network gives.
 
     Args:
@@ -43,7 +43,7 @@ def onnx_model(network: ExportableNetwork, card: Card) -> ONNXModel:
     return ONNXModel(content, infer, agree(network.infer, infer, card.input_size, "the exported model"))
 
 
-def write_onnx(network: ExportableNetwork, path: str, card: Card) -> ONNXModel:
+def write_onnx(network: Network, path: str, card: Card) -> ONNXModel:
     """Write what `onnx_model` makes, once it is found to agree with the network.
 
     Raises:

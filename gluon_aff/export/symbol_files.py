@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from typing import List, Tuple
 
-from gluon_aff.engines import ExportableNetwork
+from gluon_aff.engines import SymbolNetwork
 from gluon_aff.export.agreement import Agreement, agree
 from gluon_aff.files import replacing_together
 
 
-def write_symbol(network: ExportableNetwork, prefix: str, input_size: int) -> Tuple[List[str], Agreement]:
+def write_symbol(network: SymbolNetwork, prefix: str, input_size: int) -> Tuple[List[str], Agreement]:
     """Write what HybridBlock.export writes: `{prefix}-symbol.json` and `{prefix}-0000.params`, both or neither.
 
     Args:

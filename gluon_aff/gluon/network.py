@@ -8,7 +8,7 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon import HybridBlock
 
-from gluon_aff.engines import Awaited, Channels, ClassActivation, Devices, ExportableNetwork, Infer, Logits
+from gluon_aff.engines import Awaited, Channels, ClassActivation, Devices, Infer, Logits, SymbolNetwork
 from gluon_aff.gluon.devices import contexts_of
 from gluon_aff.gluon.export.onnx_file import onnx_model
 from gluon_aff.gluon.export.symbol_files import save_symbol
@@ -79,7 +79,7 @@ class GluonNetwork:
 
 def load_network(
     architecture: Architecture, path: str, devices: Devices, dtype: str, allow_not_finite: bool = False
-) -> ExportableNetwork:
+) -> SymbolNetwork:
     """`gluon_aff.engines.Engine.load_network`."""
     net, contexts = build(architecture), contexts_of(devices)
     net.cast(dtype)

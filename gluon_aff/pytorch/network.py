@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Callable, Dict, Iterable, List, Optional, Tuple
+from typing import Callable, Dict, Iterable, List, Mapping, Optional, Tuple
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from gluon_aff.pytorch.inspection.gradcam import class_activation
 from gluon_aff.pytorch.inspection.layers import layer_called, pooled_layer
 from gluon_aff.pytorch.inspection.selectivity import channel_sums
 from gluon_aff.pytorch.networks.zoo import DTYPES, build
+from gluon_aff.pytorch.onnx_file import onnx_model
 from gluon_aff.pytorch.parameters import cast, load_params, parameter_arrays
 
 
@@ -69,6 +70,10 @@ class TorchNetwork:
     ) -> Tuple[np.ndarray, float]:
         """What channels give for each class."""
         return channel_sums(self.nets[0], channels, batches, classes, advance)
+
+    def onnx_model(self, input_size: int, outputs: int, properties: Mapping[str, str]) -> bytes:
+        """The content of an ONNX file, which PyTorch can make without being told `outputs`."""
+        return onnx_model(self.nets[0], input_size, properties)
 
 
 def load_network(

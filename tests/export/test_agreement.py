@@ -54,7 +54,7 @@ def test_images_are_of_two_batches_and_sizes_and_the_same_for_both():
 @pytest.mark.parametrize("call", [0, 1])
 @pytest.mark.parametrize("change", [np.nan, np.inf, 1e-3, -1e-3, 5e-5])
 def test_a_logit_that_differs_is_noticed_at_either_size(call, change):
-    with pytest.raises(GluonAFFError, match=r"it differs from MXNet by .*logits of up to 4, so it was not kept"):
+    with pytest.raises(GluonAFFError, match=r"it differs from the network by .*logits of up to 4, so it was not kept"):
         agree(started(logits), other_at(call, change), 32, "it")
 
 

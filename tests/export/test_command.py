@@ -56,7 +56,7 @@ def test_says_what_was_written_and_compared(folder, tmp_path, capsys):
     assert main(["export", "--params", params(folder, CIFAR10), "-o", path]) == 0
     out = capsys.readouterr().out
     assert f"{path}: cifar10-ASKCFuse-resnet-8-c-1-s-1, (batch, 3, height, width) -> (batch, 10)" in out
-    assert "equal to MXNet on random 3x3x32x32 and 2x3x49x64: to " in out
+    assert "equal to MXNet 1.9.1 on random 3x3x32x32 and 2x3x49x64: to " in out
     assert os.listdir(tmp_path / "new") == ["a.onnx"]
 
 

@@ -13,7 +13,7 @@ SIDES = [
     (engines.Engine, engines.engine()),
     (engines.Cluster, Cluster()),
     (engines.Learner, GluonLearner),
-    (engines.ExportableNetwork, GluonNetwork),
+    (engines.SymbolNetwork, GluonNetwork),
 ]
 
 

@@ -15,17 +15,13 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon import HybridBlock
 
-from gluon_aff._version import __version__
 from gluon_aff.errors import GluonAFFError, InputError, last_line
+from gluon_aff.export.onnx_format import BATCH, HEIGHT, INPUT, IR_VERSION, OPSET, OUTPUT, WIDTH, file_content
 from gluon_aff.extras import import_extra
 from gluon_aff.gluon.export.trace import INPUT as TRACED_INPUT
 from gluon_aff.gluon.export.trace import Traced, trace
 from gluon_aff.gluon.fusion.context import JOINED
 
-OPSET = 13  # of the nodes that MXNet writes
-IR_VERSION = 7  # that came with it
-INPUT, OUTPUT = "images", "logits"
-BATCH, HEIGHT, WIDTH = "batch", "height", "width"
 FIRST_WITHOUT_MAPPING = (1, 19)  # MXNet's exporter needs onnx.mapping
 
 
@@ -39,12 +35,8 @@ def onnx_model(net: HybridBlock, input_size: int, outputs: int, properties: Mapp
     model = _as_mxnet_exports(onnx, net, input_size)
     del model.opset_import[:]
     model.opset_import.append(onnx.helper.make_opsetid("", OPSET))
-    model.ir_version = IR_VERSION
-    model.producer_name, model.producer_version = "gluon_aff", __version__
     _put_right(onnx, model.graph, outputs)
-    onnx.helper.set_model_props(model, dict(properties))
-    onnx.checker.check_model(model, full_check=True)
-    return model.SerializeToString()
+    return file_content(onnx, model, properties)
 
 
 def _import_onnx() -> Any:

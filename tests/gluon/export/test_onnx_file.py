@@ -146,7 +146,7 @@ def with_layer(operator):
     [
         (
             lambda F, x: F.relu(F.contrib.BilinearResize2D(x, scale_height=2, scale_width=2, align_corners=False)),
-            r"differs from MXNet by .*, so it was not kept",
+            r"differs from the network by .*, so it was not kept",
         ),
         (lambda F, x: F.contrib.AdaptiveAvgPooling2D(x, output_size=2), "cannot be written as ONNX .*--format symbol"),
         (lambda F, x: F.erf(x), r"cannot be written as ONNX \(No conversion function registered for op type erf yet"),

@@ -58,7 +58,7 @@ def test_a_network_need_not_be_hybridized(small, tmp_path):
 def test_neither_is_kept_if_they_do_not_agree(small, tmp_path, monkeypatch):
     net, card = small
     monkeypatch.setattr(mx.nd, "save", lambda path, arrays, save=mx.nd.save: save(path, doubled(arrays)))
-    with pytest.raises(GluonAFFError, match=r"net differs from MXNet by .*, so it was not kept"):
+    with pytest.raises(GluonAFFError, match=r"net differs from the network by .*, so it was not kept"):
         write_symbol(on_cpu(net), str(tmp_path / "net"), card.input_size)
     assert os.listdir(tmp_path) == []
 
