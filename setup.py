@@ -9,6 +9,11 @@ ROOT = Path(__file__).parent
 # Where MXNet 1.9.1, its last release, has a wheel and runs
 WITH_MXNET = "sys_platform == 'linux' and platform_machine == 'x86_64' and python_version < '3.12'"
 ELSEWHERE = "sys_platform != 'linux' or platform_machine != 'x86_64' or python_version >= '3.12'"
+ONNX = [
+    f"onnx>=1.13,<1.19 ; {WITH_MXNET}",  # MXNet's exporter reads onnx.mapping, which onnx 1.19 removed
+    f"onnx>=1.13 ; {ELSEWHERE}",
+    "onnxruntime",
+]
 
 
 def read_version() -> str:
@@ -53,14 +58,13 @@ setup(
         "cu112": ["mxnet-cu112==1.9.1"],
         "coco": ["pycocotools"],
         "demo": ["scikit-learn"],
-        "onnx": ["onnx>=1.13,<1.19", "onnxruntime"],  # MXNet's exporter reads onnx.mapping, which onnx 1.19 removed
+        "onnx": ONNX,
         "torch": ["torch>=2.4"],
         "safetensors": ["safetensors", "torch>=2.4"],
         "tensorboard": ["tensorboardX>=2.6.2.2"],
         "test": [
             "hypothesis",
-            f"onnx>=1.13,<1.19 ; {WITH_MXNET}",
-            f"onnxruntime ; {WITH_MXNET}",
+            *ONNX,
             "pycocotools",
             "pytest",
             "pytest-cov",
