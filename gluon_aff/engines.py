@@ -538,8 +538,9 @@ class Engine(Catalogue, Protocol):
             devices: the first counts.
 
         Returns:
-            `device`, and in MiB `before` there was a network, and `peak`. On the CPU that is of this process. On a GPU
-            it is what everybody there holds.
+            `device`; `of`: what the figures are of; and in MiB `before` there was a network, and `peak`. PyTorch can
+            also tell `saved`, what a forward pass of training keeps for the backward pass besides parameters, and on a
+            GPU `reserved`, the peak of what its allocator holds.
         """
 
     def try_step(self, devices: Devices) -> Dict[str, float]:

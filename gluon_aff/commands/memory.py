@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
-from gluon_aff.commands import MXNET_ONLY, Command, json_text, positive
+from gluon_aff._platform import ENGINES
+from gluon_aff.commands import Command, json_text, positive
+from gluon_aff.commands.weights import add_engine_option
 from gluon_aff.errors import GluonAFFError, InputError
 from gluon_aff.printing import show_text
 
@@ -13,11 +15,14 @@ MODES = {"training": True, "inference": False}
 PATIENCE = 3600.0  # seconds for a few batches, on a slow CPU
 TABLE_6 = "afi_table6_memory_mib_batch_64"
 TABLE_6_BATCH = 64
+# What only some can tell, and the heads of these columns
+MORE = {"reserved": "reserved", "saved": "for backward"}
 
 
 def _add_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
     parser.add_argument("--model", required=True, metavar="NAME", help="a classifier that `gluon-aff models` lists")
     parser.add_argument("--compare", metavar="NAME", help="another one")
+    add_engine_option(parser)
     parser.add_argument("--batch-size", type=positive, default=64, help="images at a time (default: 64, as Table 6)")
     parser.add_argument("--gpus", default="0", metavar="ID", help="a GPU (default: 0; the CPU without one)")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -26,12 +31,14 @@ def _add_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
 def _memory(options: argparse.Namespace) -> int:
     from tqdm import tqdm
 
-    from gluon_aff.engines import engine
+    from gluon_aff.engines import inference_engine
     from gluon_aff.models import SEGMENTATION_HOST, model_record
 
     if "," in options.gpus:
         raise InputError(f"--gpus {options.gpus}: memory is measured on one; name one")
-    engine().find_devices(options.gpus)
+    chosen = inference_engine(options.engine)
+    chosen.find_devices(options.gpus)
+    engine = {"MXNet": "mxnet", "PyTorch": "torch"}[chosen.NAME]
     records = [model_record(name) for name in (options.model, options.compare) if name]
     for record in records:
         if record.host == SEGMENTATION_HOST:
@@ -41,6 +48,7 @@ def _memory(options: argparse.Namespace) -> int:
         for record in records:
             facts.append(
                 {
+                    "engine": f"{chosen.NAME} {chosen.VERSION}",
                     "network": record.name,
                     "title": record.title,
                     "input_size": record.input_size,
@@ -48,17 +56,17 @@ def _memory(options: argparse.Namespace) -> int:
                 }
             )
             for mode, training in MODES.items():
-                facts[-1][mode] = _measured(record.name, options.batch_size, training, options.gpus)
+                facts[-1][mode] = _measured(engine, record.name, options.batch_size, training, options.gpus)
                 facts[-1][f"paper_{mode}"] = _paper(record.title, options.batch_size, mode)
                 progress.update()
     show_text(json_text(facts) if options.json else _text(facts))
     return 0
 
 
-def _measured(model: str, batch: int, training: bool, gpus: str) -> Dict[str, Any]:
+def _measured(engine: str, model: str, batch: int, training: bool, gpus: str) -> Dict[str, Any]:
     from gluon_aff.machine.children import ask
 
-    answer = ask("memory", model, batch, training, gpus, seconds=PATIENCE)
+    answer = ask("memory", engine, model, batch, training, gpus, seconds=PATIENCE)
     if answer.problem:
         raise GluonAFFError(f"{model}: {answer.problem}. If that is memory, lower --batch-size")
     return answer.value
@@ -75,19 +83,20 @@ def _paper(title: str, batch: int, mode: str) -> Optional[int]:
 def _text(facts: List[Dict[str, Any]]) -> str:
     from gluon_aff.results.text import columns_text
 
-    rows = [("network", "mode", "peak", "without network", "difference", "paper")]
+    first = facts[0]["training"]
+    more = [name for name in MORE if name in first]
+    rows: List[Tuple[Any, ...]] = [
+        ("network", "mode", "peak", "without network", "difference", *(MORE[name] for name in more), "paper")
+    ]
     for each in facts:
         for mode in MODES:
-            peak, before = each[mode]["peak"], each[mode]["before"]
-            paper = "-" if each[f"paper_{mode}"] is None else f"{each[f'paper_{mode}']:,}"
-            rows.append((each["network"], mode, f"{peak:,.0f}", f"{before:,.0f}", f"{peak - before:,.0f}", paper))
-    device = facts[0]["training"]["device"]
-    whose = "of a process on" if device.startswith("cpu") else "that all processes hold on"
+            found = each[mode]
+            figures = [found["peak"], found["before"], found["peak"] - found["before"], *map(found.get, more)]
+            shown = (None if figure is None else f"{figure:,.0f}" for figure in [*figures, each[f"paper_{mode}"]])
+            rows.append((each["network"], mode, *shown))
+    head = f"Memory of {first['of']} on {first['device']} with {facts[0]['engine']}, MiB"
     return "\n".join(
-        [
-            f"Memory {whose} {device}, MiB, {facts[0]['batch_size']} images at a time",
-            columns_text(rows, right=(2, 3, 4, 5)),
-        ]
+        [f"{head}, {facts[0]['batch_size']} images at a time", columns_text(rows, right=range(2, len(rows[0])))]
     )
 
 
@@ -98,6 +107,6 @@ COMMANDS: Dict[str, Command] = {
         _memory,
         ("--model resnet50 --compare afi_resnet50", "--model afi_resnet32_cifar100 --batch-size 128 --json"),
         computes=True,
-        engines=MXNET_ONLY,
+        engines=ENGINES,
     ),
 }

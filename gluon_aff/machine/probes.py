@@ -141,13 +141,14 @@ def training_step(name: str, device: str, number: int) -> Dict[str, float]:
     return engine(name).try_step(Devices(device, (number,)))
 
 
-def memory(model: str, batch: int, training: bool, gpus: str) -> Dict[str, Any]:
-    """`gluon_aff.engines.Engine.measure_memory` of this process, for a model by its name."""
-    from gluon_aff.engines import engine
+def memory(engine: str, model: str, batch: int, training: bool, gpus: str) -> Dict[str, Any]:
+    """`gluon_aff.engines.InferenceEngine.measure_memory` of this process, for an engine and a model by their names."""
+    from gluon_aff.engines import inference_engine
     from gluon_aff.models import model_record
 
-    devices, _ = engine().find_devices(gpus)
-    return engine().measure_memory(model_record(model).architecture(), batch, training, devices)
+    chosen = inference_engine(engine)
+    devices, _ = chosen.find_devices(gpus)
+    return chosen.measure_memory(model_record(model).architecture(), batch, training, devices)
 
 
 def published_files(root: str, clone: str) -> Dict[str, List[int]]:

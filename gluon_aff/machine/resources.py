@@ -94,10 +94,16 @@ def memory_limit() -> Optional[int]:
 
 
 def peak_memory() -> float:
-    """The most memory that this process has held so far, in MiB."""
+    """The most memory that this process has held so far, in MiB.
+
+    Raises:
+        InputError: this system does not tell.
+    """
     # Not getrusage, which counts what the parent held when it started this process.
-    (line,) = (line for line in read_text("proc/self/status").splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) * 1024 / MIB
+    lines = [line for line in read_text("proc/self/status").splitlines() if line.startswith("VmHWM")]
+    if not lines:
+        raise InputError("this system does not tell what a process has held (/proc/self/status): measure on Linux")
+    return int(lines[0].split()[1]) * 1024 / MIB
 
 
 def gib(size: int) -> str:

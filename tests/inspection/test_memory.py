@@ -4,12 +4,14 @@ import json
 
 import pytest
 
+from gluon_aff._platform import ENGINES, torch_problem
 from gluon_aff.cli import main
 from gluon_aff.commands.memory import MODES
+from gluon_aff.engines import inference_engine
 from gluon_aff.machine.children import Answer
 
 
-@pytest.mark.engine
+@pytest.mark.inference
 @pytest.mark.long
 def test_processes_of_their_own(capsys):
     """Training holds what inference need not, and twice the images need more: 256 are 3 MiB, their features more."""
@@ -29,25 +31,36 @@ def test_processes_of_their_own(capsys):
 
 @pytest.fixture
 def answers(monkeypatch):
-    """What was asked; each answer is a figure of its own."""
+    """What was asked; each answer is a figure of its own, and MXNet can tell less."""
     asked = []
 
-    def ask(probe, *arguments, seconds):
-        asked.append((probe, *arguments))
-        return Answer({"device": "cpu(0)", "before": 100.0, "peak": 1000.0 * len(asked)})
+    def ask(probe, engine, model, batch, training, gpus, seconds):
+        asked.append((probe, engine, model, batch, training, gpus))
+        more = {"saved": 10.0 * len(asked)} if engine == "torch" and training else {}
+        return Answer({"device": "cpu(0)", "of": "a process", "before": 100.0, "peak": 1000.0 * len(asked), **more})
 
     monkeypatch.setattr("gluon_aff.machine.children.ask", ask)
     return asked
 
 
+@pytest.mark.inference
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_engine_that_is_asked_for_is_asked(answers, capsys, engine):
+    framework = inference_engine(engine)
+    assert main(["memory", "--engine", engine, "--model", "resnet50", "--compare", "afi_resnet50", "--gpus", "1"]) == 0
+    assert answers == [
+        ("memory", engine, name, 64, training, "1")
+        for name in ("resnet50", "afi_resnet50")
+        for training in (True, False)
+    ]
+    head = f"Memory of a process on cpu(0) with {framework.NAME} {framework.VERSION}, MiB, 64 images at a time"
+    assert capsys.readouterr().out.splitlines()[0] == head
+
+
 @pytest.mark.engine
 def test_table_beside_the_papers(answers, capsys):
-    assert main(["memory", "--model", "resnet50", "--compare", "afi_resnet50", "--gpus", "1"]) == 0
-    assert answers == [
-        ("memory", name, 64, training, "1") for name in ("resnet50", "afi_resnet50") for training in (True, False)
-    ]
-    assert capsys.readouterr().out.splitlines() == [
-        "Memory of a process on cpu(0), MiB, 64 images at a time",
+    assert main(["memory", "--engine", "mxnet", "--model", "resnet50", "--compare", "afi_resnet50"]) == 0
+    assert capsys.readouterr().out.splitlines()[1:] == [
         "network       mode        peak  without network  difference  paper",
         "resnet50      training   1,000              100         900  7,447",
         "resnet50      inference  2,000              100       1,900  3,827",
@@ -56,14 +69,26 @@ def test_table_beside_the_papers(answers, capsys):
     ]
 
 
-@pytest.mark.engine
+@pytest.mark.skipif(bool(torch_problem()), reason="PyTorch is not here")
+def test_what_only_pytorch_tells_has_a_column(answers, capsys):
+    assert main(["memory", "--engine", "torch", "--model", "resnet50"]) == 0
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "network   mode        peak  without network  difference  for backward  paper",
+        "resnet50  training   1,000              100         900            10  7,447",
+        "resnet50  inference  2,000              100       1,900             -  3,827",
+    ]
+
+
+@pytest.mark.inference
 def test_the_papers_figures_are_for_its_batch_size(answers, capsys):
     assert main(["memory", "--model", "resnet50", "--batch-size", "32", "--json"]) == 0
     (facts,) = json.loads(capsys.readouterr().out)
     assert facts["paper_training"] is facts["paper_inference"] is None
+    framework = inference_engine()
+    assert facts["engine"] == f"{framework.NAME} {framework.VERSION}"
 
 
-@pytest.mark.engine
+@pytest.mark.inference
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [

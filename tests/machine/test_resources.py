@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from gluon_aff.errors import InputError
 from gluon_aff.machine import resources
 from gluon_aff.machine.findings import MEND, NOTE, OK
 from gluon_aff.machine.resources import (
@@ -155,3 +156,8 @@ def test_peak_is_of_this_process_and_not_of_its_parent():
     child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert 5 < float(child.stdout) < peak_memory() - 150
     assert len(held) == 200 * 2**20
+
+
+def test_a_system_that_does_not_tell_the_peak(system):
+    with pytest.raises(InputError, match=r"this system does not tell what a process has held .*: measure on Linux"):
+        peak_memory()

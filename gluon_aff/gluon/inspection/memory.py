@@ -19,7 +19,10 @@ STEPS = 2  # from the second on, the optimizer's state is there while gradients 
 
 
 def measure(architecture: Architecture, batch: int, training: bool, devices: Devices) -> Dict[str, object]:
-    """`gluon_aff.engines.Engine.measure_memory`; a GPU's peak is what is held at the end: MXNet gives nothing back."""
+    """`gluon_aff.engines.InferenceEngine.measure_memory`.
+
+    A GPU's peak is what is held at the end, by all processes: MXNet gives nothing back, and tells no more.
+    """
     context = contexts_of(devices)[0]
     images = random_images(batch, architecture.input_size, context)
     mx.nd.waitall()
@@ -37,7 +40,8 @@ def measure(architecture: Architecture, batch: int, training: bool, devices: Dev
     for _ in range(STEPS):
         take()
         mx.nd.waitall()
-    return {"device": str(context), "before": before, "peak": _held(context)}
+    of = "a process" if context.device_type == "cpu" else "all processes"
+    return {"device": str(context), "of": of, "before": before, "peak": _held(context)}
 
 
 def random_images(batch: int, size: int, context: mx.Context) -> mx.nd.NDArray:

@@ -1,0 +1,86 @@
+"""What autograd keeps for the backward pass, and the memory of a process that trains."""
+
+import gc
+import json
+import weakref
+
+import pytest
+import torch
+from torch import nn
+
+from gluon_aff.cli import main
+from gluon_aff.pytorch import get_model
+from gluon_aff.pytorch.inspection.memory import forward
+
+FLOAT = 4  # bytes
+
+
+class Parts(nn.Module):
+    """Squares the two halves of what it gets: each square keeps its half."""
+
+    def forward(self, x):
+        first, second = x.chunk(2, dim=1)
+        return first.square() + second.square()
+
+
+def kept(net, images):
+    return forward(net, images)[1]
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_bytes_that_are_kept_counted_by_hand(device):
+    """The images, each convolution's output for its BatchNorm with means and variances, and what the ReLU gives."""
+    net = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(inplace=True), nn.Conv2d(4, 5, 1))
+    images = torch.zeros(2, 3, 6, 6, device=device)
+    maps = 2 * 4 * 6 * 6
+    assert kept(net.to(device), images) == FLOAT * (images.numel() + maps + 2 * 4 + maps)
+
+
+def test_a_storage_counts_once_and_whole_however_many_views_of_it_are_kept():
+    images = torch.zeros(2, 4, 6, 6, requires_grad=True)
+    assert kept(Parts(), images) == FLOAT * images.numel()
+    assert kept(nn.Sequential(nn.Identity(), Parts()), images[:1]) == FLOAT * images.numel()
+
+
+def test_nothing_is_kept_without_gradients():
+    with torch.no_grad():
+        assert kept(get_model("resnet20_b1"), torch.zeros(2, 3, 32, 32)) == 0
+
+
+def test_outputs_and_gradients_stay_the_same():
+    net, images = get_model("afi_resnet32_cifar100"), torch.randn(2, 3, 32, 32)
+    found = []
+    for outputs in (net(images), forward(net, images)[0]):
+        net.zero_grad()
+        outputs.square().sum().backward()
+        found.append([outputs.detach(), *(parameter.grad.clone() for parameter in net.parameters())])
+    assert all(torch.equal(one, other) for one, other in zip(*found))
+
+
+def test_a_graph_that_was_counted_is_freed():
+    """What is kept must not keep itself."""
+    gc.disable()
+    try:
+        outputs, _ = forward(nn.Sequential(nn.Conv2d(3, 4, 1), nn.Sigmoid()), torch.zeros(1, 3, 4, 4))
+        freed = weakref.ref(outputs)
+        del outputs
+        assert freed() is None
+    finally:
+        gc.enable()
+
+
+def test_the_command_measures_a_process_and_counts_in_it(capsys):
+    """Twice the images need twice of what is kept for them, but for BatchNorm's means and variances."""
+    facts = []
+    for batch in (128, 256):
+        command = ["memory", "--engine", "torch", "--model", "resnet20_b1", "--batch-size", str(batch), "--json"]
+        assert main(command) == 0
+        facts += json.loads(capsys.readouterr().out)
+    for each in facts:
+        saved = kept(get_model("resnet20_b1", device="meta"), torch.empty(each["batch_size"], 3, 32, 32, device="meta"))
+        assert each["training"]["saved"] == saved / 2**20
+        assert "saved" not in each["inference"]
+        held = {mode: each[mode]["peak"] - each[mode]["before"] for mode in ("training", "inference")}
+        assert held["training"] > max(each["training"]["saved"], held["inference"])
+        assert held["inference"] > 4
+    assert facts[1]["training"]["saved"] == pytest.approx(2 * facts[0]["training"]["saved"], rel=1e-3)
