@@ -10,6 +10,7 @@ from torch import nn
 
 from gluon_aff.cli import main
 from gluon_aff.pytorch import get_model
+from gluon_aff.pytorch.fusion import AFI
 from gluon_aff.pytorch.inspection.memory import forward
 
 FLOAT = 4  # bytes
@@ -84,3 +85,22 @@ def test_the_command_measures_a_process_and_counts_in_it(capsys):
         assert held["training"] > max(each["training"]["saved"], held["inference"])
         assert held["inference"] > 4
     assert facts[1]["training"]["saved"] == pytest.approx(2 * facts[0]["training"]["saved"], rel=1e-3)
+
+
+def test_afi_keeps_less_than_its_host_as_in_table_6():
+    """AFINets, Table 6: ResNet-50 and AFI-ResNet-50, 64 images of 224 x 224 at a time; counted without computing."""
+    images = torch.empty(64, 3, 224, 224, device="meta")
+    host, integrating = (kept(get_model(name, device="meta"), images) / 2**20 for name in ("resnet50", "afi_resnet50"))
+    assert (round(host), round(integrating)) == (5244, 5144)
+
+
+def test_the_integrated_feature_is_of_the_type_of_the_features():
+    """Under autocast on a GPU, scores are float32 and features are not."""
+
+    class InFloat(nn.Module):
+        def forward(self, x):
+            return x.float()
+
+    integrate = AFI(8, 4).to(torch.bfloat16)
+    integrate.score = nn.Sequential(integrate.score, InFloat())
+    assert integrate([torch.ones(2, 8, 3, 3, dtype=torch.bfloat16)] * 2).dtype == torch.bfloat16

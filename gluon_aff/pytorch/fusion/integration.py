@@ -45,7 +45,8 @@ class AFI(nn.Module):
         if means is None:
             means = [each.mean(dim=(2, 3)) for each in features]
         scores = self.score(torch.relu(self.reduce(torch.stack(tuple(means), dim=1))))
-        weights = scores.softmax(dim=1)[..., None, None].unbind(dim=1)
+        # Of the features' type: autocast computes the softmax in float32, and so R would be twice as large
+        weights = scores.softmax(dim=1).to(means[0].dtype)[..., None, None].unbind(dim=1)
         # One product at a time: a stack of the features would need as much memory again
         first, *others = (weight * each for weight, each in zip(weights, features))
         return sum(others, first)

@@ -38,7 +38,7 @@ class Parts:
     """A residual block in two parts, between which features of earlier blocks come in.
 
     Attributes:
-        first: makes the block's feature.
+        first: convolution, BN and ReLU that make the block's feature.
         rest: layers from there to the addition.
         shortcut: the input itself if None.
         adds: whether there is a shortcut.
@@ -47,7 +47,7 @@ class Parts:
         splits: whether only half of the channels goes through the block, after which all are shuffled.
     """
 
-    first: nn.Module
+    first: nn.Sequential
     rest: nn.Module
     shortcut: Optional[nn.Module] = None
     adds: bool = True
@@ -84,15 +84,31 @@ class Block(nn.Module):
         """Return the output and the feature."""
         if self.splits:
             passing, x = x.chunk(2, dim=1)
-        feature = inner = self.first(x)
-        if self.integrate is not None:
-            inner = torch.cat((feature, self.attend(self.integrate(earlier, means))), dim=1)
+        if self.integrate is None:
+            feature = inner = self.first(x)
+        else:
+            feature, inner = self._joined(x, self.attend(self.integrate(earlier, means)))
         out = self.rest(inner)
         if self.splits:
             out = shuffled(passing, out)
         if self.adds:
             out = out + self.shortcut(x)
         return torch.relu(out) if self.activates else out, feature
+
+    def _joined(self, x: Tensor, integrated: Tensor) -> Tuple[Tensor, Tensor]:
+        """Return X and [X; R].
+
+        While training, X is a view of [X; R], so that it is kept for the backward pass once instead of twice. For that
+        one ReLU is over both. R, a mean of what ReLUs gave, stays the same; and so do gradients: where R is 0, so are
+        the features that it is a mean of, whose own ReLUs let no gradient pass.
+        """
+        if not self.training:
+            feature = self.first(x)
+            return feature, torch.cat((feature, integrated), dim=1)
+        conv, norm, activate = self.first
+        feature = norm(conv(x))
+        inner = activate(torch.cat((feature, integrated), dim=1))
+        return inner[:, : feature.shape[1]], inner
 
 
 def shuffled(first: Tensor, second: Tensor) -> Tensor:
@@ -125,10 +141,11 @@ class Group(nn.Module):
         for index, block in enumerate(self.blocks):
             x, feature = block(x, earlier, means)
             if self.shared and index < len(self.blocks) - 1:
+                parts = 2 if self.halves and index == 0 else 1
+                feature = feature[:, : parts * self.shared]
                 if block.shrinks:  # its feature is as large as the stage before
                     feature = self.halve(feature)
-                parts = 2 if self.halves and index == 0 else 1
-                handed_on = feature[:, : parts * self.shared].chunk(parts, dim=1)
+                handed_on = feature.chunk(parts, dim=1)
                 earlier += handed_on
                 means += [self.pool(each).flatten(1) for each in handed_on]
         return x
