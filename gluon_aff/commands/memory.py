@@ -31,14 +31,14 @@ def _add_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
 def _memory(options: argparse.Namespace) -> int:
     from tqdm import tqdm
 
-    from gluon_aff.engines import inference_engine
+    from gluon_aff.engines import engine
     from gluon_aff.models import SEGMENTATION_HOST, model_record
 
     if "," in options.gpus:
         raise InputError(f"--gpus {options.gpus}: memory is measured on one; name one")
-    chosen = inference_engine(options.engine)
+    chosen = engine(options.engine)
     chosen.find_devices(options.gpus)
-    engine = {"MXNet": "mxnet", "PyTorch": "torch"}[chosen.NAME]
+    name = {"MXNet": "mxnet", "PyTorch": "torch"}[chosen.NAME]
     records = [model_record(name) for name in (options.model, options.compare) if name]
     for record in records:
         if record.host == SEGMENTATION_HOST:
@@ -56,7 +56,7 @@ def _memory(options: argparse.Namespace) -> int:
                 }
             )
             for mode, training in MODES.items():
-                facts[-1][mode] = _measured(engine, record.name, options.batch_size, training, options.gpus)
+                facts[-1][mode] = _measured(name, record.name, options.batch_size, training, options.gpus)
                 facts[-1][f"paper_{mode}"] = _paper(record.title, options.batch_size, mode)
                 progress.update()
     show_text(json_text(facts) if options.json else _text(facts))

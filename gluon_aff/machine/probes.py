@@ -141,12 +141,12 @@ def training_step(name: str, device: str, number: int) -> Dict[str, float]:
     return engine(name).try_step(Devices(device, (number,)))
 
 
-def memory(engine: str, model: str, batch: int, training: bool, gpus: str) -> Dict[str, Any]:
-    """`gluon_aff.engines.InferenceEngine.measure_memory` of this process, for an engine and a model by their names."""
-    from gluon_aff.engines import inference_engine
+def memory(name: str, model: str, batch: int, training: bool, gpus: str) -> Dict[str, Any]:
+    """`gluon_aff.engines.Engine.measure_memory` of this process, for an engine and a model by their names."""
+    from gluon_aff.engines import engine
     from gluon_aff.models import model_record
 
-    chosen = inference_engine(engine)
+    chosen = engine(name)
     devices, _ = chosen.find_devices(gpus)
     return chosen.measure_memory(model_record(model).architecture(), batch, training, devices)
 

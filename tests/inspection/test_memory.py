@@ -7,7 +7,7 @@ import pytest
 from gluon_aff._platform import ENGINES, torch_problem
 from gluon_aff.cli import main
 from gluon_aff.commands.memory import MODES
-from gluon_aff.engines import inference_engine
+from gluon_aff.engines import engine
 from gluon_aff.machine.children import Answer
 
 
@@ -46,7 +46,7 @@ def answers(monkeypatch):
 @pytest.mark.inference
 @pytest.mark.parametrize("engine", ENGINES)
 def test_the_engine_that_is_asked_for_is_asked(answers, capsys, engine):
-    framework = inference_engine(engine)
+    framework = engine(engine)
     assert main(["memory", "--engine", engine, "--model", "resnet50", "--compare", "afi_resnet50", "--gpus", "1"]) == 0
     assert answers == [
         ("memory", engine, name, 64, training, "1")
@@ -84,7 +84,7 @@ def test_the_papers_figures_are_for_its_batch_size(answers, capsys):
     assert main(["memory", "--model", "resnet50", "--batch-size", "32", "--json"]) == 0
     (facts,) = json.loads(capsys.readouterr().out)
     assert facts["paper_training"] is facts["paper_inference"] is None
-    framework = inference_engine()
+    framework = engine()
     assert facts["engine"] == f"{framework.NAME} {framework.VERSION}"
 
 

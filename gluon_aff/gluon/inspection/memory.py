@@ -19,7 +19,7 @@ STEPS = 2  # from the second on, the optimizer's state is there while gradients 
 
 
 def measure(architecture: Architecture, batch: int, training: bool, devices: Devices) -> Dict[str, object]:
-    """`gluon_aff.engines.InferenceEngine.measure_memory`.
+    """`gluon_aff.engines.Engine.measure_memory`.
 
     A GPU's peak is what is held at the end, by all processes: MXNet gives nothing back, and tells no more.
     """

@@ -20,7 +20,7 @@ STEPS = 2  # from the second on, the optimizer's state is there while gradients 
 
 
 def measure(architecture: Architecture, batch: int, training: bool, devices: Devices) -> Dict[str, object]:
-    """`gluon_aff.engines.InferenceEngine.measure_memory`; on a GPU, of what PyTorch allocates there."""
+    """`gluon_aff.engines.Engine.measure_memory`; on a GPU, of what PyTorch allocates there."""
     device = torch_devices(devices)[0]
     shape = (batch, 3, architecture.input_size, architecture.input_size)
     images = torch.from_numpy(np.random.default_rng(0).standard_normal(shape, dtype=np.float32)).to(device)
