@@ -117,11 +117,11 @@ def _run(prog: str, argv: List[str], command: Optional[str]) -> int:
     else:
         _add_commands(parser, argv)
     options = parser.parse_args(argv)
-    again = f"from gluon_aff.cli import main; sys.exit(main(script={prog!r}, command={command!r}))"
-    options.process = python_command(again, *argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # file names need not be text
     _check_current_folder()
+    again = f"from gluon_aff.cli import main; sys.exit(main(script={prog!r}, command={command!r}))"
+    options.process = python_command(again, *argv)
     load_entry_points()  # for what runs; --help does without
     chosen = COMMANDS[command or options.command]
     if chosen.computes:

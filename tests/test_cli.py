@@ -253,7 +253,7 @@ def test_a_closed_pipe_and_a_full_disk_are_no_traceback(buffered):
     [
         (None, None, "Engines here: mxnet and torch; mxnet computes, unless --engine or $GLUON_AFF_ENGINE says torch."),
         (None, "no", "Engines here: mxnet."),
-        ("no", None, "Engines here: torch; training needs mxnet."),
+        ("no", None, "Engines here: torch."),
         ("no", "no", "Engines here: none, so what computes does not work; `gluon-aff doctor` says what to install."),
     ],
 )

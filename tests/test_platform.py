@@ -280,7 +280,7 @@ def test_the_engine_says_the_same(monkeypatch):
     for name in [name for name in sys.modules if name.startswith("gluon_aff.gluon")]:
         monkeypatch.delitem(sys.modules, name)
     with pytest.raises(InputError, match=r"needs MXNet.*pip install.*; to have all else checked: python -m gluon_aff"):
-        engine()
+        engine("mxnet")
 
 
 @on_mxnets_python

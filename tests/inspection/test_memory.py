@@ -44,13 +44,13 @@ def answers(monkeypatch):
 
 
 @pytest.mark.inference
-@pytest.mark.parametrize("engine", ENGINES)
-def test_the_engine_that_is_asked_for_is_asked(answers, capsys, engine):
-    framework = engine(engine)
-    assert main(["memory", "--engine", engine, "--model", "resnet50", "--compare", "afi_resnet50", "--gpus", "1"]) == 0
+@pytest.mark.parametrize("name", ENGINES)
+def test_the_engine_that_is_asked_for_is_asked(answers, capsys, name):
+    framework = engine(name)
+    assert main(["memory", "--engine", name, "--model", "resnet50", "--compare", "afi_resnet50", "--gpus", "1"]) == 0
     assert answers == [
-        ("memory", engine, name, 64, training, "1")
-        for name in ("resnet50", "afi_resnet50")
+        ("memory", name, model, 64, training, "1")
+        for model in ("resnet50", "afi_resnet50")
         for training in (True, False)
     ]
     head = f"Memory of a process on cpu(0) with {framework.NAME} {framework.VERSION}, MiB, 64 images at a time"

@@ -192,7 +192,8 @@ def test_jobs_by_what_they_need():
     assert set(without.message[: without.message.index(":")].split(", ")) == set(jobs.split(", "))
     assert (without.state, mxnet.state, torch.state) == (OK, NOTE, NOTE)
     assert mxnet.message.endswith(": not here")
-    here = "launch, summary, memory, evaluate, predict, gradcam, selectivity, segment, convert, export"
+    trains = "train-cifar, train-imagenet, train-segmentation, launch"
+    here = f"{trains}, summary, memory, evaluate, predict, gradcam, selectivity, segment, convert, export"
     assert torch.message == f"{here}: not here"
     for name in set(COMMANDS) - {*jobs.split(", "), "convert"}:
         assert f"{name}, " in mxnet.message or f"{name}:" in mxnet.message

@@ -186,8 +186,7 @@ def test_which_engine_is_taken(monkeypatch):
     monkeypatch.setenv("GLUON_AFF_ENGINE", "torch")
     assert engine().NAME == "PyTorch"
     assert engine("mxnet").NAME == "MXNet"
-    with pytest.raises(InputError, match="GLUON_AFF_ENGINE=torch: PyTorch does not train yet in this version"):
-        engine()
+    assert engine("auto").NAME == "MXNet"
     monkeypatch.setenv("GLUON_AFF_ENGINE", "jax")
     with pytest.raises(InputError, match=r"unknown engine, \$GLUON_AFF_ENGINE 'jax': there are auto, mxnet, torch"):
         engine()
