@@ -519,7 +519,7 @@ class Engine(Catalogue, Protocol):
             architecture: what to build.
             path: of the file.
             devices: where.
-            dtype: float32 or float16 (BatchNorm stays float32).
+            dtype: float32, float16 or, under PyTorch, bfloat16 (BatchNorm stays float32).
             allow_not_finite: take values that are NaN or infinite too.
 
         Raises:

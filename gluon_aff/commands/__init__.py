@@ -12,7 +12,6 @@ from typing import Any, Callable, List, Sequence
 from gluon_aff.errors import InputError
 from gluon_aff.files import check_directories
 
-MXNET_ONLY = ("mxnet",)
 USAGE_ERROR = 2  # exit code of wrong input
 
 

@@ -13,7 +13,9 @@ import sys
 from types import FrameType
 from typing import TYPE_CHECKING, Dict, List, Optional, Tuple
 
-from gluon_aff.commands import MXNET_ONLY, USAGE_ERROR, Command, not_negative, positive
+from gluon_aff._platform import ENGINES
+from gluon_aff.commands import USAGE_ERROR, Command, not_negative, positive
+from gluon_aff.commands.weights import add_engine_option
 from gluon_aff.errors import GluonAFFError, InputError, Stopped
 from gluon_aff.files import check_directories, replacing_together
 from gluon_aff.interpreter import python_command
@@ -58,6 +60,7 @@ def _add_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
     parser.add_argument("--data-dir", metavar="DIR", help="CIFAR-100 (default: Gluon's folder), or COCO 2017 for fpn")
     parser.add_argument("--out", metavar="DIR", help="folder of the rows (default: ablation/TABLE-HOST)")
     parser.add_argument("--dry-run", action="store_true", help="print rows, parameters and commands, and train nothing")
+    add_engine_option(parser)
     parser.add_argument("--flags", default="", metavar="FLAGS", help="more flags of the training command, as one word")
 
 
@@ -67,14 +70,15 @@ def _ablation(options: argparse.Namespace) -> int:
     host = ABLATION_HOSTS[options.host]
     rows = rows_of(options.table, options.host, options.blocks, options.seeds, options.r, options.fusions)
     data = ["--data-dir", os.path.abspath(os.path.expanduser(options.data_dir))] if options.data_dir else []
-    more = [*data, *_words(options.flags)]
+    engine_flags = ["--engine", options.engine] if options.engine else []
+    more = [*data, *engine_flags, *_words(options.flags)]
     commands = {row: training_flags(row, host, options.num_epochs, more) for row in rows}
     out = options.out or os.path.join("ablation", f"{options.table}-{options.host}")
-    counts = _parameters(rows, options.host)
+    counts = _parameters(rows, options.host, options.engine)
     if options.dry_run:
         _print_plan(rows, counts, commands)
         return 0
-    engine()  # that trains, before anything is written
+    engine(options.engine)  # before anything is written
     check_directories({"--out": out})
     results = [_trained(row, counts[row], os.path.join(out, row.folder), commands[row], options.host) for row in rows]
     _report(results, rows, out, options.host)
@@ -88,7 +92,7 @@ def _words(flags: str) -> List[str]:
         raise InputError(f"--flags {flags}: {error}") from None
 
 
-def _parameters(rows: List[Row], host: str) -> Dict[Row, int]:
+def _parameters(rows: List[Row], host: str, name: Optional[str]) -> Dict[Row, int]:
     from gluon_aff.engines import engine
     from gluon_aff.models import model_record
 
@@ -97,7 +101,7 @@ def _parameters(rows: List[Row], host: str) -> Dict[Row, int]:
         network = (row.fusion, row.r, row.blocks)
         if network not in counts:
             record = model_record(ABLATION_HOSTS[host].model.format(row.blocks))
-            counts[network] = engine().trainable_parameters(record.architecture(fusion=row.fusion, r=row.r))
+            counts[network] = engine(name).trainable_parameters(record.architecture(fusion=row.fusion, r=row.r))
     return {row: counts[row.fusion, row.r, row.blocks] for row in rows}
 
 
@@ -192,6 +196,6 @@ COMMANDS: Dict[str, Command] = {
             "table3 --host fpn --data-dir coco --dry-run",
             "fig7 --host inception --blocks 1 --num-epochs 2 --data-dir demo/shapes",
         ),
-        engines=MXNET_ONLY,
+        engines=ENGINES,
     ),
 }

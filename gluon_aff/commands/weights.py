@@ -138,7 +138,10 @@ def add_device_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--gpus", default="0", metavar="IDS", help="GPUs, such as 0,1 (default: 0; the CPU without one)"
     )
-    parser.add_argument("--dtype", choices=("float32", "float16"), default="float32", help="float16 needs a GPU")
+    parser.add_argument(
+        "--dtype", choices=("float32", "float16", "bfloat16"), default="float32", help="of convolutions and dense "
+        "layers; under MXNet float16 needs a GPU; bfloat16 needs PyTorch and a processor that has it (default: float32)"
+    )  # fmt: skip
     parser.add_argument("--batch-size", type=positive, default=128, help="images at a time (default: 128)")
     parser.add_argument("--json", action="store_true", help="print JSON")
 

@@ -41,7 +41,7 @@ class WeightsRequest:
         root: folder where published weights are looked for and downloaded to.
         open_aff: clone of the original repository.
         gpus: ids, comma-separated; the CPU if there is none.
-        dtype: float32 or float16.
+        dtype: float32, float16 or bfloat16.
         input_size: side of ImageNet's images in pixels; the published networks' 224 if None.
         engine: mxnet, torch or onnxruntime; if None, the last for an `.onnx` file, and for others the engine of this
             machine.
@@ -152,7 +152,8 @@ def load_weights(request: WeightsRequest, *, many_images: bool = False) -> Loade
         loaded = load_network(request)
         infer = loaded.network.for_many_images() if many_images else loaded.network.infer
         return LoadedWeights(infer, loaded.card, loaded.path, ",".join(loaded.devices.names), loaded.framework)
-    _refuse_float16(request)
+    if request.dtype != WeightsRequest.dtype:
+        raise InputError(f"--dtype {request.dtype}: an .onnx file computes in float32; leave it out")
     _refuse_gpus(request)
     _refuse_not_finite(request)
     from gluon_aff.export.onnx_file import onnx_model
@@ -177,8 +178,8 @@ def load_network(request: WeightsRequest, *, segments: bool = False) -> LoadedNe
         raise InputError(f"--params {request.params}: this is an export already; name the .params file")
     chosen = engine(request.engine)
     devices, _ = chosen.find_devices(request.gpus)
-    if devices.kind == "cpu" and chosen.NAME == "MXNet":
-        _refuse_float16(request)
+    if chosen.NAME == "MXNet":
+        _check_type_for_mxnet(request, devices)
     path = _file(request)
     architecture, card = describe(read_params_file(path), request.model, request.labels)
     name = architecture.name
@@ -200,7 +201,8 @@ def _load_onnx(request: WeightsRequest) -> LoadedWeights:
     path = request.params
     if request.engine not in (None, ONNX_RUNTIME):
         raise InputError(f"--engine {request.engine}: {path} is for onnxruntime; name the .params file it was made of")
-    _refuse_float16(request)
+    if request.dtype != WeightsRequest.dtype:
+        raise InputError(f"--dtype {request.dtype}: an .onnx file computes in float32; leave it out")
     _refuse_gpus(request)
     _refuse_not_finite(request)
     logits, card = open_onnx(path)
@@ -232,9 +234,11 @@ def _refuse_not_finite(request: WeightsRequest) -> None:
         )
 
 
-def _refuse_float16(request: WeightsRequest) -> None:
-    if request.dtype == "float16":
+def _check_type_for_mxnet(request: WeightsRequest, devices: Devices) -> None:
+    if request.dtype == "float16" and devices.kind == "cpu":
         raise InputError("--dtype float16: MXNet computes with float16 on GPUs only; leave it out here")
+    if request.dtype == "bfloat16":
+        raise InputError("--dtype bfloat16: MXNet has none for this; take --engine torch, or leave it out")
 
 
 def _at_input_size(card: Card, input_size: Optional[int]) -> Card:

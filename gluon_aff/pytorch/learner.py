@@ -190,6 +190,13 @@ class TorchLearner:
         self._set_optimizer_arrays(arrays)
 
     @property
+    def _kept(self) -> Optional[str]:
+        """Name of what the optimizer keeps for each parameter; None for nothing."""
+        if self._settings.optimizer.name == "adagrad":
+            return HISTORY
+        return MOMENTUM if self._settings.optimizer.momentum else None
+
+    @property
     def _dtype(self) -> torch.dtype:
         return next(self.net.parameters()).dtype
 
@@ -254,19 +261,20 @@ class TorchLearner:
         halved = set(self._halved())
         arrays = {}
         for name, parameter in self._trained.items() if self.updates else ():
-            for kept in self._optimizer.state.get(parameter, {}).values():
-                arrays[f"{name}:0" if name in halved else name] = kept.cpu().numpy().copy()
+            if self._kept:
+                # None yet where each step so far overflowed in float16 and was left out
+                kept = self._optimizer.state[parameter].get(self._kept, torch.zeros_like(parameter))
+                arrays[f"{name}:0" if name in halved else name] = kept.detach().cpu().numpy().copy()
             if name in halved:
                 arrays[f"{name}:1"] = parameter.detach().cpu().numpy().copy()
         return arrays
 
     def _set_optimizer_arrays(self, arrays: Mapping[str, np.ndarray]) -> None:
         halved = set(self._halved())
-        kept = HISTORY if self._settings.optimizer.name == "adagrad" else MOMENTUM
         for name, parameter in self._trained.items() if arrays else ():
-            if kept == HISTORY or self._settings.optimizer.momentum:
+            if self._kept:
                 array = np.array(arrays[f"{name}:0" if name in halved else name])
-                self._optimizer.state[parameter][kept] = torch.from_numpy(array).to(parameter)
+                self._optimizer.state[parameter][self._kept] = torch.from_numpy(array).to(parameter)
             if name in halved:
                 with torch.no_grad():
                     parameter.copy_(torch.from_numpy(np.array(arrays[f"{name}:1"])))

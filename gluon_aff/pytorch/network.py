@@ -10,7 +10,7 @@ import torch
 
 from gluon_aff.engines import Awaited, Channels, ClassActivation, Devices, Infer, Network
 from gluon_aff.models import Architecture
-from gluon_aff.pytorch.devices import on_device, torch_devices
+from gluon_aff.pytorch.devices import check_bfloat16, on_device, torch_devices
 from gluon_aff.pytorch.inspection.gradcam import class_activation
 from gluon_aff.pytorch.inspection.layers import layer_called, pooled_layer
 from gluon_aff.pytorch.inspection.selectivity import channel_sums
@@ -80,7 +80,10 @@ def load_network(
     architecture: Architecture, path: str, devices: Devices, dtype: str, allow_not_finite: bool = False
 ) -> Network:
     """`gluon_aff.engines.Engine.load_network`."""
+    on = torch_devices(devices)
+    if dtype == "bfloat16":
+        check_bfloat16(on[0])
     net = build(architecture).eval()
     load_params(net, path, allow_not_finite=allow_not_finite)
     cast(net, DTYPES[dtype])
-    return TorchNetwork([copy.deepcopy(net).to(device) for device in torch_devices(devices)])
+    return TorchNetwork([copy.deepcopy(net).to(device) for device in on])

@@ -33,6 +33,7 @@ class RowResult:
         data: 'official', or 'other' where the paper's score is of other images.
         log: file of the run.
         command: that trained it.
+        libraries: engine that trained it and NumPy, with versions; empty where an older version did not say.
     """
 
     fusion: str
@@ -47,6 +48,7 @@ class RowResult:
     data: str
     log: str
     command: List[str]
+    libraries: str = ""
 
 
 def result_of(row: Row, parameters: int, log: str, score: str, command: Sequence[str]) -> RowResult:
@@ -73,6 +75,7 @@ def result_of(row: Row, parameters: int, log: str, score: str, command: Sequence
         runs[-1].header.get("data", "other"),
         os.path.basename(log),
         list(command),
+        runs[-1].header.get("libraries", ""),
     )
 
 
@@ -91,7 +94,7 @@ def _result_in(content: Dict[str, Any]) -> RowResult:
     result = RowResult(**content)
     number = (int, float)
     kinds: Dict[str, Any] = {
-        **dict.fromkeys(("fusion", "data", "log"), str),
+        **dict.fromkeys(("fusion", "data", "log", "libraries"), str),
         **dict.fromkeys(("r", "blocks", "seed", "parameters", "best_epoch", "epochs"), int),
         **{"score": number, "paper": (*number, type(None)), "command": list},
     }
@@ -178,7 +181,7 @@ def write_csv(results: Sequence[RowResult], path: str) -> None:
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow([each.name for each in fields(RowResult)])
-        writer.writerows([*list(asdict(r).values())[:-1], " ".join(r.command)] for r in results)
+        writer.writerows({**asdict(r), "command": " ".join(r.command)}.values() for r in results)
 
 
 def draw_summaries(found: Sequence[Summary], names: Mapping[str, str], score: str) -> Any:

@@ -138,6 +138,7 @@ def test_own_cifar100_weights_need_a_label_set(narrow_cifar100, few_shapes):
         (WeightsRequest("published", "resnet"), "unknown model"),
         (WeightsRequest("gone.params"), "No such file"),
         (WeightsRequest("gone.params", dtype="float16"), "float16 on GPUs only"),
+        (WeightsRequest("gone.params", dtype="bfloat16"), "--dtype bfloat16: .*take --engine torch"),
         (WeightsRequest("gone.params", gpus="all"), "--gpus 'all'"),
     ],
 )

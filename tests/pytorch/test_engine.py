@@ -6,6 +6,7 @@ import os
 
 import numpy as np
 import pytest
+import torch
 from gluon.test_engine import arguments, promised
 from golden_values import golden_value
 from PIL import Image
@@ -83,13 +84,22 @@ def test_logits_and_parameters(both):
     assert all(np.array_equal(array, expected[name]) for name, array in ours.parameters().items())
 
 
+@pytest.mark.parametrize(("dtype", "rounding"), [("float16", 1e-2), ("bfloat16", 1e-1)])
 @pytest.mark.parametrize("name", [CIFAR, "aff_resnet18", "resnet20_fpn_b1"])
-def test_a_narrower_type(weights, name):
+def test_a_narrower_type(weights, name, dtype, rounding, monkeypatch):
+    monkeypatch.setattr("gluon_aff.pytorch.network.check_bfloat16", lambda device: None)  # wherever the tests run
     architecture = model_record(name).architecture()
-    full, half = (torch_engine.load_network(architecture, weights(name), Devices(), t) for t in ("float32", "float16"))
+    full, half = (torch_engine.load_network(architecture, weights(name), Devices(), t) for t in ("float32", dtype))
     found = half.infer(images())()
     assert found.dtype == np.float32
-    assert relative(found, full.infer(images())()) < 1e-2
+    assert 0 < relative(found, full.infer(images())()) < rounding
+
+
+def test_bfloat16_that_is_emulated_is_refused(weights, monkeypatch):
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    with pytest.raises(InputError, match="bfloat16: this processor would only emulate it"):
+        torch_engine.load_network(model_record(CIFAR).architecture(), weights(CIFAR), Devices(), "bfloat16")
 
 
 @pytest.mark.parametrize("name", [CIFAR, "aff_resnet18", "afi_shufflenet_v2_cifar100", "inception_resnet20_b1"])

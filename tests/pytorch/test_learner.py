@@ -205,6 +205,18 @@ def test_the_loss_scale_is_kept(monkeypatch):
     made_in_mxnet().restore(one.state(), "the test")
 
 
+def test_a_step_that_overflows_counts_and_changes_nothing(monkeypatch):
+    """In float16 the scale is too large at first; what is kept then has the momentum that there is, none."""
+    trained = made()
+    monkeypatch.setattr(trained, "_scaler", torch.amp.GradScaler("cpu", init_scale=float("inf")))
+    before = trained.parameters()
+    train(trained, [0])
+    state = trained.state()
+    assert state.updates == 1
+    assert not state.optimizer["output.weight"].any()
+    assert far(before, state.parameters)["output.weight"] == 0
+
+
 def test_weights_that_are_not_finite_are_noticed():
     trained = made()
     assert trained.end_epoch()

@@ -133,6 +133,7 @@ def test_the_best_epoch_of_the_last_run_counts_and_not_its_last(tmp_path):
     found = result_of(row, 95_460, str(log), "val_acc", ["train-cifar"])
     assert (found.score, found.best_epoch, found.epochs, found.data) == (0.763, 1, 5, "official")
     assert (found.fusion, found.r, found.blocks, found.seed, found.paper) == ("AFF", 2, 1, 5, 0.763)
+    assert found.libraries == "MXNet 1.9.1"
     assert (found.parameters, found.log, found.command) == (95_460, "train.log", ["train-cifar"])
     with pytest.raises(GluonAFFError, match=r"has no epoch with a score: remove its folder"):
         result_of(row, 95_460, str(log), "val_iou", [])
@@ -246,7 +247,7 @@ def trained(few_shapes, tmp_path_factory):
         said = []
         for line in process.stderr:
             said.append(line)
-            if line.startswith("device:") and any("AFF-b1-seed0: gluon-aff" in each for each in said):
+            if "device: " in line and any("AFF-b1-seed0: gluon-aff" in each for each in said):
                 process.send_signal(signal.SIGINT)
         assert process.wait(timeout=120) == 130, "".join(said)
     again = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True, timeout=200)
