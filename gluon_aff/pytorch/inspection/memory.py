@@ -15,6 +15,7 @@ from gluon_aff.machine.resources import MIB, peak_memory
 from gluon_aff.models import Architecture
 from gluon_aff.pytorch.devices import torch_devices
 from gluon_aff.pytorch.networks.zoo import build
+from gluon_aff.pytorch.optimizers import NAG
 
 STEPS = 2  # from the second on, the optimizer's state is there while gradients are computed
 
@@ -38,7 +39,7 @@ def measure(architecture: Architecture, batch: int, training: bool, devices: Dev
 
 def _train(net: nn.Module, images: Tensor, classes: int) -> int:
     """Take steps with the optimizer of the published runs; return what `forward` counts."""
-    optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4, nesterov=True)
+    optimizer = NAG(net.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4)
     labels = torch.arange(len(images), device=images.device) % classes
     saved = 0
     for _ in range(STEPS):
