@@ -6,6 +6,7 @@ does not have, where they are not as usual, as their declarations say (`Option.i
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Mapping, Optional, Tuple
@@ -14,7 +15,7 @@ from gluon_aff.models import MODELS, cifar_cardinality
 from gluon_aff.training.cifar_options import CIFARSettings
 from gluon_aff.training.declaration import AFINET, ASSEMBLED, Option, declared
 from gluon_aff.training.imagenet_options import ORIGINAL_R, ImageNetSettings
-from gluon_aff.training.options import RunSettings, stages_in
+from gluon_aff.training.options import CurveSettings, RunSettings, stages_in
 from gluon_aff.training.segmentation_options import SegmentationSettings
 
 LOG, CURVE, CHECKPOINTS = "train_{}.log", "{}_history.png", "{}.checkpoint"  # of the run of that name
@@ -149,9 +150,33 @@ def names_in(text: str) -> List[RunName]:
     return found
 
 
-def imagenet_files(settings: ImageNetSettings) -> str:
-    """What the names of an ImageNet run's weights and checkpoints have in common."""
-    return f"{IMAGENET_FILES}{name_of(settings)}"
+@dataclass(frozen=True)
+class RunPaths:
+    """Where the files of a run go.
+
+    Attributes:
+        name: what the names of its files have in common.
+        checkpoints: their folder; None if there are none.
+        log: None if there is none.
+        curve: of the errors; None where the recipe draws none.
+    """
+
+    name: str
+    checkpoints: Optional[str]
+    log: Optional[str]
+    curve: Optional[str]
+
+
+def paths_of(settings: RunSettings) -> RunPaths:
+    """Where the files of the run of resolved `settings` go."""
+    name, log, curve = str(name_of(settings)), None, None
+    if isinstance(settings, ImageNetSettings):
+        name, log = f"{IMAGENET_FILES}{name}", settings.logging_file
+    elif isinstance(settings, CurveSettings):
+        log = os.path.join(settings.logging_dir, LOG.format(name)) if settings.logging_dir else None
+        curve = os.path.join(settings.save_plot_dir, CURVE.format(name))
+    kept = settings.saves and settings.checkpoint_every
+    return RunPaths(name, os.path.join(settings.save_dir, CHECKPOINTS.format(name)) if kept else None, log, curve)
 
 
 def best_file(name: str, score: float, epoch: Optional[int] = None) -> str:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from typing import Any, Dict
 
-from gluon_aff.models import CIFAR_SIZE, SEGMENTATION_HOST, Architecture, model_record
+from gluon_aff.models import CIFAR_SIZE, MODELS, SEGMENTATION_HOST, Architecture
 from gluon_aff.training.cifar_options import CIFARSettings
 from gluon_aff.training.imagenet_options import ImageNetSettings
-from gluon_aff.training.options import named_arguments
+from gluon_aff.training.options import ClassifierSettings, named_arguments
 from gluon_aff.training.segmentation_options import SegmentationSettings
 
 
 def cifar_architecture(settings: CIFARSettings) -> Architecture:
     """Network of resolved `settings`."""
     if settings.named:
-        return model_record(settings.model).architecture(
-            settings.head_classes, **named_arguments(settings.r, settings.stages, settings.attention)
-        )
+        return _listed(settings, settings.head_classes)
     own: Dict[str, Any] = {}
     if settings.model == "inception":
         own["inner"] = settings.inner
@@ -35,9 +33,7 @@ def cifar_architecture(settings: CIFARSettings) -> Architecture:
 def imagenet_architecture(settings: ImageNetSettings) -> Architecture:
     """Network of resolved `settings`."""
     if settings.named:
-        return model_record(str(settings.model)).architecture(
-            settings.classes, **named_arguments(settings.r, settings.stages, settings.attention)
-        )
+        return _listed(settings, settings.classes)
     own: Dict[str, Any] = {"use_se": settings.use_se}
     if settings.model == "resnet":
         own = {"last_gamma": settings.last_gamma, "block": "basic" if settings.basic else "bottleneck"}
@@ -52,6 +48,11 @@ def imagenet_architecture(settings: ImageNetSettings) -> Architecture:
         **own,
     }
     return Architecture(str(settings.model), f"imagenet_{settings.model}", arguments, settings.input_size)
+
+
+def _listed(settings: ClassifierSettings, outputs: int) -> Architecture:
+    arguments = named_arguments(settings.r, settings.stages, settings.attention)
+    return MODELS[str(settings.model)].architecture(outputs, **arguments)
 
 
 def segmentation_architecture(settings: SegmentationSettings) -> Architecture:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, Callable, Mapping, Sequence
+from typing import Any, Callable, Mapping
 
 import numpy as np
 
 from gluon_aff.engines import LearnerSettings
 from gluon_aff.run_names import name_of
-from gluon_aff.training.setup import Setup
+from gluon_aff.training.setup import DataFacts, Setup
 from gluon_aff.weights.card import Card, names_of_outputs
 from gluon_aff.weights.card_file import write_with_card
 from gluon_aff.weights.identify import name_of_network
@@ -18,36 +18,25 @@ from gluon_aff.weights.identify import name_of_network
 WriteWeights = Callable[[str, Mapping[str, np.ndarray]], None]
 
 
-def weights_writer(
-    setup: Setup[Any],
-    learner: LearnerSettings,
-    versions: str,
-    dataset: str,
-    outputs: int,
-    names: Sequence[str],
-    **facts: Any,
-) -> WriteWeights:
-    """What writes `.params` files of a run, with their cards.
+def weights_writer(setup: Setup[Any], learner: LearnerSettings, data: DataFacts) -> WriteWeights:
+    """Return what writes `.params` files of a run, with their cards.
 
     Args:
         setup: of the run.
         learner: the network that it trains.
-        versions: the line of its log about them.
-        dataset: what it is trained on.
-        outputs: of the network.
-        names: of the classes, in the order of their labels; none if they are not known.
-        **facts: what else a `Card` has.
+        data: that it trains on.
     """
     card = Card(
-        network=name_of_network(name_of(setup.settings), learner.architecture, outputs, setup.engine),
-        for_cifar=dataset.startswith("cifar"),
+        network=name_of_network(name_of(setup.settings), learner.architecture, data.outputs, setup.engine),
+        for_cifar=data.dataset.startswith("cifar"),
         input_size=learner.batch_shape[-1],
-        outputs=outputs,
+        outputs=data.outputs,
         git_blob_sha1="",
-        dataset=dataset,
-        names=names_of_outputs(names, outputs) if names else (),
+        dataset=data.dataset,
+        labels=data.labels,
+        names=names_of_outputs(data.names, data.outputs) if data.names else (),
+        base_size=data.base_size,
         engine=f"{setup.engine.NAME} {setup.engine.VERSION}",
-        versions=versions,
-        **{"labels": None, **facts},
+        versions=setup.versions(data),
     )
     return partial(write_with_card, architecture=learner.architecture, card=card)

@@ -71,6 +71,9 @@ class RunState:
         return f"epoch-{self.epoch}" + (f"-step-{self.begun.steps}" if self.begun.steps else "")
 
 
+FRESH = RunState(0, best=0.0)
+
+
 @dataclass(frozen=True)
 class RunFacts:
     """What does not change while a process trains.

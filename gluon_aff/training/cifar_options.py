@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 from dataclasses import dataclass, replace
-from typing import ClassVar, Optional
+from typing import ClassVar, Dict, Optional
 
 from gluon_aff.errors import InputError
 from gluon_aff.models import CIFAR_HOSTS, CIFAR_SIZE, INNER_WIDTHS
-from gluon_aff.schedule import decay_epochs
 from gluon_aff.training.declaration import ASSEMBLED, check_declared, option
 from gluon_aff.training.options import (
     IDLE,
@@ -163,6 +162,16 @@ class CIFARSettings(ClassifierSettings, CurveSettings):
     published_side = CIFAR_SIZE
 
     @property
+    def saves(self) -> bool:
+        """Whether any weights are written."""
+        return super().saves and self.save_period != 0
+
+    @property
+    def directories(self) -> Dict[str, str]:
+        """Where files of the run are written, by flag."""
+        return {**super().directories, "working directory": ""}  # for the best accuracy
+
+    @property
     def depth(self) -> int:
         """Layers by the original's count."""
         return (9 if self.model == "resnext" else 6) * self.blocks + 2
@@ -187,7 +196,6 @@ def resolve(settings: CIFARSettings) -> CIFARSettings:
     check_model_settings(settings)
     check_declared(settings)
     _check_resume(settings.resume)
-    decay_epochs(settings.lr_decay_epoch, settings.lr_decay_period, settings.num_epochs, settings.warmup_epochs)
     settings = replace(settings, seed=seed_or_drawn(settings.seed))
     return settings if settings.named else replace(settings, askc_type=fusion_flag(settings.askc_type))
 

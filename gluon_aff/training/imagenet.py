@@ -2,43 +2,26 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from dataclasses import dataclass, replace
-from typing import Iterable, List, Optional
+from typing import Any, Dict, Iterable, List, Optional
 
 from gluon_aff.data.batches import Batch
 from gluon_aff.data.class_names import class_names
 from gluon_aff.data.imagenet.class_lists import check_same_classes
 from gluon_aff.data.imagenet.training_batches import ImageNetBatches, folder_batches, record_batches
 from gluon_aff.data.imagenet.validation_batches import ValidationData, folder_validation, record_validation
-from gluon_aff.engines import (
-    Classification,
-    Cluster,
-    Distillation,
-    LearnerSettings,
-    Network,
-    Optimizer,
-    Start,
-)
+from gluon_aff.engines import Classification, Distillation, LearnerSettings, Network, Optimizer, Start
 from gluon_aff.errors import InputError
 from gluon_aff.evaluation.evaluate import evaluate
-from gluon_aff.files import check_directories
-from gluon_aff.models import IMAGENET_HOSTS
-from gluon_aff.printing import show
-from gluon_aff.run_names import imagenet_files
-from gluon_aff.schedule import Schedule, decay_epochs
+from gluon_aff.schedule import Schedule
 from gluon_aff.training.architectures import imagenet_architecture
-from gluon_aff.training.cards import weights_writer
 from gluon_aff.training.checkpoint import RunState
-from gluon_aff.training.imagenet_bookkeeper import Errors, ImageNetBookkeeper, best_error, saves
+from gluon_aff.training.imagenet_bookkeeper import Errors, ImageNetBookkeeper, best_error
 from gluon_aff.training.imagenet_options import ImageNetSettings, resolve, used_dtype
 from gluon_aff.training.notes import imagenet_notes
-from gluon_aff.training.options import SMOOTHING
 from gluon_aff.training.random_choices import mixup_weights
-from gluon_aff.training.run import Plan, run_epochs
-from gluon_aff.training.run_files import open_files
-from gluon_aff.training.setup import Setup, chosen_devices, set_up
+from gluon_aff.training.run import RunPlan, train
+from gluon_aff.training.setup import DataFacts, Setup, chosen_devices, set_up
 
 IMAGENET_TRAINING_IMAGES = 1_281_167
 
@@ -65,79 +48,81 @@ def train_imagenet(settings: ImageNetSettings) -> ImageNetRun:
         Stopped: if a signal ended it; what it did is in a checkpoint.
     """
     given, asked = settings, resolve(settings)
-    found = chosen_devices(asked)
-    on_gpu = found[0].kind == "gpu"
+    devices, note = chosen_devices(asked)
+    on_gpu = devices.kind == "gpu"
     used = replace(asked, dtype=used_dtype(asked, on_gpu))
-    setup = set_up(used, given.seed is not None, found, imagenet_files(asked) if saves(asked) else None)
-    settings, cluster = setup.settings, setup.cluster
-    check_directories({"--save-dir": settings.save_dir, "--logging-file": os.path.dirname(settings.logging_file)})
+    setup = set_up(used, seed_given=given.seed is not None, devices=devices, device_note=note)
     with _training_data(setup) as batches:
         validation = _validation_data(setup)
-        _check_labels(settings, batches, validation)
-        learner_settings = _learner_settings(settings, setup, len(batches))
-        learner = setup.learner(learner_settings)
-        setup.announce(
-            learner,
-            setup.data_workers,
-            [*imagenet_notes(asked, setup.global_batch, on_gpu), *_data_notes(batches, validation)],
+        _check_labels(setup, batches, validation)
+        best, earlier_params = best_error(setup.settings, setup.paths.name)
+        earlier = [f"best so far: {best} in {earlier_params}"] if earlier_params and not setup.checkpoint else []
+        plan = RunPlan(
+            learner=_learner_settings(setup, len(batches)),
+            data=_facts(setup, batches),
+            workers=setup.data_workers,
+            notes=[*imagenet_notes(asked, setup.global_batch, on_gpu), *_doubts(batches, validation), *earlier],
+            batches=batches.epoch,
+            mixup_weights=lambda epoch: mixup_weights(setup.settings, epoch, len(batches)),
+            validation=lambda: validation.batches,
+            score=lambda network, images: _errors(network, images, validation.images, setup),
+            book=lambda files: ImageNetBookkeeper(files, len(batches), earlier_params),
+            fresh=RunState(setup.settings.resume_epoch, best),
         )
-        best, earlier_params = best_error(settings)
-        if earlier_params and not setup.checkpoint and not cluster.rank:
-            show(f"best so far: {best} in {earlier_params}", file=sys.stderr)
-        official = batches.images == IMAGENET_TRAINING_IMAGES
-        versions = setup.versions(official, batches.classes, settings.classes)
-        names = _class_names(batches, official)
-        write = weights_writer(setup, learner_settings, versions, "imagenet", settings.classes, names)
-        with open_files(setup, versions, settings.logging_file, "%(message)s") as files:
-            book = ImageNetBookkeeper(files, settings, len(batches), earlier_params, write)
-            plan = Plan(
-                epochs=settings.num_epochs,
-                fresh=RunState(settings.resume_epoch, best),
-                batches=batches.epoch,
-                mixup_weights=lambda epoch: mixup_weights(settings, epoch, len(batches)),
-                validation=lambda: validation.batches,
-                score=lambda network, images: _errors(network, images, settings.classes, validation.images, cluster),
-                book=book,
-            )
-            state = run_epochs(learner, plan, files, setup.checkpoint)
-            return ImageNetRun(state.best, book.kept(state), settings.logging_file, cluster.rank)
+        state = train(setup, plan)
+    return ImageNetRun(state.best, state.params or earlier_params, used.logging_file, setup.cluster.rank)
 
 
 def _training_data(setup: Setup[ImageNetSettings]) -> ImageNetBatches:
     settings = setup.settings
-    shape = (setup.local_batch, settings.drawn_seed, settings.input_size)
+    common: Dict[str, Any] = {
+        "batch_size": setup.local_batch,
+        "seed": settings.drawn_seed,
+        "input_size": settings.input_size,
+        "num_workers": setup.data_workers,
+        "classes": settings.classes,
+        "share": setup.share,
+    }
     if settings.use_rec:
-        files = (settings.rec_train, settings.rec_train_idx)
-        return record_batches(*files, *shape, setup.data_workers, settings.classes, setup.share)
-    return folder_batches(
-        settings.data_dir, *shape, settings.auto_aug, setup.data_workers, settings.classes, setup.share
-    )
+        return record_batches(settings.rec_train, settings.rec_train_idx, **common)
+    return folder_batches(settings.data_dir, auto_augment=settings.auto_aug, **common)
 
 
 def _validation_data(setup: Setup[ImageNetSettings]) -> ValidationData:
     settings = setup.settings
-    shape = (settings.input_size, setup.local_batch, settings.num_workers, settings.used_crop_ratio, setup.share)
+    common: Dict[str, Any] = {
+        "input_size": settings.input_size,
+        "batch_size": setup.local_batch,
+        "num_workers": settings.num_workers,
+        "crop_ratio": settings.used_crop_ratio,
+        "share": setup.share,
+    }
     if settings.use_rec:
-        return record_validation(settings.rec_val, settings.rec_val_idx, *shape)
-    return folder_validation(settings.data_dir, *shape)
+        return record_validation(settings.rec_val, settings.rec_val_idx, **common)
+    return folder_validation(settings.data_dir, **common)
 
 
-def _check_labels(settings: ImageNetSettings, batches: ImageNetBatches, validation: ValidationData) -> None:
-    check_same_classes(batches.class_list, validation.class_list)
-    classes = max(batches.classes, validation.classes)
-    if classes > settings.classes:
-        raise InputError(f"the data has {classes} classes, and the network {settings.classes} outputs: raise --classes")
-
-
-def _class_names(batches: ImageNetBatches, official: bool) -> List[str]:
-    """In the order of the labels; none if they are not known."""
-    if official:
-        return class_names("imagenet")
+def _facts(setup: Setup[ImageNetSettings], batches: ImageNetBatches) -> DataFacts:
+    official = batches.images == IMAGENET_TRAINING_IMAGES
     known = batches.class_list
-    return known.ordered if known and known.whole else []
+    ordered = known.ordered if known and known.whole else []
+    return DataFacts(
+        dataset="imagenet",
+        official=official,
+        label_values=batches.classes,
+        outputs=setup.settings.classes,
+        names=class_names("imagenet") if official else ordered,
+    )
 
 
-def _data_notes(batches: ImageNetBatches, validation: ValidationData) -> List[str]:
+def _check_labels(setup: Setup[ImageNetSettings], batches: ImageNetBatches, validation: ValidationData) -> None:
+    check_same_classes(batches.class_list, validation.class_list)
+    classes, outputs = max(batches.classes, validation.classes), setup.settings.classes
+    if classes > outputs:
+        raise InputError(f"the data has {classes} classes, and the network {outputs} outputs: raise --classes")
+
+
+def _doubts(batches: ImageNetBatches, validation: ValidationData) -> List[str]:
     unknown = not (batches.class_list and validation.class_list) and validation.classes < batches.classes
     doubt = (
         f"training has labels up to {batches.classes - 1} and validation up to {validation.classes - 1}, and no "
@@ -147,27 +132,21 @@ def _data_notes(batches: ImageNetBatches, validation: ValidationData) -> List[st
     return [*batches.notes, *validation.notes, *([doubt] if unknown else [])]
 
 
-def _learner_settings(settings: ImageNetSettings, setup: Setup[ImageNetSettings], steps: int) -> LearnerSettings:
-    """Fresh, or as --resume-params and --resume-states have it, unless a checkpoint will."""
-    if settings.named:
-        setup.refuse_sync_bn(str(settings.model), IMAGENET_HOSTS)
-    cuts = decay_epochs(settings.lr_decay_epoch, settings.lr_decay_period, settings.num_epochs, settings.warmup_epochs)
+def _learner_settings(setup: Setup[ImageNetSettings], steps_per_epoch: int) -> LearnerSettings:
+    settings = setup.settings
     schedule = Schedule(
         settings.lr_mode,
         settings.lr,
         settings.warmup_epochs,
         settings.num_epochs,
-        steps,
-        tuple(cuts),
-        settings.lr_decay,
+        steps_per_epoch,
+        cuts=tuple(settings.cuts),
+        factor=settings.lr_decay,
     )
-    resumes = setup.checkpoint is None
     return LearnerSettings(
         architecture=imagenet_architecture(settings),
         batch_shape=(settings.batch_size, 3, settings.input_size, settings.input_size),
-        objective=Classification(
-            settings.classes, SMOOTHING if settings.label_smoothing else 0.0, settings.mixup, _distillation(settings)
-        ),
+        objective=Classification(settings.classes, settings.smoothing, settings.mixup, _distillation(settings)),
         optimizer=Optimizer(settings.optimizer, schedule, settings.wd, settings.momentum, settings.no_wd),
         seed=settings.drawn_seed,
         dtype=settings.dtype,
@@ -175,12 +154,17 @@ def _learner_settings(settings: ImageNetSettings, setup: Setup[ImageNetSettings]
         compiled=settings.hybrid,
         static=True,
         sync_bn=settings.sync_bn,
-        start=Start(
-            (settings.resume_params or None) if resumes else None,
-            states=(settings.resume_states or None) if resumes else None,
-            updates=settings.resume_epoch * steps,  # the schedule goes with the epochs, whatever the states say
-        ),
+        start=_start(setup, steps_per_epoch),
     )
+
+
+def _start(setup: Setup[ImageNetSettings], steps_per_epoch: int) -> Start:
+    """New weights, or what --resume-params and --resume-states name, unless a checkpoint has both."""
+    settings = setup.settings
+    updates = settings.resume_epoch * steps_per_epoch  # the schedule goes with the epochs, whatever the states say
+    if setup.checkpoint:
+        return Start(updates=updates)
+    return Start(settings.resume_params or None, states=settings.resume_states or None, updates=updates)
 
 
 def _distillation(settings: ImageNetSettings) -> Optional[Distillation]:
@@ -191,9 +175,9 @@ def _distillation(settings: ImageNetSettings) -> Optional[Distillation]:
     return Distillation(settings.teacher, settings.teacher_params, settings.temperature, settings.hard_weight)
 
 
-def _errors(network: Network, images: Iterable[Batch], classes: int, total: int, cluster: Cluster) -> Errors:
-    """Top-1 and top-5 error on the images of all workers."""
-    figures = evaluate(network.infer, images, classes, total)
+def _errors(network: Network, batches: Iterable[Batch], images: int, setup: Setup[ImageNetSettings]) -> Errors:
+    """Top-1 and top-5 error on the images of all workers, of which this one has so many in its batches."""
+    figures = evaluate(network.infer, batches, setup.settings.classes, images)
     counts = [round(figures.top1 * figures.images), round(figures.top5 * figures.images), figures.images]
-    top1, top5, count = cluster.sum(counts)
+    top1, top5, count = setup.cluster.sum(counts)
     return 1 - top1 / count, 1 - top5 / count

@@ -10,8 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Dict, Optional, Tuple
 
 from gluon_aff.engines import Learner
-from gluon_aff.run_names import best_file, best_in, imagenet_files, periodic_file
-from gluon_aff.training.cards import WriteWeights
+from gluon_aff.run_names import best_file, best_in, periodic_file
 from gluon_aff.training.checkpoint import RunState
 from gluon_aff.training.epoch import StepObserver
 from gluon_aff.training.imagenet_options import ImageNetSettings
@@ -28,17 +27,18 @@ class ImageNetBookkeeper:
 
     Attributes:
         files: of the run.
-        settings: of the run.
         steps: of an epoch.
         earlier_params: best weights of the epochs before `--resume-epoch`.
-        write_weights: writes a file.
     """
 
     files: RunFiles
-    settings: ImageNetSettings
     steps: int
     earlier_params: Optional[str]
-    write_weights: WriteWeights
+
+    @property
+    def settings(self) -> ImageNetSettings:
+        """Of the run."""
+        return self.files.setup.settings
 
     def begin(self, state: RunState) -> None:
         """Nothing is written before the first epoch."""
@@ -52,7 +52,7 @@ class ImageNetBookkeeper:
             nonlocal last, last_step
             if interval and (step + 1) % interval == 0:
                 now = time.monotonic()
-                speed = self.files.global_batch * (step - last_step) / (now - last)
+                speed = self.files.setup.global_batch * (step - last_step) / (now - last)
                 self.files.log.info(batch_line(epoch, step, speed, self._metric_name, metric, rate))
                 last, last_step = now, step
 
@@ -62,24 +62,24 @@ class ImageNetBookkeeper:
         """Path of the best weights so far."""
         return state.params or self.earlier_params
 
-    def trained(self, learner: Learner, state: RunState, now: bool) -> None:
+    def trained(self, learner: Learner, state: RunState, *, now: bool) -> None:
         """Log the metric, and write the weights if they are due, however good they are."""
         if now:
             self.files.log.info(training_line(state.epoch, self._metric_name, state.begun.metric))
         every = self.settings.save_frequency
         last = state.epoch == self.settings.num_epochs - 1
         if last or (every > 0 and (state.epoch + 1) % every == 0):
-            self._save(learner, periodic_file(imagenet_files(self.settings), state.epoch))
+            self._save(learner, periodic_file(self.files.setup.paths.name, state.epoch))
 
-    def validated(self, learner: Learner, state: RunState, score: Errors, seconds: float) -> RunState:
+    def validated(self, learner: Learner, state: RunState, score: Errors, *, seconds: float) -> RunState:
         """Log speed and errors, and write the weights if they are the best."""
         epoch, (error, top5_error) = state.epoch, score
-        speed = self.files.global_batch * self.steps / state.begun.seconds
+        speed = self.files.setup.global_batch * self.steps / state.begun.seconds
         self.files.log.info(speed_line(epoch, speed, seconds))
         self.files.log.info(validation_line(epoch, error, top5_error))
         if error >= state.best:
             return state
-        params = self._save(learner, best_file(imagenet_files(self.settings), error, epoch))
+        params = self._save(learner, best_file(self.files.setup.paths.name, error, epoch))
         if self.settings.keep_one_best and state.params not in (None, params):
             _remove(str(state.params))
         return replace(state, best=error, params=params)
@@ -95,25 +95,23 @@ class ImageNetBookkeeper:
 
     def _save(self, learner: Learner, name: str) -> Optional[str]:
         """Write `{name}.params` and `.states`; return the first's path, None if nothing is to be written here."""
-        if not saves(self.settings) or not self.files.writes:
+        if not self.settings.saves or not self.files.writes:
             return None
         stem = os.path.join(self.settings.save_dir, name)
         learner.save_states(f"{stem}.states")  # first: weights without states would count as the best so far
-        self.write_weights(f"{stem}.params", learner.parameters())
+        self.files.write_weights(f"{stem}.params", learner.parameters())
         return f"{stem}.params"
 
 
-def best_error(settings: ImageNetSettings) -> Tuple[float, Optional[str]]:
-    """Lowest error, and its file, among the best weights of epochs before `resume_epoch`; 1 and None if none."""
+def best_error(settings: ImageNetSettings, name: str) -> Tuple[float, Optional[str]]:
+    """Lowest error, and its file, among the run's best weights of epochs before `resume_epoch`; 1 and None if none.
+
+    `name` is what the names of the run's files have in common.
+    """
     paths = glob.glob(os.path.join(glob.escape(settings.save_dir), "*.params"))
-    named = ((best_in(os.path.basename(path), imagenet_files(settings)), path) for path in paths)
+    named = ((best_in(os.path.basename(path), name), path) for path in paths)
     earlier = ((found[0], path) for found, path in named if found and found[1] < settings.resume_epoch)
     return min(earlier, default=(1.0, None))
-
-
-def saves(settings: ImageNetSettings) -> bool:
-    """Whether any weights are written."""
-    return bool(settings.save_dir and settings.save_frequency)
 
 
 def _remove(params: str) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Optional, Tuple
+from typing import Any, ClassVar, Dict, Optional, Tuple
 
 from gluon_aff.errors import InputError, unknown_name
 from gluon_aff.models import BASIC_BLOCKS, BLOCKS, EXACT_BLOCKS, IMAGENET_HOSTS, IMAGENET_SIZE
-from gluon_aff.schedule import decay_epochs
 from gluon_aff.training.declaration import ASSEMBLED, check_declared, option
 from gluon_aff.training.options import (
     GOING_ON,
@@ -208,6 +208,17 @@ class ImageNetSettings(ClassifierSettings):
     use_pretrained: bool = option(False, IDLE, "start from weights: --resume-params does")
 
     published_side = IMAGENET_SIZE
+    log_format = "%(message)s"
+
+    @property
+    def saves(self) -> bool:
+        """Whether any weights are written."""
+        return super().saves and self.save_frequency != 0
+
+    @property
+    def directories(self) -> Dict[str, str]:
+        """Where files of the run are written, by flag."""
+        return {**super().directories, "--logging-file": os.path.dirname(self.logging_file)}
 
     @property
     def basic(self) -> bool:
@@ -250,7 +261,6 @@ def resolve(settings: ImageNetSettings) -> ImageNetSettings:
     check_declared(replace(settings, crop_ratio=settings.used_crop_ratio))
     if settings.basic and model != "resnet":
         raise InputError(f"--num-layer {settings.num_layer} is a ResNet's: take --model resnet")
-    decay_epochs(settings.lr_decay_epoch, settings.lr_decay_period, settings.num_epochs, 0)
     if settings.resume_epoch >= settings.num_epochs:
         raise InputError(
             f"--resume-epoch {settings.resume_epoch} leaves nothing to train: raise --num-epochs {settings.num_epochs}"

@@ -77,11 +77,6 @@ class RunLog:
 SILENT_LOG = RunLog(lambda line: None, os.devnull, 0, os.stat(os.devnull), logging.BASIC_FORMAT)
 
 
-def log_path(folder: str, name: str) -> Optional[str]:
-    """Path of the log of that name in a `--logging-dir`; None if that is empty, which means no log."""
-    return os.path.join(folder, name) if folder else None
-
-
 @contextlib.contextmanager
 def open_log(
     path: str, line_format: str = logging.BASIC_FORMAT, earlier: bytes = b"", start: int = 0

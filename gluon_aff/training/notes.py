@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Iterator, Tuple
+from typing import Iterator, List, Tuple
 
 from gluon_aff.run_names import name_of
 from gluon_aff.training import cifar_options, imagenet_options
 from gluon_aff.training.cifar_options import CIFARSettings
 from gluon_aff.training.declaration import declared, flag
 from gluon_aff.training.imagenet_options import ORIGINAL_R, ImageNetSettings
-from gluon_aff.training.options import ClassifierSettings, RunSettings, late_cuts
+from gluon_aff.training.options import ClassifierSettings, RunSettings
 from gluon_aff.training.segmentation_options import SegmentationSettings
 
 EXPECTED_IMAGES = (1734, 69)  # of COCO 2017 with a stop sign, to train and to validate
@@ -56,9 +56,7 @@ def cifar_notes(settings: CIFARSettings, global_batch: int) -> Iterator[str]:
         yield "--resume-from is empty: this run begins with new weights"
     if not settings.logging_dir:
         yield "no log will be written (--logging-dir is empty)"
-    yield from _end_notes(
-        settings, "" if settings.cosine else late_cuts(settings, settings.warmup_epochs), settings.cosine
-    )
+    yield from _end_notes(settings, [] if settings.cosine else settings.cuts, warms_up=settings.cosine)
     if settings.model == "resnext" and settings.channel_times != 4:
         yield "ResNeXt widths other than --channel-times 4 are not 4 wide per group, whatever the file name says"
     if settings.drop_rate:
@@ -91,8 +89,8 @@ def imagenet_notes(settings: ImageNetSettings, global_batch: int, on_gpu: bool =
     yield _batch(settings, global_batch)
     yield "best weights: chosen by top-1 error on the validation images, as in the original"
     yield from _imagenet_data_notes(settings, on_gpu)
-    late = late_cuts(settings, 0) if settings.lr_mode == "step" else ""
-    yield from _end_notes(settings, late, warms_up=True)
+    cuts = [settings.warmup_epochs + cut for cut in settings.cuts] if settings.lr_mode == "step" else []
+    yield from _end_notes(settings, cuts, warms_up=True)
     yield from _resume_notes(settings)
     yield from _idle_notes(settings)
     if not (settings.save_dir and settings.save_frequency):
@@ -200,9 +198,10 @@ def _mode_notes(settings: ClassifierSettings) -> Iterator[str]:
         yield "--mode symbolic is not supported: this run is imperative, as in the original"
 
 
-def _end_notes(settings: ClassifierSettings, late: str, warms_up: bool) -> Iterator[str]:
-    """Yield what falls after the end of the run: `late` cuts of the rate, the end of the warm-up or of mixup."""
+def _end_notes(settings: ClassifierSettings, cuts: List[int], *, warms_up: bool) -> Iterator[str]:
+    """Yield what falls after the end of the run: some of the `cuts` of the rate, the end of the warm-up or of mixup."""
     epochs, warmup = settings.num_epochs, settings.warmup_epochs
+    late = ", ".join(str(cut) for cut in cuts if cut >= epochs)
     if late:
         yield f"decay epochs behind the end, {epochs}: {late}"
     if warms_up and warmup >= epochs:

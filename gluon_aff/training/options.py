@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass
 from typing import Any, ClassVar, Dict, Iterable, List, Optional
@@ -150,6 +151,17 @@ class RunSettings:
     )
 
     usage = "%(prog)s [options]"
+    log_format = logging.BASIC_FORMAT
+
+    @property
+    def saves(self) -> bool:
+        """Whether any weights are written."""
+        return bool(self.save_dir)
+
+    @property
+    def directories(self) -> Dict[str, str]:
+        """Where files of the run are written, by flag."""
+        return {"--save-dir": self.save_dir}
 
     @property
     def named(self) -> bool:
@@ -184,6 +196,12 @@ class CurveSettings(RunSettings):
         "logs", "files", "the log goes here, appended; none if empty", metavar="DIR", may_differ=True
     )
     save_plot_dir: str = option(".", "files", "the curve goes here", metavar="DIR", may_differ=True)
+
+    @property
+    def directories(self) -> Dict[str, str]:
+        """Where files of the run are written, by flag."""
+        own = {"--logging-dir": self.logging_dir, "--save-plot-dir": self.save_plot_dir}
+        return {**super().directories, **own}
 
     @property
     def gpu_ids(self) -> str:
@@ -254,6 +272,20 @@ class ClassifierSettings(RunSettings):
     published_side = 0  # of the images of the listed networks, in pixels
 
     @property
+    def cuts(self) -> List[int]:
+        """Epochs at which the rate is cut, each `warmup_epochs` earlier than the options say, as in the original.
+
+        Raises:
+            InputError: the options list none.
+        """
+        return decay_epochs(self.lr_decay_epoch, self.lr_decay_period, self.num_epochs, self.warmup_epochs)
+
+    @property
+    def smoothing(self) -> float:
+        """By how much labels are smoothed."""
+        return SMOOTHING if self.label_smoothing else 0.0
+
+    @property
     def named(self) -> bool:
         """Whether the model is one of `gluon-aff models`, not put together from flags."""
         return self.model is not None and is_listed(self.model, self.published_side)
@@ -265,7 +297,10 @@ def is_listed(model: str, input_size: int) -> bool:
 
 
 def check_model_settings(settings: ClassifierSettings) -> None:
-    """Raise InputError for a flag that the model does not take; a named one takes none but AFINets' own."""
+    """Raise InputError for a flag that the model does not take, or a list that is none.
+
+    A named model takes none of the network's flags but AFINets' own.
+    """
     integrates = settings.named and "variant" in MODELS[str(settings.model)].settings
     kind = ASSEMBLED if not settings.named else AFINET if integrates else None
     refused = [
@@ -276,7 +311,7 @@ def check_model_settings(settings: ClassifierSettings) -> None:
     why = f"{settings.model} is a network as it is" if settings.named else f"{settings.model} integrates no features"
     if refused:
         raise InputError(f"{', '.join(map(flag, refused))}: --model {why}; leave that out, or name another model")
-    stages_in(settings.stages)
+    _ = stages_in(settings.stages), settings.cuts  # which raise it
 
 
 def stages_in(stages: Optional[str]) -> Optional[List[int]]:
@@ -307,12 +342,6 @@ def fusion_flag(fusion: Optional[str]) -> str:
     """Original flag of `fusion`, AFF's if None, which file names have."""
     name = "AFF" if fusion is None else fusion
     return OPERATORS[name].flags[0] if name in FLAGS_IN_NAMES else name
-
-
-def late_cuts(settings: ClassifierSettings, earlier: int) -> str:
-    """Decay epochs that, shifted by `earlier`, fall at or after the end of the run; text."""
-    cuts = decay_epochs(settings.lr_decay_epoch, settings.lr_decay_period, settings.num_epochs, earlier)
-    return ", ".join(str(cut) for cut in cuts if cut >= settings.num_epochs)
 
 
 def seed_or_drawn(seed: Optional[int]) -> int:

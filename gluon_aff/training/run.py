@@ -1,20 +1,24 @@
-"""A run's epochs: training, validation, what is written of them, checkpoints."""
+"""A run, from its setup to its last epoch: training, validation, what is written of them, checkpoints."""
 
 from __future__ import annotations
 
 import os
+import signal
 import time
 from dataclasses import dataclass, replace
-from typing import Callable, Dict, Generic, Iterable, Iterator, Optional, Protocol, TypeVar
+from typing import Callable, Dict, Generic, Iterable, Iterator, Optional, Protocol, Sequence, TypeVar
 
 import numpy as np
 
 from gluon_aff.data.batches import Batch
-from gluon_aff.engines import Learner, Network
-from gluon_aff.errors import TrainingError
-from gluon_aff.training.checkpoint import Checkpoint, RunState
+from gluon_aff.engines import Learner, LearnerSettings, Network
+from gluon_aff.errors import Stopped, TrainingError
+from gluon_aff.training.checkpoint import FRESH, RunState, restore, save_checkpoint
 from gluon_aff.training.epoch import NOT_BEGUN, EpochProgress, StepObserver, train_epoch
-from gluon_aff.training.run_files import RunFiles, begin, keep, stopped
+from gluon_aff.training.logbook import settings_line
+from gluon_aff.training.random_choices import reseeding
+from gluon_aff.training.run_files import RunFiles, open_files
+from gluon_aff.training.setup import AnySettings, DataFacts, Setup
 from gluon_aff.training.stopping import StopRequestedError, unless_stopped
 
 Score = TypeVar("Score")
@@ -33,10 +37,10 @@ class Bookkeeper(Protocol[Scored]):
     def kept(self, state: RunState) -> Optional[str]:
         """Path of the best weights so far."""
 
-    def trained(self, learner: Learner, state: RunState, now: bool) -> None:
+    def trained(self, learner: Learner, state: RunState, *, now: bool) -> None:
         """After the training half of an epoch; it was done before the run stopped, and said then, if not `now`."""
 
-    def validated(self, learner: Learner, state: RunState, score: Scored, seconds: float) -> RunState:
+    def validated(self, learner: Learner, state: RunState, score: Scored, *, seconds: float) -> RunState:
         """After the validation; the epoch took so long. Returns the state with what is best now."""
 
     def figures(self, state: RunState, score: Scored) -> Dict[str, float]:
@@ -44,81 +48,143 @@ class Bookkeeper(Protocol[Scored]):
 
 
 @dataclass(frozen=True)
-class Plan(Generic[Score]):
-    """What the epochs of a run are made of.
+class RunPlan(Generic[Score]):
+    """What a run trains, on what, and what it writes.
 
     Attributes:
-        epochs: number of them.
-        fresh: state that a new run begins with.
+        learner: the network, and how it learns.
+        data: what it trains on.
+        workers: processes that prepare data.
+        notes: lines on what a user should know.
         batches: of an epoch, from a step on.
         mixup_weights: of an epoch's batches against their reverse, (steps,).
         validation: batches to validate on.
         score: of a network on them.
-        book: what is written.
+        book: what is written, with the run's files.
         rate: learning rate of an epoch; None if the learner has a schedule.
+        reseeds: seed the framework's random numbers for each batch, as dropout needs.
+        fresh: state that a new run begins with.
     """
 
-    epochs: int
-    fresh: RunState
+    learner: LearnerSettings
+    data: DataFacts
+    workers: int
+    notes: Sequence[str]
     batches: Callable[[int, int], Iterable[Batch]]
     mixup_weights: Callable[[int], np.ndarray]
     validation: Callable[[], Iterable[Batch]]
     score: Callable[[Network, Iterator[Batch]], Score]
-    book: Bookkeeper[Score]
+    book: Callable[[RunFiles], Bookkeeper[Score]]
     rate: Optional[Callable[[int], float]] = None
+    reseeds: bool = False
+    fresh: RunState = FRESH
 
 
-def run_epochs(learner: Learner, plan: Plan[Score], files: RunFiles, checkpoint: Optional[Checkpoint]) -> RunState:
-    """Train and validate for the epochs that are left.
-
-    Args:
-        learner: what trains.
-        plan: of the epochs.
-        files: this process's checkpoints and log.
-        checkpoint: to go on from.
+def train(setup: Setup[AnySettings], plan: RunPlan[Score]) -> RunState:
+    """Train and validate for the epochs that are left; return the state after the last.
 
     Raises:
-        InputError: the checkpoint does not fit the network.
+        InputError: a file cannot be used, the checkpoint does not fit the network, or another process has the files.
         TrainingError: the loss is not finite.
         Stopped: a signal ended it; what it did is in a checkpoint.
         GluonAFFError: a file cannot be written.
     """
-    state = begin(files, learner, checkpoint, plan.fresh)
-    plan.book.begin(state)
-    for epoch in range(state.epoch, plan.epochs):
-        if plan.rate:
-            learner.set_learning_rate(plan.rate(epoch))
-        state = _run_epoch(learner, plan, files, state)
-        keep(files, learner, state)
+    learner = setup.learner(plan.learner)
+    setup.announce(learner, plan.workers, plan.notes)
+    with open_files(setup, plan.learner, plan.data) as files:
+        state, book = _begin(files, learner, plan.fresh), plan.book(files)
+        book.begin(state)
+        for epoch in range(state.epoch, setup.settings.num_epochs):
+            if plan.rate:
+                learner.set_learning_rate(plan.rate(epoch))
+            state = _run_epoch(learner, plan, book, files, state)
+            keep(files, learner, state)
     return state
 
 
-def _run_epoch(learner: Learner, plan: Plan[Score], files: RunFiles, state: RunState) -> RunState:
+def _run_epoch(
+    learner: Learner, plan: RunPlan[Score], book: Bookkeeper[Score], files: RunFiles, state: RunState
+) -> RunState:
     """The state after the next epoch, or after the rest of it."""
-    begun = _train(learner, plan, files, state)
+    begun = _train_half(learner, plan, book, files, state)
     trained_now = begun.steps > state.begun.steps  # else the run stopped while it validated
     state, start = replace(state, begun=begun), time.perf_counter()
-    plan.book.trained(learner, state, trained_now)
+    book.trained(learner, state, now=trained_now)
     try:
         score = plan.score(learner.validated(), unless_stopped(plan.validation(), files.stop))
     except StopRequestedError:
         raise stopped(files, learner, state) from None
-    state = plan.book.validated(learner, state, score, begun.seconds + time.perf_counter() - start)
-    speed = files.global_batch * begun.steps / begun.seconds
+    state = book.validated(learner, state, score, seconds=begun.seconds + time.perf_counter() - start)
+    speed = files.setup.global_batch * begun.steps / begun.seconds
     figures = {"loss": begun.loss, "lr": learner.learning_rate, "images_per_second": speed}
-    files.board(state.epoch, {**plan.book.figures(state, score), **figures})
+    files.board(state.epoch, {**book.figures(state, score), **figures})
     return replace(state, epoch=state.epoch + 1, begun=NOT_BEGUN)
 
 
-def _train(learner: Learner, plan: Plan[Score], files: RunFiles, state: RunState) -> EpochProgress:
-    """The training half of the next epoch."""
-    weights = plan.mixup_weights(state.epoch)
-    batches, observer = plan.batches(state.epoch, state.begun.steps), plan.book.observer(state)
+def _train_half(
+    learner: Learner, plan: RunPlan[Score], book: Bookkeeper[Score], files: RunFiles, state: RunState
+) -> EpochProgress:
+    """The training half of the next epoch, whole."""
+    epoch, first = state.epoch, state.begun.steps
+    weights, batches = plan.mixup_weights(epoch), plan.batches(epoch, first)
+    if plan.reseeds:
+        batches = reseeding(learner, batches, plan.learner.seed, epoch, first)
     try:
-        begun = train_epoch(learner, batches, weights, state.epoch, files.stop, state.begun, observer)
+        begun = train_epoch(learner, batches, weights, epoch, files.stop, state.begun, book.observer(state))
     except TrainingError as error:
-        kept = [plan.book.kept(state) or "no weights yet", *([] if files.log.path == os.devnull else [files.log.path])]
+        kept = [book.kept(state) or "no weights yet", *([] if files.log.path == os.devnull else [files.log.path])]
         raise TrainingError(f"{error}. Kept: {', '.join(kept)}") from None
     if begun.steps < len(weights):
         raise stopped(files, learner, replace(state, begun=begun))
     return begun
+
+
+def _begin(files: RunFiles, learner: Learner, fresh: RunState) -> RunState:
+    """Where the run is: as the checkpoint has it, or `fresh`.
+
+    A new run's first checkpoint, which has its seed, and the first lines of its log are written.
+    """
+    checkpoint = files.setup.checkpoint
+    if checkpoint:
+        restore(checkpoint, learner)
+        if files.writes and checkpoint.facts.engine != files.facts.engine:
+            files.log.info(f"from epoch {checkpoint.state.epoch} on: {files.facts.sessions[-1]['versions']}")
+        return checkpoint.state
+    if files.writes:
+        lines = settings_line(files.facts.settings), files.facts.sessions[-1]["versions"]
+        if files.folder:
+            save_checkpoint(files.folder, fresh, files.facts, learner, files.log.lines(*lines))
+        for line in lines:
+            files.log.info(line)
+    return fresh
+
+
+def keep(files: RunFiles, learner: Learner, state: RunState) -> None:
+    """Write a checkpoint of `state`, between two epochs, if one is due; end the run if it is to end.
+
+    Raises:
+        Stopped: it has been asked to end, and is not done.
+        GluonAFFError: the checkpoint cannot be written.
+    """
+    settings = files.setup.settings
+    last = state.epoch == settings.num_epochs
+    if files.stop() and not last:
+        raise stopped(files, learner, state)
+    if files.folder and (last or state.epoch % settings.checkpoint_every == 0):
+        save_checkpoint(files.folder, state, files.facts, learner, files.log.text())
+
+
+def stopped(files: RunFiles, learner: Learner, state: RunState) -> Stopped:
+    """What ends a run that has been asked to end; the checkpoint of `state` is written.
+
+    Raises:
+        GluonAFFError: it cannot be.
+    """
+    kept = "Kept: no checkpoint, as asked for"
+    if files.folder:
+        path = save_checkpoint(files.folder, state, files.facts, learner, files.log.text())
+        kept = f"Kept: {path}. To go on: the same command with --resume auto"
+    elif not files.writes:
+        kept = "worker 0 has the checkpoint"
+    name = signal.Signals(files.stop.signal).name
+    return Stopped(f"stopped by {name} behind {state.position}. {kept}", files.stop.signal)

@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
-import logging
-import os
 import sys
 from dataclasses import dataclass
-from typing import Optional, Union
+from typing import Optional, Tuple, Union
 
 import numpy as np
 
-from gluon_aff.data.stop_signs.annotations import CATEGORY, load_stop_signs
+from gluon_aff.data.stop_signs.annotations import CATEGORY, StopSigns, load_stop_signs
 from gluon_aff.data.stop_signs.batches import MaskBatches
 from gluon_aff.engines import Devices, LearnerSettings, Optimizer, Segmentation
-from gluon_aff.files import check_directories
 from gluon_aff.printing import show
-from gluon_aff.run_names import CURVE, LOG, name_of
 from gluon_aff.schedule import Schedule
 from gluon_aff.training.architectures import segmentation_architecture
-from gluon_aff.training.cards import weights_writer
-from gluon_aff.training.checkpoint import RunState
 from gluon_aff.training.curve_bookkeeper import CurveBookkeeper
-from gluon_aff.training.logbook import log_path
 from gluon_aff.training.notes import segmentation_notes
-from gluon_aff.training.random_choices import reseeding
-from gluon_aff.training.run import Plan, run_epochs
-from gluon_aff.training.run_files import open_files
+from gluon_aff.training.run import RunPlan, train
 from gluon_aff.training.scores import iou_and_niou
 from gluon_aff.training.segmentation_options import SegmentationSettings, data_folder, resolve
-from gluon_aff.training.setup import chosen_devices, set_up
+from gluon_aff.training.setup import DataFacts, Setup, chosen_devices, set_up
 
 POWER = 0.9
 
@@ -62,45 +53,63 @@ def train_segmentation(settings: SegmentationSettings, devices: Optional[Devices
         Stopped: if a signal ended it; what it did is in a checkpoint.
     """
     given, settings = settings, resolve(settings)
-    name = str(name_of(settings))
-    setup = set_up(
-        settings, given.seed is not None, chosen_devices(settings, devices), name if settings.save_dir else None
-    )
-    settings, cluster = setup.settings, setup.cluster
-    if not cluster.rank:
-        show(f"reading the annotations in {data_folder(settings)}", file=sys.stderr)  # COCO's take a while
-    training, validation = (load_stop_signs(data_folder(settings), train, settings.min_area) for train in (True, False))
-    places = {"--save-dir": settings.save_dir, "--logging-dir": settings.logging_dir}
-    check_directories({**places, "--save-plot-dir": settings.save_plot_dir})
-    versions = setup.versions(training.official, 2, 1)
-    log = log_path(settings.logging_dir, LOG.format(name))
-    curve = os.path.join(settings.save_plot_dir, CURVE.format(name))
-    sizes, seed = (settings.base_size, settings.crop_size), settings.drawn_seed
-    with MaskBatches(training, validation, setup.local_batch, *sizes, seed, setup.data_workers, setup.share) as batches:
-        learner_settings = _learner_settings(settings, len(batches))
-        learner = setup.learner(learner_settings)
-        notes = segmentation_notes(settings, (len(training), len(validation)), setup.global_batch)
-        setup.announce(learner, setup.data_workers, notes)
-        write = weights_writer(
-            setup, learner_settings, versions, "stopsign", 1, [CATEGORY], base_size=settings.base_size
+    chosen, note = chosen_devices(settings, devices)
+    setup = set_up(settings, seed_given=given.seed is not None, devices=chosen, device_note=note)
+    training, validation = _load_data(setup)
+    with _batches(setup, training, validation) as batches:
+        learner = _learner_settings(setup, len(batches))
+        plan = RunPlan(
+            learner=learner,
+            data=_facts(setup, training),
+            workers=setup.data_workers,
+            notes=list(segmentation_notes(setup.settings, (len(training), len(validation)), setup.global_batch)),
+            batches=batches.epoch,
+            mixup_weights=lambda epoch: np.ones(len(batches)),
+            validation=batches.validation,
+            score=lambda network, images: iou_and_niou(network, images, setup.cluster),
+            book=lambda files: CurveBookkeeper(files, learner.objective),
+            reseeds=True,
         )
-        with open_files(setup, versions, log or os.devnull, logging.BASIC_FORMAT) as files:
-            plan = Plan(
-                epochs=settings.num_epochs,
-                fresh=RunState(0, best=0.0),
-                batches=lambda epoch, first: reseeding(learner, batches.epoch(epoch, first), seed, epoch, first),
-                mixup_weights=lambda epoch: np.ones(len(batches)),
-                validation=batches.validation,
-                score=lambda network, images: iou_and_niou(network, images, cluster),
-                book=CurveBookkeeper(
-                    files, Segmentation(), name, curve, settings.save_dir, settings.keep_one_best, write
-                ),
-            )
-            state = run_epochs(learner, plan, files, setup.checkpoint)
-    return SegmentationRun(state.best, state.best_niou, state.params, log, curve, cluster.rank)
+        state = train(setup, plan)
+    paths = setup.paths
+    return SegmentationRun(state.best, state.best_niou, state.params, paths.log, str(paths.curve), setup.cluster.rank)
 
 
-def _learner_settings(settings: SegmentationSettings, steps_per_epoch: int) -> LearnerSettings:
+def _load_data(setup: Setup[SegmentationSettings]) -> Tuple[StopSigns, StopSigns]:
+    folder = data_folder(setup.settings)
+    if setup.writes:
+        show(f"reading the annotations in {folder}", file=sys.stderr)  # COCO's take a while
+    training, validation = (load_stop_signs(folder, train, setup.settings.min_area) for train in (True, False))
+    return training, validation
+
+
+def _batches(setup: Setup[SegmentationSettings], training: StopSigns, validation: StopSigns) -> MaskBatches:
+    settings = setup.settings
+    return MaskBatches(
+        training,
+        validation,
+        batch_size=setup.local_batch,
+        base_size=settings.base_size,
+        crop_size=settings.crop_size,
+        seed=settings.drawn_seed,
+        num_workers=setup.data_workers,
+        share=setup.share,
+    )
+
+
+def _facts(setup: Setup[SegmentationSettings], training: StopSigns) -> DataFacts:
+    return DataFacts(
+        dataset="stopsign",
+        official=training.official,
+        label_values=2,
+        outputs=1,
+        names=[CATEGORY],
+        base_size=setup.settings.base_size,
+    )
+
+
+def _learner_settings(setup: Setup[SegmentationSettings], steps_per_epoch: int) -> LearnerSettings:
+    settings = setup.settings
     rate: Union[float, Schedule] = settings.lr
     if settings.lr_mode == "poly":
         rate = Schedule("poly", settings.lr, 0, settings.num_epochs, steps_per_epoch, power=POWER)

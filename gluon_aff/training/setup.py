@@ -6,7 +6,7 @@ import os
 import platform
 import sys
 from dataclasses import dataclass, replace
-from typing import Generic, Iterable, Optional, Tuple, TypeVar
+from typing import Generic, Iterable, Optional, Sequence, Tuple, TypeVar
 
 import numpy as np
 
@@ -14,8 +14,9 @@ from gluon_aff._version import __version__
 from gluon_aff.data.batches import Share, usable_workers
 from gluon_aff.engines import Cluster, Devices, Engine, Learner, LearnerSettings, engine
 from gluon_aff.errors import InputError
+from gluon_aff.files import check_directories
 from gluon_aff.printing import show
-from gluon_aff.run_names import CHECKPOINTS
+from gluon_aff.run_names import RunPaths, paths_of
 from gluon_aff.training.checkpoint import (
     Checkpoint,
     check_seen_by_all,
@@ -29,6 +30,31 @@ from gluon_aff.training.options import RunSettings
 from gluon_aff.training.segmentation_options import SegmentationSettings
 
 AUTO = "auto"
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """What a run trains on, for its log and for the card beside its weights.
+
+    Attributes:
+        dataset: cifar10, cifar100, imagenet or stopsign.
+        official: the data is as published.
+        label_values: classes of the data.
+        outputs: of the network.
+        names: of the classes, in the order of their labels; none if they are not known.
+        labels: set of labels, where the data has several.
+        base_size: side that images are scaled to in validation, where the network segments.
+    """
+
+    dataset: str
+    official: bool
+    label_values: int
+    outputs: int
+    names: Sequence[str]
+    labels: Optional[str] = None
+    base_size: Optional[int] = None
+
+
 AnySettings = TypeVar("AnySettings", CIFARSettings, ImageNetSettings, SegmentationSettings)
 
 
@@ -42,7 +68,7 @@ class Setup(Generic[AnySettings]):
         devices: this process's.
         device_note: line about them.
         cluster: the run's workers.
-        folder: of the checkpoints, None for none.
+        paths: where the run's files go.
         checkpoint: to go on from, None for a new run.
     """
 
@@ -51,8 +77,13 @@ class Setup(Generic[AnySettings]):
     devices: Devices
     device_note: str
     cluster: Cluster
-    folder: Optional[str]
+    paths: RunPaths
     checkpoint: Optional[Checkpoint]
+
+    @property
+    def writes(self) -> bool:
+        """Whether this process writes the run's files: of several workers, 0 does."""
+        return self.cluster.rank == 0
 
     @property
     def device_count(self) -> int:
@@ -79,25 +110,15 @@ class Setup(Generic[AnySettings]):
         """Processes that prepare data for this one."""
         return usable_workers(self.settings.num_workers, self.cluster.local_size)
 
-    def versions(self, official: bool, label_values: int, head: int) -> str:
-        """The line after the settings in a log, which `results.logs` reads.
-
-        Args:
-            official: the data is as published.
-            label_values: classes of the data.
-            head: outputs of the network.
-        """
+    def versions(self, data: DataFacts) -> str:
+        """The line after the settings in a log, which `results.logs` reads."""
         devices = ",".join(self.devices.names * self.cluster.size)
         return (
             f"gluon_aff {__version__}, {self.engine.NAME} {self.engine.VERSION}, NumPy {np.__version__}, "
             f"Python {platform.python_version()}, devices {devices}, {self.global_batch} images per step, "
-            f"{'official' if official else 'other'} data, {label_values} label values under a {head}-way head"
+            f"{'official' if data.official else 'other'} data, {data.label_values} label values under a "
+            f"{data.outputs}-way head"
         )
-
-    def refuse_sync_bn(self, model: str, hosts: Iterable[str]) -> None:
-        """Raise InputError where several devices would share a named network's batch statistics."""
-        if self.settings.sync_bn and len(self.devices) > 1:
-            raise InputError(f"--sync-bn goes with --model {', '.join(hosts)}, not with {model}")
 
     def learner(self, settings: LearnerSettings) -> Learner:
         """A network to train on this process's devices.
@@ -109,7 +130,7 @@ class Setup(Generic[AnySettings]):
 
     def announce(self, learner: Learner, workers: int, notes: Iterable[str]) -> None:
         """Print, once in a process, what computes, the number of data `workers`, the `notes`, and a new learner's."""
-        if self.cluster.rank:
+        if not self.writes:
             return
         lines = [*notes, *(() if self.checkpoint else learner.notes)]
         show(f"{self.engine.NAME}, {self.device_note}; {workers} data workers", *lines, file=sys.stderr)
@@ -133,37 +154,47 @@ def processes_needed(settings: RunSettings) -> int:
     return len(devices)
 
 
-def set_up(
-    settings: AnySettings,
-    seed_given: bool,
-    devices: Tuple[Devices, str],
-    name: Optional[str],
-) -> Setup[AnySettings]:
-    """Join the run's other workers and find the checkpoint to go on from.
+def set_up(settings: AnySettings, *, seed_given: bool, devices: Devices, device_note: str) -> Setup[AnySettings]:
+    """Join the run's other workers, see that its files can be written, and find the checkpoint to go on from.
 
     Args:
         settings: resolved.
         seed_given: theirs was not drawn.
-        devices: those that all workers of this machine see, and a line about them.
-        name: of the run that is saved, None if none of it is.
+        devices: those that all workers of this machine see.
+        device_note: line about them.
 
     Raises:
-        InputError: there are no other workers, or not the same number of devices for each; or there is no checkpoint
-            that `--resume` names, or it is damaged or of another run.
+        InputError: there are no other workers, or not the same number of devices for each; a directory cannot be
+            written; the devices cannot share batch statistics; or there is no checkpoint that `--resume` names, or it
+            is damaged or of another run.
     """
     computes = engine(settings.engine)
     cluster = computes.join_cluster(settings.kvstore)
-    all_devices, device_note = devices
-    own = cluster.devices(all_devices)
+    own = cluster.devices(devices)
     seed, count = cluster.broadcast(np.array([settings.seed, len(own)], np.int64)).tolist()
     if len(own) != count:
         raise InputError(f"worker {cluster.rank} has {len(own)} devices and worker 0 has {count}: name as many")
-    settings = replace(settings, seed=seed)
-    folder = os.path.join(settings.save_dir, CHECKPOINTS.format(name)) if name and settings.checkpoint_every else None
-    checkpoint = _chosen_checkpoint(settings.resume, folder, cluster)
+    check_directories(settings.directories)
+    _check_sync_bn(settings, own)
+    settings, paths = replace(settings, seed=seed), paths_of(settings)
+    checkpoint = _chosen_checkpoint(settings.resume, paths.checkpoints, cluster)
     if checkpoint:
         settings = same_run(checkpoint, settings, len(own) * cluster.size, seed_given)
-    return Setup(settings, computes, own, device_note, cluster, folder, checkpoint)
+    return Setup(
+        settings=settings,
+        engine=computes,
+        devices=own,
+        device_note=device_note,
+        cluster=cluster,
+        paths=paths,
+        checkpoint=checkpoint,
+    )
+
+
+def _check_sync_bn(settings: RunSettings, devices: Devices) -> None:
+    """Raise InputError where several devices would share the batch statistics of a listed network."""
+    if settings.sync_bn and settings.named and len(devices) > 1:
+        raise InputError("--sync-bn goes with networks that are put together from flags: leave it out")
 
 
 def _chosen_checkpoint(resume: Optional[str], folder: Optional[str], cluster: Cluster) -> Optional[Checkpoint]:

@@ -156,6 +156,13 @@ def test_a_first_releases_model_says_so_at_the_start(settings, monkeypatch):
         train_cifar(replace(settings, model="resnext29_32x4d"))
 
 
+def test_a_listed_network_shares_no_batch_statistics(settings, tmp_path):
+    listed = replace(settings, model="afi_resnet32_cifar100", askc_type=None, channel_times=4, sync_bn=True)
+    with pytest.raises(InputError, match="--sync-bn goes with networks that are put together from flags"):
+        train_cifar(listed, Devices(numbers=(0, 1)))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_labels_beyond_the_head_are_refused_before_anything_is_written(settings, tmp_path):
     with pytest.raises(InputError, match=r"--classes 10 is too small for labels 0\.\.19"):
         train_cifar(replace(settings, classes=10))

@@ -15,7 +15,7 @@ from gluon_aff.cli import OneLineParser, fill_parser
 from gluon_aff.commands import Command
 from gluon_aff.errors import InputError
 from gluon_aff.published import published_runs
-from gluon_aff.run_names import best_file, imagenet_files, name_of, periodic_file
+from gluon_aff.run_names import best_file, name_of, paths_of, periodic_file
 from gluon_aff.training.imagenet_options import ImageNetSettings, resolve, used_dtype
 from gluon_aff.training.logbook import settings_line
 from gluon_aff.training.notes import imagenet_notes
@@ -269,7 +269,7 @@ def test_modes(mode, hybrid):
 
 def test_names_of_the_weights_are_the_originals():
     """As in the published 0.2028-imagenet-ImageNet-ASKCFuse-resnet--50-s-3-235-best.params."""
-    name = imagenet_files(resolve(parse("")))
+    name = paths_of(resolve(parse(""))).name
     assert best_file(name, 0.20282, 235) == "0.2028-imagenet-ImageNet-ASKCFuse-resnet--50-s-3-235-best"
     assert periodic_file(name, 9) == "imagenet-ImageNet-ASKCFuse-resnet--50-s-3-9"
 
