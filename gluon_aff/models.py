@@ -41,7 +41,6 @@ BLOCKS: Dict[int, Tuple[int, ...]] = {**BASIC_BLOCKS, 50: (3, 4, 6, 3), 101: (3,
 EXACT_BLOCKS: Dict[int, Tuple[int, ...]] = {**BLOCKS, 152: (3, 8, 36, 3)}  # as in the paper of the ResNet
 CIFAR_WIDTHS = (16, 16, 32, 64)  # of stem and stages; each configuration multiplies them
 FPN_WIDTHS = (8, 16, 32, 64)
-BOTTLENECK_WIDTH = 4  # of the ResNeXts: channels of a group at stage width 64
 STEMS = ("normal", "tiny")  # of the pyramid
 FUSE_ORDERS = ("top-down", "bottom-up")
 INNER_WIDTHS = ("legacy", "full")  # of the Inception-ResNet's blocks

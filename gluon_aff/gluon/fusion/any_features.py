@@ -71,7 +71,7 @@ class FeatureFusion(HybridBlock):
                 *(sequential() if each == width else projection_to(width, each, norm) for each in in_channels)
             )
             if way == "chain":
-                self.fuse: HybridBlock = _Chain(Fusing(operator, r, scale, norm=norm), len(in_channels), width)
+                self.fuse: HybridBlock = _Chain(Fusing(operator, r, scale, norm_layer=norm), len(in_channels), width)
             else:
                 self.fuse = SoftmaxSelection(len(in_channels), width, r, norm, scale)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Callable, Dict
+from functools import partial
+from typing import Any, Callable, Dict, Optional
 
 from mxnet.gluon import HybridBlock, nn
 
@@ -22,10 +23,17 @@ class Fusing(FusionOptions):
     """How a network fuses, in Gluon.
 
     Attributes:
-        norm: makes a normalisation layer from `in_channels`.
+        norm_layer: makes a normalisation layer from `in_channels`, such as BatchNorm or SyncBatchNorm.
+        norm_kwargs: its further arguments.
     """
 
-    norm: Norm = nn.BatchNorm
+    norm_layer: Norm = nn.BatchNorm
+    norm_kwargs: Optional[Dict[str, Any]] = None
+
+    @property
+    def norm(self) -> Norm:
+        """Make a normalisation layer, of `norm_layer` with its further arguments."""
+        return partial(self.norm_layer, **(self.norm_kwargs or {}))
 
     def __call__(self, channels: int) -> HybridBlock:
         """Make the block that fuses Y and X, (N, channels, H, W) each.

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, List, Optional, Sequence
+from typing import Any, Callable, List, Sequence
 
 from mxnet.gluon import HybridBlock, nn
 
+from gluon_aff.builders import stage_blocks, stage_fusions
 from gluon_aff.gluon.fusion import Fusing
 from gluon_aff.gluon.fusion.context import GlobalAveragePool, Norm, sequential
 from gluon_aff.gluon.networks.layers import (
@@ -15,9 +16,7 @@ from gluon_aff.gluon.networks.layers import (
     cifar_stem,
     conv1x1,
     conv3x3,
-    norm_factory,
     relu,
-    stage_fusions,
 )
 
 Convolution = Callable[..., HybridBlock]
@@ -28,23 +27,24 @@ class PreActivationBlock(HybridBlock):
 
     (N, in_channels, H, W) -> (N, channels, H/stride, W/stride). Where width or size changes, the shortcut is a 1x1
     convolution without BN, behind an average pool or, without `avg_down`, strided. `conv` makes a 3x3 convolution, or
-    what takes its place; the first of them has `inner_channels` outputs, `channels` if None.
+    what takes its place; the first of them has `inner_channels` outputs.
     """
+
+    expansion = 1
 
     def __init__(
         self,
         fusing: Fusing,
-        channels: int,
         in_channels: int,
-        stride: int,
+        channels: int,
+        stride: int = 1,
         *,
+        inner_channels: int,
         conv: Convolution = conv3x3,
-        inner_channels: Optional[int] = None,
         avg_down: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        inner_channels = inner_channels or channels
         with self.name_scope():
             self.resfwd = sequential(
                 fusing.norm(in_channels=in_channels),
@@ -77,18 +77,13 @@ class CIFARAFFResNet(NormalisesInput, Classifier):
     Shapes: (N, 3, H, W) -> (N, classes) logits. Depth by the original's count: 6 * blocks + 2.
 
     Args:
-        askc_type: fusion, by the original's flag (`ASKCFuse`) or the paper's name (`AFF`).
-        start_layer: first stage, 1-based, with that fusion; stages before it add.
+        fusing: how shortcuts and blocks are fused; the published networks have r = 4.
+        start_layer: first stage, 1-based, that fuses so; stages before it add.
         layers: blocks in each stage.
         channels: widths of the stem and of each stage.
         classes: outputs.
         deep_stem: three 3x3 convolutions instead of one.
-        norm_layer: normalisation layer, such as BatchNorm or SyncBatchNorm.
-        norm_kwargs: its further arguments.
-        r: channel reduction ratio of the fusions (keyword only; the original has 4 fixed).
-        scale: factor on the output of AFF, iAFF and SKNet; the original's if None (keyword only).
-        context: 'bottleneck' or 'conv' branches, see `fusion.Fusing` (keyword only).
-        avg_down: average pool before the 1x1 convolution of a shortcut, instead of a stride (keyword only).
+        avg_down: average pool before the 1x1 convolution of a shortcut, instead of a stride.
         **kwargs: `prefix` and `params` of a Gluon block.
 
     Raises:
@@ -97,30 +92,24 @@ class CIFARAFFResNet(NormalisesInput, Classifier):
 
     def __init__(
         self,
-        askc_type: str,
+        fusing: Fusing,
         start_layer: int,
-        layers: List[int],
-        channels: List[int],
-        classes: int,
-        deep_stem: bool,
-        norm_layer: Any = nn.BatchNorm,
-        norm_kwargs: Optional[dict] = None,
+        layers: Sequence[int],
+        channels: Sequence[int],
+        classes: int = 100,
         *,
-        r: int = 4,
-        scale: Optional[float] = None,
-        context: Optional[str] = None,
+        deep_stem: bool = False,
         avg_down: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        norm = norm_factory(norm_layer, norm_kwargs)
-        fusings = stage_fusions(Fusing(askc_type, r, scale, context, norm=norm), len(layers), start_layer)
+        fusings = stage_fusions(fusing, len(layers), start_layer)
         with self.name_scope():
             self.features = sequential(
-                norm(scale=False, center=False),
-                *cifar_stem(channels[0], deep_stem, norm),
+                fusing.norm(scale=False, center=False),
+                *cifar_stem(channels[0], deep_stem, fusing.norm),
                 *pre_activation_stages(fusings, layers, channels, avg_down=avg_down),
-                *pre_activation_end(channels[len(layers)], norm),
+                *pre_activation_end(channels[len(layers)], fusing.norm),
             )
             self.output = nn.Dense(classes, in_units=channels[len(layers)])
 
@@ -137,14 +126,11 @@ def pre_activation_stages(
 
     With `legacy_inner`, inner widths are those of the stage before.
     """
-    stages = []
-    for stage, (fusing, blocks) in enumerate(zip(fusings, layers), 1):
-        before, width = channels[stage - 1 : stage + 1]
-        block["inner_channels"] = before if legacy_inner else width
-        first = PreActivationBlock(fusing, width, before, 1 if stage == 1 else 2, **block)
-        rest = (PreActivationBlock(fusing, width, width, 1, **block) for _ in range(blocks - 1))
-        stages.append(sequential(first, *rest))
-    return stages
+    inner = channels if legacy_inner else channels[1:]
+    own = [{**block, "inner_channels": width} for width in inner]
+    strides = (1, *[2] * (len(layers) - 1))
+    stages = stage_blocks(PreActivationBlock, fusings, layers, channels, strides, own)
+    return [sequential(*blocks) for blocks in stages]
 
 
 def pre_activation_end(channels: int, norm: Norm) -> list:

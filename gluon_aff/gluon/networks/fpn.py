@@ -7,12 +7,13 @@ from typing import Any, List, Optional, Sequence
 
 from mxnet.gluon import HybridBlock, nn
 
+from gluon_aff.builders import stage_blocks
 from gluon_aff.errors import InputError, unknown_name
 from gluon_aff.gluon.fusion import Fusing
 from gluon_aff.gluon.fusion.any_features import projection_to, resized_like
 from gluon_aff.gluon.fusion.context import Norm, sequential
-from gluon_aff.gluon.networks.layers import NormalisesInput, conv3x3, norm_factory, relu
-from gluon_aff.gluon.networks.resnet import BasicBlock, resnet_stages
+from gluon_aff.gluon.networks.layers import NormalisesInput, conv3x3, relu
+from gluon_aff.gluon.networks.resnet import BasicBlock
 from gluon_aff.models import FUSE_ORDERS, STEMS
 
 
@@ -46,20 +47,15 @@ class AFFFPN(NormalisesInput):
     Shapes: (N, 3, H, W) -> (N, classes, H, W) logits.
 
     Args:
-        askc_type: fusion, by the original's flag or the paper's name.
+        fusing: how levels are fused, its `skip` 'long'.
         layers: blocks in each stage, three or four stages.
         channels: widths of the stem's first convolutions and of each stage.
         classes: outputs for each pixel.
-        norm_layer: normalisation layer, such as BatchNorm or SyncBatchNorm.
-        norm_kwargs: its further arguments.
-        r: channel reduction ratio of the fusions (keyword only).
-        scale: factor on the output of AFF, iAFF and SKNet; the first release's if None (keyword only).
-        context: 'bottleneck' or 'conv' branches, see `fusion.Fusing` (keyword only).
         decoder_width: channels of every fused map; those of the lower level if None, as the original's authors chose
-            for two classes (keyword only).
+            for two classes.
         fuse_order: 'top-down', from the smallest map to the largest; or 'bottom-up', the others into the largest
-            map, one after another (keyword only).
-        stem: 'normal' reduces the image to a quarter, 'tiny' not at all (keyword only).
+            map, one after another.
+        stem: 'normal' reduces the image to a quarter, 'tiny' not at all.
         **kwargs: `prefix` and `params` of a Gluon block.
 
     Raises:
@@ -68,16 +64,11 @@ class AFFFPN(NormalisesInput):
 
     def __init__(
         self,
-        askc_type: str,
+        fusing: Fusing,
         layers: Sequence[int],
         channels: Sequence[int],
         classes: int = 1,
-        norm_layer: Any = nn.BatchNorm,
-        norm_kwargs: Optional[dict] = None,
         *,
-        r: int = 4,
-        scale: Optional[float] = None,
-        context: Optional[str] = None,
         decoder_width: Optional[int] = None,
         fuse_order: str = "top-down",
         stem: str = "normal",
@@ -89,14 +80,12 @@ class AFFFPN(NormalisesInput):
                 raise unknown_name(what, name, known)
         if len(channels) != len(layers) + 1 or len(layers) < 2:
             raise InputError(f"widths {list(channels)} are not one more than the stages {list(layers)}, two or more")
-        norm = norm_factory(norm_layer, norm_kwargs)
-        fusing = Fusing(askc_type, r, scale, context, "long", norm)
         self._top_down = fuse_order == "top-down"
         self._pairs = list(zip(range(1, len(layers)), range(2, len(layers) + 1)))
         if self._top_down:
             self._pairs.reverse()
         with self.name_scope():
-            self.stem = sequential(norm(scale=False, center=False), *_stem(channels, stem, norm))
+            self.stem = sequential(fusing.norm(scale=False, center=False), *_stem(channels, stem, fusing.norm))
             for number, stage in enumerate(_encoder(fusing, layers, channels), 1):
                 setattr(self, f"layer{number}", stage)
             fused = channels[-1 if self._top_down else 1]
@@ -105,7 +94,7 @@ class AFFFPN(NormalisesInput):
                 widths = (fused, channels[low]) if self._top_down else (channels[high], fused)
                 setattr(self, f"fuse{low}{high}", LevelFusion(fusing, width, *widths))
                 fused = width
-            self.head = _head(classes, fused, norm)
+            self.head = _head(classes, fused, fusing.norm)
 
     def hybrid_forward(self, F: Any, x: Any) -> Any:
         """Return the logits."""
@@ -138,16 +127,11 @@ def _stem(channels: Sequence[int], kind: str, norm: Norm) -> list:
 
 
 def _encoder(fusing: Fusing, layers: Sequence[int], channels: Sequence[int]) -> List[nn.HybridSequential]:
-    stages = len(layers)
-    return resnet_stages(
-        BasicBlock,
-        [replace(fusing, operator="Add")] * stages,
-        layers,
-        (channels[1], *channels[1:]),
-        (1, *[2] * (stages - 1)),
-        [1] * stages,
-        avg_down=False,
-    )
+    count = len(layers)
+    plain, strides = replace(fusing, operator="Add"), (1, *[2] * (count - 1))
+    widths = (channels[1], *channels[1:])
+    stages = stage_blocks(BasicBlock, [plain] * count, layers, widths, strides, [{"avg_down": False}] * count)
+    return [sequential(*blocks) for blocks in stages]
 
 
 def _head(classes: int, in_channels: int, norm: Norm) -> nn.HybridSequential:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, List, Optional
+from dataclasses import replace
+from typing import Any, Sequence
 
 from mxnet.gluon import HybridBlock, nn
 
@@ -10,7 +11,7 @@ from gluon_aff.errors import unknown_name
 from gluon_aff.gluon.fusion import Fusing
 from gluon_aff.gluon.fusion.context import sequential
 from gluon_aff.gluon.networks.cifar_resnet import pre_activation_end, pre_activation_stages
-from gluon_aff.gluon.networks.layers import Classifier, NormalisesInput, norm_factory
+from gluon_aff.gluon.networks.layers import Classifier, NormalisesInput
 from gluon_aff.models import INNER_WIDTHS
 from gluon_aff.operators import fusion_operator
 
@@ -45,17 +46,12 @@ class InceptionResNet(NormalisesInput, Classifier):
     Shapes: (N, 3, H, W) -> (N, classes) logits. 1 + 6 * blocks fusions (paper, Table 2: Inception-ResNet-20-b).
 
     Args:
-        askc_type: fusion, by the original's flag or the paper's name.
+        fusing: how branches are fused, its `skip` 'same layer'.
         layers: blocks in each stage.
         channels: widths of the stem and of each stage.
         classes: outputs.
-        norm_layer: normalisation layer, such as BatchNorm or SyncBatchNorm.
-        norm_kwargs: its further arguments.
-        r: channel reduction ratio of the fusions (keyword only).
-        scale: factor on the output of AFF, iAFF and SKNet; 1 if None (keyword only).
-        context: 'bottleneck' or 'conv' branches, see `fusion.Fusing` (keyword only).
         inner: 'full', or 'legacy': a block's first convolution keeps the width of the stage before, as in the first
-            release and so, most likely, behind the paper's numbers (keyword only).
+            release and so, most likely, in the networks of the paper's numbers.
         **kwargs: `prefix` and `params` of a Gluon block.
 
     Raises:
@@ -64,36 +60,28 @@ class InceptionResNet(NormalisesInput, Classifier):
 
     def __init__(
         self,
-        askc_type: str,
-        layers: List[int],
-        channels: List[int],
-        classes: int,
-        norm_layer: Any = nn.BatchNorm,
-        norm_kwargs: Optional[dict] = None,
-        *,
-        r: int = 4,
-        scale: Optional[float] = None,
-        context: Optional[str] = None,
+        fusing: Fusing,
+        layers: Sequence[int],
+        channels: Sequence[int],
+        classes: int = 100,
         inner: str = "full",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         if inner not in INNER_WIDTHS:
             raise unknown_name("inner width", inner, INNER_WIDTHS)
-        norm = norm_factory(norm_layer, norm_kwargs)
-        fusing = Fusing(askc_type, r, scale, context, "same layer", norm)
-        plain = Fusing("Add", norm=norm)
+        plain = replace(fusing, operator="Add")
 
         def conv(width: int, in_channels: int, stride: int = 1) -> InceptionConv:
             return InceptionConv(fusing, width, in_channels, stride)
 
         with self.name_scope():
             self.features = sequential(
-                norm(scale=False, center=False),
+                fusing.norm(scale=False, center=False),
                 conv(channels[0], 3),
                 *pre_activation_stages(
                     [plain] * len(layers), layers, channels, conv=conv, avg_down=False, legacy_inner=inner == "legacy"
                 ),
-                *pre_activation_end(channels[len(layers)], norm),
+                *pre_activation_end(channels[len(layers)], fusing.norm),
             )
             self.output = nn.Dense(classes, in_units=channels[len(layers)])

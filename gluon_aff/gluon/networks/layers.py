@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from functools import partial
-from typing import Any, List, Optional, Type
+from typing import Any, List, Type
 
 import mxnet as mx
 from mxnet import autograd, init
 from mxnet.gluon import HybridBlock, nn
 
-from gluon_aff.gluon.fusion import Fusing
 from gluon_aff.gluon.fusion.context import Norm, sequential
 from gluon_aff.models import check_classes
-from gluon_aff.operators import fusion_operator
-
-
-def norm_factory(norm_layer: Any, norm_kwargs: Optional[dict]) -> Norm:
-    """Bind the caller's normalisation and its arguments."""
-    return partial(norm_layer, **(norm_kwargs or {}))
 
 
 def conv1x1(channels: int, in_channels: int, stride: int = 1) -> nn.Conv2D:
@@ -69,17 +60,6 @@ def projection(channels: int, in_channels: int, stride: int, norm: Norm, avg_dow
     if avg_down:
         return sequential(average_pool(stride), conv1x1(channels, in_channels), norm(in_channels=channels))
     return sequential(conv1x1(channels, in_channels, stride), norm(in_channels=channels))
-
-
-def stage_fusions(fusing: Fusing, stages: int, start_layer: int) -> List[Fusing]:
-    """How each stage fuses: by plain addition before the 1-based `start_layer`.
-
-    Raises:
-        InputError: for an unknown operator, even where no stage uses it.
-    """
-    fusion_operator(fusing.operator)
-    plain = replace(fusing, operator="Add")
-    return [fusing if stage >= start_layer else plain for stage in range(1, stages + 1)]
 
 
 def initial_gamma(zero: bool) -> str:

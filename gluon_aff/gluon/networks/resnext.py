@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, List, Optional
+from typing import Any, List, Mapping, Sequence
 
 from mxnet.gluon import HybridBlock, nn
 
+from gluon_aff.builders import stage_blocks, stage_fusions
 from gluon_aff.gluon.fusion import Fusing
 from gluon_aff.gluon.fusion.context import GlobalAveragePool, global_mean, sequential
 from gluon_aff.gluon.networks.layers import (
@@ -15,14 +16,9 @@ from gluon_aff.gluon.networks.layers import (
     conv3x3,
     imagenet_stem,
     initial_gamma,
-    norm_factory,
     projection,
     relu,
-    stage_fusions,
 )
-
-EXPANSION = 4
-FUSION_REDUCTION = 16  # the original's r, on CIFAR too
 
 
 class ResNeXtBlock(HybridBlock):
@@ -31,25 +27,26 @@ class ResNeXtBlock(HybridBlock):
     (N, in_channels, H, W) -> (N, 4 * width, H/stride, W/stride).
     """
 
+    expansion = 4
+
     def __init__(
         self,
         fusing: Fusing,
-        width: int,
         in_channels: int,
+        width: int,
         *,
         cardinality: int,
         bottleneck_width: int,
         stride: int = 1,
-        project: bool = False,
         avg_down: bool = True,
-        zero_last_gamma: bool = True,
+        zero_init_last: bool = True,
         use_se: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        channels = width * EXPANSION
+        channels, norm = width * self.expansion, fusing.norm
         grouped = cardinality * (width * bottleneck_width // 64)
-        norm = fusing.norm
+        projects = stride != 1 or in_channels != channels
         with self.name_scope():
             self.body = sequential(
                 conv1x1(grouped, in_channels),
@@ -59,10 +56,10 @@ class ResNeXtBlock(HybridBlock):
                 norm(in_channels=grouped),
                 relu(),
                 conv1x1(channels, grouped),
-                norm(in_channels=channels, gamma_initializer=initial_gamma(zero_last_gamma)),
+                norm(in_channels=channels, gamma_initializer=initial_gamma(zero_init_last)),
             )
             self.se = _squeeze_excitation(width, channels) if use_se else None
-            self.downsample = projection(channels, in_channels, stride, norm, avg_down) if project else None
+            self.downsample = projection(channels, in_channels, stride, norm, avg_down) if projects else None
             self.attention = fusing(channels)
             self.relu = relu()
 
@@ -81,21 +78,16 @@ class CIFARAFFResNeXt(Classifier):
     Shapes: (N, 3, H, W) -> (N, classes) logits. Depth by the original's count: 9 * blocks + 2.
 
     Args:
-        askc_type: fusion, by the original's flag or the paper's name.
-        start_layer: first stage, 1-based, with that fusion; stages before it add.
+        fusing: how shortcuts and blocks are fused; the published networks have r = 16.
+        start_layer: first stage, 1-based, that fuses so; stages before it add.
         layers: blocks in each stage.
-        channels: its first entry is the width of stem and first stage; each stage doubles it.
+        width: of the stem and the first stage; each stage doubles it.
+        classes: outputs.
         cardinality: groups of the 3x3 convolutions.
         bottleneck_width: their width per group at stage width 64.
-        classes: outputs.
         deep_stem: three 3x3 convolutions instead of one.
         use_se: squeeze-and-excitation before the fusion.
-        norm_layer: normalisation layer, such as BatchNorm or SyncBatchNorm.
-        norm_kwargs: its further arguments.
-        r: channel reduction ratio of the fusions (keyword only; the original has 16 fixed).
-        scale: factor on the output of AFF, iAFF and SKNet; the original's if None (keyword only).
-        context: 'bottleneck' or 'conv' branches, see `fusion.Fusing` (keyword only).
-        zero_last_gamma: start each block's last gamma at zero, as all published ResNeXts did (keyword only).
+        zero_init_last: start each block's last gamma at zero, as all published ResNeXts did.
         **kwargs: `prefix` and `params` of a Gluon block.
 
     Raises:
@@ -104,40 +96,33 @@ class CIFARAFFResNeXt(Classifier):
 
     def __init__(
         self,
-        askc_type: str,
+        fusing: Fusing,
         start_layer: int,
-        layers: List[int],
-        channels: List[int],
-        cardinality: int,
-        bottleneck_width: int,
-        classes: int = 10,
+        layers: Sequence[int],
+        width: int,
+        classes: int = 100,
+        *,
+        cardinality: int = 32,
+        bottleneck_width: int = 4,
         deep_stem: bool = False,
         use_se: bool = False,
-        norm_layer: Any = nn.BatchNorm,
-        norm_kwargs: Optional[dict] = None,
-        *,
-        r: int = FUSION_REDUCTION,
-        scale: Optional[float] = None,
-        context: Optional[str] = None,
-        zero_last_gamma: bool = True,
+        zero_init_last: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        norm = norm_factory(norm_layer, norm_kwargs)
-        fusings = stage_fusions(Fusing(askc_type, r, scale, context, norm=norm), len(layers), start_layer)
-        width = channels[0]
-        block = {
+        fusings = stage_fusions(fusing, len(layers), start_layer)
+        own = {
             "cardinality": cardinality,
             "bottleneck_width": bottleneck_width,
-            "zero_last_gamma": zero_last_gamma,
             "use_se": use_se,
+            "zero_init_last": zero_init_last,
         }
         with self.name_scope():
             self.features = sequential(
-                *cifar_stem(width, deep_stem, norm),
-                norm(in_channels=width),
+                *cifar_stem(width, deep_stem, fusing.norm),
+                fusing.norm(in_channels=width),
                 relu(),
-                *_stages(fusings, layers, width, width, block),
+                *_stages(fusings, layers, width, width, [own] * len(layers)),
                 GlobalAveragePool(),
             )
             self.output = nn.Dense(classes, in_units=_out_channels(width, layers))
@@ -149,23 +134,17 @@ class AFFResNeXt(Classifier):
     Shapes: (N, 3, H, W) -> (N, classes) logits.
 
     Args:
-        askc_type: fusion, by the original's flag or the paper's name.
-        start_layer: first stage, 1-based, with that fusion; stages before it add (published: 3).
+        fusing: how shortcuts and blocks are fused; the published networks have r = 16.
+        start_layer: first stage, 1-based, that fuses so; stages before it add (published: 3).
         layers: blocks in each of the four stages (50 layers: [3, 4, 6, 3]).
+        classes: outputs.
         cardinality: groups of the 3x3 convolutions.
         bottleneck_width: their width per group at stage width 64.
-        classes: outputs.
-        last_gamma: inverted, as in the original: False starts each block's last gamma at zero, True at one.
-        use_se: squeeze-and-excitation before the fusion.
         deep_stem: three 3x3 convolutions instead of one 7x7.
+        stem_width: width of the first two of them; the third has twice that.
         avg_down: average pool before the 1x1 convolution of a shortcut, instead of a stride; never in stage 1.
-        stem_width: width of the first two convolutions of a deep stem; the third has twice that.
-        norm_layer: normalisation layer, such as BatchNorm or SyncBatchNorm.
-        norm_kwargs: its further arguments.
-        r: channel reduction ratio of the fusions (keyword only; the original has 16 fixed).
-        scale: factor on the output of AFF, iAFF and SKNet; the original's if None (keyword only).
-        context: 'bottleneck' or 'conv' branches, see `fusion.Fusing` (keyword only).
-        zero_last_gamma: overrules `last_gamma`, in the plain sense (keyword only).
+        use_se: squeeze-and-excitation before the fusion.
+        zero_init_last: start each block's last gamma at zero, as all published ResNeXts did.
         **kwargs: `prefix` and `params` of a Gluon block.
 
     Raises:
@@ -174,43 +153,37 @@ class AFFResNeXt(Classifier):
 
     def __init__(
         self,
-        askc_type: str,
+        fusing: Fusing,
         start_layer: int,
-        layers: List[int],
-        cardinality: int,
-        bottleneck_width: int,
+        layers: Sequence[int],
         classes: int = 1000,
-        last_gamma: bool = False,
-        use_se: bool = False,
-        deep_stem: bool = True,
-        avg_down: bool = True,
-        stem_width: int = 64,
-        norm_layer: Any = nn.BatchNorm,
-        norm_kwargs: Optional[dict] = None,
         *,
-        r: int = FUSION_REDUCTION,
-        scale: Optional[float] = None,
-        context: Optional[str] = None,
-        zero_last_gamma: Optional[bool] = None,
+        cardinality: int = 32,
+        bottleneck_width: int = 4,
+        deep_stem: bool = True,
+        stem_width: int = 64,
+        avg_down: bool = True,
+        use_se: bool = False,
+        zero_init_last: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        norm = norm_factory(norm_layer, norm_kwargs)
-        fusings = stage_fusions(Fusing(askc_type, r, scale, context, norm=norm), len(layers), start_layer)
+        fusings = stage_fusions(fusing, len(layers), start_layer)
         stem_channels = 2 * stem_width if deep_stem else 64
-        block = {
+        own = {
             "cardinality": cardinality,
             "bottleneck_width": bottleneck_width,
-            "zero_last_gamma": not last_gamma if zero_last_gamma is None else zero_last_gamma,
             "use_se": use_se,
+            "zero_init_last": zero_init_last,
         }
+        stages = [{**own, "avg_down": avg_down and stage > 0} for stage in range(len(layers))]
         with self.name_scope():
             self.features = sequential(
-                *imagenet_stem(stem_width, stem_channels, deep_stem, norm),
-                norm(in_channels=stem_channels),
+                *imagenet_stem(stem_width, stem_channels, deep_stem, fusing.norm),
+                fusing.norm(in_channels=stem_channels),
                 relu(),
                 nn.MaxPool2D(3, 2, 1),
-                *_stages(fusings, layers, 64, stem_channels, block, (False, avg_down)),
+                *_stages(fusings, layers, 64, stem_channels, stages),
                 GlobalAveragePool(),
             )
             self.output = nn.Dense(classes, in_units=_out_channels(64, layers))
@@ -226,26 +199,18 @@ def _squeeze_excitation(width: int, channels: int) -> nn.HybridSequential:
     )
 
 
-def _out_channels(width: int, layers: List[int]) -> int:
-    return width * 2 ** (len(layers) - 1) * EXPANSION
+def _out_channels(width: int, layers: Sequence[int]) -> int:
+    return width * 2 ** (len(layers) - 1) * ResNeXtBlock.expansion
 
 
 def _stages(
-    fusings: List[Fusing],
-    layers: List[int],
+    fusings: Sequence[Fusing],
+    layers: Sequence[int],
     width: int,
     in_channels: int,
-    block: dict,
-    avg_down: tuple = (True, True),
+    arguments: Sequence[Mapping[str, Any]],
 ) -> List[nn.HybridSequential]:
-    """Stages of doubling width; `avg_down` says for the first stage and for the others how shortcuts shrink."""
-    stages = []
-    for stage, (fusing, blocks) in enumerate(zip(fusings, layers), 1):
-        stride = 1 if stage == 1 else 2
-        shrink = avg_down[0] if stage == 1 else avg_down[1]
-        first = ResNeXtBlock(fusing, width, in_channels, stride=stride, project=True, avg_down=shrink, **block)
-        in_channels = width * EXPANSION
-        rest = (ResNeXtBlock(fusing, width, in_channels, **block) for _ in range(blocks - 1))
-        stages.append(sequential(first, *rest))
-        width *= 2
-    return stages
+    """Stages of doubling width, from the given one on."""
+    widths = (in_channels, *(width * 2**stage for stage in range(len(layers))))
+    strides = (1, *[2] * (len(layers) - 1))
+    return [sequential(*blocks) for blocks in stage_blocks(ResNeXtBlock, fusings, layers, widths, strides, arguments)]

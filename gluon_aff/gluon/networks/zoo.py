@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from inspect import signature
-from typing import Any, Callable, Dict, Optional, Tuple, Union
+from dataclasses import replace
+from typing import Any, Callable, Dict, Optional, Sequence, Union
 
 import mxnet as mx
 from mxnet.gluon import HybridBlock
 
-from gluon_aff.errors import InputError, unknown_name
+from gluon_aff.builders import all_arguments, fused, integrated
+from gluon_aff.errors import unknown_name
+from gluon_aff.gluon.fusion import Fusing
 from gluon_aff.gluon.networks.afi import (
     afi_imagenet_resnet,
     afi_mobilenet_v2,
@@ -25,16 +27,13 @@ from gluon_aff.gluon.networks.resnet import AFFResNet
 from gluon_aff.gluon.networks.resnext import AFFResNeXt, CIFARAFFResNeXt
 from gluon_aff.gluon.parameters import load_parameters
 from gluon_aff.models import (
-    BOTTLENECK_WIDTH,
     CIFAR_WIDTHS,
     FPN_WIDTHS,
-    INTEGRATION,
     SEGMENTATION_HOST,
     Architecture,
     cifar_cardinality,
     model_record,
 )
-from gluon_aff.operators import Integration, fusion_operator
 from gluon_aff.printing import printable
 from gluon_aff.registry import implementation
 from gluon_aff.weights.store import pretrained_file
@@ -42,68 +41,88 @@ from gluon_aff.weights.store import pretrained_file
 DTYPES = ("float32", "float16")
 
 
+@fused(Fusing(r=4))
 def cifar_resnet(
-    askc_type: str, blocks: int, channel_times: int, start_layer: int = 1, classes: int = 100, **kwargs: Any
+    fusing: Fusing, blocks: int, channel_times: int, start_layer: int = 1, classes: int = 100, **kwargs: Any
 ) -> CIFARAFFResNet:
     """CIFAR ResNet of depth 6 * blocks + 2, widths channel_times * (16, 16, 32, 64)."""
-    kwargs.setdefault("deep_stem", False)
-    return CIFARAFFResNet(
-        askc_type, start_layer, [blocks] * 3, [channel_times * c for c in CIFAR_WIDTHS], classes, **kwargs
-    )
+    channels = [channel_times * width for width in CIFAR_WIDTHS]
+    return CIFARAFFResNet(fusing, start_layer, [blocks] * 3, channels, classes, **kwargs)
 
 
+@fused(Fusing(r=16))
 def cifar_resnext(
-    askc_type: str, blocks: int, channel_times: int, start_layer: int = 1, classes: int = 100, **kwargs: Any
+    fusing: Fusing,
+    blocks: int,
+    channel_times: int,
+    start_layer: int = 1,
+    classes: int = 100,
+    zero_last_gamma: bool = True,
+    **kwargs: Any,
 ) -> CIFARAFFResNeXt:
     """CIFAR ResNeXt of depth 9 * blocks + 2, first stage channel_times * 16 wide."""
     kwargs.setdefault("cardinality", cifar_cardinality(channel_times))
-    kwargs.setdefault("bottleneck_width", BOTTLENECK_WIDTH)
-    return CIFARAFFResNeXt(
-        askc_type,
-        start_layer,
-        [blocks] * 3,
-        [channel_times * c for c in CIFAR_WIDTHS],
-        classes=classes,
-        **kwargs,
-    )
+    kwargs.setdefault("zero_init_last", zero_last_gamma)
+    return CIFARAFFResNeXt(fusing, start_layer, [blocks] * 3, channel_times * CIFAR_WIDTHS[0], classes, **kwargs)
 
 
-def imagenet_resnet(askc_type: str, layers: Tuple[int, ...], start_layer: int = 3, **kwargs: Any) -> AFFResNet:
-    """ImageNet ResNet with `layers` bottlenecks in its four stages."""
-    return AFFResNet(askc_type, start_layer, list(layers), **kwargs)
+@fused(Fusing(r=16))
+def imagenet_resnet(
+    fusing: Fusing,
+    layers: Sequence[int],
+    start_layer: int = 3,
+    classes: int = 1000,
+    last_gamma: bool = False,
+    final_drop: float = 0.0,
+    use_global_stats: bool = False,
+    name_prefix: str = "",
+    ctx: Any = None,
+    use_pretrained: Any = None,
+    **kwargs: Any,
+) -> AFFResNet:
+    """ImageNet ResNet with `layers` blocks in its four stages.
+
+    With `use_global_stats` it normalises with running statistics in training too; `name_prefix` is that of raw
+    parameter names. `ctx` and `use_pretrained` are accepted and ignored, as in the original.
+    """
+    if use_global_stats:
+        fusing = replace(fusing, norm_kwargs={**(fusing.norm_kwargs or {}), "use_global_stats": True})
+    kwargs.setdefault("zero_init_last", last_gamma)
+    kwargs.setdefault("drop_rate", final_drop)
+    return AFFResNet(fusing, start_layer, layers, classes, prefix=name_prefix, **kwargs)
 
 
-def imagenet_resnext(askc_type: str, layers: Tuple[int, ...], start_layer: int = 3, **kwargs: Any) -> AFFResNeXt:
-    """ImageNet ResNeXt 32x4d with `layers` blocks in its four stages."""
-    kwargs.setdefault("cardinality", 32)
-    kwargs.setdefault("bottleneck_width", BOTTLENECK_WIDTH)
-    return AFFResNeXt(askc_type, start_layer, list(layers), **kwargs)
+@fused(Fusing(r=16))
+def imagenet_resnext(
+    fusing: Fusing,
+    layers: Sequence[int],
+    start_layer: int = 3,
+    classes: int = 1000,
+    last_gamma: bool = False,
+    zero_last_gamma: Optional[bool] = None,
+    **kwargs: Any,
+) -> AFFResNeXt:
+    """ImageNet ResNeXt 32x4d with `layers` blocks in its four stages.
+
+    `last_gamma` is inverted, as in the original: False starts each block's last gamma at zero, True at one.
+    `zero_last_gamma` overrules it, in the plain sense.
+    """
+    kwargs.setdefault("zero_init_last", not last_gamma if zero_last_gamma is None else zero_last_gamma)
+    return AFFResNeXt(fusing, start_layer, layers, classes, **kwargs)
 
 
+@fused(Fusing(r=4, skip="same layer"))
 def cifar_inception(
-    askc_type: str, blocks: int, channel_times: int = 1, classes: int = 100, **kwargs: Any
+    fusing: Fusing, blocks: int, channel_times: int = 1, classes: int = 100, **kwargs: Any
 ) -> InceptionResNet:
     """Inception-ResNet for CIFAR, of depth 6 * blocks + 2, widths channel_times * (16, 16, 32, 64)."""
-    return InceptionResNet(askc_type, [blocks] * 3, [channel_times * c for c in CIFAR_WIDTHS], classes, **kwargs)
+    return InceptionResNet(fusing, [blocks] * 3, [channel_times * width for width in CIFAR_WIDTHS], classes, **kwargs)
 
 
-def fpn(askc_type: str, blocks: int, channel_times: int = 1, classes: int = 1, **kwargs: Any) -> AFFFPN:
+@fused(Fusing(r=4, skip="long"))
+def fpn(fusing: Fusing, blocks: int, channel_times: int = 1, classes: int = 1, **kwargs: Any) -> AFFFPN:
     """Feature pyramid on a ResNet of depth 6 * blocks + 2, widths channel_times * (8, 16, 32, 64)."""
-    return AFFFPN(askc_type, [blocks] * 3, [channel_times * c for c in FPN_WIDTHS], classes, **kwargs)
-
-
-def _afi(build: Callable[..., HybridBlock]) -> Callable[..., HybridBlock]:
-    """Host of AFINets that takes the arguments of `Integration` one by one; the plain network without any."""
-
-    def host(classes: int, variant: str = "", **kwargs: Any) -> HybridBlock:
-        given = {name: kwargs.pop(name) for name in INTEGRATION if name in kwargs}
-        if "askc_type" in kwargs:
-            raise InputError(f"fusion {kwargs['askc_type']}: AFINets and their plain hosts have none; leave it out")
-        if given and not variant:
-            raise InputError(f"{', '.join(given)}: a plain network integrates no features; take afi_... or afi_b_...")
-        return build(Integration(variant, **given), classes=classes, **kwargs)
-
-    return host
+    return AFFFPN(fusing, [blocks] * 3, [channel_times * width for width in FPN_WIDTHS], classes, **kwargs)
 
 
 BUILDERS: Dict[str, Callable[..., HybridBlock]] = {
@@ -113,11 +132,11 @@ BUILDERS: Dict[str, Callable[..., HybridBlock]] = {
     "imagenet_resnet": imagenet_resnet,
     "imagenet_resnext": imagenet_resnext,
     SEGMENTATION_HOST: fpn,
-    "afi_cifar_resnet": _afi(afi_resnet),
-    "afi_cifar_resnext29": _afi(afi_resnext29),
-    "afi_cifar_mobilenet_v2": _afi(afi_mobilenet_v2),
-    "afi_cifar_shufflenet_v2": _afi(afi_shufflenet_v2),
-    "afi_imagenet_resnet": _afi(afi_imagenet_resnet),
+    "afi_cifar_resnet": integrated(afi_resnet),
+    "afi_cifar_resnext29": integrated(afi_resnext29),
+    "afi_cifar_mobilenet_v2": integrated(afi_mobilenet_v2),
+    "afi_cifar_shufflenet_v2": integrated(afi_shufflenet_v2),
+    "afi_imagenet_resnet": integrated(afi_imagenet_resnet),
 }
 
 
@@ -140,13 +159,7 @@ def arguments(architecture: Architecture) -> Dict[str, Any]:
     Raises:
         InputError: for an unknown fusion.
     """
-    bound = signature(_builder(architecture.host)).bind(**architecture.settings)
-    bound.apply_defaults()
-    given = {**bound.arguments, **bound.arguments.get("kwargs", {})}
-    given.pop("kwargs", None)
-    if "askc_type" in given:
-        given["askc_type"] = fusion_operator(given["askc_type"]).name
-    return given
+    return all_arguments(_builder(architecture.host), architecture.settings)
 
 
 def get_model(

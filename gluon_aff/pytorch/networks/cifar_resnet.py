@@ -6,6 +6,7 @@ from typing import Any, Callable, List, Sequence
 
 from torch import Tensor, nn
 
+from gluon_aff.builders import stage_blocks, stage_fusions
 from gluon_aff.pytorch.fusion.attention import NormLayer
 from gluon_aff.pytorch.fusion.operators import Fusing
 from gluon_aff.pytorch.networks.layers import (
@@ -17,7 +18,6 @@ from gluon_aff.pytorch.networks.layers import (
     conv3x3,
     initialise,
     relu,
-    stage_fusions,
 )
 
 Convolution = Callable[..., nn.Module]  # takes input channels, channels and, if not 1, the stride
@@ -30,6 +30,8 @@ class PreActivationBlock(nn.Module):
     convolution without BN, after an average pool or, without `avg_down`, strided. `conv` makes a 3x3 convolution, or
     what takes its place; the first of them has `inner_channels` outputs.
     """
+
+    expansion = 1
 
     def __init__(
         self,
@@ -139,11 +141,8 @@ def pre_activation_stages(
 
     With `legacy_inner`, inner widths are those of the stage before.
     """
-    stages: List[nn.Module] = []
-    for stage, (fusing, blocks) in enumerate(zip(fusings, layers), 1):
-        before, width = channels[stage - 1 : stage + 1]
-        block["inner_channels"] = before if legacy_inner else width
-        first = PreActivationBlock(fusing, before, width, 1 if stage == 1 else 2, **block)
-        rest = (PreActivationBlock(fusing, width, width, **block) for _ in range(blocks - 1))
-        stages.append(nn.Sequential(first, *rest))
-    return stages
+    inner = channels if legacy_inner else channels[1:]
+    own = [{**block, "inner_channels": width} for width in inner]
+    strides = (1, *[2] * (len(layers) - 1))
+    blocks = stage_blocks(PreActivationBlock, fusings, layers, channels, strides, own)
+    return [nn.Sequential(*each) for each in blocks]

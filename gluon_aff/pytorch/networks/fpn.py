@@ -7,13 +7,14 @@ from typing import List, Optional, Sequence
 
 from torch import Tensor, nn
 
+from gluon_aff.builders import stage_blocks
 from gluon_aff.errors import InputError, unknown_name
 from gluon_aff.models import FUSE_ORDERS, STEMS
 from gluon_aff.pytorch.fusion.any_features import projection_to, resized_like
 from gluon_aff.pytorch.fusion.attention import NormLayer
 from gluon_aff.pytorch.fusion.operators import Fusing
 from gluon_aff.pytorch.networks.layers import ImageNorm, Network, conv3x3, initialise, relu
-from gluon_aff.pytorch.networks.resnet import BasicBlock, resnet_stages
+from gluon_aff.pytorch.networks.resnet import BasicBlock
 
 
 class LevelFusion(nn.Module):
@@ -122,16 +123,11 @@ def _stem(channels: Sequence[int], kind: str, norm_layer: NormLayer) -> List[nn.
 
 
 def _encoder(fusing: Fusing, layers: Sequence[int], channels: Sequence[int]) -> List[nn.Sequential]:
-    stages = len(layers)
-    return resnet_stages(
-        BasicBlock,
-        [replace(fusing, operator="Add")] * stages,
-        layers,
-        (channels[1], *channels[1:]),
-        (1, *[2] * (stages - 1)),
-        [1] * stages,
-        avg_down=False,
-    )
+    count = len(layers)
+    plain, strides = replace(fusing, operator="Add"), (1, *[2] * (count - 1))
+    widths = (channels[1], *channels[1:])
+    stages = stage_blocks(BasicBlock, [plain] * count, layers, widths, strides, [{"avg_down": False}] * count)
+    return [nn.Sequential(*blocks) for blocks in stages]
 
 
 def _head(classes: int, in_channels: int, norm_layer: NormLayer) -> nn.Sequential:

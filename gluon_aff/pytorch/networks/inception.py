@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Sequence
 
 from torch import Tensor, nn
@@ -59,7 +60,7 @@ class InceptionResNet(PreActivationNet):
     ) -> None:
         if inner not in INNER_WIDTHS:
             raise unknown_name("inner width", inner, INNER_WIDTHS)
-        plain = Fusing("Add", norm_layer=fusing.norm_layer)
+        plain = replace(fusing, operator="Add")
 
         def conv(in_channels: int, width: int, stride: int = 1) -> InceptionConv:
             return InceptionConv(fusing, in_channels, width, stride)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-from dataclasses import replace
 from typing import Any, Callable, ContextManager, Iterator, List, Optional, Tuple
 
 import torch
@@ -14,9 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from gluon_aff.models import check_classes
-from gluon_aff.operators import fusion_operator
 from gluon_aff.pytorch.fusion.attention import NormLayer
-from gluon_aff.pytorch.fusion.operators import Fusing
 
 PRELU_SLOPE = 0.25  # MXNet's default
 
@@ -70,17 +67,6 @@ def projection(
     if avg_down:
         return nn.Sequential(average_pool(stride), conv1x1(in_channels, channels), norm_layer(channels))
     return nn.Sequential(conv1x1(in_channels, channels, stride), norm_layer(channels))
-
-
-def stage_fusions(fusing: Fusing, stages: int, start_layer: int) -> List[Fusing]:
-    """How each stage fuses: by plain addition before the 1-based `start_layer`.
-
-    Raises:
-        InputError: for an unknown operator, even where no stage uses it.
-    """
-    fusion_operator(fusing.operator)
-    plain = replace(fusing, operator="Add")
-    return [fusing if stage >= start_layer else plain for stage in range(1, stages + 1)]
 
 
 class ImageNorm(nn.BatchNorm2d):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Sequence, Type, Union
+from typing import Dict, List, Sequence, Type, Union
 
 from torch import Tensor, nn
 
+from gluon_aff.builders import stage_blocks, stage_fusions
 from gluon_aff.errors import unknown_name
 from gluon_aff.pytorch.fusion.operators import Fusing
 from gluon_aff.pytorch.networks.layers import (
@@ -16,7 +17,6 @@ from gluon_aff.pytorch.networks.layers import (
     initialise,
     projection,
     relu,
-    stage_fusions,
     zero_gamma,
 )
 
@@ -26,7 +26,8 @@ WIDTHS = (64, 128, 256, 512)
 class Bottleneck(nn.Module):
     """1x1, BN, ReLU, 3x3, BN, ReLU, 1x1, BN, fused with the shortcut, ReLU.
 
-    (N, in_channels, H, W) -> (N, 4 * planes, H/stride, W/stride); the 3x3 convolution strides and dilates.
+    (N, in_channels, H, W) -> (N, 4 * planes, H/stride, W/stride); the 3x3 convolution strides and dilates, by half
+    where the shortcut is projected.
     """
 
     expansion = 4
@@ -39,22 +40,22 @@ class Bottleneck(nn.Module):
         *,
         stride: int = 1,
         dilation: int = 1,
-        project: bool = False,
         avg_down: bool = True,
         zero_init_last: bool = False,
     ) -> None:
         super().__init__()
         channels, norm_layer = planes * self.expansion, fusing.norm_layer
+        projects = stride != 1 or in_channels != channels
         self.conv1 = conv1x1(in_channels, planes)
         self.bn1 = norm_layer(planes)
         self.relu1 = relu()
-        self.conv2 = conv3x3(planes, planes, stride, dilation)
+        self.conv2 = conv3x3(planes, planes, stride, max(dilation // 2, 1) if projects else dilation)
         self.bn2 = norm_layer(planes)
         self.relu2 = relu()
         self.conv3 = conv1x1(planes, channels)
         self.bn3 = zero_gamma(norm_layer(channels)) if zero_init_last else norm_layer(channels)
         self.downsample: nn.Module = nn.Identity()
-        if project:
+        if projects:
             self.downsample = projection(in_channels, channels, stride, norm_layer, avg_down)
         self.attention = fusing(channels)
         self.relu3 = relu()
@@ -70,7 +71,8 @@ class Bottleneck(nn.Module):
 class BasicBlock(nn.Module):
     """3x3, BN, ReLU, 3x3, BN, fused with the shortcut, ReLU: the block of ResNet-18 and -34.
 
-    (N, in_channels, H, W) -> (N, planes, H/stride, W/stride); the first convolution strides, both dilate.
+    (N, in_channels, H, W) -> (N, planes, H/stride, W/stride); the first convolution strides, both dilate, by half where
+    the shortcut is projected.
     """
 
     expansion = 1
@@ -83,19 +85,19 @@ class BasicBlock(nn.Module):
         *,
         stride: int = 1,
         dilation: int = 1,
-        project: bool = False,
         avg_down: bool = True,
         zero_init_last: bool = False,
     ) -> None:
         super().__init__()
-        norm_layer = fusing.norm_layer
+        norm_layer, projects = fusing.norm_layer, stride != 1 or in_channels != planes
+        dilation = max(dilation // 2, 1) if projects else dilation
         self.conv1 = conv3x3(in_channels, planes, stride, dilation)
         self.bn1 = norm_layer(planes)
         self.relu1 = relu()
         self.conv2 = conv3x3(planes, planes, 1, dilation)
         self.bn2 = zero_gamma(norm_layer(planes)) if zero_init_last else norm_layer(planes)
         self.downsample: nn.Module = nn.Identity()
-        if project:
+        if projects:
             self.downsample = projection(in_channels, planes, stride, norm_layer, avg_down)
         self.attention = fusing(planes)
         self.relu2 = relu()
@@ -159,15 +161,11 @@ class AFFResNet(Classifier):
         self.bn1 = fusing.norm_layer(stem_channels)
         self.relu = relu()
         self.maxpool = nn.MaxPool2d(3, 2, 1)
-        self.layer1, self.layer2, self.layer3, self.layer4 = resnet_stages(
-            BLOCKS[block],
-            stage_fusions(fusing, 4, start_layer),
-            layers,
-            (stem_channels, *WIDTHS),
-            strides,
-            dilations,
-            avg_down=avg_down,
-            zero_init_last=zero_init_last,
+        own = [{"avg_down": avg_down, "zero_init_last": zero_init_last, "dilation": each} for each in dilations]
+        fusings = stage_fusions(fusing, 4, start_layer)
+        self.layer1, self.layer2, self.layer3, self.layer4 = (
+            nn.Sequential(*blocks)
+            for blocks in stage_blocks(BLOCKS[block], fusings, layers, (stem_channels, *WIDTHS), strides, own)
         )
         self.drop = nn.Dropout(drop_rate)
         self.num_features, self.num_classes = WIDTHS[-1] * BLOCKS[block].expansion, classes
@@ -183,35 +181,3 @@ class AFFResNet(Classifier):
         """Logits (N, classes) of the last maps; with `pre_logits` the head's input, (N, num_features)."""
         x = self.drop(super().forward_head(x, pre_logits=True))
         return x if pre_logits else self.fc(x)
-
-
-def resnet_stages(
-    block: BlockClass,
-    fusings: Sequence[Fusing],
-    layers: Sequence[int],
-    widths: Sequence[int],
-    strides: Sequence[int],
-    dilations: Sequence[int],
-    **arguments: Any,
-) -> List[nn.Sequential]:
-    """Stages with these numbers of blocks.
-
-    widths[0] is the input's, the others are those of the stages' 3x3 convolutions. A stage's first block strides,
-    projects where width or size changes, and dilates by half.
-    """
-    stages, in_channels = [], widths[0]
-    for fusing, blocks, width, stride, dilation in zip(fusings, layers, widths[1:], strides, dilations):
-        channels = width * block.expansion
-        first = block(
-            fusing,
-            in_channels,
-            width,
-            stride=stride,
-            dilation=max(dilation // 2, 1),
-            project=stride != 1 or in_channels != channels,
-            **arguments,
-        )
-        rest = (block(fusing, channels, width, dilation=dilation, **arguments) for _ in range(blocks - 1))
-        stages.append(nn.Sequential(first, *rest))
-        in_channels = channels
-    return stages

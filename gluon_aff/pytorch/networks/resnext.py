@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, List, Sequence
+from typing import Any, List, Mapping, Sequence
 
 from torch import Tensor, nn
 
+from gluon_aff.builders import stage_blocks, stage_fusions
 from gluon_aff.pytorch.fusion.operators import Fusing
 from gluon_aff.pytorch.networks.layers import (
     Classifier,
@@ -16,11 +17,8 @@ from gluon_aff.pytorch.networks.layers import (
     initialise,
     projection,
     relu,
-    stage_fusions,
     zero_gamma,
 )
-
-EXPANSION = 4
 
 
 class SqueezeExcitation(nn.Sequential):
@@ -40,6 +38,8 @@ class ResNeXtBlock(nn.Module):
     (N, in_channels, H, W) -> (N, 4 * width, H/stride, W/stride).
     """
 
+    expansion = 4
+
     def __init__(
         self,
         fusing: Fusing,
@@ -49,13 +49,12 @@ class ResNeXtBlock(nn.Module):
         cardinality: int,
         bottleneck_width: int,
         stride: int = 1,
-        project: bool = False,
         avg_down: bool = True,
         zero_init_last: bool = True,
         use_se: bool = False,
     ) -> None:
         super().__init__()
-        channels, norm_layer = width * EXPANSION, fusing.norm_layer
+        channels, norm_layer = width * self.expansion, fusing.norm_layer
         grouped = cardinality * (width * bottleneck_width // 64)
         self.body = nn.Sequential(
             conv1x1(in_channels, grouped),
@@ -69,7 +68,7 @@ class ResNeXtBlock(nn.Module):
         )
         self.se = SqueezeExcitation(width, channels) if use_se else nn.Identity()
         self.downsample: nn.Module = nn.Identity()
-        if project:
+        if stride != 1 or in_channels != channels:
             self.downsample = projection(in_channels, channels, stride, norm_layer, avg_down)
         self.attention = fusing(channels)
         self.relu = relu()
@@ -132,17 +131,15 @@ class CIFARAFFResNeXt(ResNeXt):
         zero_init_last: bool = True,
     ) -> None:
         stem = [*cifar_stem(width, deep_stem, fusing.norm_layer), fusing.norm_layer(width), relu()]
-        stages = resnext_stages(
-            stage_fusions(fusing, len(layers), start_layer),
-            layers,
-            width,
-            width,
-            cardinality=cardinality,
-            bottleneck_width=bottleneck_width,
-            zero_init_last=zero_init_last,
-            use_se=use_se,
-        )
-        super().__init__(stem, stages, width * 2 ** (len(layers) - 1) * EXPANSION, classes)
+        fusings = stage_fusions(fusing, len(layers), start_layer)
+        own = {
+            "cardinality": cardinality,
+            "bottleneck_width": bottleneck_width,
+            "zero_init_last": zero_init_last,
+            "use_se": use_se,
+        }
+        stages = _stages(fusings, layers, width, width, [own] * len(layers))
+        super().__init__(stem, stages, _out_channels(width, layers), classes)
 
 
 class AFFResNeXt(ResNeXt):
@@ -184,48 +181,36 @@ class AFFResNeXt(ResNeXt):
     ) -> None:
         stem_channels = 2 * stem_width if deep_stem else 64
         stem = imagenet_stem(stem_width, stem_channels, deep_stem, fusing.norm_layer)
-        stages = resnext_stages(
-            stage_fusions(fusing, len(layers), start_layer),
-            layers,
-            64,
-            stem_channels,
-            avg_down=(False, avg_down),
-            cardinality=cardinality,
-            bottleneck_width=bottleneck_width,
-            zero_init_last=zero_init_last,
-            use_se=use_se,
-        )
+        fusings = stage_fusions(fusing, len(layers), start_layer)
+        own = {
+            "cardinality": cardinality,
+            "bottleneck_width": bottleneck_width,
+            "zero_init_last": zero_init_last,
+            "use_se": use_se,
+        }
+        arguments = [{**own, "avg_down": avg_down and stage > 0} for stage in range(len(layers))]
+        stages = _stages(fusings, layers, 64, stem_channels, arguments)
         super().__init__(
             [*stem, fusing.norm_layer(stem_channels), relu(), nn.MaxPool2d(3, 2, 1)],
             stages,
-            64 * 2 ** (len(layers) - 1) * EXPANSION,
+            _out_channels(64, layers),
             classes,
         )
 
 
-def resnext_stages(
+def _out_channels(width: int, layers: Sequence[int]) -> int:
+    return width * 2 ** (len(layers) - 1) * ResNeXtBlock.expansion
+
+
+def _stages(
     fusings: Sequence[Fusing],
     layers: Sequence[int],
     width: int,
     in_channels: int,
-    *,
-    avg_down: Sequence[bool] = (True, True),
-    **block: Any,
+    arguments: Sequence[Mapping[str, Any]],
 ) -> List[nn.Module]:
-    """Stages of doubling width; `avg_down` says for the first stage and for the others how shortcuts shrink."""
-    stages: List[nn.Module] = []
-    for stage, (fusing, blocks) in enumerate(zip(fusings, layers)):
-        first = ResNeXtBlock(
-            fusing,
-            in_channels,
-            width,
-            stride=2 if stage else 1,
-            project=True,
-            avg_down=avg_down[stage > 0],
-            **block,
-        )
-        in_channels = width * EXPANSION
-        rest = (ResNeXtBlock(fusing, in_channels, width, **block) for _ in range(blocks - 1))
-        stages.append(nn.Sequential(first, *rest))
-        width *= 2
-    return stages
+    """Stages of doubling width, from the given one on."""
+    widths = (in_channels, *(width * 2**stage for stage in range(len(layers))))
+    strides = (1, *[2] * (len(layers) - 1))
+    blocks = stage_blocks(ResNeXtBlock, fusings, layers, widths, strides, arguments)
+    return [nn.Sequential(*each) for each in blocks]

@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import replace
-from inspect import signature
 from typing import Any, Callable, Dict, Optional, Sequence, Tuple, Union
 
 import torch
 from torch import nn
 
-from gluon_aff.errors import InputError, unknown_name
+from gluon_aff.builders import all_arguments, fused, integrated
+from gluon_aff.errors import unknown_name
 from gluon_aff.models import (
-    BOTTLENECK_WIDTH,
     CIFAR_WIDTHS,
     FPN_WIDTHS,
-    INTEGRATION,
     SEGMENTATION_HOST,
     Architecture,
     cifar_cardinality,
     model_record,
 )
-from gluon_aff.operators import Integration, fusion_operator
 from gluon_aff.printing import printable
 from gluon_aff.pytorch.fusion.operators import Fusing
 from gluon_aff.pytorch.networks.afi import (
@@ -43,24 +39,9 @@ from gluon_aff.registry import implementation
 from gluon_aff.weights.store import pretrained_file
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-# How each host fuses, but for what is given by these arguments
-FUSING = {
-    "cifar_resnet": Fusing(r=4),
-    "cifar_resnext": Fusing(r=16),
-    "cifar_inception": Fusing(r=4, skip="same layer"),
-    "imagenet_resnet": Fusing(r=16),
-    "imagenet_resnext": Fusing(r=16),
-    SEGMENTATION_HOST: Fusing(r=4, skip="long"),
-}
-FUSION_ARGUMENTS = {
-    "askc_type": "operator",
-    "r": "r",
-    "scale": "scale",
-    "context": "context",
-    "norm_layer": "norm_layer",
-}
 
 
+@fused(Fusing(r=4))
 def cifar_resnet(
     fusing: Fusing, blocks: int, channel_times: int, start_layer: int = 1, classes: int = 100, **kwargs: Any
 ) -> CIFARAFFResNet:
@@ -69,6 +50,7 @@ def cifar_resnet(
     return CIFARAFFResNet(fusing, start_layer, [blocks] * 3, channels, classes, **kwargs)
 
 
+@fused(Fusing(r=16))
 def cifar_resnext(
     fusing: Fusing,
     blocks: int,
@@ -80,11 +62,11 @@ def cifar_resnext(
 ) -> CIFARAFFResNeXt:
     """CIFAR ResNeXt of depth 9 * blocks + 2, first stage channel_times * 16 wide."""
     kwargs.setdefault("cardinality", cifar_cardinality(channel_times))
-    kwargs.setdefault("bottleneck_width", BOTTLENECK_WIDTH)
     kwargs.setdefault("zero_init_last", zero_last_gamma)
     return CIFARAFFResNeXt(fusing, start_layer, [blocks] * 3, channel_times * CIFAR_WIDTHS[0], classes, **kwargs)
 
 
+@fused(Fusing(r=4, skip="same layer"))
 def cifar_inception(
     fusing: Fusing, blocks: int, channel_times: int = 1, classes: int = 100, **kwargs: Any
 ) -> InceptionResNet:
@@ -93,6 +75,7 @@ def cifar_inception(
     return InceptionResNet(fusing, [blocks] * 3, channels, classes, **kwargs)
 
 
+@fused(Fusing(r=16))
 def imagenet_resnet(
     fusing: Fusing,
     layers: Sequence[int],
@@ -108,6 +91,7 @@ def imagenet_resnet(
     return AFFResNet(fusing, start_layer, layers, classes, **kwargs)
 
 
+@fused(Fusing(r=16))
 def imagenet_resnext(
     fusing: Fusing,
     layers: Sequence[int],
@@ -122,28 +106,14 @@ def imagenet_resnext(
     `last_gamma` is inverted, as in the original: False starts each block's last gamma at zero, True at one.
     `zero_last_gamma` overrules it, in the plain sense.
     """
-    kwargs.setdefault("bottleneck_width", BOTTLENECK_WIDTH)
     kwargs.setdefault("zero_init_last", not last_gamma if zero_last_gamma is None else zero_last_gamma)
     return AFFResNeXt(fusing, start_layer, layers, classes, **kwargs)
 
 
+@fused(Fusing(r=4, skip="long"))
 def fpn(fusing: Fusing, blocks: int, channel_times: int = 1, classes: int = 1, **kwargs: Any) -> AFFFPN:
     """Feature pyramid on a ResNet of depth 6 * blocks + 2, widths channel_times * (8, 16, 32, 64)."""
     return AFFFPN(fusing, [blocks] * 3, [channel_times * width for width in FPN_WIDTHS], classes, **kwargs)
-
-
-def _afi(build: Callable[..., Network]) -> Callable[..., Network]:
-    """Host of AFINets that takes the arguments of `Integration` one by one; the plain network without any."""
-
-    def host(classes: int, variant: str = "", **kwargs: Any) -> Network:
-        given = {name: kwargs.pop(name) for name in INTEGRATION if name in kwargs}
-        if "askc_type" in kwargs:
-            raise InputError(f"fusion {kwargs['askc_type']}: AFINets and their plain hosts have none; leave it out")
-        if given and not variant:
-            raise InputError(f"{', '.join(given)}: a plain network integrates no features; take afi_... or afi_b_...")
-        return build(Integration(variant, **given), classes=classes, **kwargs)
-
-    return host
 
 
 BUILDERS: Dict[str, Callable[..., Network]] = {
@@ -153,21 +123,12 @@ BUILDERS: Dict[str, Callable[..., Network]] = {
     "imagenet_resnet": imagenet_resnet,
     "imagenet_resnext": imagenet_resnext,
     SEGMENTATION_HOST: fpn,
-    "afi_cifar_resnet": _afi(afi_resnet),
-    "afi_cifar_resnext29": _afi(afi_resnext29),
-    "afi_cifar_mobilenet_v2": _afi(afi_mobilenet_v2),
-    "afi_cifar_shufflenet_v2": _afi(afi_shufflenet_v2),
-    "afi_imagenet_resnet": _afi(afi_imagenet_resnet),
+    "afi_cifar_resnet": integrated(afi_resnet),
+    "afi_cifar_resnext29": integrated(afi_resnext29),
+    "afi_cifar_mobilenet_v2": integrated(afi_mobilenet_v2),
+    "afi_cifar_shufflenet_v2": integrated(afi_shufflenet_v2),
+    "afi_imagenet_resnet": integrated(afi_imagenet_resnet),
 }
-
-
-def _host_arguments(architecture: Architecture) -> Dict[str, Any]:
-    """The arguments of its builder: `fusing`, where the host fuses, in place of those that say how."""
-    settings = dict(architecture.settings)
-    if architecture.host in FUSING:
-        given = {field: settings.pop(name) for name, field in FUSION_ARGUMENTS.items() if name in settings}
-        settings["fusing"] = replace(FUSING[architecture.host], **given)
-    return settings
 
 
 def _builder(host: str) -> Callable[..., Network]:
@@ -180,7 +141,7 @@ def build(architecture: Architecture) -> Network:
     Raises:
         InputError: for arguments that the host cannot take.
     """
-    return _builder(architecture.host)(**_host_arguments(architecture))
+    return _builder(architecture.host)(**architecture.settings)
 
 
 def arguments(architecture: Architecture) -> Dict[str, Any]:
@@ -189,15 +150,7 @@ def arguments(architecture: Architecture) -> Dict[str, Any]:
     Raises:
         InputError: for an unknown fusion.
     """
-    bound = signature(_builder(architecture.host)).bind(**_host_arguments(architecture))
-    bound.apply_defaults()
-    given = {**bound.arguments, **bound.arguments.get("kwargs", {})}
-    given.pop("kwargs", None)
-    if "fusing" in given:
-        fusing = given.pop("fusing")
-        given.update({name: getattr(fusing, field) for name, field in FUSION_ARGUMENTS.items()})
-        given["askc_type"] = fusion_operator(fusing.operator).name
-    return given
+    return all_arguments(_builder(architecture.host), architecture.settings)
 
 
 def parameter_shapes(architecture: Architecture) -> Dict[str, Tuple[int, ...]]:

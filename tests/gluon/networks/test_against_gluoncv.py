@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from gluon_aff.gluon.gluoncv import import_gluoncv
-from gluon_aff.gluon.networks import AFFResNet, AFFResNeXt
+from gluon_aff.gluon.networks.zoo import imagenet_resnet, imagenet_resnext
 
 RESNETS = {
     "plain, zero gammas": ("bottleneck", {"last_gamma": True}),
@@ -59,7 +59,7 @@ def test_resnet(which):
     ours = {"deep_stem": False, "avg_down": False, **arguments}
     layers = [1, 1, 2, 2]
     assert_the_same(
-        AFFResNet("DirectAdd", 1, layers, classes=6, block=block, **ours),
+        imagenet_resnet("DirectAdd", layers, 1, classes=6, block=block, **ours),
         resnetv1b.ResNetV1b(gluoncvs, layers, classes=6, **arguments),
     )
 
@@ -70,14 +70,14 @@ def test_resnext(which):
     ours = {"deep_stem": False, "avg_down": False, **arguments}
     layers, cardinality, width = [1, 2, 1, 1], 8, 12
     assert_the_same(
-        AFFResNeXt("DirectAdd", 1, layers, cardinality, width, classes=6, **ours),
+        imagenet_resnext("DirectAdd", layers, 1, cardinality=cardinality, bottleneck_width=width, classes=6, **ours),
         import_gluoncv("gluoncv.model_zoo.resnext").ResNext(layers, cardinality, width, classes=6, **arguments),
     )
 
 
 def test_dropout_is_before_the_dense_layer_and_for_training_only():
     """A dropped feature gives its weights no gradient; the others are divided by the share that stays."""
-    net = AFFResNet("DirectAdd", 1, [1, 1, 1, 1], classes=2, block="basic", final_drop=0.25, use_global_stats=True)
+    net = imagenet_resnet("DirectAdd", [1, 1, 1, 1], 1, 2, block="basic", final_drop=0.25, use_global_stats=True)
     images = mx.nd.array(np.random.default_rng(0).normal(size=(1, 3, 64, 64)))
     net, _ = filled(net, images)
     mx.random.seed(0)

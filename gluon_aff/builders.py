@@ -1,0 +1,108 @@
+"""What the networks of both engines share: stages of blocks, and builders that are told how to fuse or to integrate."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from functools import wraps
+from inspect import Parameter, signature
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Sequence, TypeVar
+
+from gluon_aff.errors import InputError
+from gluon_aff.models import INTEGRATION
+from gluon_aff.operators import FusionOptions, Integration, fusion_operator
+
+Fusing = TypeVar("Fusing", bound=FusionOptions)
+Builder = Callable[..., Any]
+
+
+def stage_fusions(fusing: Fusing, stages: int, start_layer: int) -> List[Fusing]:
+    """How each stage fuses: by plain addition before the 1-based `start_layer`.
+
+    Raises:
+        InputError: for an unknown operator, even where no stage uses it.
+    """
+    fusion_operator(fusing.operator)
+    plain = replace(fusing, operator="Add")
+    return [fusing if stage >= start_layer else plain for stage in range(1, stages + 1)]
+
+
+def stage_blocks(
+    block: Any,
+    fusings: Sequence[FusionOptions],
+    layers: Sequence[int],
+    widths: Sequence[int],
+    strides: Sequence[int],
+    arguments: Sequence[Mapping[str, Any]],
+) -> Iterator[List[Any]]:
+    """Make the blocks of each stage.
+
+    Args:
+        block: class of the blocks: called with how it fuses, its input channels and its width, it has `expansion` times
+            as many outputs; `stride` is 1 if it is not given.
+        fusings: how each stage fuses.
+        layers: blocks in each stage.
+        widths: input channels of the first stage, then the width of each stage.
+        strides: of the first block of each stage; the others do not stride.
+        arguments: more arguments of each stage's blocks.
+    """
+    in_channels = widths[0]
+    for fusing, blocks, width, stride, own in zip(fusings, layers, widths[1:], strides, arguments):
+        first = block(fusing, in_channels, width, stride=stride, **own)
+        in_channels = width * block.expansion
+        yield [first, *(block(fusing, in_channels, width, **own) for _ in range(blocks - 1))]
+
+
+def fused(fusing: FusionOptions) -> Callable[[Builder], Builder]:
+    """Decorator of a builder whose first argument says how its network fuses; `fusing` is what is usual.
+
+    What it returns takes that apart: `askc_type`, the original's flag or the paper's name of the operator, comes first,
+    and `r`, `scale`, `context` and what the engine's class has of normalisation are keywords.
+    """
+    usual = {each.name: getattr(fusing, each.name) for each in fields(fusing) if each.name not in ("operator", "skip")}
+
+    def decorate(build: Builder) -> Builder:
+        @wraps(build)
+        def host(askc_type: str, *arguments: Any, **given: Any) -> Any:
+            own = {name: given.pop(name) for name in usual if name in given}
+            return build(replace(fusing, operator=askc_type, **own), *arguments, **given)
+
+        _, *parameters = signature(build).parameters.values()
+        positional = [each for each in parameters if each.kind is not Parameter.VAR_KEYWORD]
+        keywords = [Parameter(name, Parameter.KEYWORD_ONLY, default=value) for name, value in usual.items()]
+        first = Parameter("askc_type", Parameter.POSITIONAL_OR_KEYWORD)
+        rest = parameters[len(positional) :]
+        host.__signature__ = signature(build).replace(  # type: ignore[attr-defined]
+            parameters=[first, *positional, *keywords, *rest]
+        )
+        return host
+
+    return decorate
+
+
+def integrated(build: Builder) -> Builder:
+    """Builder of an AFINet that takes the arguments of `Integration` one by one; the plain network without any."""
+
+    def host(classes: int, variant: str = "", **kwargs: Any) -> Any:
+        given = {name: kwargs.pop(name) for name in INTEGRATION if name in kwargs}
+        if "askc_type" in kwargs:
+            raise InputError(f"fusion {kwargs['askc_type']}: AFINets and their plain hosts have none; leave it out")
+        if given and not variant:
+            raise InputError(f"{', '.join(given)}: a plain network integrates no features; take afi_... or afi_b_...")
+        return build(Integration(variant, **given), classes=classes, **kwargs)
+
+    return host
+
+
+def all_arguments(build: Builder, given: Mapping[str, Any]) -> Dict[str, Any]:
+    """The arguments that a builder is given, and the defaults of the others; the same for the same network.
+
+    Raises:
+        InputError: for an unknown fusion.
+    """
+    bound = signature(build).bind(**given)
+    bound.apply_defaults()
+    arguments = {**bound.arguments, **bound.arguments.get("kwargs", {})}
+    arguments.pop("kwargs", None)
+    if "askc_type" in arguments:
+        arguments["askc_type"] = fusion_operator(arguments["askc_type"]).name
+    return arguments
