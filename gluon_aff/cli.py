@@ -11,26 +11,12 @@ import io
 import os
 import signal
 import sys
-from typing import Dict, List, NoReturn, Optional
+from typing import List, NoReturn, Optional
 
 from gluon_aff._platform import ENGINE_VARIABLE, platform_problem, torch_problem
 from gluon_aff._version import __version__
-from gluon_aff.commands import (
-    USAGE_ERROR,
-    Command,
-    ablation,
-    doctor,
-    export,
-    gradcam,
-    launch,
-    memory,
-    networks,
-    results,
-    segment,
-    selectivity,
-    training,
-    weights,
-)
+from gluon_aff.commands import USAGE_ERROR, Command
+from gluon_aff.commands.table import COMMANDS
 from gluon_aff.errors import GluonAFFError, InputError, Stopped, last_line
 from gluon_aff.interpreter import python_command
 from gluon_aff.printing import printable, show
@@ -48,22 +34,6 @@ class OneLineParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Say what is wrong and exit with 2."""
         self.exit(USAGE_ERROR, f"{self.prog}: error: {printable(message)} (see {self.prog} --help)\n")
-
-
-COMMANDS: Dict[str, Command] = {
-    **training.COMMANDS,
-    **launch.COMMANDS,
-    **networks.COMMANDS,
-    **memory.COMMANDS,
-    **weights.COMMANDS,
-    **gradcam.COMMANDS,
-    **selectivity.COMMANDS,
-    **segment.COMMANDS,
-    **export.COMMANDS,
-    **results.COMMANDS,
-    **ablation.COMMANDS,
-    **doctor.COMMANDS,
-}
 
 
 def main(argv: Optional[List[str]] = None, script: Optional[str] = None, command: Optional[str] = None) -> int:

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from gluon_aff.models import MODELS, cifar_cardinality
-from gluon_aff.training.cifar_options import CIFARSettings
-from gluon_aff.training.declaration import AFINET, ASSEMBLED, Option, declared
-from gluon_aff.training.imagenet_options import ORIGINAL_R, ImageNetSettings
-from gluon_aff.training.options import CurveSettings, RunSettings, stages_in
-from gluon_aff.training.segmentation_options import SegmentationSettings
+from gluon_aff.settings.cifar import CIFARSettings
+from gluon_aff.settings.declaration import AFINET, ASSEMBLED, Option, declared
+from gluon_aff.settings.imagenet import ORIGINAL_R, ImageNetSettings
+from gluon_aff.settings.segmentation import SegmentationSettings
+from gluon_aff.settings.shared import CurveSettings, RunSettings, stages_in
 
 LOG, CURVE, CHECKPOINTS = "train_{}.log", "{}_history.png", "{}.checkpoint"  # of the run of that name
 IMAGENET_FILES = "imagenet-"  # what their names have before the run's

@@ -1,4 +1,4 @@
-"""Who may import what: MXNet is behind one door, PyTorch behind the other, and each door has one way in."""
+"""Who may import what: a room those below it; MXNet is reached by one door, PyTorch by the other."""
 
 import ast
 import subprocess
@@ -16,6 +16,13 @@ PACKAGE = Path(gluon_aff.__file__).parent
 # What a top-level room alone may import, as a part of a dotted name: horovod.mxnet is MXNet's too.
 ROOMS = {"mxnet": "gluon", "gluoncv": "gluon", "torch": "pytorch"}
 DOORS = ("engines.py", "__init__.py")
+# Rooms, folders and single modules of the package: each imports those before it only, so that there are no circles
+ORDER = (
+    *("_version", "errors", "iteration", "schedule", "_platform", "interpreter", "extras", "files", "printing"),
+    *("locks", "download", "registry", "published", "models", "operators", "builders", "engines"),
+    *("data", "machine", "distributed", "settings", "run_names", "weights", "export", "evaluation"),
+    *("gluon", "pytorch", "training", "inspection", "results", "commands", "cli", "__main__", "__init__"),
+)
 
 
 def imported(tree, package):
@@ -43,9 +50,43 @@ def offences(file, text):
             yield f"gluon_aff/{file}:{line}: {name}"
 
 
-def test_each_framework_is_imported_in_its_room_and_reached_through_the_door():
-    files = {path.relative_to(PACKAGE).as_posix(): path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py")}
+def rooms_above(file, text):
+    """Rooms that a module at `file`, a path in the package, imports though they come after its own."""
+    room, package = Path(file).with_suffix("").parts[0], ".".join(["gluon_aff", *Path(file).parent.parts])
+    for line, name in sorted(imported(ast.parse(text), package)):
+        outer, _, inner = name.partition(".")
+        other = inner.partition(".")[0]
+        if outer == "gluon_aff" and other in ORDER and ORDER.index(other) > ORDER.index(room) and file not in DOORS:
+            yield f"gluon_aff/{file}:{line}: {name}"
+
+
+@pytest.fixture(scope="module")
+def files():
+    """Text of the package's modules by path."""
+    return {path.relative_to(PACKAGE).as_posix(): path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py")}
+
+
+def test_each_framework_is_imported_in_its_room_and_reached_through_the_door(files):
     assert [each for file, text in sorted(files.items()) for each in offences(file, text)] == []
+
+
+def test_a_room_imports_those_below_it_only(files):
+    assert {Path(file).with_suffix("").parts[0] for file in files} == set(ORDER)
+    assert [each for file, text in sorted(files.items()) for each in rooms_above(file, text)] == []
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "names"),
+    [
+        ("weights/x.py", "def f():\n    from gluon_aff.training import run", ["2: gluon_aff.training.run"]),
+        ("models.py", "from gluon_aff import data", ["1: gluon_aff.data"]),
+        ("settings/x.py", "import gluon_aff.run_names", ["1: gluon_aff.run_names"]),
+        ("training/x.py", "from .run import y\nfrom gluon_aff.weights.card import Card", []),
+        ("engines.py", "from importlib import import_module\nimport_module('gluon_aff.gluon.engine')", []),
+    ],
+)
+def test_an_import_of_a_room_above_is_named(file, text, names):
+    assert list(rooms_above(file, text)) == [f"gluon_aff/{file}:{name}" for name in names]
 
 
 @pytest.mark.parametrize(

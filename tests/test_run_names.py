@@ -8,13 +8,13 @@ from gluon_aff.errors import InputError
 from gluon_aff.models import MODELS
 from gluon_aff.operators import OPERATORS
 from gluon_aff.run_names import CHECKPOINTS, LOG, SCHEMES, best_file, best_in, name_of, names_in, periodic_file
-from gluon_aff.training import cifar_options, imagenet_options, segmentation_options
-from gluon_aff.training.declaration import AFINET, declared
+from gluon_aff.settings import cifar, imagenet, segmentation
+from gluon_aff.settings.declaration import AFINET, declared
 
 RESOLVE = {
-    cifar_options.CIFARSettings: cifar_options.resolve,
-    imagenet_options.ImageNetSettings: imagenet_options.resolve,
-    segmentation_options.SegmentationSettings: segmentation_options.resolve,
+    cifar.CIFARSettings: cifar.resolve,
+    imagenet.ImageNetSettings: imagenet.resolve,
+    segmentation.SegmentationSettings: segmentation.resolve,
 }
 
 

@@ -44,7 +44,7 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _findings(data_dirs: List[str]) -> Iterator[Finding]:
-    from gluon_aff.cli import COMMANDS as ALL
+    from gluon_aff.commands.table import COMMANDS as ALL
 
     found = []
     for finding in examine(data_dirs):

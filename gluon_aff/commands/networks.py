@@ -10,9 +10,9 @@ from gluon_aff._platform import ENGINES
 from gluon_aff.commands import Command, json_text, positive
 from gluon_aff.errors import InputError
 from gluon_aff.printing import show, show_text
-from gluon_aff.training.declaration import declared
-from gluon_aff.training.options import ClassifierSettings, named_arguments
-from gluon_aff.training.parser import add_declared
+from gluon_aff.settings.declaration import declared
+from gluon_aff.settings.parser import add_declared
+from gluon_aff.settings.shared import ClassifierSettings, named_arguments
 
 
 def _add_models_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:

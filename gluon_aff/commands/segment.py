@@ -13,8 +13,8 @@ from gluon_aff.commands.weights import add_engine_option
 from gluon_aff.errors import InputError
 from gluon_aff.files import check_directories, replacing
 from gluon_aff.printing import show, show_text
-from gluon_aff.training.declaration import check_limits, check_not_empty
-from gluon_aff.training.segmentation_options import SegmentationSettings
+from gluon_aff.settings.declaration import check_limits, check_not_empty
+from gluon_aff.settings.segmentation import SegmentationSettings
 
 if TYPE_CHECKING:
     import numpy as np

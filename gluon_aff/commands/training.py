@@ -11,14 +11,14 @@ from gluon_aff._platform import ENGINES
 from gluon_aff.commands import Command, not_negative, positive
 from gluon_aff.models import Architecture
 from gluon_aff.printing import show, show_text
-from gluon_aff.training.cifar_options import CIFARSettings
-from gluon_aff.training.cifar_options import resolve as resolve_cifar
-from gluon_aff.training.imagenet_options import ImageNetSettings
-from gluon_aff.training.imagenet_options import resolve as resolve_imagenet
-from gluon_aff.training.options import RunSettings
-from gluon_aff.training.parser import add_options, settings_from
-from gluon_aff.training.segmentation_options import SegmentationSettings
-from gluon_aff.training.segmentation_options import resolve as resolve_segmentation
+from gluon_aff.settings.cifar import CIFARSettings
+from gluon_aff.settings.cifar import resolve as resolve_cifar
+from gluon_aff.settings.imagenet import ImageNetSettings
+from gluon_aff.settings.imagenet import resolve as resolve_imagenet
+from gluon_aff.settings.parser import add_options, settings_from
+from gluon_aff.settings.segmentation import SegmentationSettings
+from gluon_aff.settings.segmentation import resolve as resolve_segmentation
+from gluon_aff.settings.shared import RunSettings
 
 
 def _train(

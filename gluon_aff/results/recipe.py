@@ -14,9 +14,9 @@ from gluon_aff.models import CIFAR_HOSTS
 from gluon_aff.published import PublishedRun, published_runs
 from gluon_aff.results.logs import LoggedRun
 from gluon_aff.schedule import decay_epochs
-from gluon_aff.training.cifar_options import CIFARSettings
-from gluon_aff.training.declaration import AFINET, ASSEMBLED, declared
-from gluon_aff.training.imagenet_options import ImageNetSettings
+from gluon_aff.settings.cifar import CIFARSettings
+from gluon_aff.settings.declaration import AFINET, ASSEMBLED, declared
+from gluon_aff.settings.imagenet import ImageNetSettings
 
 Recipe = Dict[str, Any]
 FUSION_NAMES = {

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any, Dict
 
 from gluon_aff.models import CIFAR_SIZE, MODELS, SEGMENTATION_HOST, Architecture
-from gluon_aff.training.cifar_options import CIFARSettings
-from gluon_aff.training.imagenet_options import ImageNetSettings
-from gluon_aff.training.options import ClassifierSettings, named_arguments
-from gluon_aff.training.segmentation_options import SegmentationSettings
+from gluon_aff.settings.cifar import CIFARSettings
+from gluon_aff.settings.imagenet import ImageNetSettings
+from gluon_aff.settings.segmentation import SegmentationSettings
+from gluon_aff.settings.shared import ClassifierSettings, named_arguments
 
 
 def cifar_architecture(settings: CIFARSettings) -> Architecture:

@@ -31,9 +31,9 @@ from gluon_aff.engines import Cluster, Learner, LearnerState
 from gluon_aff.errors import GluonAFFError, InputError, last_line
 from gluon_aff.locks import LockedError
 from gluon_aff.locks import locked as lock_file
-from gluon_aff.training.declaration import declared
+from gluon_aff.settings.declaration import declared
+from gluon_aff.settings.shared import RunSettings
 from gluon_aff.training.epoch import NOT_BEGUN, EpochProgress
-from gluon_aff.training.options import RunSettings
 from gluon_aff.weights.params_format import read_params_file, write_params_file
 
 FORMAT = 1

@@ -12,8 +12,8 @@ from gluon_aff.engines import Classification, Devices, LearnerSettings, Optimize
 from gluon_aff.errors import InputError
 from gluon_aff.models import CIFAR_SIZE
 from gluon_aff.schedule import Schedule, step_rate
+from gluon_aff.settings.cifar import CIFARSettings, resolve
 from gluon_aff.training.architectures import cifar_architecture
-from gluon_aff.training.cifar_options import CIFARSettings, resolve
 from gluon_aff.training.curve_bookkeeper import CurveBookkeeper
 from gluon_aff.training.logbook import append_best_accuracy
 from gluon_aff.training.notes import cifar_notes, first_release_notes

@@ -14,10 +14,10 @@ from gluon_aff.engines import Classification, Distillation, LearnerSettings, Net
 from gluon_aff.errors import InputError
 from gluon_aff.evaluation.evaluate import evaluate
 from gluon_aff.schedule import Schedule
+from gluon_aff.settings.imagenet import ImageNetSettings, resolve, used_dtype
 from gluon_aff.training.architectures import imagenet_architecture
 from gluon_aff.training.checkpoint import RunState
 from gluon_aff.training.imagenet_bookkeeper import Errors, ImageNetBookkeeper, best_error
-from gluon_aff.training.imagenet_options import ImageNetSettings, resolve, used_dtype
 from gluon_aff.training.notes import imagenet_notes
 from gluon_aff.training.random_choices import mixup_weights
 from gluon_aff.training.run import RunPlan, train

@@ -11,9 +11,9 @@ from typing import Dict, Optional, Tuple
 
 from gluon_aff.engines import Learner
 from gluon_aff.run_names import best_file, best_in, periodic_file
+from gluon_aff.settings.imagenet import ImageNetSettings
 from gluon_aff.training.checkpoint import RunState
 from gluon_aff.training.epoch import StepObserver
-from gluon_aff.training.imagenet_options import ImageNetSettings
 from gluon_aff.training.logbook import batch_line, speed_line, training_line, validation_line
 from gluon_aff.training.run_files import RunFiles
 from gluon_aff.weights.card_file import remove_with_card

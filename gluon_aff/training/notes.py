@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Iterator, List, Tuple
 
 from gluon_aff.run_names import name_of
-from gluon_aff.training import cifar_options, imagenet_options
-from gluon_aff.training.cifar_options import CIFARSettings
-from gluon_aff.training.declaration import declared, flag
-from gluon_aff.training.imagenet_options import ORIGINAL_R, ImageNetSettings
-from gluon_aff.training.options import ClassifierSettings, RunSettings
-from gluon_aff.training.segmentation_options import SegmentationSettings
+from gluon_aff.settings import cifar, imagenet
+from gluon_aff.settings.cifar import CIFARSettings
+from gluon_aff.settings.declaration import declared, flag
+from gluon_aff.settings.imagenet import ORIGINAL_R, ImageNetSettings
+from gluon_aff.settings.segmentation import SegmentationSettings
+from gluon_aff.settings.shared import ClassifierSettings, RunSettings
 
 EXPECTED_IMAGES = (1734, 69)  # of COCO 2017 with a stop sign, to train and to validate
 NEARLY = 0.05
@@ -22,7 +22,7 @@ SINGLE_IMAGE = (
 
 def first_release_notes(given: CIFARSettings) -> Iterator[str]:
     """Yield what to say if the settings, before `resolve`, have a model name of the first release."""
-    if given.model.lower() not in cifar_options.FIRST_RELEASE_MODELS:
+    if given.model.lower() not in cifar.FIRST_RELEASE_MODELS:
         return
     option = declared(CIFARSettings)["mixup_off_epoch"]
     defaults = (
@@ -37,7 +37,7 @@ def first_release_notes(given: CIFARSettings) -> Iterator[str]:
 
 def cifar_notes(settings: CIFARSettings, global_batch: int) -> Iterator[str]:
     """Yield what a user of these resolved settings, with `global_batch` images per step, should know, a line each."""
-    fuses = settings.start_layer <= cifar_options.STAGES or settings.model == "inception"
+    fuses = settings.start_layer <= cifar.STAGES or settings.model == "inception"
     fusion = f"{settings.askc_type} from stage {settings.start_layer} on" if fuses else "addition in all stages"
     if settings.named:
         yield f"network: {settings.model}{name_of(settings).suffix}"
@@ -98,7 +98,7 @@ def imagenet_notes(settings: ImageNetSettings, global_batch: int, on_gpu: bool =
 
 
 def _imagenet_network_notes(settings: ImageNetSettings) -> Iterator[str]:
-    fuses = settings.start_layer <= imagenet_options.STAGES
+    fuses = settings.start_layer <= imagenet.STAGES
     fusion = f"{settings.askc_type} from stage {settings.start_layer} on" if fuses else "addition in all stages"
     resnext = settings.model == "resnext"
     layers = (2 if settings.basic else 3) * sum(settings.blocks) + 2

@@ -9,7 +9,7 @@ import numpy as np
 from gluon_aff.data.mixup import draw_mixup_weights
 from gluon_aff.data.randomness import Purpose, stream
 from gluon_aff.engines import Learner
-from gluon_aff.training.options import ClassifierSettings
+from gluon_aff.settings.shared import ClassifierSettings
 
 Item = TypeVar("Item")
 

@@ -13,12 +13,12 @@ from gluon_aff.data.stop_signs.batches import MaskBatches
 from gluon_aff.engines import Devices, LearnerSettings, Optimizer, Segmentation
 from gluon_aff.printing import show
 from gluon_aff.schedule import Schedule
+from gluon_aff.settings.segmentation import SegmentationSettings, data_folder, resolve
 from gluon_aff.training.architectures import segmentation_architecture
 from gluon_aff.training.curve_bookkeeper import CurveBookkeeper
 from gluon_aff.training.notes import segmentation_notes
 from gluon_aff.training.run import RunPlan, train
 from gluon_aff.training.scores import iou_and_niou
-from gluon_aff.training.segmentation_options import SegmentationSettings, data_folder, resolve
 from gluon_aff.training.setup import DataFacts, Setup, chosen_devices, set_up
 
 POWER = 0.9

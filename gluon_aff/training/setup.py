@@ -17,6 +17,10 @@ from gluon_aff.errors import InputError
 from gluon_aff.files import check_directories
 from gluon_aff.printing import show
 from gluon_aff.run_names import RunPaths, paths_of
+from gluon_aff.settings.cifar import CIFARSettings
+from gluon_aff.settings.imagenet import ImageNetSettings
+from gluon_aff.settings.segmentation import SegmentationSettings
+from gluon_aff.settings.shared import RunSettings
 from gluon_aff.training.checkpoint import (
     Checkpoint,
     check_seen_by_all,
@@ -24,10 +28,6 @@ from gluon_aff.training.checkpoint import (
     read_checkpoint,
     same_run,
 )
-from gluon_aff.training.cifar_options import CIFARSettings
-from gluon_aff.training.imagenet_options import ImageNetSettings
-from gluon_aff.training.options import RunSettings
-from gluon_aff.training.segmentation_options import SegmentationSettings
 
 AUTO = "auto"
 

@@ -20,7 +20,7 @@ from gluon_aff.models import (
     ModelRecord,
 )
 from gluon_aff.run_names import IMAGENET_FILES, IMAGENET_RUNS, RunName, names_in
-from gluon_aff.training.options import stages_in
+from gluon_aff.settings.shared import stages_in
 from gluon_aff.weights.params import SAVE_ANEW, fits, head_names, in_order, raw_named
 from gluon_aff.weights.params_format import ParamsFile
 

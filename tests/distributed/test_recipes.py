@@ -13,8 +13,8 @@ import pytest
 from gluon_aff.engines import Devices
 from gluon_aff.errors import InputError
 from gluon_aff.results.logs import read_log
+from gluon_aff.settings.cifar import CIFARSettings
 from gluon_aff.training.cifar import train_cifar
-from gluon_aff.training.cifar_options import CIFARSettings
 from gluon_aff.weights.params_format import read_params_file
 
 ROOT = Path(__file__).parents[2]

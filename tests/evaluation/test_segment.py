@@ -16,8 +16,8 @@ from gluon_aff.evaluation.segment import iou_and_niou_of, segment_images, segmen
 from gluon_aff.gluon.network import GluonNetwork
 from gluon_aff.gluon.networks import get_model
 from gluon_aff.inspection import picture_grid
+from gluon_aff.settings.segmentation import SegmentationSettings
 from gluon_aff.training.segmentation import train_segmentation
-from gluon_aff.training.segmentation_options import SegmentationSettings
 
 pytest.importorskip("pycocotools")
 SIZE = 48

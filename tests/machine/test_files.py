@@ -8,7 +8,7 @@ from gluon_aff.data.cifar import files as cifar
 from gluon_aff.machine.files import CIFAR, CLONE_VARIABLE, PUBLISHED_ROOT, check_data, check_weights
 from gluon_aff.machine.findings import MEND, NOTE, OK
 from gluon_aff.published import published_weights
-from gluon_aff.training.imagenet_options import ImageNetSettings
+from gluon_aff.settings.imagenet import ImageNetSettings
 from gluon_aff.weights import store
 
 

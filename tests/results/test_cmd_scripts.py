@@ -12,9 +12,9 @@ from results.written_logs import log_lines
 from gluon_aff.published import published_runs
 from gluon_aff.results.compare import fitting_run
 from gluon_aff.results.logs import read_log
-from gluon_aff.training.cifar_options import CIFARSettings, resolve
+from gluon_aff.settings.cifar import CIFARSettings, resolve
+from gluon_aff.settings.parser import add_options, settings_from
 from gluon_aff.training.logbook import settings_line
-from gluon_aff.training.parser import add_options, settings_from
 
 SCRIPTS = (Path(__file__).parents[2] / "cmd_scripts.txt").read_text()
 PART_3 = SCRIPTS.split("\n# 3. ")[1].splitlines()

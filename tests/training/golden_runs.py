@@ -181,7 +181,8 @@ class Steps:
 @contextlib.contextmanager
 def watched() -> Iterator[Steps]:
     """Shorten the ImageNet networks and watch the training steps: the one place that knows the package's layout."""
-    from gluon_aff.training import imagenet_options, setup
+    from gluon_aff.settings import imagenet as imagenet_settings
+    from gluon_aff.training import setup
 
     steps, make_learner = Steps(), setup.Setup.learner
 
@@ -200,7 +201,7 @@ def watched() -> Iterator[Steps]:
         return learner
 
     with mock.patch.object(setup.Setup, "learner", watched_learner), mock.patch.object(
-        imagenet_options, "BLOCKS", SHORTENED
+        imagenet_settings, "BLOCKS", SHORTENED
     ):
         yield steps
 

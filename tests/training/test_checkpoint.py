@@ -24,7 +24,10 @@ from gluon_aff.data.samples.pictures import write_pictures
 from gluon_aff.engines import Devices
 from gluon_aff.errors import GluonAFFError, InputError, Stopped
 from gluon_aff.results.logs import read_log
-from gluon_aff.training import cifar, imagenet, imagenet_options
+from gluon_aff.settings import imagenet as imagenet_settings
+from gluon_aff.settings.cifar import CIFARSettings, resolve
+from gluon_aff.settings.imagenet import ImageNetSettings
+from gluon_aff.training import cifar, imagenet
 from gluon_aff.training import run as training_run
 from gluon_aff.training.checkpoint import (
     RunFacts,
@@ -38,10 +41,8 @@ from gluon_aff.training.checkpoint import (
     save_checkpoint,
 )
 from gluon_aff.training.cifar import train_cifar
-from gluon_aff.training.cifar_options import CIFARSettings, resolve
 from gluon_aff.training.epoch import EpochProgress
 from gluon_aff.training.imagenet import train_imagenet
-from gluon_aff.training.imagenet_options import ImageNetSettings
 from gluon_aff.training.logbook import open_log
 from gluon_aff.weights.params_format import read_params_file
 
@@ -303,8 +304,8 @@ def test_a_run_goes_on_with_other_places_but_with_nothing_else_that_differs(sett
             same_run(replace(checkpoint, facts=facts), settings, 1, True)
             may.add(name)
     places = {"data_dir", "save_dir", "logging_dir", "save_plot_dir"}
-    work = {"num_workers", "gpus", "kvstore", "summary", "resume"}
-    assert may == {*places, *work, "keep_one_best", "save_period", "checkpoint_every"}
+    work = {"num_workers", "gpus", "kvstore", "engine", "summary", "resume"}
+    assert may == {*places, *work, "keep_one_best", "save_period", "checkpoint_every", "tensorboard"}
 
 
 def test_a_drawn_seed_is_the_checkpoints(settings, tmp_path):
@@ -516,7 +517,7 @@ def pictures(tmp_path_factory):
 
 
 def test_an_imagenet_run_stopped_twice_ends_as_if_it_had_not_been(pictures, tmp_path, monkeypatch):
-    monkeypatch.setattr(imagenet_options, "BLOCKS", {50: (1, 1, 1, 1)})
+    monkeypatch.setattr(imagenet_settings, "BLOCKS", {50: (1, 1, 1, 1)})
     settings = ImageNetSettings(
         model="resnet",
         use_rec=True,

@@ -17,9 +17,9 @@ from gluon_aff.errors import GluonAFFError, InputError, ParamsFileError, Trainin
 from gluon_aff.gluon.network import GluonNetwork
 from gluon_aff.gluon.networks.zoo import build
 from gluon_aff.gluon.parameters import load_parameters
+from gluon_aff.settings.cifar import CIFARSettings, resolve
 from gluon_aff.training.architectures import cifar_architecture
 from gluon_aff.training.cifar import train_cifar
-from gluon_aff.training.cifar_options import CIFARSettings, resolve
 from gluon_aff.training.scores import top1_accuracy
 from gluon_aff.training.setup import Setup
 from gluon_aff.weights.description import describe

@@ -15,7 +15,7 @@ from training.recorded_runs import OF_EITHER_ENGINE, VALIDATION_SECONDS, Seen, d
 from gluon_aff.cli import COMMANDS, OneLineParser, fill_parser
 from gluon_aff.gluon.networks import get_model
 from gluon_aff.gluon.networks.zoo import BUILDERS
-from gluon_aff.training.cifar_options import CIFARSettings
+from gluon_aff.settings.cifar import CIFARSettings
 from gluon_aff.weights.params_format import read_params_file
 
 SCORER = "gluon_aff.training.cifar.top1_accuracy"

@@ -20,8 +20,8 @@ from gluon_aff.engines import Devices
 from gluon_aff.gluon import engine as mxnet_engine
 from gluon_aff.pytorch import engine as torch_engine
 from gluon_aff.results.logs import read_log
-from gluon_aff.training.cifar_options import CIFARSettings
-from gluon_aff.training.imagenet_options import ImageNetSettings
+from gluon_aff.settings.cifar import CIFARSettings
+from gluon_aff.settings.imagenet import ImageNetSettings
 from gluon_aff.training.setup import processes_needed
 from gluon_aff.weights.params_format import read_params_file
 

@@ -20,10 +20,11 @@ from gluon_aff.evaluation.evaluate import Evaluation
 from gluon_aff.gluon.networks.zoo import build
 from gluon_aff.results.compare import nearest_runs
 from gluon_aff.results.logs import read_log
-from gluon_aff.training import imagenet, imagenet_options
+from gluon_aff.settings import imagenet as imagenet_settings
+from gluon_aff.settings.imagenet import ImageNetSettings, resolve
+from gluon_aff.training import imagenet
 from gluon_aff.training.architectures import imagenet_architecture
 from gluon_aff.training.imagenet import train_imagenet
-from gluon_aff.training.imagenet_options import ImageNetSettings, resolve
 from gluon_aff.weights.description import describe
 from gluon_aff.weights.params_format import read_params_file
 
@@ -44,7 +45,7 @@ def pictures(tmp_path_factory):
 @pytest.fixture
 def settings(pictures, tmp_path, monkeypatch):
     """Of a run on the records: one block per stage, 8 classes, 32 x 32 pixels."""
-    monkeypatch.setattr(imagenet_options, "BLOCKS", {50: (1, 1, 1, 1)})
+    monkeypatch.setattr(imagenet_settings, "BLOCKS", {50: (1, 1, 1, 1)})
     return ImageNetSettings(
         model="resnet",
         use_rec=True,

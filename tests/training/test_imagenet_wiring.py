@@ -17,8 +17,8 @@ import mxnet as mx
 import numpy as np
 import pytest
 from mxnet import autograd
+from settings.test_imagenet import parse
 from training.recorded_runs import OF_EITHER_ENGINE
-from training.test_imagenet_options import parse
 
 from gluon_aff.cli import main
 from gluon_aff.data.imagenet.record_writing import write_records
@@ -29,11 +29,12 @@ from gluon_aff.engines import Devices, engine
 from gluon_aff.evaluation.evaluate import Evaluation
 from gluon_aff.gluon.gluoncv import import_gluoncv
 from gluon_aff.gluon.networks.zoo import build
-from gluon_aff.training import imagenet, imagenet_options
+from gluon_aff.settings import imagenet as imagenet_settings
+from gluon_aff.settings.imagenet import ImageNetSettings, resolve
+from gluon_aff.training import imagenet
 from gluon_aff.training import run as training_run
 from gluon_aff.training.architectures import imagenet_architecture
 from gluon_aff.training.epoch import EpochProgress
-from gluon_aff.training.imagenet_options import ImageNetSettings, resolve
 from gluon_aff.weights.params_format import read_params_file
 
 CLASSES = 9
@@ -159,8 +160,8 @@ def recorded(flags, seen, devices, monkeypatch):
         return Evaluation(100, 1 - next(errors), 1.0, 0.0, [], 1.0)
 
     with monkeypatch.context() as patched:
-        patched.setattr(imagenet_options, "BLOCKS", {18: (2, 1, 1, 1), 152: (1, 1, 1, 1)})
-        patched.setattr(imagenet_options, "EXACT_BLOCKS", {152: (1, 2, 1, 1)})
+        patched.setattr(imagenet_settings, "BLOCKS", {18: (2, 1, 1, 1), 152: (1, 1, 1, 1)})
+        patched.setattr(imagenet_settings, "EXACT_BLOCKS", {152: (1, 2, 1, 1)})
         patched.setattr(engine(), "find_devices", find_devices)
         patched.setattr("gluon_aff.gluon.learner.contexts_of", pretended_gpus)
         patched.setattr(training_run, "train_epoch", train_epoch)

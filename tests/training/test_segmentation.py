@@ -21,10 +21,10 @@ from gluon_aff.gluon.network import GluonNetwork
 from gluon_aff.gluon.networks.zoo import build
 from gluon_aff.gluon.parameters import load_parameters
 from gluon_aff.results.logs import read_log
+from gluon_aff.settings.segmentation import SegmentationSettings, resolve
 from gluon_aff.training.architectures import segmentation_architecture
 from gluon_aff.training.scores import iou_and_niou
 from gluon_aff.training.segmentation import train_segmentation
-from gluon_aff.training.segmentation_options import SegmentationSettings, resolve
 from gluon_aff.weights.description import describe
 from gluon_aff.weights.params_format import read_params_file
 

@@ -15,7 +15,7 @@ from gluon_aff.data.samples.stop_signs import write_stop_signs
 from gluon_aff.data.stop_signs.annotations import load_stop_signs, mask_toolbox
 from gluon_aff.data.stop_signs.masked_images import augment, read_pair, to_draws
 from gluon_aff.gluon.networks.zoo import BUILDERS
-from gluon_aff.training.segmentation_options import SegmentationSettings
+from gluon_aff.settings.segmentation import SegmentationSettings
 from gluon_aff.weights.params_format import read_params_file
 
 pytest.importorskip("pycocotools")

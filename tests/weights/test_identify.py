@@ -17,11 +17,11 @@ from gluon_aff.gluon.parameters import load_parameters
 from gluon_aff.models import MODELS
 from gluon_aff.published import published_weights
 from gluon_aff.run_names import name_of
-from gluon_aff.training import cifar_options, imagenet_options, segmentation_options
+from gluon_aff.settings import cifar, imagenet, segmentation
+from gluon_aff.settings.cifar import CIFARSettings
+from gluon_aff.settings.imagenet import ImageNetSettings
+from gluon_aff.settings.segmentation import SegmentationSettings
 from gluon_aff.training.architectures import cifar_architecture, imagenet_architecture, segmentation_architecture
-from gluon_aff.training.cifar_options import CIFARSettings
-from gluon_aff.training.imagenet_options import ImageNetSettings
-from gluon_aff.training.segmentation_options import SegmentationSettings
 from gluon_aff.weights.identify import dataset_of_run, fitting_networks, head_classes, name_of_network, network_of
 from gluon_aff.weights.params_format import ParamsFile, read_params_file, write_params_file
 
@@ -99,9 +99,9 @@ def test_the_order_of_the_parameters_is_the_originals(name):
 
 
 # Options, and the network that they describe
-CIFAR = (cifar_options, cifar_architecture)
-IMAGENET = (imagenet_options, imagenet_architecture)
-SEGMENTATION = (segmentation_options, segmentation_architecture)
+CIFAR = (cifar, cifar_architecture)
+IMAGENET = (imagenet, imagenet_architecture)
+SEGMENTATION = (segmentation, segmentation_architecture)
 
 
 @pytest.mark.parametrize("name", gluon_aff.list_models())
@@ -234,7 +234,7 @@ def test_a_run_calls_its_network_what_its_files_are_taken_for(recipe, settings):
 @pytest.mark.parametrize("attention", ["GE", "SE", None])
 def test_afinets_of_the_same_parameters(attention, tmp_path):
     """GE has none; the name of the run says that it is there."""
-    settings = cifar_options.resolve(CIFARSettings(model="afi_resnet32_cifar100", attention=attention))
+    settings = cifar.resolve(CIFARSettings(model="afi_resnet32_cifar100", attention=attention))
     net = build_network(cifar_architecture(settings))
     file = saved(net, tmp_path / f"0.71-{name_of(settings)}-best.params")
     (fitting,) = fitting_networks(file)

@@ -6,8 +6,8 @@ import argparse
 from dataclasses import fields
 from typing import Any, Dict, Iterable, List, Mapping, Tuple, Type, TypeVar
 
-from gluon_aff.training.declaration import SAME, Option, declared
-from gluon_aff.training.options import GROUPS, ClassifierSettings, RunSettings
+from gluon_aff.settings.declaration import SAME, Option, declared
+from gluon_aff.settings.shared import GROUPS, ClassifierSettings, RunSettings
 
 Settings = TypeVar("Settings")
 

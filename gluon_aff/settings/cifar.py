@@ -9,8 +9,8 @@ from typing import ClassVar, Dict, Optional
 
 from gluon_aff.errors import InputError
 from gluon_aff.models import CIFAR_HOSTS, CIFAR_SIZE, INNER_WIDTHS
-from gluon_aff.training.declaration import ASSEMBLED, check_declared, option
-from gluon_aff.training.options import (
+from gluon_aff.settings.declaration import ASSEMBLED, check_declared, option
+from gluon_aff.settings.shared import (
     IDLE,
     ClassifierSettings,
     CurveSettings,

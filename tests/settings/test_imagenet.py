@@ -9,17 +9,17 @@ from functools import partial
 
 import pytest
 from documented_commands import DOCUMENTED_IMAGENET, HEAD, IAFF, RECORDS
-from training.abbreviations import different_abbreviations
+from settings.abbreviations import different_abbreviations
 
 from gluon_aff.cli import OneLineParser, fill_parser
 from gluon_aff.commands import Command
 from gluon_aff.errors import InputError
 from gluon_aff.published import published_runs
 from gluon_aff.run_names import best_file, name_of, paths_of, periodic_file
-from gluon_aff.training.imagenet_options import ImageNetSettings, resolve, used_dtype
+from gluon_aff.settings.imagenet import ImageNetSettings, resolve, used_dtype
+from gluon_aff.settings.parser import add_options, settings_from
 from gluon_aff.training.logbook import settings_line
 from gluon_aff.training.notes import imagenet_notes
-from gluon_aff.training.parser import add_options, settings_from
 
 # training.md: "Flags and defaults", as the settings line of a log names them
 ORIGINAL_DEFAULTS = {
@@ -94,6 +94,7 @@ PUBLISHED_AFF_RESNET50 = {
 OURS = {
     *("scenario", "exact_layers", "classes", "teacher_params", "seed", "strict_devices", "keep_one_best"),
     *("checkpoint_every", "resume", "kvstore", "sync_bn", "scale", "context", "optimizer", "stages", "attention"),
+    *("engine", "amp", "tensorboard"),
 }
 
 
@@ -431,9 +432,7 @@ def test_plain_addition_does_not_warn_of_single_images(flags):
 
 def test_options_need_neither_mxnet_nor_gluoncv():
     """So that --help is quick."""
-    code = (
-        "import sys, gluon_aff.training.imagenet_options; print(sorted({'mxnet', 'gluoncv', 'numpy'} & {*sys.modules}))"
-    )
+    code = "import sys, gluon_aff.settings.imagenet; print(sorted({'mxnet', 'gluoncv', 'numpy'} & {*sys.modules}))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout == "[]\n"
 

@@ -6,14 +6,14 @@ from dataclasses import replace
 
 import pytest
 from documented_commands import DOCUMENTED
-from training.abbreviations import different_abbreviations
+from settings.abbreviations import different_abbreviations
 
 from gluon_aff.cli import COMMANDS, OneLineParser, fill_parser
 from gluon_aff.errors import InputError
 from gluon_aff.run_names import name_of
-from gluon_aff.training.cifar_options import CIFARSettings, resolve
+from gluon_aff.settings.cifar import CIFARSettings, resolve
+from gluon_aff.settings.parser import settings_from
 from gluon_aff.training.notes import cifar_notes, first_release_notes
-from gluon_aff.training.parser import settings_from
 
 # training.md: "Flags and defaults", as the settings line of a log names them
 ORIGINAL_DEFAULTS = {

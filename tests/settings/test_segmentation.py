@@ -7,9 +7,9 @@ import pytest
 from gluon_aff.cli import COMMANDS, OneLineParser, fill_parser
 from gluon_aff.errors import InputError
 from gluon_aff.run_names import name_of
+from gluon_aff.settings.parser import settings_from
+from gluon_aff.settings.segmentation import SegmentationSettings, data_folder, resolve
 from gluon_aff.training.notes import segmentation_notes
-from gluon_aff.training.parser import settings_from
-from gluon_aff.training.segmentation_options import SegmentationSettings, data_folder, resolve
 
 # Table 2, and paper_spec 3.4 and 3.5 for what it leaves out
 PAPER = {

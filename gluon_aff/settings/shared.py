@@ -13,7 +13,7 @@ from gluon_aff.errors import InputError, unknown_name
 from gluon_aff.models import MODELS
 from gluon_aff.operators import ATTENTIONS, CONTEXTS, OPERATORS
 from gluon_aff.schedule import decay_epochs
-from gluon_aff.training.declaration import AFINET, ASSEMBLED, declared, flag, option
+from gluon_aff.settings.declaration import AFINET, ASSEMBLED, declared, flag, option
 
 GOING_ON, IDLE = "going on with a run, as the original does", "accepted without effect, as in the original"
 # Groups of --help, in its order

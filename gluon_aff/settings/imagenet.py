@@ -8,8 +8,8 @@ from typing import Any, ClassVar, Dict, Optional, Tuple
 
 from gluon_aff.errors import InputError, unknown_name
 from gluon_aff.models import BASIC_BLOCKS, BLOCKS, EXACT_BLOCKS, IMAGENET_HOSTS, IMAGENET_SIZE
-from gluon_aff.training.declaration import ASSEMBLED, check_declared, option
-from gluon_aff.training.options import (
+from gluon_aff.settings.declaration import ASSEMBLED, check_declared, option
+from gluon_aff.settings.shared import (
     GOING_ON,
     IDLE,
     ClassifierSettings,

@@ -7,8 +7,8 @@ from typing import Optional
 
 from gluon_aff.errors import InputError
 from gluon_aff.models import FUSE_ORDERS, STEMS
-from gluon_aff.training.declaration import ASSEMBLED, check_declared, option
-from gluon_aff.training.options import CurveSettings, fusion_flag, seed_or_drawn
+from gluon_aff.settings.declaration import ASSEMBLED, check_declared, option
+from gluon_aff.settings.shared import CurveSettings, fusion_flag, seed_or_drawn
 
 
 @dataclass(frozen=True)

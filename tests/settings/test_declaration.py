@@ -14,16 +14,16 @@ import pytest
 from gluon_aff.cli import COMMANDS, OneLineParser, fill_parser
 from gluon_aff.errors import InputError
 from gluon_aff.run_names import name_of
-from gluon_aff.training import cifar_options, imagenet_options, segmentation_options
-from gluon_aff.training.declaration import declared
+from gluon_aff.settings import cifar, imagenet, segmentation
+from gluon_aff.settings.declaration import declared
+from gluon_aff.settings.parser import settings_from
 from gluon_aff.training.notes import cifar_notes, imagenet_notes, segmentation_notes
-from gluon_aff.training.parser import settings_from
 
 GOLDEN = Path(__file__).with_name("declared_options.json")
 OPTIONS = {
-    "train-cifar": (cifar_options, cifar_options.CIFARSettings),
-    "train-imagenet": (imagenet_options, imagenet_options.ImageNetSettings),
-    "train-segmentation": (segmentation_options, segmentation_options.SegmentationSettings),
+    "train-cifar": (cifar, cifar.CIFARSettings),
+    "train-imagenet": (imagenet, imagenet.ImageNetSettings),
+    "train-segmentation": (segmentation, segmentation.SegmentationSettings),
 }
 NAMED = {"train-cifar": "resnet32_cifar100", "train-imagenet": "aff_resnet50"}
 CHANGED = ("--release first", "--recipe afinets", "--release first --recipe afinets")
