@@ -48,6 +48,7 @@ setup(
         f"numpy>=1.17,<1.24 ; {WITH_MXNET}",  # MXNet 1.9.1 uses np.bool, which NumPy 1.24 removed
         f"numpy>=1.24 ; {ELSEWHERE}",
         f"opencv-python-headless ; {ELSEWHERE}",
+        f"torch>=2.4 ; {ELSEWHERE}",  # which computes there
         "filelock",
         "matplotlib",
         "pillow",
