@@ -127,7 +127,7 @@ class TorchLearner:
         self._update()
         with torch.no_grad():
             metric = self._target.metric(output.detach(), target, y)
-            figures = torch.stack([metric, loss.mean(), metric.new_tensor(float(asked_to_stop))]).float()
+            figures = torch.stack([metric, loss.mean(), torch.full_like(metric, float(asked_to_stop))]).float()
         awaited = self._cluster.total(figures)
         return lambda: _figures(awaited(), self._cluster.size)
 
@@ -274,7 +274,8 @@ class TorchLearner:
         for name, parameter in self._trained.items() if arrays else ():
             if self._kept:
                 array = np.array(arrays[f"{name}:0" if name in halved else name])
-                self._optimizer.state[parameter][self._kept] = torch.from_numpy(array).to(parameter)
+                kept = torch.empty_like(parameter)  # in its memory format
+                self._optimizer.state[parameter][self._kept] = kept.copy_(torch.from_numpy(array))
             if name in halved:
                 with torch.no_grad():
                     parameter.copy_(torch.from_numpy(np.array(arrays[f"{name}:1"])))
