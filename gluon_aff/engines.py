@@ -378,13 +378,11 @@ class SymbolNetwork(Network, Protocol):
 
 
 class Learner(Protocol):
-    """A network that is being trained, in one of the processes of a run.
+    """A network that is being trained, in one of the processes of a run."""
 
-    Attributes:
-        notes: lines on what a user should know of how this engine trains here.
-    """
-
-    notes: List[str]
+    @property
+    def notes(self) -> Sequence[str]:
+        """Lines on what a user should know of how this engine trains here."""
 
     @property
     def learning_rate(self) -> float:

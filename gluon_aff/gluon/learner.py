@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from typing import Callable, Dict, List, Tuple
+from typing import Callable, Dict, List, Sequence, Tuple
 
 import mxnet as mx
 import numpy as np
@@ -70,6 +70,8 @@ class GluonLearner:
             reorders the weights of a network that does, which changes the rounding of its later updates, by chance.
     """
 
+    notes: Sequence[str] = ()
+
     def __init__(
         self,
         net: HybridBlock,
@@ -80,7 +82,6 @@ class GluonLearner:
         validation_net: HybridBlock,
     ) -> None:
         self.net = net
-        self.notes: List[str] = []
         self.trainer = trainer
         self.target = target
         self.contexts = contexts

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import replace
 from importlib import util
-from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -69,6 +69,8 @@ class TorchLearner:
         cluster: the workers, each with its share of every batch; figures are means over them.
         mixed: type of mixed precision, None for none.
     """
+
+    notes: Sequence[str] = ()
 
     def __init__(
         self,
@@ -224,7 +226,10 @@ class TorchLearner:
         if not self._settings.compiled or self._device.type == "cpu":
             return net
         if util.find_spec("triton") is None:
-            self.notes.append("the network is not compiled: torch.compile needs Triton, which is not installed")
+            self.notes = [
+                *self.notes,
+                "the network is not compiled: torch.compile needs Triton, which is not installed",
+            ]
             return net
         return torch.compile(net)  # type: ignore[return-value]
 

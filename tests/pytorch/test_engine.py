@@ -16,6 +16,8 @@ from gluon_aff.engines import Channels, Devices, engine
 from gluon_aff.errors import InputError, NoEngineError
 from gluon_aff.models import list_models, model_record
 from gluon_aff.pytorch import engine as torch_engine
+from gluon_aff.pytorch.cluster import TorchCluster
+from gluon_aff.pytorch.learner import TorchLearner
 from gluon_aff.pytorch.network import TorchNetwork
 from gluon_aff.weights.params_format import read_params_file, write_params_file
 
@@ -27,6 +29,8 @@ CIFAR = "resnet20_b1"
     [
         (engines.Engine, torch_engine),
         (engines.Network, TorchNetwork),
+        (engines.Learner, TorchLearner),
+        (engines.Cluster, TorchCluster()),
         (engines.TorchFiles, engines.torch_files()),
     ],
     ids=lambda each: getattr(each, "__name__", ""),
