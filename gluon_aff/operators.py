@@ -16,7 +16,7 @@ from gluon_aff.models import is_count
 from gluon_aff.registry import register_implementation
 
 SKIPS = ("same layer", "short", "long")
-SCALES = ("local", "global")
+BRANCHES = ("local", "global")
 CONTEXTS = ("bottleneck", "conv")
 WAYS = ("chain", "softmax")  # to fuse more than two features
 ATTENTIONS = ("SE", "GE", "CBAM", "ECA")
@@ -32,7 +32,7 @@ class Operator:
         name: the paper's.
         equation: output, from X, Y and the attention w.
         reads: what w is computed from.
-        context: of X and Y that w knows: none, partial or full (paper, Table 1).
+        awareness: of X and Y that w has, the paper's context: none, partial or full (paper, Table 1).
         strategy: what the paper calls it: addition, concatenation, modulation, refinement or selection.
         block: class of the block.
         arguments: of that class.
@@ -42,7 +42,7 @@ class Operator:
     name: str
     equation: str
     reads: str
-    context: str
+    awareness: str
     strategy: str
     block: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
@@ -51,7 +51,7 @@ class Operator:
 
 _MODULATION, _REFINEMENT, _SELECTION = "w X + Y", "X + w Y", "scale (w X + (1 - w) Y)"
 _Y_GATES_X, _Y_GATES_Y = {"reads": "Y", "gates": "X"}, {"reads": "Y", "gates": "Y"}
-_GLOBAL, _TWO_GLOBAL, _TWO_LOCAL = ({"scales": each} for each in (("global",), ("global",) * 2, ("local",) * 2))
+_GLOBAL, _TWO_GLOBAL, _TWO_LOCAL = ({"branches": each} for each in (("global",), ("global",) * 2, ("local",) * 2))
 _ROWS = (
     Operator("Add", "X + Y", "-", "none", "addition", "DirectAdd", flags=("DirectAdd",)),
     Operator("Concatenation", "W [X; Y]", "-", "none", "concatenation", "Concatenation", flags=("Concat",)),
@@ -214,9 +214,9 @@ def bottleneck_width(channels: int, r: Any) -> int:
     return width
 
 
-def check_context(scale: str, context: str) -> None:
-    """Raise InputError for an unknown scale or kind of a context branch."""
-    for what, name, known in (("context scale", scale, SCALES), ("context", context, CONTEXTS)):
+def check_context(branch: str, context: str) -> None:
+    """Raise InputError for an unknown context branch, or unknown layers of one."""
+    for what, name, known in (("context branch", branch, BRANCHES), ("context", context, CONTEXTS)):
         if name not in known:
             raise unknown_name(what, name, known)
 

@@ -79,9 +79,9 @@ def _seconds(text: str) -> float:
 
 
 def _launch(options: argparse.Namespace) -> int:
-    from gluon_aff.distributed.launch import Host, Job, first_address, launch, place, read_hosts, say
+    from gluon_aff.distributed.launch import Job, Machine, first_address, launch, place, read_hosts, say
 
-    hosts = read_hosts(options.hosts) if options.hosts else [Host(slots=options.workers)]
+    hosts = read_hosts(options.hosts) if options.hosts else [Machine(slots=options.workers)]
     if options.address and not options.hosts:
         raise InputError("--address goes with -H: without it, all runs on this machine")
     used = set(place(options.workers, hosts))

@@ -40,7 +40,7 @@ SSH_FAILED = 255
 PASSED_ON = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "OMP_NUM_THREADS", "DMLC_INTERFACE")
 PASSED_ON_PREFIXES = ("MXNET_", "PS_", "GLUON_AFF_")
 
-LARGEST_HOSTS = 1 << 20  # bytes of a file of hosts
+LARGEST_HOST_FILE = 1 << 20  # bytes of a file of hosts
 USAGE_ERROR = 2
 GRACE_SECONDS = 120.0  # to finish a step and to save
 STOP_SECONDS = 10.0  # between SIGTERM and SIGKILL for those that wait for a process that is gone
@@ -54,7 +54,7 @@ UNPRINTABLE = re.compile(CONTROL_SEQUENCE.pattern + rb"|[\x00-\x08\x0a-\x1f\x7f]
 
 
 @dataclass(frozen=True)
-class Host:
+class Machine:
     """A machine: its name for SSH, "localhost" for this one, and how many workers it takes."""
 
     name: str = LOCALHOST
@@ -80,7 +80,7 @@ class Job:
     command: Sequence[str]
     workers: int
     servers: int
-    hosts: Sequence[Host]
+    hosts: Sequence[Machine]
     address: str
     port: Optional[int]
     restarts: int
@@ -89,7 +89,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Plan:
+class PlannedProcess:
     """A process to start: its name in the output, where, in what environment, how many workers are there, and what."""
 
     label: str
@@ -99,14 +99,14 @@ class Plan:
     command: Sequence[str]
 
 
-def read_hosts(path: str) -> List[Host]:
+def read_hosts(path: str) -> List[Machine]:
     """Hosts of a file: a name a line, `slots=N` behind it for N workers, comments behind #.
 
     Raises:
         InputError: naming the file, and the line.
     """
     try:
-        lines = read_text(path, LARGEST_HOSTS).splitlines()
+        lines = read_text(path, LARGEST_HOST_FILE).splitlines()
     except (OSError, ValueError) as error:
         raise InputError(f"-H {path} cannot be read ({error})") from None
     hosts = []
@@ -117,13 +117,13 @@ def read_hosts(path: str) -> List[Host]:
         found = re.fullmatch(r"([^\s=-][^\s=]*)(?: slots=([1-9]\d{0,3}))?", " ".join(words))
         if not found or not found[1].isprintable():
             raise InputError(f"{path}, line {number}: {line.strip()!r} is not a host name, or a name and slots=N")
-        hosts.append(Host(found[1], int(found[2] or 1)))
+        hosts.append(Machine(found[1], int(found[2] or 1)))
     if not hosts:
         raise InputError(f"{path} names no host")
     return hosts
 
 
-def first_address(hosts: Sequence[Host], given: Optional[str]) -> str:
+def first_address(hosts: Sequence[Machine], given: Optional[str]) -> str:
     """IP address at which all hosts reach the first one: the one `given`, or that of its name.
 
     Raises:
@@ -142,8 +142,8 @@ def first_address(hosts: Sequence[Host], given: Optional[str]) -> str:
     return address
 
 
-def place(workers: int, hosts: Sequence[Host]) -> List[Host]:
-    """Host of each worker, in order.
+def place(workers: int, hosts: Sequence[Machine]) -> List[Machine]:
+    """Machine of each worker, in order.
 
     Raises:
         InputError: if there are fewer slots.
@@ -154,7 +154,7 @@ def place(workers: int, hosts: Sequence[Host]) -> List[Host]:
     return slots[:workers]
 
 
-def plans(job: Job, port: int) -> List[Plan]:
+def plans(job: Job, port: int) -> List[PlannedProcess]:
     """The processes of a job: scheduler and servers, then workers."""
     places = place(job.workers, job.hosts)
     names = [host.name for host in places]  # a machine may stand on several lines, each with its slots
@@ -169,9 +169,9 @@ def plans(job: Job, port: int) -> List[Plan]:
     if ipaddress.ip_address(job.address).is_loopback:
         common["DMLC_NODE_HOST"] = job.address
 
-    def plan(role: str, number: int, host: str, command: Sequence[str], own: Dict[str, str]) -> Plan:
+    def plan(role: str, number: int, host: str, command: Sequence[str], own: Dict[str, str]) -> PlannedProcess:
         label = role if role == "scheduler" else f"{role} {number}"
-        return Plan(label, host, {**common, "DMLC_ROLE": role, **own}, names.count(host), command)
+        return PlannedProcess(label, host, {**common, "DMLC_ROLE": role, **own}, names.count(host), command)
 
     serve = (sys.executable, "-c", SERVE)
     processes = [plan("scheduler", 0, used[0], serve, {})] if job.servers else []
@@ -190,7 +190,7 @@ def plans(job: Job, port: int) -> List[Plan]:
     return processes
 
 
-def guarded(plan: Plan, grace: float) -> Tuple[List[str], Dict[str, str]]:
+def guarded(plan: PlannedProcess, grace: float) -> Tuple[List[str], Dict[str, str]]:
     """Command line, and environment, that start the process of `plan` under its guard."""
     command = [sys.executable, "-I", GUARD, str(grace), str(plan.workers_there), *plan.command]
     if plan.host == LOCALHOST:
@@ -208,7 +208,7 @@ def launch_here(command: Sequence[str], workers: int) -> int:
 
     What they print is shown as if one process had printed it. A signal gives them two minutes to save.
     """
-    here = [Host(slots=workers)]
+    here = [Machine(slots=workers)]
     return launch(Job(command, workers, 0, here, LOOPBACK, None, 0, GRACE_SECONDS, labelled=False))
 
 
@@ -254,7 +254,7 @@ class _Process:
     """A process under way; puts itself into `events` once it has ended and its last lines are out."""
 
     def __init__(
-        self, plan: Plan, grace: float, out: threading.Lock, events: queue.SimpleQueue, labelled: bool
+        self, plan: PlannedProcess, grace: float, out: threading.Lock, events: queue.SimpleQueue, labelled: bool
     ) -> None:
         self.label = plan.label
         self.host = plan.host
@@ -303,7 +303,9 @@ class _Process:
 class _Run:
     """All processes of a job, once."""
 
-    def __init__(self, processes: Sequence[Plan], grace: float, events: queue.SimpleQueue, labelled: bool) -> None:
+    def __init__(
+        self, processes: Sequence[PlannedProcess], grace: float, events: queue.SimpleQueue, labelled: bool
+    ) -> None:
         self.interrupted: Optional[int] = None
         self._grace = grace
         self._events = events

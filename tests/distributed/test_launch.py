@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from gluon_aff.cli import main
-from gluon_aff.distributed.launch import Host, Job, first_address, guarded, place, plans, read_hosts
+from gluon_aff.distributed.launch import Job, Machine, first_address, guarded, place, plans, read_hosts
 from gluon_aff.errors import InputError
 
 STAND_INS = Path(__file__).parent / "stand_ins"
@@ -29,7 +29,7 @@ def job(**changes):
         "command": ["train"],
         "workers": 2,
         "servers": 1,
-        "hosts": [Host(slots=2)],
+        "hosts": [Machine(slots=2)],
         "address": "127.0.0.1",
         "port": None,
         "restarts": 0,
@@ -241,13 +241,13 @@ def test_wrong_arguments_are_one_line(arguments, part, capsys, tmp_path, monkeyp
 def test_hosts_are_read_with_slots_and_comments(tmp_path):
     file = tmp_path / "hosts.txt"
     file.write_text("# ours\nnode-a\n\nuser@node-b   slots=3 # big\n10.0.0.7\tslots=2\n")
-    assert read_hosts(str(file)) == [Host("node-a", 1), Host("user@node-b", 3), Host("10.0.0.7", 2)]
+    assert read_hosts(str(file)) == [Machine("node-a", 1), Machine("user@node-b", 3), Machine("10.0.0.7", 2)]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
 def test_hosts_are_read_as_editors_save_them(encoding, tmp_path):
     (tmp_path / "hosts.txt").write_bytes("node-a\r\nnode-b slots=2\r\n".encode(encoding))
-    assert read_hosts(str(tmp_path / "hosts.txt")) == [Host("node-a", 1), Host("node-b", 2)]
+    assert read_hosts(str(tmp_path / "hosts.txt")) == [Machine("node-a", 1), Machine("node-b", 2)]
 
 
 def test_hosts_are_not_read_without_end():
@@ -280,7 +280,7 @@ def test_a_line_that_is_no_host_is_named(line, tmp_path):
 
 
 def test_hosts_are_filled_in_order():
-    hosts = [Host("a", 2), Host("b", 1), Host("c", 4)]
+    hosts = [Machine("a", 2), Machine("b", 1), Machine("c", 4)]
     assert [host.name for host in place(4, hosts)] == ["a", "a", "b", "c"]
     with pytest.raises(InputError, match="-n 8: the hosts have 7 slots"):
         place(8, hosts)
@@ -295,16 +295,16 @@ def test_the_first_hosts_address_is_one_that_others_reach(monkeypatch):
         return names[name]
 
     monkeypatch.setattr(socket, "gethostbyname", look_up)
-    assert first_address([Host("node-a"), Host("b")], None) == "10.0.0.1"
-    assert first_address([Host()], None) == "127.0.0.1"
-    assert first_address([Host("me"), Host("b")], "10.0.0.9") == "10.0.0.9"
-    for hosts, given in (([Host("me"), Host("b")], None), ([Host("x")], None), ([Host("x")], "nowhere")):
+    assert first_address([Machine("node-a"), Machine("b")], None) == "10.0.0.1"
+    assert first_address([Machine()], None) == "127.0.0.1"
+    assert first_address([Machine("me"), Machine("b")], "10.0.0.9") == "10.0.0.9"
+    for hosts, given in (([Machine("me"), Machine("b")], None), ([Machine("x")], None), ([Machine("x")], "nowhere")):
         with pytest.raises(InputError, match="--address"):
             first_address(hosts, given)
 
 
 def test_processes_are_placed_and_told_where_the_scheduler_is():
-    hosts = [Host("a"), Host("b", 2)]
+    hosts = [Machine("a"), Machine("b", 2)]
     made = plans(job(workers=3, servers=3, hosts=hosts, address="10.0.0.1"), 9091)
     assert [(each.label, each.host) for each in made] == [
         ("scheduler", "a"),
@@ -336,7 +336,7 @@ def test_a_machine_on_several_lines_is_one_machine(tmp_path):
 def test_ssh_asks_nothing_and_takes_the_named_variables(monkeypatch):
     monkeypatch.setenv("MXNET_SAFE_ACCUMULATION", "1")
     monkeypatch.setenv("SECRET", "x")
-    worker = plans(job(hosts=[Host("node-a", 2)]), 1)[-1]
+    worker = plans(job(hosts=[Machine("node-a", 2)]), 1)[-1]
     command, environment = guarded(worker, 5.0)
     assert command[:3] == ["ssh", "-o", "BatchMode=yes"]
     assert command[-2] == "node-a"

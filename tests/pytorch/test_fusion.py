@@ -147,7 +147,7 @@ def test_one_image_trains_the_global_context(way):
         (lambda: FeatureFusion([8, 8], way="chains"), "unknown way to fuse 'chains': did you mean chain"),
         (lambda: AFF(8, r=16), "r=16 leaves no channel of 8"),
         (lambda: AFF(8, r=1.5), "r=1.5: the channel reduction ratio is a whole number from 1"),
-        (lambda: AFF(8, scales=("local", "globe")), "unknown context scale 'globe': did you mean global"),
+        (lambda: AFF(8, branches=("local", "globe")), "unknown context branch 'globe': did you mean global"),
         (lambda: AFF(8, context="bottle"), "unknown context 'bottle': did you mean bottleneck"),
         (lambda: Fusing("aff")(8), "unknown fusion"),
         (lambda: AFI(0, 4), "AFI of 0 channels: the network is too narrow"),

@@ -9,7 +9,7 @@ from mxnet.gluon import HybridBlock, nn
 
 from gluon_aff.gluon.fusion.context import Norm, add_to_maps, context_branch, sequential
 from gluon_aff.gluon.fusion.operators import Fusing
-from gluon_aff.operators import SCALES, check_features
+from gluon_aff.operators import BRANCHES, check_features
 
 # Normalises each sample by itself; BatchNorm returns a constant for the pooled map of one image while training.
 layer_norm = partial(nn.LayerNorm, axis=1)
@@ -118,7 +118,8 @@ class SoftmaxSelection(HybridBlock):
         self._features = features
         with self.name_scope():
             self.local_att, self.global_att = (
-                context_branch(channels, r, scale=scale, norm=norm, outputs=features * channels) for scale in SCALES
+                context_branch(channels, r, branch=branch, norm=norm, outputs=features * channels)
+                for branch in BRANCHES
             )
 
     def hybrid_forward(self, F: Any, *features: Any) -> Any:

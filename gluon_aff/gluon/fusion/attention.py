@@ -11,7 +11,7 @@ from typing import Any, Sequence, Tuple
 from mxnet.gluon import HybridBlock, nn
 
 from gluon_aff.gluon.fusion.context import Norm, add_to_maps, context_branch, joined, sequential
-from gluon_aff.operators import SCALES
+from gluon_aff.operators import BRANCHES
 
 
 def weighted_mean(first: Any, second: Any, weight: Any) -> Any:
@@ -43,25 +43,25 @@ class _ContextAttention(HybridBlock):
         r: int = 4,
         norm: Norm = nn.BatchNorm,
         *,
-        scales: Sequence[str] = SCALES,
+        branches: Sequence[str] = BRANCHES,
         context: str = "bottleneck",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        # Parameter names of the published files, which a pair of equal scales keeps
-        names = [f"{scales[0]}_att"] if len(scales) == 1 else ["local_att", "global_att"]
+        # Parameter names of the published files, which a pair of equal ones keeps
+        names = [f"{branches[0]}_att"] if len(branches) == 1 else ["local_att", "global_att"]
         with self.name_scope():
-            self._add_contexts(names, channels, r, norm, scales, context)
+            self._add_contexts(names, channels, r, norm, branches, context)
 
     def _add_contexts(
-        self, names: Sequence[str], channels: int, r: int, norm: Norm, scales: Sequence[str], context: str
+        self, names: Sequence[str], channels: int, r: int, norm: Norm, branches: Sequence[str], context: str
     ) -> None:
-        for name, scale in zip(names, scales):
-            setattr(self, name, context_branch(channels, r, scale=scale, norm=norm, context=context))
+        for name, branch in zip(names, branches):
+            setattr(self, name, context_branch(channels, r, branch=branch, norm=norm, context=context))
 
     def _weight(self, F: Any, features: Any, suffix: str = "") -> Any:
         """Attention weight of `features` by the branches whose names end in `att` and `suffix`."""
-        names = [f"{scale}_att{suffix}" for scale in SCALES]
+        names = [f"{branch}_att{suffix}" for branch in BRANCHES]
         return attention_weight(F, features, *(getattr(self, name) for name in names if hasattr(self, name)))
 
 
@@ -155,7 +155,7 @@ class AFF(_ContextAttention):
         scale: the paper's equation has 1; the published weights need the original code's 2.
         gates: 'Y' or 'X', what w multiplies: X in the paper and in the first release's Inception, Y in the code of the
             other networks and so in the published weights. The other gets 1 - w.
-        scales: 'local' and 'global', the contexts that are added; a scale may stand twice (paper, Table 3).
+        branches: 'local' and 'global', the context branches that are added; one may stand twice (paper, Table 3).
         context: 'bottleneck' branches, or 'conv' for one convolution each, without `r`, as in the first release.
     """
 
@@ -191,13 +191,13 @@ class iAFF(AFF):
         norm: Norm = nn.BatchNorm,
         scale: float = 1.0,
         *,
-        scales: Tuple[str, str] = SCALES,
+        branches: Tuple[str, str] = BRANCHES,
         context: str = "bottleneck",
         **kwargs: Any,
     ) -> None:
-        super().__init__(channels, r, norm, scale, scales=scales, context=context, **kwargs)
+        super().__init__(channels, r, norm, scale, branches=branches, context=context, **kwargs)
         with self.name_scope():
-            self._add_contexts(["local_att2", "global_att2"], channels, r, norm, scales, context)
+            self._add_contexts(["local_att2", "global_att2"], channels, r, norm, branches, context)
 
     def hybrid_forward(self, F: Any, y: Any, x: Any) -> Any:
         """Fuse twice."""
@@ -232,7 +232,7 @@ class SelectiveKernel(HybridBlock):
         self.scale = scale
         self._gates = gates
         with self.name_scope():
-            self.global_att = context_branch(channels, r, scale="global", norm=norm, outputs=2 * channels)
+            self.global_att = context_branch(channels, r, branch="global", norm=norm, outputs=2 * channels)
 
     def hybrid_forward(self, F: Any, y: Any, x: Any) -> Any:
         """Fuse."""

@@ -76,7 +76,7 @@ def context_branch(
     channels: int,
     r: int,
     *,
-    scale: str,
+    branch: str,
     norm: Norm = nn.BatchNorm,
     context: str = "bottleneck",
     outputs: Optional[int] = None,
@@ -86,19 +86,19 @@ def context_branch(
     Args:
         channels: C, width of the (N, C, H, W) input.
         r: channel reduction ratio; the bottleneck has C // r channels.
-        scale: 'local', (N, outputs, H, W), or 'global': (N, outputs, 1, 1), behind a global average pool.
+        branch: 'local', (N, outputs, H, W), or 'global': (N, outputs, 1, 1), behind a global average pool.
         norm: makes a normalisation layer from `in_channels`.
         context: 'conv' is 1x1 conv to C, BN instead, without `r`, as in the first release's ablations.
         outputs: C if None.
 
     Raises:
-        InputError: if `r` leaves no channel, or for an unknown scale or context.
+        InputError: if `r` leaves no channel, or for an unknown branch or context.
     """
-    check_context(scale, context)
+    check_context(branch, context)
     outputs = outputs or channels
     if context == "conv":
         return ContextBranch(
-            nn.Conv2D(outputs, 1, in_channels=channels), norm(in_channels=outputs), pooled=scale == "global"
+            nn.Conv2D(outputs, 1, in_channels=channels), norm(in_channels=outputs), pooled=branch == "global"
         )
     width = bottleneck_width(channels, r)
     return ContextBranch(
@@ -107,5 +107,5 @@ def context_branch(
         nn.Activation("relu"),
         nn.Conv2D(outputs, 1, in_channels=width),
         norm(in_channels=outputs),
-        pooled=scale == "global",
+        pooled=branch == "global",
     )

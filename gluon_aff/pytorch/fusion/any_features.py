@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gluon_aff.operators import SCALES, check_features
+from gluon_aff.operators import BRANCHES, check_features
 from gluon_aff.pytorch.fusion.attention import NormLayer, context_branch
 from gluon_aff.pytorch.fusion.operators import Fusing
 
@@ -120,8 +120,8 @@ class SoftmaxSelection(nn.Module):
         self.features = features
         self.scale = features if scale is None else scale
         self.local_att, self.global_att = (
-            context_branch(channels, r, scale=each, norm_layer=norm_layer, outputs=features * channels)
-            for each in SCALES
+            context_branch(channels, r, branch=each, norm_layer=norm_layer, outputs=features * channels)
+            for each in BRANCHES
         )
 
     def forward(self, *features: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from typing import Callable, Optional, Sequence
 import torch
 from torch import Tensor, nn
 
-from gluon_aff.operators import SCALES, bottleneck_width, check_context
+from gluon_aff.operators import BRANCHES, bottleneck_width, check_context
 
 NormLayer = Callable[[int], nn.Module]
 
@@ -23,7 +23,7 @@ def context_branch(
     channels: int,
     r: int,
     *,
-    scale: str,
+    branch: str,
     norm_layer: NormLayer = nn.BatchNorm2d,
     context: str = "bottleneck",
     outputs: Optional[int] = None,
@@ -33,17 +33,17 @@ def context_branch(
     Args:
         channels: C, width of the (N, C, H, W) input.
         r: channel reduction ratio; the bottleneck has C // r channels.
-        scale: 'local' gives (N, outputs, H, W); 'global' starts with an average pool and gives (N, outputs, 1, 1).
+        branch: 'local' gives (N, outputs, H, W); 'global' starts with an average pool and gives (N, outputs, 1, 1).
         norm_layer: makes a normalisation layer from a number of channels.
         context: 'conv' is one 1x1 convolution and BN instead, without `r`, as in the first release's ablations.
         outputs: C if None.
 
     Raises:
-        InputError: if `r` leaves no channel, or for an unknown scale or context.
+        InputError: if `r` leaves no channel, or for an unknown branch or context.
     """
-    check_context(scale, context)
+    check_context(branch, context)
     outputs = outputs or channels
-    pool = [nn.AdaptiveAvgPool2d(1)] if scale == "global" else []
+    pool = [nn.AdaptiveAvgPool2d(1)] if branch == "global" else []
     if context == "conv":
         return nn.Sequential(*pool, nn.Conv2d(channels, outputs, 1), norm_layer(outputs))
     width = bottleneck_width(channels, r)
@@ -71,17 +71,17 @@ class ContextAttention(nn.Module):
         r: int = 4,
         norm_layer: NormLayer = nn.BatchNorm2d,
         *,
-        scales: Sequence[str] = SCALES,
+        branches: Sequence[str] = BRANCHES,
         context: str = "bottleneck",
     ) -> None:
         super().__init__()
-        self.branches = [f"{scales[0]}_att"] if len(scales) == 1 else ["local_att", "global_att"]
-        for name, scale in zip(self.branches, scales):
-            self.add_module(name, context_branch(channels, r, scale=scale, norm_layer=norm_layer, context=context))
+        self.branch_names = [f"{branches[0]}_att"] if len(branches) == 1 else ["local_att", "global_att"]
+        for name, branch in zip(self.branch_names, branches):
+            self.add_module(name, context_branch(channels, r, branch=branch, norm_layer=norm_layer, context=context))
 
     def weight(self, features: Tensor, suffix: str = "") -> Tensor:
         """Sigmoid of the sum of contexts (paper, Eq. 3): in (0, 1), (N, C, H, W), or (N, C, 1, 1) if all are global."""
-        first, *others = (getattr(self, name + suffix)(features) for name in self.branches)
+        first, *others = (getattr(self, name + suffix)(features) for name in self.branch_names)
         return torch.sigmoid(sum(others, first))
 
 
@@ -153,10 +153,10 @@ class GatedSum(ContextAttention):
         *,
         reads: str,
         gates: str,
-        scales: Sequence[str] = SCALES,
+        branches: Sequence[str] = BRANCHES,
         context: str = "bottleneck",
     ) -> None:
-        super().__init__(channels, r, norm_layer, scales=scales, context=context)
+        super().__init__(channels, r, norm_layer, branches=branches, context=context)
         self.reads, self.gates = reads, gates
 
     def forward(self, y: Tensor, x: Tensor) -> Tensor:
@@ -177,7 +177,7 @@ class AFF(ContextAttention):
         scale: the paper's equation has 1; the published weights need the original code's 2.
         gates: 'Y' or 'X', what w multiplies: X in the paper and in the first release's Inception, Y in the code of the
             other networks and so in the published weights. The other one gets 1 - w.
-        scales: 'local' and 'global', the contexts that are added; a scale may stand twice (paper, Table 3).
+        branches: 'local' and 'global', the context branches that are added; one may stand twice (paper, Table 3).
         context: 'bottleneck' branches, or 'conv' for one convolution each, without `r`, as in the first release.
     """
 
@@ -189,10 +189,10 @@ class AFF(ContextAttention):
         scale: float = 2.0,
         *,
         gates: str = "Y",
-        scales: Sequence[str] = SCALES,
+        branches: Sequence[str] = BRANCHES,
         context: str = "bottleneck",
     ) -> None:
-        super().__init__(channels, r, norm_layer, scales=scales, context=context)
+        super().__init__(channels, r, norm_layer, branches=branches, context=context)
         self.scale, self.gates = scale, gates
 
     def forward(self, y: Tensor, x: Tensor) -> Tensor:
@@ -214,13 +214,14 @@ class iAFF(AFF):
         scale: float = 1.0,
         *,
         gates: str = "Y",
-        scales: Sequence[str] = SCALES,
+        branches: Sequence[str] = BRANCHES,
         context: str = "bottleneck",
     ) -> None:
-        super().__init__(channels, r, norm_layer, scale, gates=gates, scales=scales, context=context)
-        for name, each in zip(self.branches, scales):
-            branch = context_branch(channels, r, scale=each, norm_layer=norm_layer, context=context)
-            self.add_module(f"{name}2", branch)
+        super().__init__(channels, r, norm_layer, scale, gates=gates, branches=branches, context=context)
+        for name, each in zip(self.branch_names, branches):
+            self.add_module(
+                f"{name}2", context_branch(channels, r, branch=each, norm_layer=norm_layer, context=context)
+            )
 
     def forward(self, y: Tensor, x: Tensor) -> Tensor:
         """Return the fused feature."""
@@ -252,7 +253,7 @@ class SelectiveKernel(nn.Module):
     ) -> None:
         super().__init__()
         self.scale, self.gates = scale, gates
-        self.global_att = context_branch(channels, r, scale="global", norm_layer=norm_layer, outputs=2 * channels)
+        self.global_att = context_branch(channels, r, branch="global", norm_layer=norm_layer, outputs=2 * channels)
 
     def forward(self, y: Tensor, x: Tensor) -> Tensor:
         """Return the fused feature."""
