@@ -19,7 +19,7 @@ from gluon_aff.gluon.devices import contexts_of, load_slices
 from gluon_aff.gluon.inspection.summary import refusing_small_images
 from gluon_aff.gluon.network import GluonNetwork
 from gluon_aff.gluon.networks.zoo import build
-from gluon_aff.gluon.objectives import Target, target_of
+from gluon_aff.gluon.objectives import Task, task_of
 from gluon_aff.gluon.optimizer_states import load_states, save_states
 from gluon_aff.gluon.parameters import load_arrays, load_parameters, parameter_arrays
 from gluon_aff.gluon.schedule import Scheduler
@@ -47,14 +47,14 @@ def learner(settings: LearnerSettings, devices: Devices, cluster: Cluster) -> Gl
         raise InputError("--dtype float64: several workers exchange float32 and float16 only; train in one process")
     dtype = _network_dtype(settings.dtype)
     contexts = contexts_of(devices)
-    target = target_of(settings, dtype, contexts)
+    task = task_of(settings, dtype, contexts)
     net = _initialised(settings, dtype, contexts)
     trainer = _make_trainer(net, settings.optimizer, dtype, cluster)
     if settings.start.states:
         load_states(trainer, settings.start.states)
     if settings.start.updates is not None:
         set_updates(trainer, settings.start.updates)
-    return GluonLearner(net, trainer, target, contexts, cluster, _network_to_validate(settings, dtype, contexts))
+    return GluonLearner(net, trainer, task, contexts, cluster, _network_to_validate(settings, dtype, contexts))
 
 
 class GluonLearner:
@@ -63,7 +63,7 @@ class GluonLearner:
     Args:
         net: initialised network, of known shapes.
         trainer: its trainer.
-        target: what its outputs are compared with, and how.
+        task: what its outputs are compared with, and how.
         contexts: devices; each takes an equal slice of a batch, mixed within itself, as in the original.
         cluster: the workers, each with its share of every batch; figures are means over them.
         validation_net: the same network, which gets the parameters of `net`, which never infers: on CPUs, oneDNN
@@ -76,18 +76,18 @@ class GluonLearner:
         self,
         net: HybridBlock,
         trainer: gluon.Trainer,
-        target: Target,
+        task: Task,
         contexts: List[mx.Context],
         cluster: Cluster,
         validation_net: HybridBlock,
     ) -> None:
         self.net = net
         self.trainer = trainer
-        self.target = target
+        self.task = task
         self.contexts = contexts
         self._cluster = cluster
         self.validation_net = validation_net
-        self._loss = target.loss_function()
+        self._loss = task.loss_function()
 
     @property
     def learning_rate(self) -> float:
@@ -108,13 +108,13 @@ class GluonLearner:
         """Update the weights once; what is returned waits for the figures."""
         losses, figures = [], []
         for x, y in zip(*(load_slices(array, self.contexts) for array in (images, labels))):
-            x, target = self.target.pair(x, y, mixup_weight)
+            x, target = self.task.pair(x, y, mixup_weight)
             with autograd.record():
                 output = self.net(x)
                 loss = self._loss(output, target, x)
             losses.append(loss)
             output, target, loss = (array.astype("float32", copy=False) for array in (output, target, loss))
-            metric = self.target.metric(output, target, y)
+            metric = self.task.metric(output, target, y)
             figures.append(mx.nd.concat(metric, loss.mean(), dim=0).as_in_context(mx.cpu()))
         autograd.backward(losses)
         self.trainer.step(len(images) * self._cluster.size)

@@ -21,7 +21,7 @@ SMOOTH = 1.0
 LossFunction = Callable[[mx.nd.NDArray, mx.nd.NDArray, mx.nd.NDArray], mx.nd.NDArray]
 
 
-class Target(Protocol):
+class Task(Protocol):
     """What the outputs for a device's slice of a batch are compared with."""
 
     def pair(self, x: mx.nd.NDArray, y: mx.nd.NDArray, weight: float) -> Tuple[mx.nd.NDArray, mx.nd.NDArray]:
@@ -114,7 +114,7 @@ def soft_iou_loss(logits: mx.nd.NDArray, masks: mx.nd.NDArray) -> mx.nd.NDArray:
     return 1 - (intersection + SMOOTH) / (union + SMOOTH)
 
 
-def target_of(settings: LearnerSettings, dtype: str, contexts: List[mx.Context]) -> Target:
+def task_of(settings: LearnerSettings, dtype: str, contexts: List[mx.Context]) -> Task:
     """What the settings' objective compares with; a teacher is loaded.
 
     Raises:

@@ -20,7 +20,7 @@ from gluon_aff.pytorch.devices import check_bfloat16, torch_devices
 from gluon_aff.pytorch.network import TorchNetwork
 from gluon_aff.pytorch.networks.layers import ImageNorm, initialise
 from gluon_aff.pytorch.networks.zoo import build
-from gluon_aff.pytorch.objectives import Target, target_of
+from gluon_aff.pytorch.objectives import Task, task_of
 from gluon_aff.pytorch.optimizer_states import load_states, save_states
 from gluon_aff.pytorch.optimizers import HISTORY, MOMENTUM, make_optimizer
 from gluon_aff.pytorch.parameters import load_arrays, load_params, parameter_arrays, parameter_names
@@ -45,9 +45,9 @@ def learner(settings: LearnerSettings, devices: Devices, cluster: TorchCluster) 
     if device.type == "cuda":
         torch.cuda.set_device(device)
     dtype = torch.float64 if settings.dtype == "float64" else torch.float32
-    target = target_of(settings.objective, device, dtype)
+    task = task_of(settings.objective, device, dtype)
     net = _initialised(settings, device, dtype, cluster)
-    made = TorchLearner(net, settings, target, device, cluster, None if mixed is None else MIXED[mixed])
+    made = TorchLearner(net, settings, task, device, cluster, None if mixed is None else MIXED[mixed])
     if settings.start.states:
         made.load_states(settings.start.states)
     if settings.start.updates is not None:
@@ -64,7 +64,7 @@ class TorchLearner:
     Args:
         net: network, on its device.
         settings: what the recipe asked for.
-        target: what its outputs are compared with, and how.
+        task: what its outputs are compared with, and how.
         device: where.
         cluster: the workers, each with its share of every batch; figures are means over them.
         mixed: type of mixed precision, None for none.
@@ -76,7 +76,7 @@ class TorchLearner:
         self,
         net: nn.Module,
         settings: LearnerSettings,
-        target: Target,
+        task: Task,
         device: torch.device,
         cluster: TorchCluster,
         mixed: Optional[torch.dtype],
@@ -85,7 +85,7 @@ class TorchLearner:
         self.updates = 0
         self.notes = _notes(settings, device, mixed)
         self._settings = settings
-        self._target = target
+        self._task = task
         self._device = device
         self._cluster = cluster
         self._mixed = mixed
@@ -115,20 +115,20 @@ class TorchLearner:
         if not self.net.training:
             self.net.train()
         y = self._sent(labels)
-        x, target = self._target.pair(self._sent(images), y, mixup_weight)
+        x, target = self._task.pair(self._sent(images), y, mixup_weight)
         x = self._laid_out(x.to(self._dtype))
         with self._autocast():
             output = self._model(x)
         output = output.to(self._dtype)
         target = target.to(self._dtype) if target.is_floating_point() else target
-        loss = self._target.loss(output, target, x)
+        loss = self._task.loss(output, target, x)
         self._optimizer.zero_grad(set_to_none=True)
         # The mean over the images of all workers, over whose gradients the mean is taken. Segmentation's one loss is
         # divided by their number too, as MXNet's trainer does.
         self._scaler.scale(loss.sum() / len(images)).backward()
         self._update()
         with torch.no_grad():
-            metric = self._target.metric(output.detach(), target, y)
+            metric = self._task.metric(output.detach(), target, y)
             figures = torch.stack([metric, loss.mean(), torch.full_like(metric, float(asked_to_stop))]).float()
         awaited = self._cluster.total(figures)
         return lambda: _figures(awaited(), self._cluster.size)

@@ -18,7 +18,7 @@ from gluon_aff.pytorch.parameters import load_params
 SMOOTH = 1.0
 
 
-class Target(Protocol):
+class Task(Protocol):
     """What the outputs for a batch are compared with."""
 
     def pair(self, x: Tensor, y: Tensor, weight: float) -> Tuple[Tensor, Tensor]:
@@ -121,7 +121,7 @@ def soft_iou_loss(logits: Tensor, masks: Tensor) -> Tensor:
     return (1 - (intersection + SMOOTH) / (union + SMOOTH)).reshape(1)
 
 
-def target_of(objective: Objective, device: torch.device, dtype: torch.dtype) -> Target:
+def task_of(objective: Objective, device: torch.device, dtype: torch.dtype) -> Task:
     """What the objective compares with; a teacher is loaded.
 
     Raises:

@@ -289,14 +289,14 @@ def target(weight):
     """Images and labels as the network and the loss get them."""
 
     def see(seen):
-        pair = seen.learner.target.pair(mx.nd.array(IMAGES), mx.nd.array(LABELS), weight)
+        pair = seen.learner.task.pair(mx.nd.array(IMAGES), mx.nd.array(LABELS), weight)
         return [array.asnumpy() for array in pair]
 
     return see
 
 
 def loss(seen):
-    function = seen.learner.target.loss_function()
+    function = seen.learner.task.loss_function()
     return function(mx.nd.array(LOGITS), mx.nd.array(smooth(LABELS)), mx.nd.array(IMAGES)).asnumpy()
 
 
