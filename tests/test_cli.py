@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from documented_commands import DOCUMENTED
+from shared_by_tests.documented_commands import DOCUMENTED
 
 from gluon_aff import cli
 from gluon_aff.cli import COMMANDS, main

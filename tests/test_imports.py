@@ -115,6 +115,15 @@ def test_an_import_that_is_not_allowed_is_named(file, text, names):
     assert list(offences(file, text)) == [f"gluon_aff/{file}:{name}" for name in names]
 
 
+def test_tests_share_modules_by_a_name_that_no_package_has():
+    here = Path(__file__).parent
+    own = {path.stem for path in here.iterdir()} - {"shared_by_tests"}
+    texts = {path: ast.parse(path.read_text(encoding="utf-8")) for path in here.rglob("*.py")}
+    assert [
+        (str(path), name) for path, text in texts.items() for _, name in imported(text, "") if name.split(".")[0] in own
+    ] == []
+
+
 @pytest.mark.skipif(bool(torch_problem()), reason="PyTorch is not here")
 def test_the_networks_in_pytorch_need_pytorch_and_numpy_only():
     program = """

@@ -14,7 +14,7 @@ from typing import Optional
 import numpy as np
 import pytest
 from PIL import Image
-from results.written_logs import log_lines
+from shared_by_tests.written_logs import log_lines
 
 from gluon_aff import _platform
 from gluon_aff.cli import COMMANDS

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from results.written_logs import log_lines, settings_line
+from shared_by_tests.written_logs import log_lines, settings_line
 
 import gluon_aff
 from gluon_aff.cli import main

@@ -14,10 +14,10 @@ from pathlib import Path
 import mxnet as mx
 import numpy as np
 import pytest
-from cards import card_for
-from exported_networks import filled
 from PIL import Image
-from validation_batches import batch_sizes
+from shared_by_tests.cards import card_for
+from shared_by_tests.exported_networks import filled
+from shared_by_tests.validation_batches import batch_sizes
 
 from gluon_aff import __version__
 from gluon_aff.cli import main

@@ -12,8 +12,8 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from exported_networks import filled
 from PIL import Image
+from shared_by_tests.exported_networks import filled
 
 from gluon_aff.cli import main
 from gluon_aff.evaluation.weights_file import WeightsRequest, load_weights

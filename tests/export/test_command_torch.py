@@ -9,8 +9,8 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from golden_values import golden_value
 from PIL import Image
+from shared_by_tests.golden_values import golden_value
 
 from gluon_aff import engines
 from gluon_aff.cli import main

@@ -3,6 +3,7 @@
 import inspect
 
 import pytest
+from shared_by_tests.protocols import arguments, promised
 
 from gluon_aff import engines
 from gluon_aff.gluon.cluster import Cluster
@@ -15,17 +16,6 @@ SIDES = [
     (engines.Learner, GluonLearner),
     (engines.SymbolNetwork, GluonNetwork),
 ]
-
-
-def promised(protocol):
-    """Methods and properties of a protocol, and its annotated attributes, by name."""
-    parts = [part for part in protocol.__mro__ if part.__module__ == engines.__name__]
-    own = {name: each for part in parts for name, each in vars(part).items() if not name.startswith("_")}
-    return {**{name: None for part in parts for name in vars(part).get("__annotations__", ())}, **own}
-
-
-def arguments(function):
-    return [name for name in inspect.signature(function).parameters if name != "self"]
 
 
 @pytest.mark.parametrize(("protocol", "side"), SIDES, ids=lambda each: getattr(each, "__name__", type(each).__name__))

@@ -3,7 +3,7 @@
 import mxnet as mx
 import numpy as np
 import pytest
-from exported_networks import NETWORKS, filled, network_and_card
+from shared_by_tests.exported_networks import NETWORKS, filled, network_and_card
 
 from gluon_aff.gluon.inference import fused, inference, network_dtype
 from gluon_aff.gluon.networks.zoo import BUILDERS

@@ -3,7 +3,7 @@
 import mxnet as mx
 import numpy as np
 import pytest
-from masks_by_hand import PICTURES
+from shared_by_tests.masks_by_hand import PICTURES
 
 from gluon_aff.engines import Classification
 from gluon_aff.gluon.objectives import Classes, Masks, soft_iou_loss

@@ -8,7 +8,7 @@ import mxnet as mx
 import numpy as np
 import pytest
 from mxnet import autograd, gluon
-from original_schedule import LRScheduler, LRSequential, original_schedule
+from shared_by_tests.original_schedule import LRScheduler, LRSequential, original_schedule
 
 from gluon_aff.errors import InputError
 from gluon_aff.gluon.optimizer_states import load_states, save_states

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from mxnet import autograd, gluon
-from original_schedule import LRScheduler, LRSequential, original_schedule
+from shared_by_tests.original_schedule import LRScheduler, LRSequential, original_schedule
 
 from gluon_aff.errors import GluonAFFError
 from gluon_aff.gluon.optimizer_states import load_states, save_states

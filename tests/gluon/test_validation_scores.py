@@ -3,7 +3,7 @@
 import mxnet as mx
 import numpy as np
 import pytest
-from masks_by_hand import IOU, NIOU, batches
+from shared_by_tests.masks_by_hand import IOU, NIOU, batches
 
 from gluon_aff.gluon.cluster import Cluster
 from gluon_aff.gluon.network import GluonNetwork

@@ -7,7 +7,7 @@ from pathlib import Path
 import mxnet as mx
 import pytest
 from PIL import Image
-from validation_batches import batch_sizes
+from shared_by_tests.validation_batches import batch_sizes
 
 from gluon_aff.cli import main
 from gluon_aff.gluon.networks import get_model

@@ -7,9 +7,9 @@ import os
 import numpy as np
 import pytest
 import torch
-from gluon.test_engine import arguments, promised
-from golden_values import golden_value
 from PIL import Image
+from shared_by_tests.golden_values import golden_value
+from shared_by_tests.protocols import arguments, promised
 
 from gluon_aff import cli, engines
 from gluon_aff.engines import Channels, Devices, engine

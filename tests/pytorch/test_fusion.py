@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from fusion_equations import (
+from shared_by_tests.fusion_equations import (
     CHANNELS,
     EXPECTED,
     batch_norm,

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from training.golden_runs import RUNS, changes, distances, golden_of, measure, tolerance, write_data
+from shared_by_tests.golden_runs import RUNS, changes, distances, golden_of, measure, tolerance, write_data
 
 pytestmark = pytest.mark.filterwarnings("ignore:TF32 acceleration")  # said wherever oneDNN is switched off
 MARGIN = 2  # beside what MXNet's own ways to compute were seen to do

@@ -6,29 +6,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from golden_values import GOLDENS, described_array, golden_value
+from shared_by_tests.golden_values import GOLDENS, described_array, golden_value
+from shared_by_tests.normalised_values import values_for_each_channel
 
 from gluon_aff.models import MODELS
 from gluon_aff.pytorch import get_model
 from gluon_aff.pytorch.parameters import load_arrays, parameter_names
-
-
-def values_for_each_channel(net, images):
-    """How many values of a channel each BatchNorm normalises together, by the name of its running variance."""
-    counts = {}
-    hooks = [
-        module.register_forward_hook(
-            lambda module, inputs, _, name=name: counts.update(
-                {f"{name}.running_var": inputs[0].numel() // inputs[0].shape[1]}
-            )
-        )
-        for name, module in net.named_modules()
-        if isinstance(module, torch.nn.BatchNorm2d)
-    ]
-    output = net(images)
-    for hook in hooks:
-        hook.remove()
-    return output, counts
 
 
 @pytest.fixture(scope="module", params=sorted(GOLDENS))

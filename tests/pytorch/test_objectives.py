@@ -4,7 +4,7 @@ import mxnet as mx
 import numpy as np
 import pytest
 import torch
-from masks_by_hand import PICTURES
+from shared_by_tests.masks_by_hand import PICTURES
 
 from gluon_aff.engines import Classification, Distillation
 from gluon_aff.errors import InputError
@@ -12,7 +12,7 @@ from gluon_aff.gluon import objectives as gluon_objectives
 from gluon_aff.gluon.gluoncv import import_gluoncv
 from gluon_aff.gluon.mixup import dense_labels as gluon_dense_labels
 from gluon_aff.gluon.mixup import mixup as gluon_mixup
-from gluon_aff.pytorch.objectives import Classes, Masks, dense_labels, mixup, soft_iou_loss, target_of
+from gluon_aff.pytorch.objectives import Classes, Masks, dense_labels, mixup, soft_iou_loss, task_of
 
 CLASSES = 5
 
@@ -77,7 +77,7 @@ def test_distillation_is_gluoncvs(hard_weight, smoothing):
 def test_a_teacher_of_gluoncv_is_named_as_what_needs_mxnet():
     objective = Classification(CLASSES, distillation=Distillation("resnet18_v1", "file", 4.0, 0.5))
     with pytest.raises(InputError, match=r"--teacher resnet18_v1.*--engine mxnet"):
-        target_of(objective, torch.device("cpu"), torch.float32)
+        task_of(objective, torch.device("cpu"), torch.float32)
 
 
 def test_soft_iou_and_its_gradient():

@@ -9,8 +9,8 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from cards import card_for
-from golden_values import GOLDENS, described_array, golden_value
+from shared_by_tests.cards import card_for
+from shared_by_tests.golden_values import GOLDENS, described_array, golden_value
 from torch import nn
 
 from gluon_aff.errors import GluonAFFError, InputError

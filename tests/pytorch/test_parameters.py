@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from golden_values import golden_value
+from shared_by_tests.golden_values import golden_value
 
 from gluon_aff.errors import ParamsFileError
 from gluon_aff.pytorch import get_model, load_params, save_params

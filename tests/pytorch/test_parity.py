@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from golden_values import golden_value
-from pytorch.test_goldens import values_for_each_channel
+from shared_by_tests.golden_values import golden_value
+from shared_by_tests.normalised_values import values_for_each_channel
 
 from gluon_aff import get_model as gluon_model
 from gluon_aff import list_models

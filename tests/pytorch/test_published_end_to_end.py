@@ -9,8 +9,8 @@ from dataclasses import replace
 import numpy as np
 import onnxruntime
 import pytest
-from golden_values import GOLDENS, described_array, golden_value
 from PIL import Image
+from shared_by_tests.golden_values import GOLDENS, described_array, golden_value
 
 from gluon_aff import cli, published
 from gluon_aff.models import model_record

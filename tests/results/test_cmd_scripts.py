@@ -6,8 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from documented_commands import DOCUMENTED, DOCUMENTED_IMAGENET
-from results.written_logs import log_lines
+from shared_by_tests.documented_commands import DOCUMENTED, DOCUMENTED_IMAGENET
+from shared_by_tests.written_logs import log_lines
 
 from gluon_aff.published import published_runs
 from gluon_aff.results.compare import fitting_run

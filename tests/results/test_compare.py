@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 import pytest
-from results.written_logs import SEGMENTATION, log_lines, settings_line
+from shared_by_tests.written_logs import SEGMENTATION, log_lines, settings_line
 
 from gluon_aff.cli import main
 from gluon_aff.errors import InputError

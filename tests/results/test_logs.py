@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
-from results.written_logs import SEGMENTATION, log_lines, settings_line
+from shared_by_tests.written_logs import SEGMENTATION, log_lines, settings_line
 
 from gluon_aff.errors import InputError
 from gluon_aff.published import curve, published_runs

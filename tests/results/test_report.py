@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from results.browser import browser, view
-from results.written_logs import SEGMENTATION, log_lines
+from shared_by_tests.browser import browser, view
+from shared_by_tests.written_logs import SEGMENTATION, log_lines
 
 from gluon_aff.cli import main
 from gluon_aff.published import curve, published_runs

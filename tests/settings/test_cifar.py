@@ -5,8 +5,8 @@ import shlex
 from dataclasses import replace
 
 import pytest
-from documented_commands import DOCUMENTED
-from settings.abbreviations import different_abbreviations
+from shared_by_tests.abbreviations import different_abbreviations
+from shared_by_tests.documented_commands import DOCUMENTED
 
 from gluon_aff.cli import COMMANDS, OneLineParser, fill_parser
 from gluon_aff.errors import InputError

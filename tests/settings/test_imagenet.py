@@ -1,18 +1,16 @@
 """The command line of train_imagenet.py: the original's flags, defaults and names."""
 
 import argparse
-import shlex
 import subprocess
 import sys
 from dataclasses import asdict, replace
-from functools import partial
 
 import pytest
-from documented_commands import DOCUMENTED_IMAGENET, HEAD, IAFF, RECORDS
-from settings.abbreviations import different_abbreviations
+from shared_by_tests.abbreviations import different_abbreviations
+from shared_by_tests.documented_commands import DOCUMENTED_IMAGENET, HEAD, IAFF, RECORDS
+from shared_by_tests.imagenet_commands import filled, parse
 
-from gluon_aff.cli import OneLineParser, fill_parser
-from gluon_aff.commands import Command
+from gluon_aff.cli import OneLineParser
 from gluon_aff.errors import InputError
 from gluon_aff.published import published_runs
 from gluon_aff.run_names import best_file, name_of, paths_of, periodic_file
@@ -96,16 +94,6 @@ OURS = {
     *("checkpoint_every", "resume", "kvstore", "sync_bn", "scale", "context", "optimizer", "stages", "attention"),
     *("engine", "amp", "tensorboard"),
 }
-
-
-def filled(argv):
-    command = Command("train an ImageNet network", partial(add_options, ImageNetSettings), lambda options: 0)
-    return fill_parser(OneLineParser("train_imagenet.py"), command, argv)
-
-
-def parse(command):
-    argv = shlex.split(command)
-    return settings_from(ImageNetSettings, vars(filled(argv).parse_args(argv)))
 
 
 def said(command, **arguments):

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from training.stopping import stop_at
+from shared_by_tests.stopping import stop_at
 
 from gluon_aff.cli import main
 from gluon_aff.data.samples.cifar_layout import write_digits

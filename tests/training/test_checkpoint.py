@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from training.fakes import FakeLearner
-from training.stopping import stop_at
+from shared_by_tests.fakes import FakeLearner
+from shared_by_tests.stopping import stop_at
 
 from gluon_aff.data.imagenet.record_writing import write_records
 from gluon_aff.data.samples.pictures import write_pictures

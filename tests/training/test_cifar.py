@@ -8,7 +8,7 @@ import mxnet as mx
 import numpy as np
 import pytest
 from PIL import Image
-from training.fakes import Worker
+from shared_by_tests.fakes import Worker
 
 from gluon_aff.data.cifar.batches import validation_batches
 from gluon_aff.data.cifar.files import load_cifar

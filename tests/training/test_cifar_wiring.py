@@ -10,7 +10,16 @@ from dataclasses import fields
 import mxnet as mx
 import numpy as np
 import pytest
-from training.recorded_runs import OF_EITHER_ENGINE, VALIDATION_SECONDS, Seen, draws, fits, initialised, record, same
+from shared_by_tests.recorded_runs import (
+    OF_EITHER_ENGINE,
+    VALIDATION_SECONDS,
+    Seen,
+    draws,
+    fits,
+    initialised,
+    record,
+    same,
+)
 
 from gluon_aff.cli import COMMANDS, OneLineParser, fill_parser
 from gluon_aff.gluon.networks import get_model

@@ -5,7 +5,7 @@ import signal
 
 import numpy as np
 import pytest
-from training.fakes import FakeLearner
+from shared_by_tests.fakes import FakeLearner
 
 from gluon_aff.errors import TrainingError
 from gluon_aff.training.epoch import NOT_BEGUN, EpochProgress, train_epoch

@@ -1,8 +1,8 @@
 """Whole runs of the documented commands for ImageNet, held against goldens (tests/goldens/README.md)."""
 
 import pytest
-from training.golden_runs import RUNS, golden_of, measure, write_data
-from training.golden_tests import HeldAgainstGoldens
+from shared_by_tests.golden_runs import RUNS, golden_of, measure, write_data
+from shared_by_tests.golden_tests import HeldAgainstGoldens
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from training.golden_runs import GOLDENS, RUNS, golden_of, measure, write_data
-from training.golden_tests import HeldAgainstGoldens
+from shared_by_tests.golden_runs import GOLDENS, RUNS, golden_of, measure, write_data
+from shared_by_tests.golden_tests import HeldAgainstGoldens
 
 OTHERS = [name for name in sorted(RUNS) if not name.startswith("imagenet_")]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import mxnet as mx
 import numpy as np
 import pytest
-from documented_commands import DOCUMENTED_IMAGENET
+from shared_by_tests.documented_commands import DOCUMENTED_IMAGENET
 
 from gluon_aff.cli import main
 from gluon_aff.data.imagenet.record_writing import write_records

@@ -17,8 +17,8 @@ import mxnet as mx
 import numpy as np
 import pytest
 from mxnet import autograd
-from settings.test_imagenet import parse
-from training.recorded_runs import OF_EITHER_ENGINE
+from shared_by_tests.imagenet_commands import parse
+from shared_by_tests.recorded_runs import OF_EITHER_ENGINE
 
 from gluon_aff.cli import main
 from gluon_aff.data.imagenet.record_writing import write_records
@@ -584,7 +584,7 @@ def test_labels_without_smoothing_and_mixup_stay_classes(runs):
     images, labels = target(0.3)(runs("records"))
     np.testing.assert_array_equal(images, IMAGES)
     np.testing.assert_array_equal(labels, LABELS)
-    function = runs("records").learner.target.loss_function()
+    function = runs("records").learner.task.loss_function()
     found = function(mx.nd.array(LOGITS), mx.nd.array(LABELS), mx.nd.array(IMAGES)).asnumpy()
     np.testing.assert_allclose(found, -log_softmax(LOGITS)[np.arange(4), LABELS], rtol=1e-5)
 

@@ -1,6 +1,6 @@
 """Random numbers that a run gives its framework."""
 
-from training.fakes import FakeLearner
+from shared_by_tests.fakes import FakeLearner
 
 from gluon_aff.training.random_choices import reseeding
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from masks_by_hand import IOU, NIOU, PICTURES, batches
-from training.fakes import Itself, Worker
+from shared_by_tests.fakes import Itself, Worker
+from shared_by_tests.masks_by_hand import IOU, NIOU, PICTURES, batches
 
 from gluon_aff.training.scores import iou_and_niou, overlaps, top1_accuracy
 

@@ -8,8 +8,8 @@ import mxnet as mx
 import numpy as np
 import pytest
 from PIL import Image
-from training.fakes import Worker
-from training.stopping import stop_at
+from shared_by_tests.fakes import Worker
+from shared_by_tests.stopping import stop_at
 
 from gluon_aff.cli import main
 from gluon_aff.data.samples.stop_signs import write_stop_signs

@@ -4,8 +4,8 @@ import json
 
 import numpy as np
 import pytest
-from cards import card_for
 from PIL import Image
+from shared_by_tests.cards import card_for
 
 from gluon_aff.data.preprocessing import preprocessing
 from gluon_aff.weights.card import Card, card_of, properties

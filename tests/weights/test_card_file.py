@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cards import card_for
-from golden_values import golden_value
+from shared_by_tests.cards import card_for
+from shared_by_tests.golden_values import golden_value
 
 from gluon_aff.engines import engine
 from gluon_aff.errors import GluonAFFError, InputError, ParamsFileError

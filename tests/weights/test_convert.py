@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from cards import card_for
-from golden_values import golden_value
+from shared_by_tests.cards import card_for
+from shared_by_tests.golden_values import golden_value
 
 from gluon_aff import cli
 from gluon_aff.engines import torch_files

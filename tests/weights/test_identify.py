@@ -5,7 +5,7 @@ import json
 import mxnet as mx
 import numpy as np
 import pytest
-from golden_values import GOLDENS
+from shared_by_tests.golden_values import GOLDENS
 
 import gluon_aff
 from gluon_aff._platform import torch_problem

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from mxnet import autograd, gluon
-from original_schedule import original_schedule
+from shared_by_tests.original_schedule import original_schedule
 
 from gluon_aff.engines import Optimizer
 from gluon_aff.errors import GluonAFFError

@@ -2,7 +2,7 @@
 
 import mxnet as mx
 import pytest
-from exported_networks import NETWORKS, network_and_card
+from shared_by_tests.exported_networks import NETWORKS, network_and_card
 
 from gluon_aff.export.onnx_file import write_onnx
 from gluon_aff.gluon.network import GluonNetwork

@@ -10,9 +10,9 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from cards import card_for
-from gluon.networks.test_goldens import with_golden_parameters
-from golden_values import GOLDENS, described_array
+from shared_by_tests.cards import card_for
+from shared_by_tests.golden_networks import with_golden_parameters
+from shared_by_tests.golden_values import GOLDENS, described_array
 
 from gluon_aff.errors import GluonAFFError, InputError
 from gluon_aff.export.onnx_file import write_onnx

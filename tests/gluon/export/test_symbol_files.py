@@ -6,7 +6,7 @@ import warnings
 import mxnet as mx
 import numpy as np
 import pytest
-from exported_networks import NETWORKS, network_and_card
+from shared_by_tests.exported_networks import NETWORKS, network_and_card
 
 from gluon_aff.errors import GluonAFFError
 from gluon_aff.export.symbol_files import write_symbol

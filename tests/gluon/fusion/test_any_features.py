@@ -3,9 +3,9 @@
 import mxnet as mx
 import numpy as np
 import pytest
-from fusion_equations import batch_norm, below, bottleneck, convolution, pooled, stretched, weight
-from gluon.fusion.initialised import random_parameters
 from mxnet.gluon import nn
+from shared_by_tests.fusion_equations import batch_norm, below, bottleneck, convolution, pooled, stretched, weight
+from shared_by_tests.initialised import random_parameters
 
 from gluon_aff.errors import InputError
 from gluon_aff.gluon.fusion import FeatureFusion

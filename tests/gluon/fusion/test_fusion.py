@@ -3,8 +3,8 @@
 import mxnet as mx
 import numpy as np
 import pytest
-from fusion_equations import weight
-from gluon.fusion.initialised import random_parameters
+from shared_by_tests.fusion_equations import weight
+from shared_by_tests.initialised import random_parameters
 
 from gluon_aff.errors import InputError
 from gluon_aff.gluon import fusion

@@ -5,24 +5,11 @@ import json
 import mxnet as mx
 import numpy as np
 import pytest
-from golden_values import GOLDENS, described_array, golden_value
+from shared_by_tests.golden_networks import with_golden_parameters
+from shared_by_tests.golden_values import GOLDENS, described_array
 
 from gluon_aff import get_model, list_models
 from gluon_aff.models import MODELS
-
-
-def with_golden_parameters(name):
-    net = get_model(name)
-    net.initialize(mx.init.Zero())
-    golden = json.loads(GOLDENS[name].read_text())
-    for parameter, shape, _ in golden["parameters"]:
-        net._collect_params_with_prefix()[parameter].shape = tuple(shape)
-    for parameter in net.collect_params().values():
-        parameter._finish_deferred_init()
-    for parameter_name, parameter in net._collect_params_with_prefix().items():
-        parameter.set_data(mx.nd.array(golden_value(parameter_name, parameter.shape)))
-    net.hybridize(static_alloc=True, static_shape=True)
-    return net, golden
 
 
 def test_every_model_has_a_golden():

@@ -3,8 +3,8 @@
 import mxnet as mx
 import numpy as np
 import pytest
-from fusion_equations import batch_norm, below, convolution, stretched, weight, wide_convolution
-from gluon.fusion.initialised import moderate_parameters
+from shared_by_tests.fusion_equations import batch_norm, below, convolution, stretched, weight, wide_convolution
+from shared_by_tests.initialised import moderate_parameters
 
 from gluon_aff import get_model
 from gluon_aff.errors import InputError

@@ -1,6 +1,6 @@
 """Whole training runs on tiny data, and what they leave, to be held against goldens (tests/goldens/README.md).
 
-In tests/, `OMP_NUM_THREADS=1 python -m training.golden_runs` makes the goldens anew and says what changed.
+In tests/, `OMP_NUM_THREADS=1 python -m shared_by_tests.golden_runs` makes the goldens anew and says what changed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 from unittest import mock
 
 import numpy as np
-from documented_commands import DOCUMENTED, DOCUMENTED_IMAGENET
+from shared_by_tests.documented_commands import DOCUMENTED, DOCUMENTED_IMAGENET
 
 from gluon_aff.cli import main
 from gluon_aff.data.imagenet.record_writing import write_records
@@ -494,7 +494,15 @@ def measure_rounding(names: List[str]) -> None:
     for changed in OTHER_ROUNDINGS:
         print(f"##### {changed}", flush=True)
         with tempfile.NamedTemporaryFile() as file:
-            command = [sys.executable, "-m", "training.golden_runs", "--dry-run", "--distances", file.name, *names]
+            command = [
+                sys.executable,
+                "-m",
+                "shared_by_tests.golden_runs",
+                "--dry-run",
+                "--distances",
+                file.name,
+                *names,
+            ]
             subprocess.run(command, env={**os.environ, **changed}, check=True)
             for name, moved in json.loads(Path(file.name).read_text()).items():
                 largest[name] = {kind: max(value, moved[kind]) for kind, value in largest[name].items()}

@@ -2,7 +2,7 @@
 
 import mxnet as mx
 import numpy as np
-from cards import card_for
+from shared_by_tests.cards import card_for
 
 from gluon_aff.gluon.networks.zoo import BUILDERS
 

@@ -2,7 +2,7 @@
 
 import mxnet as mx
 import numpy as np
-from fusion_equations import random_values
+from shared_by_tests.fusion_equations import random_values
 
 
 def random_parameters(block, seed=0):

@@ -1,7 +1,7 @@
 """What each golden run is tested for; two files inherit it, so that they run side by side."""
 
 import pytest
-from training.golden_runs import changes, distances, tolerance
+from shared_by_tests.golden_runs import changes, distances, tolerance
 
 BITS = ("weights_sha256", "batches_sha256")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-GOLDENS = {path.stem: path for path in sorted((Path(__file__).parent / "goldens").glob("*.json"))}
+GOLDENS = {path.stem: path for path in sorted((Path(__file__).parents[1] / "goldens").glob("*.json"))}
 
 
 def golden_value(name, shape):
