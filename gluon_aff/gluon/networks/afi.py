@@ -1,16 +1,25 @@
 """AFINets: blocks hand the features of their first convolution on to later ones (the second paper).
 
-The paper leaves the wiring open; its parameter counts decide it (afinets_spec, Sections 1 to 5).
+The paper leaves the wiring open; its parameter counts decide it (docs/afinets.md).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Callable, List, Optional, Sequence, Tuple
+from typing import Any, Callable, List, Optional, Sequence
 
 from mxnet.gluon import HybridBlock, nn
 
+from gluon_aff.afinets import (
+    MOBILENET_STEM,
+    SHUFFLENET,
+    GroupPlan,
+    Member,
+    Widths,
+    mobilenet_groups,
+    stage_groups,
+)
 from gluon_aff.gluon.fusion.channel_attention import CHANNEL_ATTENTIONS
 from gluon_aff.gluon.fusion.context import GlobalAveragePool, joined, sequential
 from gluon_aff.gluon.fusion.integration import AFI
@@ -19,21 +28,6 @@ from gluon_aff.operators import Integration
 
 # Sizes as of a strided convolution; what lies outside does not count
 HALVING = {"kernel": (2, 2), "stride": (2, 2), "pooling_convention": "full", "count_include_pad": False}
-
-
-@dataclass(frozen=True)
-class Widths:
-    """Channels of a block around its integration.
-
-    Attributes:
-        first: outputs of its first convolution.
-        inner: what the next layer gets: the feature and the integrated one.
-        full: outputs of the host's first convolution.
-    """
-
-    first: int
-    inner: int
-    full: int
 
 
 @dataclass(frozen=True)
@@ -57,15 +51,6 @@ class Parts:
     activates: bool = True
     shrinks: bool = False
     splits: bool = False
-
-
-@dataclass(frozen=True)
-class Member:
-    """A block's place: its input channels, its outputs, its stride."""
-
-    in_channels: int
-    channels: int
-    stride: int
 
 
 PartsOf = Callable[[Member, Widths], Parts]
@@ -137,22 +122,16 @@ class Group(HybridBlock):
         return x
 
 
-def integrated_group(
-    parts_of: PartsOf, settings: Integration, number: int, width: int, members: Sequence[Member]
-) -> Group:
-    """Group of blocks whose first convolutions make `width` channels in the host."""
-    variant = settings.of_group(number) if len(members) > 1 else ""
-    shared = {"": 0, "A": width // 2, "B": width}[variant]
-    plain = Widths(width, width, width)
-    inner = Widths(width // 2, width, width) if variant == "A" else Widths(width, 2 * width, width)
-    blocks = [Block(parts_of(members[0], plain))]
-    for member in members[1:]:
-        if not variant:
-            blocks.append(Block(parts_of(member, plain)))
-            continue
-        attend = CHANNEL_ATTENTIONS[settings.attention](shared) if settings.attention else None
-        blocks.append(Block(parts_of(member, inner), AFI(shared, settings.r, means_given=True), attend))
-    return Group(blocks, shared, settings.first == "halves" and variant == "A")
+def integrated_group(parts_of: PartsOf, settings: Integration, plan: GroupPlan) -> Group:
+    """Group of blocks, of which each but the first integrates the features of those before."""
+    shared = plan.shared(settings)
+    first, *others = (parts_of(*place) for place in zip(plan.members, plan.widths(settings)))
+    blocks = [Block(first)]
+    for parts in others:
+        integrate = AFI(shared, settings.r, means_given=True) if shared else None
+        attend = CHANNEL_ATTENTIONS[settings.attention](shared) if shared and settings.attention else None
+        blocks.append(Block(parts, integrate, attend))
+    return Group(blocks, shared, settings.first == "halves" and plan.variant(settings) == "A")
 
 
 def _norm(channels: int) -> nn.BatchNorm:
@@ -279,26 +258,15 @@ def _stem(channels: int, kernel: int = 3) -> List[HybridBlock]:
     return [conv, _norm(channels), relu()]
 
 
-def _stages(
-    parts_of: PartsOf, settings: Integration, widths: Sequence[int], layers: Sequence[int], expansion: int, stem: int
-) -> List[HybridBlock]:
-    """Groups that are stages, of so many blocks (`layers`) and widths; outputs are `expansion` times as wide."""
-    groups: List[HybridBlock] = []
-    in_channels = stem
-    for number, (width, blocks) in enumerate(zip(widths, layers), 1):
-        channels = expansion * width
-        members = [Member(in_channels, channels, 1 if number == 1 else 2)]
-        members += [Member(channels, channels, 1)] * (blocks - 1)
-        groups.append(integrated_group(parts_of, settings, number, width, members))
-        in_channels = channels
-    return groups
+def _groups(parts_of: PartsOf, settings: Integration, plans: Sequence[GroupPlan]) -> List[HybridBlock]:
+    return [integrated_group(parts_of, settings, plan) for plan in plans]
 
 
 def afi_resnet(settings: Integration, blocks: int, classes: int = 100) -> AFINet:
     """CIFAR ResNet of depth 6 * blocks + 2, widths 16, 32, 64, with 1x1 shortcuts."""
     settings.check(3)
     stem = _stem(16)
-    body = _stages(basic_parts, settings, (16, 32, 64), [blocks] * 3, 1, 16)
+    body = _groups(basic_parts, settings, stage_groups((16, 32, 64), [blocks] * 3, 1, 16))
     return AFINet(stem, body, 64, classes)
 
 
@@ -306,7 +274,7 @@ def afi_imagenet_resnet(settings: Integration, layers: Sequence[int], classes: i
     """ImageNet ResNet of bottlenecks that stride in the 3x3 convolution (GluonCV's v1b)."""
     settings.check(len(layers))
     stem = [nn.Conv2D(64, 7, 2, 3, in_channels=3, use_bias=False), _norm(64), relu(), nn.MaxPool2D(3, 2, 1)]
-    body = _stages(bottleneck_parts, settings, (64, 128, 256, 512), layers, 4, 64)
+    body = _groups(bottleneck_parts, settings, stage_groups((64, 128, 256, 512), layers, 4, 64))
     return AFINet(stem, body, 2048, classes)
 
 
@@ -314,38 +282,18 @@ def afi_resnext29(settings: Integration, classes: int = 100) -> AFINet:
     """ResNeXt-29 (32x4d) for CIFAR, three stages of three blocks, outputs twice as wide as the groups."""
     settings.check(3)
     stem = _stem(64, kernel=1)
-    body = _stages(partial(bottleneck_parts, cardinality=32), settings, (128, 256, 512), (3, 3, 3), 2, 64)
+    body = _groups(partial(bottleneck_parts, cardinality=32), settings, stage_groups((128, 256, 512), (3, 3, 3), 2, 64))
     return AFINet(stem, body, 1024, classes)
-
-
-MOBILENET = ((1, 16, 1, 1), (6, 24, 2, 1), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 
 
 def afi_mobilenet_v2(settings: Integration, classes: int = 100) -> AFINet:
     """MobileNetV2 for CIFAR; a group is a run of blocks whose expansions have one shape, over the stages' ends."""
-    runs: List[Tuple[int, List[Member]]] = []
-    in_channels, size = 32, 32
-    shape = None
-    for expansion, channels, blocks, stride in MOBILENET:
-        for index in range(blocks):
-            width = expansion * in_channels
-            if (width, size) != shape:
-                shape = (width, size)
-                runs.append((width, []))
-            runs[-1][1].append(Member(in_channels, channels, stride if index == 0 else 1))
-            size //= runs[-1][1][-1].stride
-            in_channels = channels
-    settings.check(sum(len(members) > 1 for _, members in runs))
-    stem, body = _stem(32), []
-    number = 0
-    for width, members in runs:
-        number += len(members) > 1
-        body.append(integrated_group(inverted_parts, settings, number, width, members))
+    plans = mobilenet_groups()
+    settings.check(plans[-1].number)
+    stem, body = _stem(MOBILENET_STEM), _groups(inverted_parts, settings, plans)
+    in_channels = plans[-1].members[-1].channels
     body += [conv1x1(1280, in_channels), _norm(1280), relu()]
     return AFINet(stem, body, 1280, classes)
-
-
-SHUFFLENET = ((116, 3), (232, 7), (464, 3))
 
 
 def afi_shufflenet_v2(settings: Integration, classes: int = 100) -> AFINet:
@@ -356,7 +304,8 @@ def afi_shufflenet_v2(settings: Integration, classes: int = 100) -> AFINet:
     for number, (channels, blocks) in enumerate(SHUFFLENET, 1):
         half = channels // 2
         body.append(ShuffleDown(channels, in_channels))
-        body.append(integrated_group(shuffle_parts, settings, number, half, [Member(half, half, 1)] * blocks))
+        plan = GroupPlan(number, half, [Member(half, half, 1)] * blocks)
+        body.append(integrated_group(shuffle_parts, settings, plan))
         in_channels = channels
     body += [conv1x1(1024, in_channels), _norm(1024), relu()]
     return AFINet(stem, body, 1024, classes)
