@@ -193,7 +193,7 @@ def test_jobs_by_what_they_need():
     assert (without.state, mxnet.state, torch.state) == (OK, NOTE, NOTE)
     assert mxnet.message.endswith(": not here")
     trains = "train-cifar, train-imagenet, train-segmentation, launch"
-    here = f"{trains}, summary, memory, evaluate, predict, gradcam, selectivity, segment, convert, export"
+    here = f"{trains}, summary, memory, evaluate, predict, gradcam, selectivity, segment, convert, export, ablation"
     assert torch.message == f"{here}: not here"
     for name in set(COMMANDS) - {*jobs.split(", "), "convert"}:
         assert f"{name}, " in mxnet.message or f"{name}:" in mxnet.message
