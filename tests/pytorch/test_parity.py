@@ -93,7 +93,12 @@ def compare_a_step(theirs, ours, values, images):
             assert relative(tensors[key].numpy(), 0.9 * values[name] + new) < 1e-5, name
 
 
-@pytest.mark.parametrize("name", list_models())
+DEEPEST = "resnet152"  # three networks of the blocks that those of 50 layers have, built for minutes
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.long] if name.endswith(DEEPEST) else []) for name in list_models()]
+)
 def test_every_model(name):
     compare(name)
 
