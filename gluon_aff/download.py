@@ -11,7 +11,10 @@ import io
 import os
 import re
 import textwrap
+import threading
 import time
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as NotInTime
 from dataclasses import dataclass
 from http.client import responses
 from typing import Callable, Iterator, Optional
@@ -39,7 +42,7 @@ class Patience:
         retries: further connections after one that broke.
         pause: seconds before the first of these; before the second it is twice as long, and so on.
         slowest: bytes a second, over `window` seconds, below which a connection counts as broken.
-        window: seconds.
+        window: seconds; as many may also pass until the headers of the answer are complete.
     """
 
     connect: float = 10.0
@@ -225,7 +228,7 @@ def _request(job: _Job, session: requests.Session, start: int) -> requests.Respo
         headers["Range"] = f"bytes={start}-"
     timeout = (job.patience.connect, job.patience.read)
     try:
-        response = session.get(job.url, headers=headers, stream=True, timeout=timeout)
+        response = _answer(lambda: session.get(job.url, headers=headers, stream=True, timeout=timeout), job.patience)
     # A bad URL, also one that a redirect names, comes as one of several kinds of ValueError.
     except (OSError, ValueError, HTTPError) as error:
         raise _StoppedError(_reason(error) + _proxy_part(job.url, error)) from None
@@ -235,6 +238,35 @@ def _request(job: _Job, session: requests.Session, start: int) -> requests.Respo
     if etag.startswith('"'):
         session.headers["If-Range"] = etag
     return response
+
+
+def _answer(ask: Callable[[], requests.Response], patience: Patience) -> requests.Response:
+    """Return or raise what `ask` does, which runs in a thread, since its own time limits begin anew with every byte.
+
+    Raises:
+        _StoppedError: the headers are not complete in time; the thread goes on until the server ends, or the process.
+    """
+    answer: Future[requests.Response] = Future()
+
+    def wait() -> None:
+        try:
+            response = ask()
+        except BaseException as error:
+            if answer.set_running_or_notify_cancel():
+                answer.set_exception(error)
+            return
+        if answer.set_running_or_notify_cancel():
+            answer.set_result(response)
+        else:
+            response.close()
+
+    threading.Thread(target=wait, daemon=True).start()
+    try:
+        return answer.result(patience.window)
+    except NotInTime:
+        if not answer.cancel():
+            return answer.result()
+        raise _StoppedError(f"the headers of its answer were not complete in {patience.window:.0f} s") from None
 
 
 def _reason(error: BaseException) -> str:

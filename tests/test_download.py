@@ -553,6 +553,20 @@ def test_a_server_that_sends_a_byte_now_and_then_is_given_up(serve, path):
     assert time.monotonic() - started < 20
 
 
+@pytest.mark.parametrize("start", [b"HTTP/1", b"HTTP/1.1 200 OK\r\nX-Name: ", b"HTTP/1.1 302 Found\r\nLocation: /"])
+def test_a_server_whose_headers_come_a_byte_now_and_then_is_given_up(serve, path, start):
+    def drip(handler):
+        handler.wfile.write(start)
+        while not handler.server.stopping.wait(0.02):
+            handler.wfile.write(b"1")
+
+    started = time.monotonic()
+    message = fail(serve(drip), path, patience=Patience(read=1, window=0.3))
+    assert "(the headers of its answer were not complete in 0 s)" in message
+    assert time.monotonic() - started < 20
+    assert list(path.parent.iterdir()) == []
+
+
 def test_proxy_of_the_environment(serve, path, monkeypatch):
     server = serve(whole)
     for name in ("no_proxy", "NO_PROXY"):
