@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Tuple, Union
+from pathlib import Path
+from typing import Any, Tuple
 
 import numpy as np
 
@@ -22,11 +23,10 @@ def open_onnx(path: str) -> Tuple[Logits, Card]:
         InputError: ONNX Runtime is missing, or the file cannot be read or is not ours.
     """
     try:
-        with open(path, "rb"):
-            pass
+        content = Path(path).read_bytes()
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}): name a file of gluon-aff export") from None
-    session = session_of(path, path)
+    session = session_of(content, path)
     written = session.get_modelmeta().custom_metadata_map
     try:
         if WRITER not in written:
@@ -39,11 +39,11 @@ def open_onnx(path: str) -> Tuple[Logits, Card]:
         ) from None
 
 
-def session_of(model: Union[bytes, str], name: str) -> Any:
+def session_of(model: bytes, name: str) -> Any:
     """An InferenceSession on the cores that this process may use.
 
     Args:
-        model: a model's content, or the path of a file with it.
+        model: its file's content, since ONNX Runtime takes names in UTF-8 only.
         name: what to call it in a message.
 
     Raises:

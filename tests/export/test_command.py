@@ -69,6 +69,13 @@ def test_the_file_names_its_weights_labels_and_classes(folder):
     assert (len(names), names[:2], names[-1]) == (100, ["apple", "aquarium_fish"], "worm")
 
 
+def test_a_name_that_is_no_text_is_as_good_as_any(folder, tmp_path, capsys):
+    path = str(tmp_path / os.fsdecode(b"a\xff.onnx"))
+    assert main(["export", "--params", params(folder, CIFAR10), "-o", path]) == 0
+    assert main(["predict", "--params", path, str(folder / "0.png")]) == 0
+    assert capsys.readouterr().out.count("  0.") == 5
+
+
 def test_names_of_ones_own_go_with_the_file(folder, tmp_path, capsys):
     (tmp_path / "names.txt").write_text("\n".join(f"digit {i}" for i in range(10)))
     path = str(tmp_path / "a.onnx")

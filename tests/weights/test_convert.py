@@ -60,6 +60,14 @@ def test_there_and_back_is_the_same_file(here, capsys, suffix, name, half):
     assert sorted(os.listdir(here)) == ["a.params", f"b{suffix}", "c.json", "c.params"]
 
 
+@pytest.mark.parametrize("suffix", [".params", ".pth", ".safetensors"])
+def test_a_name_that_is_no_text_is_as_good_as_any(here, suffix):
+    golden_file("a.params", "resnet20_b1")
+    name = os.fsdecode(b"b\xff") + suffix
+    assert convert("a.params", "-o", name) == convert(name, "-o", "c.params") == 0
+    assert (here / "a.params").read_bytes() == (here / "c.params").read_bytes()
+
+
 def test_what_a_card_says_goes_there_and_back(here):
     """So an operator whose parameters are those of another one stays what it is."""
     arrays = golden_file("a.params", "resnet20_b1")
