@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Tuple
+from typing import Any, Dict, Tuple
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from gluon_aff.engines import Logits
 from gluon_aff.errors import GluonAFFError, InputError, last_line
 from gluon_aff.extras import import_extra
 from gluon_aff.weights.card import WRITER, Card, card_of
+from gluon_aff.weights.params import check_finite
 
 MAX_THREADS = 64
 
@@ -20,13 +21,15 @@ def open_onnx(path: str) -> Tuple[Logits, Card]:
     """What a file of `gluon-aff export` computes, and what it says of its network.
 
     Raises:
-        InputError: ONNX Runtime is missing, or the file cannot be read or is not ours.
+        InputError: onnx or ONNX Runtime is missing, or the file cannot be read, is not ours or has values that are NaN
+            or infinite.
     """
     try:
         content = Path(path).read_bytes()
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}): name a file of gluon-aff export") from None
     session = session_of(content, path)
+    check_finite(_initializers(content, path), path, "export it anew, from whole weights")
     written = session.get_modelmeta().custom_metadata_map
     try:
         if WRITER not in written:
@@ -37,6 +40,16 @@ def open_onnx(path: str) -> Tuple[Logits, Card]:
             f"{path} does not say which network it is of ({last_line(error)} is missing or no value): export it with "
             "gluon-aff export"
         ) from None
+
+
+def _initializers(content: bytes, path: str) -> Dict[str, np.ndarray]:
+    """The weights by name, in the content of the file at `path`; ONNX Runtime leaves unused ones unread."""
+    onnx = import_extra("onnx")
+    try:
+        weights = onnx.load_from_string(content).graph.initializer
+        return {each.name: onnx.numpy_helper.to_array(each) for each in weights if not each.external_data}
+    except Exception as error:
+        raise _unreadable(path, error) from None
 
 
 def session_of(model: bytes, name: str) -> Any:
@@ -56,7 +69,11 @@ def session_of(model: bytes, name: str) -> Any:
     try:
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's own kinds have no base class
-        raise InputError(f"{name} cannot be read as ONNX ({last_line(error)}): export it anew") from None
+        raise _unreadable(name, error) from None
+
+
+def _unreadable(name: str, error: Exception) -> InputError:
+    return InputError(f"{name} cannot be read as ONNX ({last_line(error)}): export it anew")
 
 
 def logits_of_session(session: Any) -> Logits:

@@ -10,6 +10,10 @@ from gluon_aff.errors import ParamsFileError
 from gluon_aff.weights.params_format import BFLOAT16, read_params_file
 
 NAMES_IN_MESSAGE = 5
+WHOLE_WEIGHTS = (
+    "get weights from before that; to study these, evaluate, predict, gradcam and selectivity take --allow-not-finite, "
+    "and in Python whatever loads them takes allow_not_finite=True"
+)
 SAVE_ANEW = (
     "load it with mxnet.gluon.SymbolBlock.imports and its -symbol.json, or save the network with save_parameters"
 )
@@ -117,12 +121,13 @@ def not_finite(arrays: Mapping[str, np.ndarray]) -> List[str]:
     return [name for name, array in values.items() if array.dtype.kind == "f" and not np.isfinite(array).all()]
 
 
-def check_finite(arrays: Mapping[str, np.ndarray], source: str) -> None:
+def check_finite(arrays: Mapping[str, np.ndarray], source: str, remedy: str = WHOLE_WEIGHTS) -> None:
     """See that all values are numbers: operators such as ReLU hide a NaN, so that outputs say nothing of it.
 
     Args:
         arrays: of a file, by name.
         source: what to call the file in a message.
+        remedy: that the message names.
 
     Raises:
         ParamsFileError: one is NaN or infinite.
@@ -130,9 +135,7 @@ def check_finite(arrays: Mapping[str, np.ndarray], source: str) -> None:
     names = not_finite(arrays)
     if names:
         raise ParamsFileError(
-            f"{source} has NaN or infinity in {len(names)} of {len(arrays)} arrays ({_some(names)}): get weights from "
-            "before that; to study these, evaluate, predict, gradcam and selectivity take --allow-not-finite, and in "
-            "Python whatever loads them takes allow_not_finite=True"
+            f"{source} has NaN or infinity in {len(names)} of {len(arrays)} arrays ({_some(names)}): {remedy}"
         )
 
 

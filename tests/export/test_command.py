@@ -203,6 +203,47 @@ def test_files_that_are_damaged_or_of_others(folder, tmp_path, capfd, spoil, mes
     )  # ONNX Runtime writes there itself
 
 
+def with_weight(content, value):
+    """ONNX Runtime's ReLU passes NaN on, but an infinite variance is a channel of zeros to it."""
+    model = onnx.load_from_string(content)
+    variance = next(each for each in model.graph.initializer if each.name.endswith("running_var"))
+    array = onnx.numpy_helper.to_array(variance).copy()
+    array[0] = value
+    variance.CopyFrom(onnx.numpy_helper.from_array(array, variance.name))
+    return model.SerializeToString(), variance.name
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("command", ["predict", "evaluate"])
+def test_weights_that_are_not_finite_are_named(folder, tmp_path, capsys, command, value):
+    path = tmp_path / "a.onnx"
+    content, name = with_weight((folder / "cifar10.onnx").read_bytes(), value)
+    path.write_bytes(content)
+    rest = [folder / "0.png"] if command == "predict" else ["--csv", tmp_path / "table.csv"]
+    message = refused([command, "--params", path, *rest], capsys)
+    assert re.search(rf"a\.onnx has NaN or infinity in 1 of \d+ arrays \({name}\): export it anew", message)
+    assert os.listdir(tmp_path) == ["a.onnx"]
+
+
+def with_unused(folder, path, **fields):
+    """A file with one weight more, that no layer takes."""
+    model = onnx.load(str(folder / "cifar10.onnx"))
+    model.graph.initializer.add(name="unused", data_type=onnx.TensorProto.FLOAT, dims=[3], **fields)
+    path.write_bytes(model.SerializeToString())
+    return ["predict", "--params", str(path), str(folder / "0.png")]
+
+
+def test_a_weight_that_no_layer_takes_may_be_cut(folder, tmp_path, capsys):
+    command = with_unused(folder, tmp_path / "a.onnx", raw_data=b"123")
+    assert "a.onnx cannot be read as ONNX (" in refused(command, capsys)
+
+
+def test_a_weight_in_another_file_that_no_layer_takes_is_not_looked_for(folder, tmp_path):
+    place = onnx.StringStringEntryProto(key="location", value="there/is/none")
+    fields = {"data_location": onnx.TensorProto.EXTERNAL, "external_data": [place]}
+    assert main(with_unused(folder, tmp_path / "a.onnx", **fields)) == 0
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -225,6 +266,7 @@ def test_what_cannot_be_exported(folder, tmp_path, monkeypatch, capsys, options,
         ("onnx", ["export", "--params", f"{CIFAR10}.params", "-o", "new.onnx"]),
         ("onnxruntime", ["export", "--params", f"{CIFAR10}.params", "-o", "new.onnx"]),
         ("onnxruntime", ["predict", "--params", "cifar10.onnx", "0.png"]),
+        ("onnx", ["predict", "--params", "cifar10.onnx", "0.png"]),
         ("onnx", ["predict", "--params", f"{CIFAR10}.params", "--engine", "onnxruntime", "0.png"]),
     ],
 )
