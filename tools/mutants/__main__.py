@@ -23,7 +23,10 @@ from tools.mutants.trial import ROOT, Outcome, copy_checkout, environment_for, r
 
 CACHE = ROOT / "build" / "mutants"
 EXPLAINED = Path(__file__).with_name("explained.csv")
-ROOMS = ("gluon", "gluon/fusion", "gluon/networks", "data", "training", "weights", "results")
+ROOMS = (
+    *("gluon", "gluon/fusion", "gluon/networks", "pytorch", "pytorch/fusion", "pytorch/networks"),
+    *("data", "settings", "training", "weights", "results"),
+)
 CONTROLS = 20  # tests that have to pass without a fault, or no trial means anything
 
 
