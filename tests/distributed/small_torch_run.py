@@ -30,7 +30,7 @@ def images_of(step):
     return np.tile(images, (2, 1, 1, 1)).astype("float32"), np.tile(labels, 2).astype("float32")
 
 
-def train(cluster, folder, dies):
+def small_learner(cluster):
     settings = LearnerSettings(
         NETWORK,
         (GLOBAL_BATCH // cluster.size, 3, 32, 32),
@@ -40,7 +40,11 @@ def train(cluster, folder, dies):
         dtype="float64",
         start=Start(),
     )
-    trained = learner(settings, Devices(), cluster)
+    return learner(settings, Devices(), cluster)
+
+
+def train(cluster, folder, dies):
+    trained = small_learner(cluster)
     figures = []
     for number in range(STEPS):
         if dies and cluster.rank == 1 and number == 2 and not (folder / "died").exists():
@@ -55,6 +59,13 @@ def train(cluster, folder, dies):
     np.savez(folder / f"{cluster.rank}.npz", figures=np.array(figures), **state.parameters, **momentum)
 
 
+def after_a_step(cluster, step):
+    """Parameters after one step on the images of that number."""
+    trained = small_learner(cluster)
+    trained.step(*images_of(step), 1.0, False)()
+    return {name: array for name, array in trained.parameters().items() if "running_" not in name}
+
+
 def tell(cluster, folder):
     told = {"sum": cluster.sum([cluster.rank + 1.0, 0.5]), "size": cluster.size, "local_size": cluster.local_size}
     for name, array in {
@@ -64,7 +75,14 @@ def tell(cluster, folder):
         "empty": np.zeros((0, 3)),
     }.items():
         told[name] = cluster.broadcast(array)
-    np.savez(folder / f"{cluster.rank}.npz", **told)
+    trained = small_learner(cluster)
+    kept = trained.net.state_dict()
+    for name in ("features.0.running_mean", "features.0.bias", "features.1.weight"):
+        kept[name] += cluster.rank  # the last one is trained, and stays each worker's own
+    trained.end_epoch()
+    stepped = {f"stepped {name}": array for name, array in after_a_step(cluster, step=cluster.rank).items()}
+    arrays = {name: array.numpy() for name, array in kept.items()}
+    np.savez(folder / f"{cluster.rank}.npz", **told, **arrays, **stepped)
 
 
 def main(folder, what=""):

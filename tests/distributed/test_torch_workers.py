@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch  # noqa: F401  (these tests are left out where it is not installed)
+from distributed.small_torch_run import after_a_step
 
 from gluon_aff.engines import Devices
 from gluon_aff.errors import InputError
@@ -77,6 +78,18 @@ def test_what_workers_tell_each_other(start, tmp_path):
         assert told["scalar"] == 5
         assert told["float32"].tobytes() == np.array([-0.0, 1e-45, np.inf, np.nan], np.float32).tobytes()
         assert told["empty"].shape == (0, 3)
+        np.testing.assert_array_equal(told["features.0.running_mean"], [0.5] * 3)
+        np.testing.assert_array_equal(told["features.0.bias"], [0.5] * 3)
+    weights = [kept(tmp_path / f"{rank}.npz")["features.1.weight"] for rank in (0, 1)]
+    np.testing.assert_array_equal(weights[0] + 1, weights[1])
+    # A first step is linear in the gradient, whose mean over the workers counts
+    alone = [after_a_step(TorchCluster(), step) for step in (0, 1)]
+    for name in alone[0]:
+        mean = (alone[0][name] + alone[1][name]) / 2
+        for rank in (0, 1):
+            found = kept(tmp_path / f"{rank}.npz")[f"stepped {name}"]
+            np.testing.assert_allclose(found, mean, rtol=1e-9, atol=1e-12, err_msg=name)
+        assert "weight" not in name or (alone[0][name] != alone[1][name]).any()
 
 
 def test_a_documented_command_trains_on_two_workers(start, tmp_path, few_shapes):
