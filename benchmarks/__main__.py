@@ -28,7 +28,8 @@ All of them take from 20 to 40 minutes on two cores. --quick takes a few minutes
 row of each kind, 3 measurements of each. It shows that all is in order, and no more.
 
 `python -m benchmarks gpu` measures PyTorch on a GPU instead, against the rates of the
-published logs; it has options of its own (--help).
+published logs, and `python -m benchmarks engines` the engines side by side on a CPU;
+they have options of their own (--help).
 """
 REPEATS, QUICK_REPEATS = 7, 3
 TABLE, QUICK_TABLE = "build/benchmarks.csv", "build/benchmarks-quick.csv"
@@ -93,6 +94,11 @@ def main(argv: Optional[List[str]] = None) -> int:
         from benchmarks.gpu import main as measure_gpu
 
         return measure_gpu(arguments[1:])
+    if arguments[:1] == ["engines"]:
+        from benchmarks.both_engines import main as measure_engines
+
+        use_all_cores()
+        return measure_engines(arguments[1:])
     options = _options(arguments)
     use_all_cores()
     machine = description()

@@ -18,9 +18,9 @@ import torch
 
 from benchmarks.machine import processor
 from gluon_aff._version import __version__
-from gluon_aff.engines import Classification, Devices, LearnerSettings, Optimizer, Start
+from gluon_aff.engines import Classification, Devices, LearnerSettings, Optimizer
 from gluon_aff.files import replacing
-from gluon_aff.models import CIFAR_SIZE, model_record
+from gluon_aff.models import CIFAR_SIZE, ModelRecord, model_record
 from gluon_aff.published import curve, published_runs
 from gluon_aff.pytorch.cluster import TorchCluster
 from gluon_aff.pytorch.learner import TorchLearner, learner
@@ -90,6 +90,19 @@ def published_rate(model: str) -> Tuple[float, int]:
     return max(rates)
 
 
+def settings_of(record: ModelRecord, batch: int, amp: Optional[str], compiled: bool) -> LearnerSettings:
+    """A network to train as the published commands do."""
+    return LearnerSettings(
+        record.architecture(),
+        (batch, 3, record.input_size, record.input_size),
+        Classification(record.classes, smoothing=0.1, mixup=True),
+        Optimizer("nag", 0.01, 1e-4, 0.9),
+        seed=0,
+        amp=amp,
+        compiled=compiled,
+    )
+
+
 def measure(row: Row, devices: Devices, seconds: float) -> Dict[str, Any]:
     """The row's figures by the names of `COLUMNS`.
 
@@ -98,22 +111,13 @@ def measure(row: Row, devices: Devices, seconds: float) -> Dict[str, Any]:
     """
     on_gpu = devices.kind == "gpu"
     record = model_record(row.model)
-    settings = LearnerSettings(
-        record.architecture(),
-        (row.batch, 3, record.input_size, record.input_size),
-        Classification(record.classes, smoothing=0.1, mixup=True),
-        Optimizer("nag", 0.01, 1e-4, 0.9),
-        seed=0,
-        amp=None if row.precision == FULL else row.precision,
-        compiled=row.compiled,
-        start=Start(),
-    )
+    settings = settings_of(record, row.batch, None if row.precision == FULL else row.precision, row.compiled)
     if on_gpu:
         torch.cuda.reset_peak_memory_stats()
     trained = learner(settings, devices, TorchCluster())
     training = _rate(_steps(trained, row, record.input_size, record.classes), row.batch, seconds, 8 if on_gpu else 1)
     peak = torch.cuda.max_memory_allocated() / 2**20 if on_gpu else None
-    images = _random_images(row.batch, record.input_size)
+    images = random_images(row.batch, record.input_size)
     network = trained.validated()
     inference = _rate(lambda: network.infer(images), row.batch, seconds / 2, 3 if on_gpu else 1)
     published, gpus = published_rate(row.model)
@@ -124,13 +128,14 @@ def measure(row: Row, devices: Devices, seconds: float) -> Dict[str, Any]:
 def _steps(trained: TorchLearner, row: Row, side: int, classes: int) -> Callable[[], Callable[[], object]]:
     """What starts the next step and returns what waits for it."""
     if row.images == "random":
-        images, labels = _random_images(row.batch, side), np.arange(row.batch, dtype="float32") % classes
+        images, labels = random_images(row.batch, side), np.arange(row.batch, dtype="float32") % classes
         return lambda: trained.step(images, labels, 0.3, False)
     batches = _cifar_batches(row.batch, classes)
     return lambda: trained.step(*next(batches), 0.3, False)
 
 
-def _random_images(batch: int, side: int) -> np.ndarray:
+def random_images(batch: int, side: int) -> np.ndarray:
+    """Images of noise, float32 (batch, 3, side, side)."""
     return np.random.default_rng(0).normal(size=(batch, 3, side, side)).astype("float32")
 
 
