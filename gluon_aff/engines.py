@@ -450,6 +450,9 @@ class Catalogue(Protocol):
             InputError: for arguments that no network can have.
         """
 
+    def raw_names(self, architecture: Architecture) -> Dict[str, str]:
+        """Gluon's own names, which count the layers of a process, by the names that `.params` files have."""
+
 
 class TorchFiles(Catalogue, Protocol):
     """What only PyTorch can do with weight files; a module satisfies it."""

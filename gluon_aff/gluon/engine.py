@@ -7,7 +7,7 @@ import mxnet as mx
 from gluon_aff.gluon.cluster import join_cluster
 from gluon_aff.gluon.devices import find_devices
 from gluon_aff.gluon.inspection.memory import measure as measure_memory
-from gluon_aff.gluon.inspection.summary import count_layers, parameter_shapes, trainable_parameters
+from gluon_aff.gluon.inspection.summary import count_layers, parameter_shapes, raw_names, trainable_parameters
 from gluon_aff.gluon.learner import learner
 from gluon_aff.gluon.network import load_network
 from gluon_aff.gluon.networks.zoo import arguments
@@ -30,6 +30,7 @@ __all__ = [
     "load_network",
     "measure_memory",
     "parameter_shapes",
+    "raw_names",
     "trainable_parameters",
     "try_step",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Dict, List, Mapping
 
 import mxnet as mx
@@ -14,6 +15,11 @@ from gluon_aff.weights.params import fitting_arrays, structural_arrays
 def parameter_arrays(net: HybridBlock) -> Dict[str, np.ndarray]:
     """Parameters of `net` by name, means over its devices, as `.params` files have them."""
     return {name: parameter._reduce().asnumpy() for name, parameter in net._collect_params_with_prefix().items()}
+
+
+def raw_names_of(net: HybridBlock) -> Dict[str, str]:
+    """Gluon's own names of the parameters of `net`, by those that `.params` files have."""
+    return {name: parameter.name for name, parameter in net._collect_params_with_prefix().items()}
 
 
 def load_parameters(
@@ -60,7 +66,15 @@ def load_arrays(
     """`load_parameters` with the arrays of a file, which a message calls `source`."""
     parameters = net._collect_params_with_prefix()
     shapes = {name: parameter.shape for name, parameter in parameters.items()}
-    arrays = fitting_arrays(given, source, shapes, type(net).__name__, fresh_head=fresh_head, ignore_extra=ignore_extra)
+    arrays = fitting_arrays(
+        given,
+        source,
+        shapes,
+        partial(raw_names_of, net),
+        type(net).__name__,
+        fresh_head=fresh_head,
+        ignore_extra=ignore_extra,
+    )
     for name, array in arrays.items():
         value = mx.nd.array(array, dtype=array.dtype)
         parameters[name]._load_init(value, ctx, cast_dtype=True, dtype_source="current")

@@ -6,6 +6,7 @@ import torch
 
 from gluon_aff.pytorch.cluster import join_cluster
 from gluon_aff.pytorch.devices import find_devices
+from gluon_aff.pytorch.gluon_names import raw_names
 from gluon_aff.pytorch.inspection.memory import measure as measure_memory
 from gluon_aff.pytorch.inspection.summary import count_layers, trainable_parameters
 from gluon_aff.pytorch.learner import learner
@@ -29,6 +30,7 @@ __all__ = [
     "load_network",
     "measure_memory",
     "parameter_shapes",
+    "raw_names",
     "trainable_parameters",
     "try_step",
 ]

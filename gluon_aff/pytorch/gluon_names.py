@@ -10,11 +10,14 @@ from collections import Counter
 from typing import Counter as Counts
 from typing import Dict, Iterator, List, Tuple
 
+import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from gluon_aff.models import Architecture
 from gluon_aff.pytorch.networks.afi import AFINet, Block, Group
 from gluon_aff.pytorch.networks.resnet import AFFResNet
+from gluon_aff.pytorch.networks.zoo import build
 from gluon_aff.pytorch.parameters import parameter_names
 
 LAYERS = ((nn.Conv2d, "conv"), (nn.Linear, "dense"), (_BatchNorm, "batchnorm"), (nn.LayerNorm, "layernorm"))
@@ -26,6 +29,12 @@ def gluon_names(net: nn.Module) -> Dict[str, str]:
     """Gluon's names of the parameters of `net`, by the names that `.params` files have."""
     prefixes = dict(_prefixes("", net, "", Counter(), Counter()))
     return {name: prefixes[name.rpartition(".")[0]] + name.rpartition(".")[2] for name in parameter_names(net).values()}
+
+
+def raw_names(architecture: Architecture) -> Dict[str, str]:
+    """`gluon_aff.engines.Engine.raw_names`."""
+    with torch.device("meta"):
+        return gluon_names(build(architecture))
 
 
 def in_trainer_order(net: nn.Module) -> List[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Dict, List, Mapping
 
 import numpy as np
@@ -80,10 +81,20 @@ def load_arrays(
     ignore_extra: bool = False,
 ) -> List[str]:
     """`load_params` with the arrays of a file, which a message calls `source`."""
+    from gluon_aff.pytorch.gluon_names import gluon_names  # which knows the networks, and they this module
+
     tensors = net.state_dict()
     by_name = {name: tensors[key] for key, name in parameter_names(net).items()}
     shapes = {name: tuple(tensor.shape) for name, tensor in by_name.items()}
-    arrays = fitting_arrays(given, source, shapes, type(net).__name__, fresh_head=fresh_head, ignore_extra=ignore_extra)
+    arrays = fitting_arrays(
+        given,
+        source,
+        shapes,
+        partial(gluon_names, net),
+        type(net).__name__,
+        fresh_head=fresh_head,
+        ignore_extra=ignore_extra,
+    )
     with torch.no_grad():
         for name, array in arrays.items():
             by_name[name].copy_(torch.from_numpy(np.array(array)))

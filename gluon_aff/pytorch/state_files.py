@@ -12,12 +12,13 @@ from gluon_aff.errors import ParamsFileError, last_line
 from gluon_aff.extras import import_extra
 from gluon_aff.files import replacing
 from gluon_aff.models import Architecture
+from gluon_aff.pytorch.gluon_names import raw_names
 from gluon_aff.pytorch.networks.zoo import arguments, build, parameter_shapes
 from gluon_aff.pytorch.parameters import IN_MXNET, UPDATES, load_arrays
 from gluon_aff.weights.params_format import BFLOAT16
 
 IN_PYTORCH = {theirs: ours for ours, theirs in IN_MXNET.items()}
-__all__ = ["arguments", "logits", "parameter_shapes", "read_state", "write_state"]
+__all__ = ["arguments", "logits", "parameter_shapes", "raw_names", "read_state", "write_state"]
 
 CARD = "gluon_aff"  # under which a state_dict's metadata has what is known of the network
 NESTED = ("state_dict", "model")  # where training programs put a state_dict that is not alone in its file

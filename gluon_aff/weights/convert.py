@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Dict, Mapping, Optional, Tuple
 
@@ -14,7 +15,7 @@ from gluon_aff.models import Architecture
 from gluon_aff.weights.card import Card, architecture_of, card_of, card_text
 from gluon_aff.weights.card_file import check_card_path, write_with_card
 from gluon_aff.weights.description import describe
-from gluon_aff.weights.params import check_finite, fitting_arrays, in_order, structural_arrays
+from gluon_aff.weights.params import by_raw_names, check_finite, fitting_arrays, structural_arrays
 from gluon_aff.weights.params_format import DEFAULT_VERSION, ParamsFile
 
 PARAMS = ".params"
@@ -88,8 +89,9 @@ def convert(file: WeightFile, target: str, architecture: Architecture, card: Car
         GluonAFFError: it cannot be written, or what is read back from it is not the same.
     """
     shapes = torch_files().parameter_shapes(architecture)
-    fitting_arrays(file.arrays, file.path, shapes, architecture.name)
-    named = in_order(file.arrays, shapes) or file.arrays
+    raw_names = partial(torch_files().raw_names, architecture)
+    fitting_arrays(file.arrays, file.path, shapes, raw_names, architecture.name)
+    named = by_raw_names(file.arrays, shapes, raw_names) or file.arrays
     arrays = {name: named[name] for name in shapes}
     if format_of(target) == PARAMS:
         check_card_path(target)

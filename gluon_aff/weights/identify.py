@@ -21,7 +21,7 @@ from gluon_aff.models import (
 )
 from gluon_aff.run_names import IMAGENET_FILES, IMAGENET_RUNS, RunName, names_in
 from gluon_aff.settings.shared import stages_in
-from gluon_aff.weights.params import SAVE_ANEW, fits, head_names, in_order, raw_named
+from gluon_aff.weights.params import SAVE_ANEW, by_raw_names, fits, head_names, raw_named
 from gluon_aff.weights.params_format import ParamsFile
 
 FUSION_ARGUMENTS = ("askc_type", "r", "scale", "context")
@@ -59,7 +59,8 @@ def network_of(file: ParamsFile) -> Architecture:
     if not fitting and raw_named(file.arrays):
         raise ParamsFileError(
             f"{file.path} has raw names, as HybridBlock.export and collect_params().save write them, and its arrays "
-            f"are those of no published model in their order: name the model with --model, {SAVE_ANEW}"
+            "are those of no published model, by their names or in their order: name the model with --model, "
+            f"{SAVE_ANEW}"
         )
     if len(fitting) > 1 and raw_named(file.arrays):
         raise ParamsFileError(
@@ -188,5 +189,5 @@ def fits_file(candidate: Architecture, file: ParamsFile) -> bool:
         raise
     except GluonAFFError:  # a name may say what no network can be
         return False
-    arrays = in_order(file.arrays, shapes) or file.arrays
+    arrays = by_raw_names(file.arrays, shapes, lambda: engine().raw_names(candidate)) or file.arrays
     return shapes.keys() == arrays.keys() and all(fits(shape, arrays[name].shape) for name, shape in shapes.items())

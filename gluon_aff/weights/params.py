@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Dict, Iterable, List, Mapping, Optional, Tuple
+import re
+from typing import Callable, Dict, Iterable, List, Mapping, Optional, Tuple
 
 import numpy as np
 
@@ -19,12 +20,14 @@ SAVE_ANEW = (
 )
 
 Shape = Tuple[int, ...]  # of a parameter; 0 stands for a size not known before the first image
+RawNames = Callable[[], Mapping[str, str]]  # of a network's parameters, by their structural ones
 
 
 def fitting_arrays(
     arrays: Mapping[str, np.ndarray],
     source: str,
     shapes: Mapping[str, Shape],
+    raw_names: RawNames,
     network: str,
     *,
     fresh_head: bool = False,
@@ -33,9 +36,10 @@ def fitting_arrays(
     """Those of the arrays that parameters of these shapes take, in their order; float32 if bfloat16.
 
     Args:
-        arrays: of a file, by structural names, or by raw ones in the order of the network's parameters.
+        arrays: of a file, by structural names, or by raw ones as `by_raw_names` takes them.
         source: what to call the file in a message.
         shapes: of the network's parameters by name.
+        raw_names: of the same parameters.
         network: what to call it in a message.
         fresh_head: leave the head out where the file's has another size.
         ignore_extra: take no notice of arrays the network lacks.
@@ -44,12 +48,13 @@ def fitting_arrays(
         ParamsFileError: if they do not fit, with how many are missing, unexpected or of another shape, and the first
             names of each kind.
     """
-    if raw_named(arrays) and in_order(arrays, shapes) is None:
+    named = by_raw_names(arrays, shapes, raw_names)
+    if named is None and raw_named(arrays):
         raise ParamsFileError(
             f"{source} has raw names, as HybridBlock.export and collect_params().save write them, and its arrays are "
-            f"not those of {network} in their order: {SAVE_ANEW}"
+            f"not those of {network}, by their names or in their order: {SAVE_ANEW}"
         )
-    arrays, wanted = dict(in_order(arrays, shapes) or arrays), dict(shapes)
+    arrays, wanted = dict(named or arrays), dict(shapes)
     for name in head_names(shapes):
         if fresh_head and name in arrays and not fits(shapes[name], arrays[name].shape):
             del wanted[name], arrays[name]
@@ -68,29 +73,50 @@ def raw_named(names: Iterable[str]) -> bool:
     return bool(names) and not any("." in name for name in names)
 
 
-def in_order(arrays: Mapping[str, np.ndarray], shapes: Mapping[str, Shape]) -> Optional[Dict[str, np.ndarray]]:
-    """Arrays with raw names by the structural names of the `shapes`, which are in the network's order as they are.
+def by_raw_names(
+    arrays: Mapping[str, np.ndarray], shapes: Mapping[str, Shape], raw_names: RawNames
+) -> Optional[Dict[str, np.ndarray]]:
+    """Arrays with raw names by the structural names of the `shapes`.
 
-    None if the names are not raw, or the kinds and shapes in this order are not those of the network.
+    Raw names of one network in two processes differ by the numbers that the layers of a kind begin with, so sorting by
+    numbers matches them, in whatever order the arrays are: MXNet's Module and `gluon-aff export` write running
+    statistics last. A network that calls its layers otherwise has its arrays in the order of the `shapes`.
+
+    Args:
+        arrays: of a file.
+        shapes: of the network's parameters, in its order.
+        raw_names: of the same parameters.
+
+    Returns:
+        None if the names are not raw, or the kinds and shapes are not those of the network in either way.
     """
-    pairs = list(zip(arrays.items(), shapes.items()))
-    alike = (
-        name.endswith(f"_{structural.rpartition('.')[2]}") and fits(shape, array.shape)
-        for (name, array), (structural, shape) in pairs
-    )
-    if not raw_named(arrays) or len(arrays) != len(shapes) or not all(alike):
+    if not raw_named(arrays) or len(arrays) != len(shapes):
         return None
-    return {structural: array for (_, array), (structural, _) in pairs}
+    ours = {name: _kind_and_numbers(raw) for name, raw in raw_names().items()}
+    theirs = {name: _kind_and_numbers(name) for name in arrays}
+    pairs = list(zip(sorted(ours, key=ours.__getitem__), sorted(theirs, key=theirs.__getitem__)))
+    if any(ours[name][0] != theirs[raw][0] for name, raw in pairs):
+        pairs = list(zip(shapes, arrays))
+    alike = (
+        raw.endswith(f"_{name.rpartition('.')[2]}") and fits(shapes[name], arrays[raw].shape) for name, raw in pairs
+    )
+    return {name: arrays[raw] for name, raw in pairs} if all(alike) else None
+
+
+def _kind_and_numbers(raw: str) -> Tuple[str, List[Tuple[int, str]]]:
+    """A raw name without its numbers, and these, as they sort by value; `arg:` and `aux:` left out."""
+    name = re.sub("^(arg|aux):", "", raw)
+    return re.sub("[0-9]+", "0", name), [(len(number), number) for number in re.findall("[0-9]+", name)]
 
 
 def head_names(names: Iterable[str]) -> List[str]:
     """Parameter names of the last layer: `output`, `fc` in the ImageNet ResNet, `head.4` in the feature pyramid.
 
-    Of raw names, which do not tell, the last two.
+    Of raw names, which do not tell, the last two that are trained.
     """
     names = list(names)
     if raw_named(names):
-        return names[-2:]
+        return [name for name in names if "running_" not in name][-2:]
     return [name for name in names if name.startswith(("output.", "fc.", "head.4."))]
 
 

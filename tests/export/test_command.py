@@ -278,6 +278,20 @@ def test_a_missing_package(folder, monkeypatch, capsys, package, command):
     assert not (folder / "new.onnx").exists()
 
 
+def test_the_weights_of_a_symbol_are_weights(folder, tmp_path, capsys):
+    command = ["export", "--params", params(folder, CIFAR10), "--format", "symbol", "-o", str(tmp_path / CIFAR10)]
+    assert main(command) == 0
+    exported = str(tmp_path / f"{CIFAR10}-0000.params")
+    capsys.readouterr()
+    assert main(["params", exported]) == 0
+    assert "fits: cifar10-ASKCFuse-resnet-8-c-1-s-1\n" in capsys.readouterr().out
+    said = []
+    for file in (params(folder, CIFAR10), exported):
+        assert main(["predict", "--params", file, "--json", str(folder / "0.png")]) == 0
+        said.append(capsys.readouterr().out)
+    assert said[0] == said[1]
+
+
 def test_files_of_mxnet_need_no_onnx(folder, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)

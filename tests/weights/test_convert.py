@@ -68,6 +68,16 @@ def test_a_name_that_is_no_text_is_as_good_as_any(here, suffix):
     assert (here / "a.params").read_bytes() == (here / "c.params").read_bytes()
 
 
+def test_raw_names_become_structural_ones(here):
+    arrays = golden_file("a.params", "resnet20_b1")
+    names = torch_files().raw_names(model_record("resnet20_b1").architecture())
+    statistics_last = sorted(arrays, key=lambda name: "running_" in name)
+    raw = {f"{'aux' if 'running_' in name else 'arg'}:{names[name]}": arrays[name] for name in statistics_last}
+    write_params_file("net-0000.params", raw)
+    assert convert("net-0000.params", "-o", "b.params") == 0
+    assert (here / "a.params").read_bytes() == (here / "b.params").read_bytes()
+
+
 def test_what_a_card_says_goes_there_and_back(here):
     """So an operator whose parameters are those of another one stays what it is."""
     arrays = golden_file("a.params", "resnet20_b1")

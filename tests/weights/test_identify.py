@@ -55,10 +55,16 @@ def raw_named(name, path, exported=True, order=list):
     return ParamsFile(path, arrays, 2, {})
 
 
+def statistics_last(items):
+    """The order of MXNet's Module, and of `gluon-aff export`."""
+    return sorted(items, key=lambda item: "running_" in item[0])
+
+
+@pytest.mark.parametrize("order", [list, statistics_last])
 @pytest.mark.parametrize("exported", [True, False])
 @pytest.mark.parametrize("name", ["aff_resnet32_cifar100", "iaff_resnet50", "aff_resnext38_32x4d_cifar100"])
-def test_raw_names_are_known_by_the_order_of_the_arrays(name, exported):
-    file = raw_named(name, "net-0000.params", exported)
+def test_raw_names_are_known_by_their_numbers(name, exported, order):
+    file = raw_named(name, "net-0000.params", exported, order)
     assert head_classes(file) == 7
     assert [network.name for network in fitting_networks(file)] == [name]
 
@@ -71,8 +77,18 @@ def test_raw_names_that_several_networks_may_have_ask_for_the_model(monkeypatch)
         network_of(file)
 
 
-def test_raw_names_in_another_order_are_called_what_they_are():
-    file = raw_named("aff_resnet32_cifar100", "net-0000.params", order=lambda items: [*items][::-1])
+def test_other_raw_names_are_known_by_the_order_of_the_arrays():
+    file = raw_named("aff_resnet32_cifar100", "net-0000.params", order=renamed)
+    assert [network.name for network in fitting_networks(file)] == ["aff_resnet32_cifar100"]
+
+
+def renamed(items):
+    """As a network of another package might call its layers."""
+    return [(raw.replace("cifaraffresnet", "resnet"), each) for raw, each in items]
+
+
+def test_other_raw_names_in_another_order_are_called_what_they_are():
+    file = raw_named("aff_resnet32_cifar100", "net-0000.params", order=lambda items: statistics_last(renamed(items)))
     with pytest.raises(ParamsFileError, match=r"net-0000\.params has raw names, as HybridBlock\.export"):
         network_of(file)
 

@@ -14,6 +14,7 @@ from gluon_aff.errors import InputError, last_line
 from gluon_aff.gluon.fusion.context import GlobalAveragePool
 from gluon_aff.gluon.inspection.layers import named_layers
 from gluon_aff.gluon.networks.zoo import build
+from gluon_aff.gluon.parameters import raw_names_of
 from gluon_aff.models import SMALLEST_SIZE, Architecture
 
 PROBE_SIZE = 64  # parameters are as many at any size
@@ -67,6 +68,11 @@ def parameter_shapes(architecture: Architecture) -> Dict[str, Tuple[int, ...]]:
     except (mx.MXNetError, ZeroDivisionError) as error:
         raise InputError(f"{architecture.name}: no network has these arguments ({last_line(error)})") from None
     return {name: parameter.shape for name, parameter in parameters.items()}
+
+
+def raw_names(architecture: Architecture) -> Dict[str, str]:
+    """`gluon_aff.engines.Engine.raw_names`."""
+    return raw_names_of(build(architecture))
 
 
 def trainable_parameters(architecture: Architecture) -> int:

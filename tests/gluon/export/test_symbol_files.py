@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from shared_by_tests.exported_networks import NETWORKS, network_and_card
 
+from gluon_aff._platform import torch_problem
 from gluon_aff.errors import GluonAFFError
 from gluon_aff.export.symbol_files import write_symbol
 from gluon_aff.gluon.network import GluonNetwork
+from gluon_aff.gluon.parameters import load_parameters, parameter_arrays
 
 
 def on_cpu(net):
@@ -35,6 +37,30 @@ def test_symbol_block_computes_the_same_at_any_batch_and_size(name, tmp_path):
         expected = net(images).asnumpy()
         np.testing.assert_allclose(block(images).asnumpy(), expected, rtol=0, atol=1e-5 * np.abs(expected).max())
     assert agreement.difference <= 1e-5 * agreement.largest
+
+
+@pytest.mark.parametrize("name", sorted(NETWORKS))
+def test_they_are_weights_too_by_their_names(name, tmp_path):
+    """Whatever networks this process has made before, which the names count."""
+    net, card = network_and_card(name)
+    path = write_symbol(on_cpu(net), str(tmp_path / "net"), card.input_size)[0][1]
+    expected = parameter_arrays(net)
+    other = network_and_card(name)[0]
+    for parameter in other.collect_params().values():
+        parameter.set_data(mx.nd.zeros(parameter.shape))
+    load_parameters(other, path)
+    assert same(parameter_arrays(other), expected)
+    if torch_problem() is None:
+        from gluon_aff.pytorch import networks, parameters
+
+        host, settings, _ = NETWORKS[name]
+        in_torch = networks.zoo.BUILDERS[host](**settings, classes=card.outputs)
+        parameters.load_params(in_torch, path)
+        assert same(parameters.parameter_arrays(in_torch), expected)
+
+
+def same(found, expected):
+    return list(found) == list(expected) and all(np.array_equal(found[name], expected[name]) for name in expected)
 
 
 def test_they_hold_what_hybrid_block_export_writes(small, tmp_path):
