@@ -9,11 +9,10 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Dict, Iterator, List, Optional, Sequence, Set
 
 from gluon_aff.errors import DataError
-from gluon_aff.files import replacing
 
 WORDNET_ID = re.compile(r"n\d{8}")  # what ImageNet's class folders are called
 LONGEST_LINE = 1 << 16  # characters; a path is shorter on every system
@@ -79,14 +78,9 @@ def classes_file(record: str) -> str:
     return f"{os.path.splitext(record)[0]}.classes"
 
 
-def write_classes(path: str, names: Sequence[str]) -> None:
-    """Write such a file.
-
-    Raises:
-        GluonAFFError: it cannot be written.
-    """
-    with replacing(path) as partial:
-        Path(partial).write_bytes("".join(f"{name}\n" for name in names).encode("utf-8", "surrogateescape"))
+def classes_content(names: Sequence[str]) -> bytes:
+    """What such a file holds."""
+    return "".join(f"{name}\n" for name in names).encode("utf-8", "surrogateescape")
 
 
 def read_classes(path: str) -> ClassList:

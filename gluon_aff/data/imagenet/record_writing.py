@@ -13,12 +13,12 @@ from typing import BinaryIO, Iterator, List, Optional, Tuple
 from tqdm import tqdm
 
 from gluon_aff.data.imagenet.class_folders import class_folders, named_folders, training_folders_beside
-from gluon_aff.data.imagenet.class_lists import ClassList, classes_file, read_classes, write_classes
+from gluon_aff.data.imagenet.class_lists import ClassList, classes_content, read_classes
 from gluon_aff.data.imagenet.images import LONGEST_SIDE, decode, naming, opencv, resize_shorter
 from gluon_aff.data.imagenet.record_files import RECORD_HEADER, all_records, framed, joined, open_record_file
 from gluon_aff.data.randomness import epoch_order
 from gluon_aff.errors import DataError, InputError, last_line
-from gluon_aff.files import replacing
+from gluon_aff.files import replacing_together
 from gluon_aff.iteration import in_order
 
 JPEG_MAGIC = b"\xff\xd8\xff"
@@ -237,13 +237,17 @@ def _as_jpeg(content: bytes, job: _Job) -> bytes:
 
 def _finish(job: _Job, out: str, written: List[Written]) -> None:
     """Write the index and the lists, and rename the record file, which says that all is there."""
-    write_classes(classes_file(f"{out}.rec"), job.classes)
     index = "".join(f"{number}\t{begin}\n" for number, begin in written)
     listed = ((number, *job.pictures[number]) for number, _ in written)
     lines = "".join(f"{number}\t{label:f}\t{path}\n" for number, path, label in listed)
-    for ending, text in (("idx", index), ("lst", lines)):
-        with replacing(f"{out}.{ending}") as partial, open(partial, "wb") as file:
-            file.write(text.encode("utf-8", "surrogateescape"))
+    contents = {
+        "classes": classes_content(job.classes),
+        "idx": index.encode(),
+        "lst": lines.encode("utf-8", "surrogateescape"),
+    }
+    with replacing_together(*(f"{out}.{ending}" for ending in contents)) as partials:
+        for partial, content in zip(partials, contents.values()):
+            Path(partial).write_bytes(content)
     os.replace(f"{out}.rec.partial", f"{out}.rec")
     os.remove(f"{out}.job.partial")
 

@@ -19,7 +19,7 @@ from gluon_aff.data.imagenet.record_writing import write_records
 from gluon_aff.data.imagenet.training_batches import record_batches
 from gluon_aff.data.imagenet.validation_batches import record_validation
 from gluon_aff.data.samples.pictures import write_pictures
-from gluon_aff.errors import DataError, InputError
+from gluon_aff.errors import DataError, GluonAFFError, InputError
 
 MAGIC = b"\x0a\x23\xd7\xce"
 ENDINGS = ("rec", "idx", "lst", "classes")
@@ -193,6 +193,17 @@ def test_a_killed_call_is_gone_on_with(tmp_path, pictures, monkeypatch, num_work
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
         f"{name}.{ending}" for name in ("killed", "whole") for ending in ENDINGS
     )
+
+
+def test_what_lies_beside_the_records_is_written_together(tmp_path, pictures):
+    out = str(tmp_path / "out")
+    os.mkdir(f"{out}.lst.partial")
+    with pytest.raises(GluonAFFError, match=r"out\.classes, .*out\.idx, .*out\.lst cannot be written \(.*directory"):
+        write_records(str(pictures), out)
+    assert sorted(os.listdir(tmp_path)) == ["out.job.partial", "out.lst.partial", "out.rec.partial"]
+    os.rmdir(f"{out}.lst.partial")
+    assert write_records(str(pictures), out).images == 41
+    assert sorted(os.listdir(tmp_path)) == sorted(f"out.{ending}" for ending in ENDINGS)
 
 
 @pytest.mark.parametrize("cut", [0, 1, 9, 30, 5000])
