@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, Callable, Mapping
+from typing import Any, Callable, Mapping, Optional, Protocol
 
 import numpy as np
 
@@ -14,8 +14,14 @@ from gluon_aff.weights.card import Card, names_of_outputs
 from gluon_aff.weights.card_file import write_with_card
 from gluon_aff.weights.identify import name_of_network
 
-# Takes a path and arrays by name
-WriteWeights = Callable[[str, Mapping[str, np.ndarray]], None]
+
+class WriteWeights(Protocol):
+    """`write_with_card` of a run's network."""
+
+    def __call__(
+        self, path: str, arrays: Mapping[str, np.ndarray], *, write_states: Optional[Callable[[str], None]] = None
+    ) -> None:
+        """Write `arrays` to `path`, and the states, if any, beside it."""
 
 
 def weights_writer(setup: Setup[Any], learner: LearnerSettings, data: DataFacts) -> WriteWeights:

@@ -16,7 +16,7 @@ from gluon_aff.training.checkpoint import RunState
 from gluon_aff.training.epoch import StepObserver
 from gluon_aff.training.logbook import batch_line, speed_line, training_line, validation_line
 from gluon_aff.training.run_files import RunFiles
-from gluon_aff.weights.card_file import remove_with_card
+from gluon_aff.weights.card_file import remove_with_card, states_path
 
 Errors = Tuple[float, float]
 
@@ -97,10 +97,9 @@ class ImageNetBookkeeper:
         """Write `{name}.params` and `.states`; return the first's path, None if nothing is to be written here."""
         if not self.settings.saves or not self.files.writes:
             return None
-        stem = os.path.join(self.settings.save_dir, name)
-        learner.save_states(f"{stem}.states")  # first: weights without states would count as the best so far
-        self.files.write_weights(f"{stem}.params", learner.parameters())
-        return f"{stem}.params"
+        path = os.path.join(self.settings.save_dir, f"{name}.params")
+        self.files.write_weights(path, learner.parameters(), write_states=learner.save_states)
+        return path
 
 
 def best_error(settings: ImageNetSettings, name: str) -> Tuple[float, Optional[str]]:
@@ -117,4 +116,4 @@ def best_error(settings: ImageNetSettings, name: str) -> Tuple[float, Optional[s
 def _remove(params: str) -> None:
     remove_with_card(params)
     with contextlib.suppress(FileNotFoundError):
-        os.remove(f"{params[: -len('.params')]}.states")
+        os.remove(states_path(params))

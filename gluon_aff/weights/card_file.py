@@ -7,7 +7,7 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Dict, Mapping, Optional
+from typing import Callable, Dict, Mapping, Optional
 
 import numpy as np
 
@@ -26,20 +26,37 @@ def card_path(params: str) -> str:
     return str(Path(params).with_suffix(".json"))
 
 
-def write_with_card(path: str, arrays: Mapping[str, np.ndarray], architecture: Architecture, card: Card) -> None:
-    """Write `arrays` to the `.params` file at `path`, and its card beside it, both whole or not at all.
+def states_path(params: str) -> str:
+    """Path of the optimizer states beside a `.params` file."""
+    return str(Path(params).with_suffix(".states"))
+
+
+def write_with_card(
+    path: str,
+    arrays: Mapping[str, np.ndarray],
+    architecture: Architecture,
+    card: Card,
+    write_states: Optional[Callable[[str], None]] = None,
+) -> None:
+    """Write `arrays` to the `.params` file at `path`, and what goes with it beside it, all whole or not at all.
+
+    The weights take their place last: without their states they would count as a run's best so far.
 
     Args:
         path: file to write.
         arrays: by name.
         architecture: the network.
         card: what is known of it; the hash becomes the file's.
+        write_states: writes the `.states` file to the path that it is given; None for no such file.
 
     Raises:
         GluonAFFError: they cannot be written.
     """
     chunks = params_chunks(path, arrays)
-    with replacing_together(card_path(path), path) as (partial_card, partial):
+    states = {states_path(path): write_states} if write_states else {}
+    with replacing_together(*states, card_path(path), path) as (*partial_states, partial_card, partial):
+        for write, partial_state in zip(states.values(), partial_states):
+            write(partial_state)
         with open(partial, "wb") as file:
             file.writelines(chunks)
         said = card_text(architecture, replace(card, git_blob_sha1=git_blob_sha1(partial)))

@@ -89,6 +89,16 @@ def test_files_and_log(settings, tmp_path):
     assert {d.setting for d in differing} >= {"epochs", "images per step", "outputs", "data"}
 
 
+def test_weights_that_cannot_be_written_leave_no_states(settings, tmp_path, monkeypatch):
+    def full(path):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("gluon_aff.weights.card_file.sha256", full)
+    with pytest.raises(GluonAFFError, match=r"\.states, .*\.json, .*\.params cannot be written \(.*No space left"):
+        train_imagenet(settings)
+    assert [path.name for path in (tmp_path / "params").iterdir() if path.suffix == ".states"] == []
+
+
 def test_learning_rates_in_closed_form(settings):
     """Linear over the warm-up, then a half cosine; GluonCV's parts have one step less each. 6 steps an epoch."""
     (logged,) = read_log(train_imagenet(replace(settings, num_epochs=3, log_interval=1)).log)
