@@ -32,8 +32,9 @@ They are reached by SSH without a password, and have the command, the data and t
 under the same paths; worker 0's machine keeps logs and weights, and --resume needs --save-dir on
 a file system that all share. Only trusted networks: nothing that the processes send each other is
 encrypted, or asks for a password.
-Variables that start with MXNET_, PS_ or GLUON_AFF_, PATH, PYTHONPATH, LD_LIBRARY_PATH,
-OMP_NUM_THREADS and DMLC_INTERFACE (the network interface, such as eth0) are passed on.
+Variables that start with MXNET_, PS_, TORCH_, NCCL_, GLOO_ or GLUON_AFF_, PATH, PYTHONPATH,
+LD_LIBRARY_PATH, OMP_NUM_THREADS and DMLC_INTERFACE (the network interface of MXNet's workers,
+such as eth0; PyTorch's have GLOO_SOCKET_IFNAME and NCCL_SOCKET_IFNAME) are passed on.
 
 exit code: 0 if all workers ended with 0; otherwise the first failing process's, 128 + n after
 signal n; 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP.

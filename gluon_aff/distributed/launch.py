@@ -38,7 +38,7 @@ SSH = ("ssh", "-o", "BatchMode=yes", "-o", "ServerAliveInterval=15", "-o", "Serv
 SSH_FAILED = 255
 # Variables that processes on other machines get too, by name or by how the name starts
 PASSED_ON = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "OMP_NUM_THREADS", "DMLC_INTERFACE")
-PASSED_ON_PREFIXES = ("MXNET_", "PS_", "GLUON_AFF_")
+PASSED_ON_PREFIXES = ("MXNET_", "PS_", "TORCH_", "NCCL_", "GLOO_", "GLUON_AFF_")
 
 LARGEST_HOST_FILE = 1 << 20  # bytes of a file of hosts
 USAGE_ERROR = 2

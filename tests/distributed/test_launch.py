@@ -335,12 +335,14 @@ def test_a_machine_on_several_lines_is_one_machine(tmp_path):
 
 def test_ssh_asks_nothing_and_takes_the_named_variables(monkeypatch):
     monkeypatch.setenv("MXNET_SAFE_ACCUMULATION", "1")
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "eth1")
     monkeypatch.setenv("SECRET", "x")
     worker = plans(job(hosts=[Machine("node-a", 2)]), 1)[-1]
     command, environment = guarded(worker, 5.0)
     assert command[:3] == ["ssh", "-o", "BatchMode=yes"]
     assert command[-2] == "node-a"
     assert "MXNET_SAFE_ACCUMULATION=1" in command[-1]
+    assert "GLOO_SOCKET_IFNAME=eth1" in command[-1]
     assert "DMLC_WORKER_ID=1" in command[-1]
     assert "SECRET" not in command[-1]
     assert environment == dict(os.environ)  # ssh's own
