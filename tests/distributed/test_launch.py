@@ -323,6 +323,20 @@ def test_processes_are_placed_and_told_where_the_scheduler_is():
     assert all(each.environment["DMLC_NODE_HOST"] == "127.0.0.1" for each in plans(job(), 9091))
 
 
+def test_without_servers_the_workers_get_what_torchrun_gives(tmp_path):
+    """Its documentation: https://pytorch.org/docs/stable/elastic/run.html, environment variables."""
+    (tmp_path / "hosts").write_text("a\nb slots=2\n")
+    made = plans(job(workers=3, servers=0, hosts=read_hosts(str(tmp_path / "hosts")), address="10.0.0.1"), 9091)
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+    assert [tuple(each.environment[name] for name in names) for each in made] == [
+        ("0", "3", "0", "1", "10.0.0.1", "9091"),
+        ("1", "3", "0", "2", "10.0.0.1", "9091"),
+        ("2", "3", "1", "2", "10.0.0.1", "9091"),
+    ]
+    with_servers = plans(job(workers=1, servers=1), 9091)
+    assert not any("RANK" in each.environment for each in with_servers)
+
+
 def test_a_machine_on_several_lines_is_one_machine(tmp_path):
     (tmp_path / "hosts").write_text("a\nb\na slots=2\n")
     made = plans(job(workers=4, servers=1, hosts=read_hosts(str(tmp_path / "hosts")), address="10.0.0.1"), 9091)[2:]
