@@ -435,3 +435,27 @@ def test_the_launcher_does_not_import_mxnet():
         [sys.executable, "-c", f"{code}; print('mxnet' in sys.modules)"], capture_output=True, text=True, check=True
     )
     assert result.stdout == "False\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "variable", "wheel", "servers"),
+    [
+        (["--engine", "torch"], None, True, 0),
+        (["--engine=torch"], None, True, 0),
+        (["--engine", "mxnet"], "torch", True, 1),
+        ([], "torch", True, 0),
+        ([], None, True, 1),
+        ([], None, False, 0),
+        (["--engine", "auto"], None, False, 0),
+    ],
+)
+def test_pytorchs_workers_have_no_servers(words, variable, wheel, servers, monkeypatch):
+    jobs = []
+    monkeypatch.setattr("gluon_aff.distributed.launch.launch", lambda job: jobs.append(job) or 0)
+    monkeypatch.setattr("gluon_aff.commands.launch.no_wheel", lambda: None if wheel else "no MXNet for this Python")
+    monkeypatch.setattr("gluon_aff.commands.launch.check_mxnet", lambda: None)
+    monkeypatch.delenv("GLUON_AFF_ENGINE", raising=False)
+    if variable:
+        monkeypatch.setenv("GLUON_AFF_ENGINE", variable)
+    assert main(["launch", "-n", "2", "--", "train", *words]) == 0
+    assert jobs[0].servers == servers
