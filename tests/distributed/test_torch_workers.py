@@ -1,6 +1,7 @@
 """PyTorch's workers on this machine, as processes of their own: `gluon-aff launch` and torchrun start them."""
 
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch  # noqa: F401  (these tests are left out where it is not installed)
-from distributed.small_torch_run import after_a_step
 
 from gluon_aff.engines import Devices
 from gluon_aff.errors import InputError
@@ -83,6 +83,7 @@ def test_what_workers_tell_each_other(start, tmp_path):
     weights = [kept(tmp_path / f"{rank}.npz")["features.1.weight"] for rank in (0, 1)]
     np.testing.assert_array_equal(weights[0] + 1, weights[1])
     # A first step is linear in the gradient, whose mean over the workers counts
+    after_a_step = runpy.run_path(SMALL_RUN[1])["after_a_step"]
     alone = [after_a_step(TorchCluster(), step) for step in (0, 1)]
     for name in alone[0]:
         mean = (alone[0][name] + alone[1][name]) / 2
