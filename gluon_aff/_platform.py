@@ -103,6 +103,15 @@ def check_torch() -> None:
         raise no_engine(problem._replace(what=f"this needs {problem.what}"))
 
 
+def check_torch_or_mxnet() -> None:
+    """Raise NoEngineError if there is no PyTorch; where there is no MXNet either, it says what either takes."""
+    mxnet, torch = platform_problem(), torch_problem()
+    if mxnet is None or torch is None:
+        check_torch()
+    else:
+        raise no_engine(mxnet, torch)
+
+
 def torch_problem() -> Optional[Problem]:
     """That PyTorch is not installed, or is older than 2.4."""
     remedy = "pip install 'torch>=2.4' (https://pytorch.org/get-started has the builds for GPUs and for CPUs)"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Dict, List
 
-from gluon_aff._platform import ENGINES, check_mxnet, engine_name, no_wheel
+from gluon_aff._platform import ENGINES, check_mxnet, check_torch_or_mxnet, engine_name, no_wheel
 from gluon_aff.commands import Command, not_negative, positive
 from gluon_aff.errors import InputError
 
@@ -91,6 +91,8 @@ def _launch(options: argparse.Namespace) -> int:
         servers = 0 if _engine_of(options.worker_command) == "torch" else len(used)
     if servers and not options.hosts:
         check_mxnet()  # it is what a server is
+    elif options.servers is None and not options.hosts:
+        check_torch_or_mxnet()
     if options.restarts and not any(word.partition("=")[0] == "--resume" for word in options.worker_command):
         say("COMMAND has no --resume auto, so a restart would begin anew")
     return launch(

@@ -453,7 +453,8 @@ def test_pytorchs_workers_have_no_servers(words, variable, wheel, servers, monke
     jobs = []
     monkeypatch.setattr("gluon_aff.distributed.launch.launch", lambda job: jobs.append(job) or 0)
     monkeypatch.setattr("gluon_aff.commands.launch.no_wheel", lambda: None if wheel else "no MXNet for this Python")
-    monkeypatch.setattr("gluon_aff.commands.launch.check_mxnet", lambda: None)
+    for check in ("check_mxnet", "check_torch_or_mxnet"):
+        monkeypatch.setattr(f"gluon_aff.commands.launch.{check}", lambda: None)
     monkeypatch.delenv("GLUON_AFF_ENGINE", raising=False)
     if variable:
         monkeypatch.setenv("GLUON_AFF_ENGINE", variable)

@@ -4,6 +4,8 @@ import pytest
 from shared_by_tests.golden_runs import RUNS, golden_of, measure, write_data
 from shared_by_tests.golden_tests import HeldAgainstGoldens
 
+pytestmark = pytest.mark.engine
+
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):

@@ -6,6 +6,7 @@ from shared_by_tests.golden_runs import GOLDENS, RUNS, golden_of, measure, write
 from shared_by_tests.golden_tests import HeldAgainstGoldens
 
 OTHERS = [name for name in sorted(RUNS) if not name.startswith("imagenet_")]
+pytestmark = pytest.mark.engine
 
 
 @pytest.fixture(scope="module")
