@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import Dict, List
 
-from gluon_aff._platform import ENGINES, check_mxnet, check_torch_or_mxnet, engine_name, no_wheel
+from gluon_aff._platform import ENGINES, check_mxnet, check_torch_or_mxnet, engine_name
 from gluon_aff.commands import Command, not_negative, positive
-from gluon_aff.errors import InputError
+from gluon_aff.errors import InputError, NoEngineError
 
 HOW = """
 Every worker runs COMMAND, which needs --kvstore dist_sync (or dist_device_sync, which sums over
@@ -114,7 +114,13 @@ def _engine_of(command: List[str]) -> str:
     words = [part for word in command for part in word.split("=", 1)]
     named = words[words.index("--engine") + 1 :][:1] if "--engine" in words else []
     name = named[0] if named else engine_name()
-    return name if name in ENGINES else "mxnet" if no_wheel() is None else "torch"
+    if name in ENGINES:
+        return name
+    try:
+        check_mxnet()
+    except NoEngineError:
+        return "torch"
+    return "mxnet"
 
 
 COMMANDS: Dict[str, Command] = {

@@ -25,6 +25,7 @@ from gluon_aff.pytorch.optimizer_states import load_states, save_states
 from gluon_aff.pytorch.optimizers import HISTORY, MOMENTUM, make_optimizer
 from gluon_aff.pytorch.parameters import load_arrays, load_params, parameter_arrays, parameter_names
 from gluon_aff.schedule import Schedule
+from gluon_aff.weights.optimizer_states import named_arrays
 
 MIXED = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 LOSS_SCALE = ":loss_scale"  # beside the optimizer's arrays in a checkpoint; no parameter has such a name
@@ -223,13 +224,7 @@ class TorchLearner:
 
     def _compiled(self, net: nn.Module) -> nn.Module:
         """The network as a graph, on a GPU: on a CPU compilation takes longer than it saves."""
-        if not self._settings.compiled or self._device.type == "cpu":
-            return net
-        if util.find_spec("triton") is None:
-            self.notes = [
-                *self.notes,
-                "the network is not compiled: torch.compile needs Triton, which is not installed",
-            ]
+        if not self._settings.compiled or self._device.type == "cpu" or _no_triton():
             return net
         return torch.compile(net)  # type: ignore[return-value]
 
@@ -243,8 +238,7 @@ class TorchLearner:
 
     def _average_running_statistics(self) -> None:
         state = self.net.state_dict()
-        trained = {id(parameter) for parameter in self._trained.values()}
-        names = [name for name, each in self.net.named_parameters() if id(each) not in trained]
+        names = [name for name, each in self.net.named_parameters() if not each.requires_grad]
         names += [name for name, each in self.net.named_buffers() if each.is_floating_point()]
         if not names:
             return
@@ -263,27 +257,27 @@ class TorchLearner:
 
     def _optimizer_arrays(self) -> Dict[str, np.ndarray]:
         """As `LearnerState.optimizer`: momentum, and float32 weights where the files have float16."""
-        halved = set(self._halved())
-        arrays = {}
-        for name, parameter in self._trained.items() if self.updates else ():
-            if self._kept:
-                # None yet where each step so far overflowed in float16 and was left out
-                kept = self._optimizer.state[parameter].get(self._kept, torch.zeros_like(parameter))
-                arrays[f"{name}:0" if name in halved else name] = kept.detach().cpu().numpy().copy()
-            if name in halved:
-                arrays[f"{name}:1"] = parameter.detach().cpu().numpy().copy()
-        return arrays
+        arrays: Dict[str, torch.Tensor] = {}
+        for name, state in self._optimizer_states().items() if self.updates else ():
+            arrays.update(named_arrays(name, state))
+        return {name: array.detach().cpu().numpy().copy() for name, array in arrays.items()}
 
+    @torch.no_grad()
     def _set_optimizer_arrays(self, arrays: Mapping[str, np.ndarray]) -> None:
+        for name, state in self._optimizer_states().items() if arrays else ():
+            for key, kept in named_arrays(name, state).items():
+                kept.copy_(torch.from_numpy(np.array(arrays[key])))
+
+    def _optimizer_states(self) -> Dict[str, Any]:
+        """Of each trained parameter what `.states` files have of it: tensors that the optimizer and the network use."""
         halved = set(self._halved())
-        for name, parameter in self._trained.items() if arrays else ():
-            if self._kept:
-                array = np.array(arrays[f"{name}:0" if name in halved else name])
-                kept = torch.empty_like(parameter)  # in its memory format
-                self._optimizer.state[parameter][self._kept] = kept.copy_(torch.from_numpy(array))
-            if name in halved:
-                with torch.no_grad():
-                    parameter.copy_(torch.from_numpy(np.array(arrays[f"{name}:1"])))
+        kept: List[Any] = [None] * len(self._trained)
+        if self._kept:  # zeros before the first step, and where each so far overflowed in float16 and was left out
+            kept = self._optimizer.kept(self._kept, list(self._trained.values()))
+        return {
+            name: (momentum, parameter) if name in halved else momentum
+            for (name, parameter), momentum in zip(self._trained.items(), kept)
+        }
 
 
 def _notes(settings: LearnerSettings, device: torch.device, mixed: Optional[torch.dtype]) -> List[str]:
@@ -296,7 +290,13 @@ def _notes(settings: LearnerSettings, device: torch.device, mixed: Optional[torc
         notes.append(f"mixed precision: convolutions and dense layers compute in {str(mixed).partition('.')[2]}")
     elif device.type == "cuda" and torch.backends.cudnn.allow_tf32:
         notes.append("float32 convolutions compute in TF32; NVIDIA_TF32_OVERRIDE=0 has them in full precision")
+    if settings.compiled and device.type != "cpu" and _no_triton():
+        notes.append("the network is not compiled: torch.compile needs Triton, which is not installed")
     return notes
+
+
+def _no_triton() -> bool:
+    return util.find_spec("triton") is None
 
 
 def _initialised(

@@ -21,7 +21,7 @@ MOMENTUM, HISTORY = "momentum", "history"
 Parameters = Union[Iterable[Tensor], Iterable[Dict[str, Any]]]
 
 
-class _Optimizer(torch.optim.Optimizer):
+class GluonOptimizer(torch.optim.Optimizer):
     """Updates all weights of a parameter group at once."""
 
     @torch.no_grad()
@@ -49,7 +49,7 @@ class _Optimizer(torch.optim.Optimizer):
         return [self.state[weight][name] for weight in weights]
 
 
-class SGD(_Optimizer):
+class SGD(GluonOptimizer):
     """Stochastic gradient descent: m = momentum m - lr (g + wd w); w = w + m."""
 
     def __init__(self, params: Parameters, lr: float, momentum: float = 0.0, weight_decay: float = 0.0) -> None:
@@ -88,7 +88,7 @@ class NAG(SGD):
         torch._foreach_add_(momenta, _decayed(gradients, weights, decay), alpha=-rate)
 
 
-class AdaGrad(_Optimizer):
+class AdaGrad(GluonOptimizer):
     """AdaGrad: h = h + g^2; w = w - lr (g / sqrt(h + 1e-7) + wd w)."""
 
     def __init__(self, params: Parameters, lr: float, weight_decay: float = 0.0) -> None:
@@ -109,7 +109,7 @@ def _decayed(steps: Any, weights: List[Tensor], decay: float) -> Any:
     return torch._foreach_add(steps, weights, alpha=decay) if decay else steps
 
 
-def make_optimizer(settings: engines.Optimizer, parameters: Mapping[str, nn.Parameter]) -> torch.optim.Optimizer:
+def make_optimizer(settings: engines.Optimizer, parameters: Mapping[str, nn.Parameter]) -> GluonOptimizer:
     """The optimizer of those parameters, given by the names that `.params` files have."""
     exempt = [name for name in parameters if settings.no_wd and name.endswith(NO_DECAY)]
     groups = [

@@ -25,7 +25,7 @@ SMALL = Architecture(
 )
 PYRAMID = Architecture("pyramid", "fpn", {"askc_type": "AFF", "blocks": 1, "stem": "tiny"}, SIZE)
 OPTIMIZERS = {
-    "nag": Optimizer("nag", Schedule("cosine", 1e-3, 1, 4, 3), 1e-2, 0.9, no_wd=True),
+    "nag": Optimizer("nag", Schedule("cosine", 2e-4, 1, 4, 3), 1e-2, 0.9, no_wd=True),
     "sgd": Optimizer("sgd", 1e-3, 1e-2, 0.9),
     "plain": Optimizer("sgd", 1e-3, 1e-2, 0.0),
     "adagrad": Optimizer("adagrad", Schedule("poly", 1e-4, 0, 4, 3), 1e-2),

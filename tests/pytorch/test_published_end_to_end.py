@@ -1,15 +1,14 @@
 """A published file from its host to figures, classes, a heat map and an export, by the commands, without MXNet."""
 
 import csv
-import http.server
 import json
-import threading
 from dataclasses import replace
 
 import numpy as np
 import onnxruntime
 import pytest
 from PIL import Image
+from shared_by_tests.file_server import serving
 from shared_by_tests.golden_values import GOLDENS, described_array, golden_value
 
 from gluon_aff import cli, published
@@ -33,18 +32,6 @@ def golden_file(tmp_path_factory):
 @pytest.fixture
 def run(golden_file, tmp_path, monkeypatch, capsys):
     """Run a command where the published file is that one, on a host of the test's; what is printed."""
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            body = golden_file.read_bytes()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *arguments):
-            pass
-
     sha1 = git_blob_sha1(str(golden_file))
     known = [
         replace(each, git_blob_sha1=sha1) if each.model == NAME and each.labels == "fine" else each
@@ -57,16 +44,14 @@ def run(golden_file, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     images = np.random.RandomState(0).randint(0, 256, (40, 40, 3), dtype=np.uint8)
     Image.fromarray(images).save("a.png")
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        monkeypatch.setattr(published, "RAW_URL", f"http://127.0.0.1:{server.server_port}")
+    with serving(golden_file) as (address, _):
+        monkeypatch.setattr(published, "RAW_URL", address)
 
         def command(*arguments):
             assert cli.main(list(arguments)) == 0
             return capsys.readouterr().out
 
         yield command
-        server.shutdown()
 
 
 def test_from_the_host_to_an_export(run, tmp_path, few_shapes):

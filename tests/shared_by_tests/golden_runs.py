@@ -134,7 +134,7 @@ def _imagenet_runs() -> Dict[str, Run]:
     }
     words = "--model resnet --askc-type ASKCFuse --label-smoothing --mixup --auto_aug --last-gamma --no-wd"
     folders = f"{IMAGENET} --data-dir ../pictures --save-frequency 2"
-    stepwise = f"{folders} --num-epochs 3 --lr-mode step --lr-decay-epoch 2 --lr 0.0005 --seed 12"
+    stepwise = f"{folders} --num-epochs 3 --lr-mode step --lr-decay-epoch 2 --seed 12"
     return {
         **runs,
         "imagenet_folders": Run("train_imagenet.py", words, stepwise, "--resume-params"),

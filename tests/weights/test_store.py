@@ -1,11 +1,10 @@
 """Published files where users have them: folders, flat, a clone; verified, or downloaded."""
 
-import http.server
-import threading
 from dataclasses import replace
 
 import mxnet as mx
 import pytest
+from shared_by_tests.file_server import serving
 
 from gluon_aff.download import Patience
 from gluon_aff.errors import GluonAFFError
@@ -36,24 +35,8 @@ def put(tmp_path, *parts, content=None):
 @pytest.fixture
 def server(tmp_path):
     """Serves `made`; its address and the paths asked for."""
-    asked = []
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            asked.append(self.path)
-            body = (tmp_path / "made").read_bytes()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *arguments):
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
-        threading.Thread(target=running.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{running.server_port}/w", asked
-        running.shutdown()
+    with serving(tmp_path / "made") as (address, asked):
+        yield f"{address}/w", asked
 
 
 @pytest.mark.parametrize("layout", [IN_FOLDERS, ""], ids=["folders", "flat"])
