@@ -1,11 +1,9 @@
 """Whole runs of the documented commands under PyTorch, held against what MXNet did (tests/goldens/README.md)."""
 
 import pytest
-import torch
 from shared_by_tests.golden_runs import RUNS, changes, distances, golden_of, measure, tolerance, write_data
 
-pytestmark = pytest.mark.filterwarnings("ignore:TF32 acceleration")  # said wherever oneDNN is switched off
-MARGIN = 2  # beside what MXNet's own ways to compute were seen to do
+MARGIN = 4  # times the distance that is allowed between two ways in which MXNet itself computes
 FROM_GIVEN_WEIGHTS = [name for name in sorted(RUNS) if RUNS[name].weights_flag]
 
 
@@ -19,8 +17,7 @@ def data(tmp_path_factory):
 @pytest.fixture(scope="module", params=sorted(RUNS))
 def golden_and_found(request, data):
     golden = golden_of(request.param)
-    # oneDNN rounds in a way of its own, which one of the runs makes a thousand times larger
-    with pytest.MonkeyPatch.context() as patch, torch.backends.mkldnn.flags(enabled=False):
+    with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GLUON_AFF_ENGINE", "torch")
         return golden, measure(request.param, data, golden["engine_free"]["weights"])
 
