@@ -1,8 +1,6 @@
 """`gluon_aff.load`: the same predictions as the command's."""
 
 import json
-import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +10,6 @@ import gluon_aff
 from gluon_aff import cli
 from gluon_aff.engines import engine
 from gluon_aff.errors import InputError
-from gluon_aff.evaluation import weights_file
 from gluon_aff.models import model_record
 from gluon_aff.weights.params_format import write_params_file
 
@@ -60,20 +57,3 @@ def test_what_cannot_be(weights):
         gluon_aff.load("resnet50")
     with pytest.raises(InputError, match=r"none.png cannot be read as an image \(there is no such file\)"):
         gluon_aff.load(str(weights / "a.params")).predict("none.png")
-
-
-@pytest.mark.inference
-def test_the_readmes_lines(weights, monkeypatch, capsys):
-    record = model_record("aff_resnet50")
-    shapes = engine().parameter_shapes(record.architecture())
-    arrays = {name: np.zeros([size or 3 for size in shape], "float32") for name, shape in shapes.items()}
-    write_params_file(str(weights / "any.params"), arrays)
-    monkeypatch.setattr(weights_file, "published_file", lambda *_: str(weights / "any.params"))
-    monkeypatch.chdir(weights)
-    (weights / "a.png").rename("cat.jpg")
-    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    (lines,) = [block for block in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "gluon_aff.load" in block]
-    exec(lines, {})
-    printed = capsys.readouterr().out.splitlines()
-    assert len(printed) == 5
-    assert all(re.fullmatch(r"0\.0010  .+", line) for line in printed)
