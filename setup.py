@@ -37,6 +37,7 @@ setup(
         "gluon_aff": ["py.typed"],
         "gluon_aff.data": ["imagenet_classes.txt"],
         "gluon_aff.published": ["figures/*.json", "figures/*/*.csv"],
+        "gluon_aff.results": ["report.css", "report.js"],
     },
     # Not scripts=[...]: pip gives those a "#!" line that does not work where the path holds a space.
     py_modules=["gluon_aff_command"],

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import re
 from typing import Any, Dict, Mapping
 
 import numpy as np
@@ -11,22 +9,18 @@ import numpy as np
 from gluon_aff.files import replacing
 from gluon_aff.results.compare import COLUMN_NAMES
 
-# Readable for the colour-blind and on dark ground (Okabe and Ito)
+# Readable for the colour-blind (Okabe and Ito)
 COLOURS = ("#0072b2", "#e69f00")
 STYLES = ("-", "--")
-INK = "#123456"  # stands for the page's text colour in SVG
 WIDTH = 7.0  # inches
-NARROW = 4.8  # of a page's pictures, so that a phone shows their text in its own size
 PANELS = (("top1_accuracy", "val_iou"), ("loss", "train_rmse", "train_acc"), ("lr",))
 
 
-def draw_runs(runs: Mapping[str, Dict[str, np.ndarray]], width: float = WIDTH, ink: str = "black") -> Any:
-    """Matplotlib figure of accuracy or IoU, loss (or the training metric) and learning rate over epochs.
+def draw_runs(runs: Mapping[str, Dict[str, np.ndarray]]) -> Any:
+    """Return a Matplotlib figure of accuracy or IoU, loss (or the training metric) and learning rate over epochs.
 
     Args:
         runs: columns by legend, as `results.compare.comparable` gives them; one or two runs.
-        width: in inches.
-        ink: colour of text and axes.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -34,7 +28,7 @@ def draw_runs(runs: Mapping[str, Dict[str, np.ndarray]], width: float = WIDTH, i
 
     panels = [next(filter(None, (_shared(name, runs) for name in names)), None) for names in PANELS]
     shown = [name for name in panels if name]
-    figure = Figure(figsize=(width, 2.6 * len(shown)), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 2.6 * len(shown)), layout="constrained")
     FigureCanvasAgg(figure)
     for index, name in enumerate(shown):
         axes = figure.add_subplot(len(shown), 1, index + 1)
@@ -45,9 +39,8 @@ def draw_runs(runs: Mapping[str, Dict[str, np.ndarray]], width: float = WIDTH, i
         axes.set(xlabel="epoch", ylabel=COLUMN_NAMES[name])
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.25)
-        _set_ink(axes, ink)
         if index == 0:
-            axes.legend(labelcolor=ink, framealpha=0, loc="lower right")
+            axes.legend(framealpha=0, loc="lower right")
     return figure
 
 
@@ -62,28 +55,6 @@ def draw_png(figure: Any, file: str) -> None:
     figure.savefig(file, format="png", dpi=150)
 
 
-def inline_svg(runs: Mapping[str, Dict[str, np.ndarray]], label: str) -> str:
-    """The figure of `draw_runs` as an SVG element whose text and axes take the colour of the page's text."""
-    import matplotlib
-
-    text = io.StringIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": label}):
-        draw_runs(runs, NARROW, INK).savefig(text, format="svg", transparent=True, metadata={"Date": None})
-    svg = text.getvalue()
-    svg = svg[svg.index("<svg") :].replace(INK, "currentColor")
-    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
-    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
-    return re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-
-
 def _shared(name: str, runs: Mapping[str, Dict[str, np.ndarray]]) -> str:
     """`name` if all runs have that column."""
     return name if all(name in columns for columns in runs.values()) else ""
-
-
-def _set_ink(axes: Any, ink: str) -> None:
-    axes.tick_params(colors=ink)
-    for text in (axes.xaxis.label, axes.yaxis.label):
-        text.set_color(ink)
-    for spine in axes.spines.values():
-        spine.set_color(ink)

@@ -1,17 +1,22 @@
 """The report page: whole, self-contained, true to the log, and clean in a browser."""
 
+import base64
 import hashlib
 import html.parser
 import io
+import json
 import os
 import re
 import shutil
 import subprocess
+from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
-from shared_by_tests.browser import browser, view
+from shared_by_tests.browser import browser, opened, value_of, view
 from shared_by_tests.written_logs import SEGMENTATION, log_lines
 
 from gluon_aff.cli import main
@@ -71,20 +76,34 @@ def test_is_whole_and_fetches_nothing(page):
     checker.close()
     assert checker.open == []
     assert all(address.startswith(("data:", "#")) for address in checker.addresses)
-    assert "<script" not in page.read_text()
-    assert not re.search(r"url\((?!#)", page.read_text())
+    assert not re.search(r"url\(|@import", page.read_text())
+
+
+def test_no_script_or_style_but_its_own_takes_effect(page):
+    """The hashes are those that the standard asks for: of what stands between the tags."""
+    text = page.read_text()
+    (policy,) = re.findall('<meta http-equiv="Content-Security-Policy" content="([^"]*)">', text)
+    directives = dict(each.split(" ", 1) for each in policy.split("; "))
+    assert directives["default-src"] == "'none'"
+    for tag in ("style", "script"):
+        (content,) = re.findall(f"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+        assert directives[f"{tag}-src"] == f"'sha256-{digest}'"
+    assert " style=" not in text
 
 
 def test_says_what_the_log_says(page):
     text = page.read_text()
     assert "Training report: run &lt;1&gt;" in text
-    assert "640 epochs; best top-1 accuracy <strong>90.78 %</strong> at epoch 617, last 90.64 %" in text
+    assert (
+        "640 epochs; best top-1 error <strong>9.22\u00a0%</strong> (accuracy 90.78\u00a0%) at epoch 617, last "
+        "9.36\u00a0% (accuracy 90.64\u00a0%)."
+    ) in text
     assert "best accuracy differs by +0.00 points so far (the run is unfinished)" in text
-    assert "No published run has these settings." in text
-    assert "differs in learning rate 0.3 (published 0.2)" in text
-    assert text.count("<svg") == 3
+    assert "No published run has these settings" in text
+    assert cells(text.split("Settings that differ")[1].split("</table>")[0])[1:] == [["learning rate", "0.3", "0.2"]]
     blob = hashlib.sha1(b"blob 4\0blob").hexdigest()
-    assert f'mine.params</td><td class="number">4</td><td>{blob}</td><td>no</td>' in text
+    assert ["params/mine.params", "4", blob, "no"] in cells(text.split("<h2>Weights")[1])
 
 
 def test_own_row_stands_where_its_figure_belongs(page):
@@ -106,8 +125,12 @@ def reported(folder, lines):
 
 def table_rows(page, source):
     """Cells of the rows of the table whose source that is."""
-    table = page.split(source)[1].split("</table>")[0]
-    return [re.findall(r"<td[^>]*>([^<]*)", row) for row in table.split("<tr")[2:]]
+    return cells(page.split(source)[1].split("</table>")[0])[1:]
+
+
+def cells(table):
+    """Texts of the cells, row by row."""
+    return [re.findall(r"<t[dh][^>]*>([^<]*)", row) for row in table.split("<tr")[1:]]
 
 
 def test_a_table_of_errors_has_the_runs_error(page):
@@ -121,8 +144,47 @@ def test_a_table_of_errors_has_the_runs_error(page):
         assert "ResNet-101" in [row[0] for row in rows]
 
 
-def header_line(data):
-    libraries = "<b>MXNet</b> & more"
+@dataclass
+class Figure:
+    """A figure of the page: its title, its curves' data and their points, and the pieces of this run's line."""
+
+    curves: list
+    title: str = ""
+    pieces: int = 0
+    lines: dict = field(default_factory=dict)
+
+
+class FigureReader(html.parser.HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.figures, self.in_title = [], False
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        if tag == "figure":
+            self.figures.append(Figure(json.loads(attributes["data-curves"])))
+        kind = attributes.get("class", "").split(" ")[0]
+        if tag == "path" and self.figures and kind in ("this", "published"):
+            points = re.findall(r"[ML]([\d.]+) ([\d.]+)", attributes["d"])
+            self.figures[-1].lines.setdefault(kind, np.array(points, float))
+            self.figures[-1].pieces += attributes["d"].count("M") if kind == "this" else 0
+        self.in_title = tag == "figcaption"
+
+    def handle_data(self, data):
+        if self.in_title:
+            self.figures[-1].title += data
+
+    def handle_endtag(self, tag):
+        self.in_title = False
+
+
+def figures(text):
+    reader = FigureReader()
+    reader.feed(text)
+    return reader.figures
+
+
+def header_line(data, libraries="<b>MXNet</b> & more"):
     return (
         f"gluon_aff 0.1.0, {libraries}, devices gpu(0), 256 images per step, {data} data, 20 label values under a "
         "100-way head"
@@ -134,7 +196,7 @@ def test_figures_on_other_images_stand_beside_none_of_the_papers(data, shown, tm
     first, *figures = log_lines(RUNS["aff_resnet32_superclass_run2"], 3)
     text = reported(tmp_path, [first, header_line(data), *figures])
     assert ("Beside the tables" in text) == shown
-    assert ("AFF-ResNeXt-47-32x4d" in text.split("<svg")[1]) == shown
+    assert ("AFF-ResNeXt-47-32x4d" in text) == shown
 
 
 def test_whatever_a_log_says_is_text_on_the_page(tmp_path):
@@ -150,8 +212,8 @@ def test_whatever_a_log_says_is_text_on_the_page(tmp_path):
     assert "&lt;img src=x onerror=alert(1)&gt;" in text
     assert "&lt;b&gt;MXNet&lt;/b&gt; &amp; more" in text
     assert "<h2>&lt;i&gt;.log</h2>" in text
-    assert "host &lt;u&gt;resnet (published ResNet)" in text
-    assert "Not compared: its settings line is none of a training run (invalid literal" in text
+    assert ["host", "&lt;u&gt;resnet", "ResNet"] in cells(text)
+    assert "Its settings line is none of a training run (invalid literal" in text
     assert not re.search("<[sbiu]>|<img ", text)
 
 
@@ -180,12 +242,13 @@ def test_a_log_with_odd_figures_does_not_stop_the_page(tmp_path):
     odd = lines[0].replace("num_epochs=640", "num_epochs=1e999")
     (tmp_path / "odd.log").write_text("\n".join([odd, *lines[1:]]))
     nan = [line.replace(f"val={0.0764:f}", "val=nan") for line in lines]
-    (tmp_path / "nan.log").write_text("\n".join(nan))
+    (tmp_path / "unknown.log").write_text("\n".join(nan))
     (tmp_path / os.fsdecode(b"name\xff.log")).write_text("\n".join(lines))
     write_report(str(tmp_path), str(tmp_path / "report.html"))
     text = (tmp_path / "report.html").read_text()
-    assert "nan %" not in text
-    assert "Not compared: its settings line is none of a training run" in text
+    shown = re.sub("<details>.*?</details>|<script>.*?</script>", "", text, flags=re.DOTALL)
+    assert not re.search(r"\b(nan|inf)\b", shown, re.IGNORECASE)
+    assert "Its settings line is none of a training run" in text
     assert "name\\udcff.log" in text
 
 
@@ -193,9 +256,150 @@ def test_a_segmentation_run_is_drawn_and_compared_with_nothing(tmp_path):
     (tmp_path / "train.log").write_text(SEGMENTATION)
     write_report(str(tmp_path), str(tmp_path / "report.html"))
     text = (tmp_path / "report.html").read_text()
-    assert "3 epochs; best IoU <strong>85.41 %</strong> at epoch 1, last 79.16 %" in text
-    assert "Not compared: it is of a segmentation run" in text
-    assert "IoU (%)" in text[text.index("<svg") :]
+    assert "3 epochs; best IoU <strong>85.41\u00a0%</strong> at epoch 1, last 79.16\u00a0%." in text
+    assert "The original published no log of a segmentation run." in text
+    assert [figure.title for figure in figures(text)] == [
+        *("Validation: IoU (%)", "Validation: nIoU (%)", "Training: IoU (%)", "Training: loss", "Learning rate")
+    ]
+
+
+def shifted(name, by, epochs=None):
+    """Lines of the log of that published run, with accuracies that are higher by so many points."""
+    lines = log_lines(RUNS[name], epochs)
+    return [re.sub(r"(?<= val=)[\d.]+", lambda found: f"{float(found[0]) + by / 100:f}", line) for line in lines]
+
+
+@pytest.mark.parametrize(
+    ("by", "state", "words"),
+    [
+        (0.0, "reproduced", "Reproduced: best top-1 error 16.43 %, equal to the published 16.43 %"),
+        (0.4, "reproduced", "Reproduced: best top-1 error 16.03 %, 0.40 points better than the published 16.43 %"),
+        (-3.0, "worse", "Not reproduced: best top-1 error 19.43 %, 3.00 points worse than the published 16.43 %"),
+        (5.0, "better", "Not reproduced, but better: best top-1 error 11.43 %, 5.00 points better than the published"),
+    ],
+)
+def test_says_first_whether_the_run_is_reproduced(by, state, words, tmp_path):
+    """The published AFF-ResNet-32 has 83.57 % on the fine labels."""
+    text = reported(tmp_path, shifted("aff_resnet32_fine", by)).replace("\u00a0", " ")
+    assert f'<div class="verdict {state}">' in text
+    assert words in re.sub("<[^>]*>", "", text)
+    assert text.index(words) < text.index("<table")
+
+
+def test_an_unfinished_run_is_beside_as_many_epochs(tmp_path):
+    run = RUNS["aff_resnet50"]
+    text = reported(tmp_path, log_lines(run, 30)).replace("\u00a0", " ")
+    best = f"{100 * curve(run)['err_top1'][:30].min():.2f} %"
+    assert f"Not finished, 30 of 240 epochs: best top-1 error {best}, equal to the published {best} by then" in text
+    row = next(row for row in cells(text) if row[0] == "best top-1 error")
+    assert row[1:] == [f"{best} (epoch 29)", f"{best} (epoch 29)", "none"]
+
+
+def test_curves_are_those_of_the_log_over_the_published_ones(tmp_path):
+    run = RUNS["aff_resnet32_fine"]
+    text = reported(tmp_path, shifted(run.name, 1.0, 200))
+    assert [figure.title for figure in figures(text)] == [
+        *("Validation: top-1 error (%)", "Training: RMSE of the softmax", "Training: loss", "Learning rate")
+    ]
+    columns = curve(run)
+    errors = 100 * (1 - columns["val_acc"])
+    for figure, column in zip(figures(text), (errors, columns["train_rmse"], columns["loss"], columns["lr"])):
+        ours = column[:200] - (column is errors)
+        for kind, data, expected in zip(("this", "published"), figure.curves, (ours, column)):
+            assert data["epochs"] == list(range(len(expected)))
+            np.testing.assert_allclose(data["values"], expected, rtol=1e-3, atol=1e-6)
+            assert np.ptp(np.diff(figure.lines[kind][:, 0])) < 0.11  # equal steps to the right
+        points = np.concatenate([figure.lines["this"], figure.lines["published"]])
+        assert np.corrcoef(points[:, 1], np.concatenate([ours, column]))[0, 1] < -0.9999  # up with the figure
+        assert figure.lines["this"][-1, 0] < figure.lines["published"][-1, 0]
+
+
+def test_curves_have_a_gap_where_the_log_has_no_figure(tmp_path):
+    """Nor one that fits on an axis: ten to the 300th is what a run that diverged may say."""
+    lines = log_lines(RUNS["aff_resnet32_fine"], 5)
+    lines[3] = re.sub(r"val=\S+ loss=\S+", f"val=nan loss=1{'0' * 300}.000000", lines[3])
+    accuracy, _, loss, _ = figures(reported(tmp_path, lines))
+    for figure in (accuracy, loss):
+        assert [value is None for value in figure.curves[0]["values"]] == [False, False, True, False, False]
+        assert figure.pieces == 2
+
+
+def test_the_legend_tells_engine_and_date(tmp_path):
+    first, *lines = log_lines(RUNS["aff_resnet32_superclass_run2"], 3)
+    (tmp_path / "train.log").write_text("\n".join([first, header_line("official", "PyTorch 2.4.1, NumPy"), *lines]))
+    day = datetime(2021, 2, 3, 12).timestamp()
+    os.utime(tmp_path / "train.log", (day, day))
+    write_report(str(tmp_path), str(tmp_path / "report.html"))
+    legend = (tmp_path / "report.html").read_text().split('<ul class="legend">')[1].split("</ul>")[0]
+    assert re.sub("<[^>]*>", "", legend.replace("</li>", "\n")).splitlines() == [
+        "this run: PyTorch 2.4.1, 2021-02-03",
+        "published run aff_resnet32_superclass_run2: MXNet, October 2020 or later",
+    ]
+
+
+def test_a_run_of_another_network_is_over_no_published_curves(tmp_path):
+    deeper = [line.replace("blocks=5", "blocks=7") for line in log_lines(RUNS["aff_resnet32_fine"], 3)]
+    faster = [line.replace("lr=0.2", "lr=0.3") for line in log_lines(RUNS["aff_resnet32_fine"], 3)]
+    assert [len(figure.curves) for figure in figures(reported(tmp_path, deeper))] == [1, 1, 1, 1]
+    assert [len(figure.curves) for figure in figures(reported(tmp_path, faster))] == [2, 2, 2, 2]
+
+
+def test_settings_that_differ_are_on_top_and_the_rest_is_folded(tmp_path):
+    text = reported(tmp_path, [line.replace("lr=0.2", "lr=0.3") for line in log_lines(RUNS["aff_resnet32_fine"], 3)])
+    unfolded = re.sub("<details>.*?</details>", "", text, flags=re.DOTALL)
+    assert unfolded.index("learning rate") < unfolded.index("<figure")
+    assert "weight decay" not in unfolded
+    assert "momentum" not in unfolded
+    assert ["momentum", "0.9"] in cells(text)
+
+
+def test_only_the_best_weights_are_unfolded(tmp_path):
+    """Named as train_cifar.py and train_imagenet.py name them, by the highest accuracy and the lowest error."""
+    (tmp_path / "imagenet.log").write_text("\n".join(log_lines(RUNS["aff_resnet50"])))
+    names = [f"{i / 250:.4f}-cifar100-ASKCFuse-resnet-32-c-4-s-1-best.params" for i in range(200)]
+    best = ["0.2028-imagenet-resnet-235-best.params", "0.8357-cifar100-ASKCFuse-resnet-32-c-4-s-1-best.params"]
+    for name in [*names, *best, "optimizer.params"]:
+        (tmp_path / name).write_text(name)
+    section = reported(tmp_path, log_lines(RUNS["aff_resnet32_fine"])).split("<h2>Weights")[1]
+    unfolded, folded = section.split("<details>")
+    assert [row[0] for row in cells(unfolded)[1:]] == best
+    assert "<summary>201 other weights files</summary>" in folded
+    assert [row[0] for row in cells(folded)[1:]] == sorted([*names, "optimizer.params"])
+
+
+def test_several_logs_have_an_overview_that_leads_to_each(page):
+    text = page.read_text()
+    overview = text[: text.index("<h2")]
+    assert re.findall('<a href="#([^"]*)">([^<]*)</a></th><td>([^<]*?)(?::|,|</td>)', overview) == [
+        ("run-1", "logs/imagenet.log", "\u2022 Not finished"),
+        ("run-2", "logs/superclass.log", "\u2713 Reproduced"),
+        ("run-3", "other.log", "\u2022 No published run has these settings"),
+    ]
+    assert re.findall('<section class="run" id="([^"]*)">', text) == ["run-1", "run-2", "run-3"]
+
+
+def luminance(colour):
+    """WCAG 2.1's relative luminance."""
+    parts = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
+    linear = [part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return np.dot(linear, [0.2126, 0.7152, 0.0722])
+
+
+def contrast(one, other):
+    darker, lighter = sorted(map(luminance, (one, other)))
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def test_colours_have_the_contrast_that_wcag_asks_for(page):
+    """4.5 for text, 3 for lines, on light and on dark ground."""
+    schemes = [dict(re.findall("--(\\w+): (#\\w{6})", part)) for part in page.read_text().split("prefers-color-scheme")]
+    assert len(schemes) == 2
+    for colours in schemes:
+        for text in ("ink", "faint", "good", "bad"):
+            assert contrast(colours[text], colours["ground"]) >= 4.5
+        for line in ("this", "published", "good", "bad", "open"):
+            assert contrast(colours[line], colours["ground"]) >= 3
+        assert contrast(colours["ink"], colours["own"]) >= 4.5
 
 
 @pytest.fixture(scope="module")
@@ -226,6 +430,58 @@ def test_opens_in_a_browser_without_complaint(page, chromium, size, dark):
     assert len(colours) > 20  # text and lines were drawn
 
 
+def readings(call):
+    return value_of(call, "[...document.querySelectorAll('#run-2 .reading')].map(each => each.textContent)")
+
+
+@pytest.mark.parametrize("width", [390, 1440])
+def test_shows_the_figures_under_the_pointer(page, chromium, width):
+    """In all figures of the run; the plot reaches from 56 to 352 of 360 units, and from epoch 0 to 639."""
+    columns = curve(RUNS["aff_resnet32_superclass_run2"])
+    with opened(chromium, page.as_uri(), width, 900) as call:
+        picture = "document.querySelector('#run-2 figure svg')"
+        call("Runtime.evaluate", expression=f"{picture}.scrollIntoView({{block: 'center'}})")
+        left, top, size = value_of(call, f"(b => [b.left, b.top, b.width])({picture}.getBoundingClientRect())")
+        x = left + size * (56 + (352 - 56) * 0.5) / 360
+        call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=top + 50)
+        shown = readings(call)
+        epoch = int(re.match(r"epoch (\d+):", shown[0])[1])
+        assert abs(epoch - 639 / 2) <= 640 / size
+        for text, figure in zip(
+            shown, (100 * (1 - columns["val_acc"]), *map(columns.get, ("train_rmse", "loss", "lr")))
+        ):
+            found = re.fullmatch(rf"epoch {epoch}: this run ([\d.]+), published run ([\d.]+)", text)
+            np.testing.assert_allclose([float(found[1]), float(found[2])], figure[epoch], rtol=1e-3)
+        call("Runtime.evaluate", expression=f"{picture}.focus()")
+        for key, expected in (("ArrowRight", epoch + 1), ("Home", 0), ("ArrowLeft", 0), ("End", 639)):
+            call("Input.dispatchKeyEvent", type="keyDown", key=key)
+            assert all(text.startswith(f"epoch {expected}: this run ") for text in readings(call))
+        assert value_of(call, f"{picture}.getAttribute('aria-valuetext')") == readings(call)[0]
+        assert not [event for event in chromium.events if event.get("method") == "Runtime.exceptionThrown"]
+
+
+@pytest.mark.parametrize("paper", [(8.27, 11.69), (8.5, 11)], ids=["A4", "letter"])
+def test_a_run_prints_on_two_pages(chromium, paper, tmp_path):
+    """One with two tables beside it, and one with a long list of settings that differ."""
+    first, *lines = log_lines(RUNS["aff_resnet32_superclass_run2"])
+    other = (
+        first.replace("lr=0.2", "lr=0.3").replace("blocks=5", "blocks=1").replace("channel_times=4", "channel_times=1")
+    )
+    (tmp_path / "0.9078-cifar100-ASKCFuse-resnet-32-c-4-s-1-best.params").write_text("")
+    for settings in (first, other):
+        reported(tmp_path, [settings, header_line("official"), *lines])
+        with opened(chromium, (tmp_path / "report.html").as_uri(), 1440, 900, dark=True) as call:
+            pdf = call("Page.printToPDF", paperWidth=paper[0], paperHeight=paper[1])["data"]
+        assert len(re.findall(rb"/Type\s*/Page\b", base64.b64decode(pdf))) <= 2
+
+
+def test_a_script_from_elsewhere_does_not_run(page, chromium, tmp_path):
+    intruder = "<h1><script>document.title = 'gone'</script><img src=x onerror=\"document.title = 'gone'\">"
+    (tmp_path / "page.html").write_text(page.read_text().replace("<h1>", intruder))
+    with opened(chromium, (tmp_path / "page.html").as_uri(), 390, 844) as call:
+        assert value_of(call, "document.title") == "run <1>: training report"
+
+
 def test_the_browser_does_notice_complaints(page, chromium, tmp_path):
     broken = tmp_path / "broken.html"
     broken.write_text("<script>console.error(1); nothing()</script><img src='gone.png'><img src='https://a.test/b'>")
@@ -245,3 +501,10 @@ def test_a_log_that_cannot_be_read_is_named(tmp_path, capsys):
     (tmp_path / "train.log").write_text("\n".join(lines))
     assert main(["report", str(tmp_path), "-o", str(tmp_path / "report.html")]) == 0
     assert '<p class="bad">Left out: other.log: line 2 and 1 more' in (tmp_path / "report.html").read_text()
+
+
+def test_a_log_that_cannot_be_read_is_named_without_the_folders_above(tmp_path):
+    (tmp_path / "other.log").write_text("[Epoch 0] train=0,07 val=0,03")
+    text = reported(tmp_path, log_lines(RUNS["aff_resnet32_fine"], 2))
+    assert "Left out: other.log: line 1 looks like a training log" in text
+    assert str(tmp_path) not in text

@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import functools
 import json
 import os
 import select
@@ -72,25 +73,40 @@ class _Connection:
         return json.loads(message)
 
 
+@contextlib.contextmanager
+def opened(connection, url, width, height, dark=False):
+    """Function `call(method, **parameters)` of the page, loaded at that size."""
+    connection.events.clear()
+    target = connection.call("Target.createTarget", url="about:blank")["targetId"]
+    session = connection.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+    call = functools.partial(_call_page, connection, session)
+    for domain in ("Page", "Runtime", "Log", "Network"):
+        call(f"{domain}.enable")
+    call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600)
+    scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+    call("Emulation.setEmulatedMedia", features=[scheme])
+    call("Page.navigate", url=url)
+    connection.wait_for("Page.loadEventFired")
+    yield call
+    connection.call("Target.closeTarget", targetId=target)
+
+
+def _call_page(connection, session, method, **parameters):
+    return connection.call(method, session, **parameters)
+
+
+def value_of(call, expression):
+    """What the JavaScript is on the page."""
+    return call("Runtime.evaluate", expression=expression, returnByValue=True)["result"].get("value")
+
+
 def view(connection, url, width, height, dark):
     """Picture (PNG) of the page at that size, its scroll width, what its console and the network complained of."""
-    connection.events.clear()
-    call = connection.call
-    target = call("Target.createTarget", url="about:blank")["targetId"]
-    session = call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-    for domain in ("Page", "Runtime", "Log", "Network"):
-        call(f"{domain}.enable", session)
-    size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
-    call("Emulation.setDeviceMetricsOverride", session, **size)
-    scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-    call("Emulation.setEmulatedMedia", session, features=[scheme])
-    call("Page.navigate", session, url=url)
-    connection.wait_for("Page.loadEventFired")
-    evaluated = call("Runtime.evaluate", session, expression="document.documentElement.scrollWidth", returnByValue=True)
-    picture = base64.b64decode(call("Page.captureScreenshot", session, format="png")["data"])
-    complaints = [event for event in connection.events if _is_complaint(event)]
-    call("Target.closeTarget", targetId=target)
-    return picture, evaluated["result"]["value"], complaints
+    with opened(connection, url, width, height, dark) as call:
+        scroll_width = value_of(call, "document.documentElement.scrollWidth")
+        picture = base64.b64decode(call("Page.captureScreenshot", format="png")["data"])
+        complaints = [event for event in connection.events if _is_complaint(event)]
+    return picture, scroll_width, complaints
 
 
 def _is_complaint(event):
