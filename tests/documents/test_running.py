@@ -2,8 +2,10 @@
 
 import os
 import shutil
+import subprocess
 import sys
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,16 +14,15 @@ from shared_by_tests.documents import PAGES, ROOT, commands
 from shared_by_tests.golden_values import golden_value
 from shared_by_tests.written_logs import log_lines
 
-from gluon_aff import cli
+from gluon_aff import cli, published
 from gluon_aff.data.samples.stop_signs import write_stop_signs
 from gluon_aff.engines import engine
 from gluon_aff.evaluation import weights_file
 from gluon_aff.models import model_record
-from gluon_aff.published import published_runs
 from gluon_aff.settings.cifar import CIFARSettings
 from gluon_aff.settings.segmentation import SegmentationSettings
 from gluon_aff.training.architectures import cifar_architecture, segmentation_architecture
-from gluon_aff.weights.params_format import write_params_file
+from gluon_aff.weights.params_format import git_blob_sha1, write_params_file
 
 pytestmark = [pytest.mark.long, pytest.mark.engine, pytest.mark.timeout(1800)]
 
@@ -37,6 +38,7 @@ BRIEFLY = {
 }
 NARROW = "--blocks 1 --channel-times 1"
 PIXELS, CLASSES = 40, 1000
+PUBLISHED = (("aff_resnet32_cifar100", "fine"), ("iaff_resnext50_32x4d", "imagenet"), ("aff_resnet50", "imagenet"))
 EXIT_CODES = {"demo/logs": 2, "logs/example": 2}  # no published run has the demo's settings
 
 
@@ -80,11 +82,14 @@ def data(tmp_path_factory, few_shapes):
         Image.new("RGB", (500, 375), (90, 60, 30)).save(folder / name)
     log = folder / "open-aff/params/cifar100/AFF-ResNet-32/train_cifar100-ASKCFuse-resnet-32-c-4-s-1.log"
     log.parent.mkdir(parents=True)
-    log.write_text("\n".join(log_lines(published_runs()["aff_resnet32_fine"])))
+    log.write_text("\n".join(log_lines(published.published_runs()["aff_resnet32_fine"])))
     for name in (*SCRIPTS, "logs"):
         os.symlink(ROOT / name, folder / name)
     (folder / "demo" / "logs").mkdir(parents=True)
     shutil.copy(ROOT / "logs/example/train_cifar10-ASKCFuse-resnet-8-c-1-s-1.log", folder / "demo/logs")
+    for each in published.published_weights():
+        if (each.model, each.labels) in PUBLISHED:
+            write_weights(folder / each.path, model_record(each.model).architecture())
     for kind, place in (("digits", "digits"), ("digits", "demo/digits"), ("pictures", "demo/imagenet/pictures")):
         assert cli.main(["make-data", kind, str(folder / place)]) == 0
     return folder
@@ -99,12 +104,12 @@ def reader(data, monkeypatch, tmp_path):
     shutil.copytree(ROOT / "logs", folder / "logs")
     monkeypatch.chdir(folder)
     monkeypatch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
-    monkeypatch.setattr(weights_file, "published_file", lambda weights, *_: published(weights.model, tmp_path))
-
-
-def published(model, folder):
-    path = folder / f"{model}.params"
-    return str(path) if path.exists() else write_weights(path, model_record(model).architecture())
+    monkeypatch.setattr(weights_file, "published_file", lambda weights, *_: str(data / weights.path))
+    known = tuple(
+        replace(each, git_blob_sha1=git_blob_sha1(str(data / each.path))) if (data / each.path).exists() else each
+        for each in published.published_weights()
+    )
+    monkeypatch.setattr(published, "published_weights", lambda: known)
 
 
 def shortened(name, arguments):
@@ -131,7 +136,10 @@ def run(words):
         return 0
     script = rest[0] if program == "python" else None
     name = SCRIPTS[script] if script else next(word for word in rest if word in cli.COMMANDS or word.startswith("--"))
-    return cli.main(shortened(name, rest[1:] if script else rest), script, SCRIPTS.get(script))
+    arguments = shortened(name, rest[1:] if script else rest)
+    if name == "launch":
+        return subprocess.run([sys.executable, "-m", "gluon_aff", *arguments]).returncode
+    return cli.main(arguments, script, SCRIPTS.get(script))
 
 
 @pytest.mark.usefixtures("reader")
