@@ -38,10 +38,11 @@ bench: .venv/.ready  ## measure speed and memory against a literal formulation o
 bench-quick: .venv/.ready  ## a row of each kind, to see that all is in order: a few minutes
 	$(PYTHON_IN_VENV) -m benchmarks --quick
 
-lint: .venv/.ready  ## check style and types
+lint: .venv/.ready  ## check style, types, and which room imports which
 	$(PYTHON_IN_VENV) -m ruff check .
 	$(PYTHON_IN_VENV) -m ruff format --check .
 	$(PYTHON_IN_VENV) -m mypy
+	$(PYTHON_IN_VENV) -m pytest -q -p no:cacheprovider tests/test_imports.py
 
 format: .venv/.ready  ## lay the code out
 	$(PYTHON_IN_VENV) -m ruff format .
