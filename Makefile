@@ -1,4 +1,4 @@
-.PHONY: help venv demo demo-imagenet test coverage test-long test-all mutants bench bench-quick lint format lock gpu clean
+.PHONY: help venv demo demo-imagenet test coverage test-long test-all mutants bench bench-quick pictures lint format lock gpu clean
 
 PYTHON_IN_VENV = .venv/bin/python
 
@@ -37,6 +37,9 @@ bench: .venv/.ready  ## measure speed and memory against a literal formulation o
 
 bench-quick: .venv/.ready  ## a row of each kind, to see that all is in order: a few minutes
 	$(PYTHON_IN_VENV) -m benchmarks --quick
+
+pictures: .venv/.ready  ## draw docs/pictures anew; the heat maps are of what `make demo-imagenet` left
+	$(PYTHON_IN_VENV) -m tools.pictures
 
 lint: .venv/.ready  ## check style, types, and which room imports which
 	$(PYTHON_IN_VENV) -m ruff check .

@@ -1,0 +1,26 @@
+"""A published run over another one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gluon_aff.published import curve, published_runs
+from gluon_aff.results.compare import comparable
+from gluon_aff.results.plots import draw_runs
+from tools.pictures.theme import WIDTH, Theme
+
+# Their settings are the same; what differs is where they start from
+RUNS = {
+    "aff_resnext47_32x4d_superclass_run1": "run 1, from scratch",
+    "aff_resnext47_32x4d_superclass_run3": "run 3, from the best weights of run 2",
+}
+
+
+def draw_comparison(theme: Theme) -> Any:
+    """Draw two published runs as `gluon-aff compare --plot` does a run of one's own and a published one."""
+    runs = published_runs()
+    columns = {}
+    for name, start in RUNS.items():
+        best = 100 * runs[name].best["val_acc"]
+        columns[f"{start}: {best:.2f} % at best"] = comparable(curve(runs[name]))
+    return draw_runs(columns, WIDTH / 72, theme.ink)

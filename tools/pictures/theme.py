@@ -1,0 +1,47 @@
+"""What the pictures share: their width, sizes of text, colours on light and on dark pages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+WIDTH = 720  # points, in which all is measured
+SMALL, NORMAL, LARGE = 11, 12, 15  # sizes of text
+
+
+@dataclass(frozen=True)
+class Theme:
+    """Colours on light or on dark pages; Okabe and Ito's, which the colour-blind tell apart, and lighter ones."""
+
+    name: str
+    ink: str
+    faint: str
+    fill: str
+    blue: str
+    orange: str
+    green: str
+
+
+THEMES = (
+    Theme("light", "#1f2328", "#59636e", "#f0f3f6", "#0072b2", "#bc4c00", "#00795a"),
+    Theme("dark", "#e6edf3", "#9198a1", "#1c2430", "#56b4e9", "#ef9a3d", "#2fc09a"),
+)
+
+
+def new_figure(height: float, width: float = WIDTH) -> Any:
+    """Return an empty figure of that size in points."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width / 72, height / 72), dpi=72)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def whole_axes(figure: Any) -> Any:
+    """Add axes over all of the figure, in points from the top left."""
+    axes = figure.add_axes((0, 0, 1, 1))
+    width, height = 72 * figure.get_size_inches()
+    axes.set(xlim=(0, width), ylim=(height, 0))
+    axes.axis("off")
+    return axes
