@@ -1,4 +1,4 @@
-.PHONY: help venv demo demo-imagenet test coverage test-long test-all mutants bench bench-quick pictures lint format lock gpu clean
+.PHONY: help venv demo demo-imagenet test coverage test-long test-all mutants bench bench-quick pictures docs lint format lock gpu clean
 
 PYTHON_IN_VENV = .venv/bin/python
 
@@ -40,6 +40,16 @@ bench-quick: .venv/.ready  ## a row of each kind, to see that all is in order: a
 
 pictures: .venv/.ready  ## draw docs/pictures anew; the heat maps are of what `make demo-imagenet` left
 	$(PYTHON_IN_VENV) -m tools.pictures
+
+docs: build/docs/.ready  ## build pages and API reference as a site, build/site/index.html; broken links fail it (Python 3.10 and newer)
+	NO_MKDOCS_2_WARNING=1 build/docs/bin/python -m mkdocs build --strict
+
+# Its own venv: the pages are built without the package, from its sources.
+build/docs/.ready: requirements-docs.txt | .venv/.ready
+	rm -rf build/docs
+	$(PYTHON_IN_VENV) -m venv build/docs
+	build/docs/bin/python -m pip install -qq -r requirements-docs.txt
+	touch $@
 
 lint: .venv/.ready  ## check style, types, and which room imports which
 	$(PYTHON_IN_VENV) -m ruff check .

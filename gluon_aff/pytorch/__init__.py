@@ -1,7 +1,8 @@
 """The networks in PyTorch: modules as PyTorch users write them, with the parameters of the `.params` files.
 
->>> from gluon_aff.pytorch import get_model
->>> net = get_model("aff_resnet50", pretrained=True)
+Examples:
+    >>> from gluon_aff.pytorch import get_model
+    >>> net = get_model("aff_resnet50", pretrained=True)
 """
 
 from importlib import import_module
