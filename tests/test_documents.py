@@ -10,8 +10,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 OF_THE_ORIGINAL = {"utils/flops.py"}
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-OTHERS = ("CONTRIBUTING.md", "logs/README.md", "params/README.md", "tests/goldens/README.md")
-LINKED = [*DOCUMENTS, *(ROOT / name for name in OTHERS if (ROOT / name).is_file())]
+OTHERS = ("CHANGELOG.md", "CONTRIBUTING.md", "logs/README.md", "params/README.md", "tests/goldens/README.md")
+LINKED = [*DOCUMENTS, *(ROOT / name for name in OTHERS)]
 FENCED = re.compile(r"^ *(```+|~~~+).*?^ *\1", re.MULTILINE | re.DOTALL)
 CODE = re.compile(r"(?<!`)(`+)(?!`)(?:[^\n]|\n(?!\s*\n))*?(?<!`)\1(?!`)")
 INLINE_LINK = re.compile(r"\]\(\s*<?([^()\s<>]+)>?(?:\s+\"[^\"]*\")?\s*\)")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 import re
 from pathlib import Path
-from typing import Any, List, Match, Optional
+from typing import Any, Match, Optional
 
 ROOT = Path(__file__).resolve().parents[1]
 # Pages by their path in the repository; docs/README.md is no index, because README.md is
@@ -13,6 +13,7 @@ OUTSIDE = {
     "README.md": "index.md",
     "docs/README.md": "contents.md",
     "CONTRIBUTING.md": "contributing.md",
+    "CHANGELOG.md": "changelog.md",
     "logs/README.md": "logs.md",
     "params/README.md": "params.md",
     "tests/goldens/README.md": "goldens.md",
@@ -47,9 +48,8 @@ ATTRIBUTE = re.compile(r'\b(src|srcset|href)="([^"]+)"')
 
 
 def on_config(config: Any) -> Any:
-    """Add the API's pages to the navigation, and leave out pages that are not there."""
-    pages = [f"api/{module}.md" for module in API]
-    config.nav = [*_existing(config.nav), {"API reference": pages}]
+    """Add the API's pages to the navigation."""
+    config.nav.append({"API reference": [f"api/{module}.md" for module in API]})
     return config
 
 
@@ -58,8 +58,7 @@ def on_files(files: Any, config: Any) -> Any:
     from mkdocs.structure.files import File
 
     for path, page in OUTSIDE.items():
-        if (ROOT / path).is_file():
-            files.append(File.generated(config, page, content=(ROOT / path).read_text(encoding="utf-8")))
+        files.append(File.generated(config, page, content=(ROOT / path).read_text(encoding="utf-8")))
     for module, within in API.items():
         content = API_PAGE.format(module=module, within=str(within).lower())
         files.append(File.generated(config, f"api/{module}.md", content=content))
@@ -114,14 +113,3 @@ def _place(target: str, page: str) -> Optional[str]:
     there = OUTSIDE.get(path) or (path[len("docs/") :] if path.startswith("docs/") else "")
     anchor = target[target.index("#") :] if "#" in target else ""
     return posixpath.relpath(there, posixpath.dirname(page) or ".") + anchor if there else None
-
-
-def _existing(nav: List[Any]) -> List[Any]:
-    """The navigation without pages that are not there, and without sections that have none."""
-    entries = [next(iter(entry.items())) if isinstance(entry, dict) else (None, entry) for entry in nav]
-    kept = [(title, _existing(inner) if isinstance(inner, list) else inner) for title, inner in entries]
-    return [{title: inner} if title else inner for title, inner in kept if _has_pages(inner)]
-
-
-def _has_pages(inner: Any) -> bool:
-    return bool(inner) if isinstance(inner, list) else (ROOT / ORIGINS.get(inner, f"docs/{inner}")).is_file()

@@ -7,7 +7,7 @@ from typing import Any
 from gluon_aff.published import curve, published_runs
 from gluon_aff.results.compare import comparable
 from gluon_aff.results.plots import draw_runs
-from tools.pictures.theme import WIDTH, Theme
+from tools.pictures.theme import WIDTH, Theme, colour_axes
 
 # Their settings are the same; what differs is where they start from
 RUNS = {
@@ -23,4 +23,12 @@ def draw_comparison(theme: Theme) -> Any:
     for name, start in RUNS.items():
         best = 100 * runs[name].best["val_acc"]
         columns[f"{start}: {best:.2f} % at best"] = comparable(curve(runs[name]))
-    return draw_runs(columns, WIDTH / 72, theme.ink)
+    figure = draw_runs(columns)
+    figure.set_figwidth(WIDTH / 72)
+    for axes in figure.axes:
+        for line, colour in zip(axes.lines, (theme.blue, theme.orange)):
+            line.set_color(colour)
+        colour_axes(axes, theme)
+    first, *_ = figure.axes
+    first.legend(labelcolor=theme.ink, framealpha=0, loc="lower right")
+    return figure

@@ -7,7 +7,7 @@ from typing import Any, Dict, Iterable, List, Sequence, Tuple
 
 from gluon_aff.models import model_record
 from gluon_aff.published import paper_tables, published_weights
-from tools.pictures.theme import LARGE, NORMAL, SMALL, Theme, new_figure
+from tools.pictures.theme import LARGE, NORMAL, SMALL, Theme, colour_axes, new_figure
 
 
 @dataclass(frozen=True)
@@ -117,9 +117,9 @@ def draw_errors(theme: Theme) -> Any:
     from matplotlib.ticker import NullLocator
 
     figure = new_figure(800)
-    imagenet = figure.add_axes((0.07, 0.56, 0.92, 0.405), facecolor="none", xlim=(20, 72), ylim=(19.3, 25.2))
+    imagenet = figure.add_axes((0.07, 0.56, 0.92, 0.405), xlim=(20, 72), ylim=(19.3, 25.2))
     _draw_panel(imagenet, theme, "ImageNet", imagenet_families(), (0.42, 0.8))
-    cifar = figure.add_axes((0.07, 0.06, 0.92, 0.405), facecolor="none", xscale="log", xlim=(0.3, 65), ylim=(7, 30.5))
+    cifar = figure.add_axes((0.07, 0.06, 0.92, 0.405), xscale="log", xlim=(0.3, 65), ylim=(7, 30.5))
     _draw_panel(cifar, theme, "CIFAR-100", cifar100_families(), (0, 0.21))
     cifar.xaxis.set_minor_locator(NullLocator())
     ticks = (0.5, 1, 2, 5, 10, 20, 50)
@@ -137,13 +137,12 @@ def _draw_panel(axes: Any, theme: Theme, title: str, families: Sequence[Family],
             if not family.joined:
                 _name(axes, network, look["color"], ", 20 superclasses" if look.get("mfc") else "")
     axes.set_title(title, loc="left", fontsize=LARGE, weight="bold", color=theme.ink)
-    axes.set_xlabel("trainable parameters (millions)", fontsize=NORMAL, color=theme.ink)
-    axes.set_ylabel("top-1 error (%)", fontsize=NORMAL, color=theme.ink)
-    axes.tick_params(colors=theme.ink, labelsize=SMALL)
-    axes.grid(color=theme.faint, alpha=0.25)
+    axes.set_xlabel("trainable parameters (millions)", fontsize=NORMAL)
+    axes.set_ylabel("top-1 error (%)", fontsize=NORMAL)
+    axes.tick_params(labelsize=SMALL)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(theme.faint)
     axes.legend(fontsize=SMALL, labelcolor=theme.ink, framealpha=0, loc=legend)
+    colour_axes(axes, theme)
 
 
 def _look(theme: Theme, legend: str) -> Dict[str, Any]:

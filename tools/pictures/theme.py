@@ -45,3 +45,13 @@ def whole_axes(figure: Any) -> Any:
     axes.set(xlim=(0, width), ylim=(height, 0))
     axes.axis("off")
     return axes
+
+
+def colour_axes(axes: Any, theme: Theme) -> None:
+    """Give axes, their labels and their grid the theme's colours."""
+    axes.set_facecolor("none")
+    axes.tick_params(colors=theme.ink)
+    for label in (axes.title, axes.xaxis.label, axes.yaxis.label):
+        label.set_color(theme.ink)
+    axes.spines[:].set_color(theme.faint)
+    axes.grid(color=theme.faint, alpha=0.25)
