@@ -1,8 +1,8 @@
-"""Attentional Feature Fusion in MXNet/Gluon; `gluon_aff.pytorch` has the networks in PyTorch.
+"""Attentional Feature Fusion with MXNet/Gluon; `gluon_aff.pytorch` has the networks for PyTorch.
 
-Importing the package takes milliseconds and works on any Python from 3.8: what needs MXNet is imported when it is first
-asked for. Where MXNet 1.9.1 cannot work, that raises ImportError with the remedy; `GLUON_AFF_SKIP_CHECK=1` in the
-environment leaves this check out, for an MXNet or a Python patched to work together all the same.
+Importing the package takes milliseconds and works on any Python from 3.8, because whatever needs MXNet is imported on
+first use. Where MXNet 1.9.1 cannot work, that import raises ImportError with the remedy. `GLUON_AFF_SKIP_CHECK=1` in
+the environment skips this check, for an MXNet or a Python that was patched to work together.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if sys.version_info < (3, 8):  # noqa: UP036 (where it was not pip that installe
 
 
 def __getattr__(name: str) -> Any:
-    """What the package offers, imported on first use."""
+    """Import a public name on first use and return it."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(_MODULES[name]), name)

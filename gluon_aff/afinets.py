@@ -1,6 +1,6 @@
-"""How AFINets are wired, in either engine: which blocks make a group, and how wide they are (the second paper).
+"""Plan which blocks of an AFINet form a group and how wide they are, for either engine.
 
-The paper leaves the wiring open; its parameter counts decide it (docs/afinets.md).
+The AFINets paper does not describe the wiring in full. The plans follow from its parameter counts (docs/afinets.md).
 """
 
 from __future__ import annotations
@@ -10,20 +10,20 @@ from typing import List, Sequence, Tuple
 
 from gluon_aff.operators import Integration
 
-# Expansion, channels, blocks and stride of each stage
+# Expansion, output channels, number of blocks and stride of each stage
 MOBILENET = ((1, 16, 1, 1), (6, 24, 2, 1), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 MOBILENET_STEM = 32
-SHUFFLENET = ((116, 3), (232, 7), (464, 3))  # channels of each stage, and blocks after the one that halves the size
+SHUFFLENET = ((116, 3), (232, 7), (464, 3))  # channels of each stage, and blocks after the downsampling block
 
 
 @dataclass(frozen=True)
 class Widths:
-    """Channels of a block around its integration.
+    """Hold the channels of a block before and after it integrates features.
 
     Attributes:
-        first: outputs of its first convolution.
-        inner: what the next layer gets: the feature and the integrated one.
-        full: outputs of the host's first convolution.
+        first: output channels of the block's first convolution.
+        inner: input channels of the next layer: the block's own feature and the integrated one, concatenated.
+        full: output channels of the first convolution in the plain network.
     """
 
     first: int
@@ -33,7 +33,7 @@ class Widths:
 
 @dataclass(frozen=True)
 class Member:
-    """A block's place: its input channels, its outputs, its stride."""
+    """Hold the input channels, output channels and stride of a block."""
 
     in_channels: int
     channels: int
@@ -42,11 +42,11 @@ class Member:
 
 @dataclass(frozen=True)
 class GroupPlan:
-    """Blocks whose features have one width and size.
+    """List successive blocks whose features have the same width and size.
 
     Attributes:
-        number: of the group among those that can integrate, from 1.
-        width: channels of the blocks' first convolutions in the host.
+        number: number of the group, from 1, among those that can integrate features.
+        width: channels of the blocks' first convolutions in the plain network.
         members: the blocks.
     """
 
@@ -55,15 +55,15 @@ class GroupPlan:
     members: Sequence[Member]
 
     def variant(self, settings: Integration) -> str:
-        """Variant of the group, '' where it does not integrate: a single block has nothing to."""
+        """Return the variant of the group, or '' if it integrates nothing. A single block has no earlier features."""
         return settings.of_group(self.number) if len(self.members) > 1 else ""
 
     def shared(self, settings: Integration) -> int:
-        """Channels that a block hands on, 0 for none."""
+        """Return the number of channels that each block passes on to later ones; 0 if the group integrates nothing."""
         return {"": 0, "A": self.width // 2, "B": self.width}[self.variant(settings)]
 
     def widths(self, settings: Integration) -> List[Widths]:
-        """Those of each block."""
+        """Return the channels of each block."""
         width = self.width
         plain = Widths(width, width, width)
         later = {"": plain, "A": Widths(width // 2, width, width), "B": Widths(width, 2 * width, width)}
@@ -71,7 +71,10 @@ class GroupPlan:
 
 
 def stage_groups(widths: Sequence[int], layers: Sequence[int], expansion: int, in_channels: int) -> List[GroupPlan]:
-    """Groups that are stages, with these numbers of blocks and widths; outputs are `expansion` times as wide."""
+    """Return one group for each stage, with these widths and numbers of blocks.
+
+    The blocks' outputs are `expansion` times as wide.
+    """
     groups = []
     for number, (width, blocks) in enumerate(zip(widths, layers), 1):
         channels = expansion * width
@@ -82,7 +85,7 @@ def stage_groups(widths: Sequence[int], layers: Sequence[int], expansion: int, i
 
 
 def mobilenet_groups() -> List[GroupPlan]:
-    """MobileNetV2's: a group is a run of blocks whose expansions have one shape, over the stages' ends."""
+    """Return MobileNetV2's groups: successive blocks, even of two stages, with expanded features of the same shape."""
     runs: List[Tuple[int, List[Member]]] = []
     in_channels, size = MOBILENET_STEM, 32
     shape = None

@@ -1,4 +1,4 @@
-"""What the networks of both engines share: stages of blocks, and builders that are told how to fuse or to integrate."""
+"""Build what the networks of both engines share: stages of blocks, and adapters of the builders' arguments."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Builder = Callable[..., Any]
 
 
 def stage_fusions(fusing: Fusing, stages: int, start_layer: int) -> List[Fusing]:
-    """How each stage fuses: by plain addition before the 1-based `start_layer`.
+    """Return how each stage fuses: by plain addition before the 1-based `start_layer`, and by `fusing` from there on.
 
     Raises:
-        InputError: for an unknown operator, even where no stage uses it.
+        InputError: the operator is unknown, even if no stage uses it.
     """
     fusion_operator(fusing.operator)
     plain = replace(fusing, operator="Add")
@@ -34,16 +34,16 @@ def stage_blocks(
     strides: Sequence[int],
     arguments: Sequence[Mapping[str, Any]],
 ) -> Iterator[List[Any]]:
-    """Make the blocks of each stage.
+    """Yield the blocks of each stage.
 
     Args:
-        block: class of the blocks: called with how it fuses, its input channels and its width, it has `expansion` times
-            as many outputs; `stride` is 1 if it is not given.
+        block: class of the blocks. It is called with the stage's fusion, the input channels, the width and, for the
+            first block of a stage, the stride. Its output has `expansion` times as many channels as its width.
         fusings: how each stage fuses.
-        layers: blocks in each stage.
-        widths: input channels of the first stage, then the width of each stage.
-        strides: of the first block of each stage; the others do not stride.
-        arguments: more arguments of each stage's blocks.
+        layers: number of blocks in each stage.
+        widths: input channels of the first stage, followed by the width of each stage.
+        strides: stride of the first block of each stage. The other blocks have stride 1.
+        arguments: further arguments of each stage's blocks.
     """
     in_channels = widths[0]
     for fusing, blocks, width, stride, own in zip(fusings, layers, widths[1:], strides, arguments):
@@ -53,10 +53,10 @@ def stage_blocks(
 
 
 def fused(fusing: FusionOptions) -> Callable[[Builder], Builder]:
-    """Decorator of a builder whose first argument says how its network fuses; `fusing` is what is usual.
+    """Return a decorator for builders whose first argument is the network's fusion; `fusing` has the defaults.
 
-    What it returns takes that apart: `askc_type`, the original's flag or the paper's name of the operator, comes first,
-    and `r`, `scale`, `context` and what the engine's class has of normalisation are keywords.
+    The decorated builder takes the parts of that argument one by one: `askc_type`, the original's flag or the paper's
+    name of the operator, comes first; `r`, `scale`, `context` and the engine's normalisation arguments are keywords.
     """
     usual = {each.name: getattr(fusing, each.name) for each in fields(fusing) if each.name not in ("operator", "skip")}
 
@@ -80,7 +80,7 @@ def fused(fusing: FusionOptions) -> Callable[[Builder], Builder]:
 
 
 def integrated(build: Builder) -> Builder:
-    """Builder of an AFINet that takes the arguments of `Integration` one by one; the plain network without any."""
+    """Let a builder of an AFINet take the attributes of `Integration` one by one; the plain network has no variant."""
 
     def host(classes: int, variant: str = "", **kwargs: Any) -> Any:
         given = {name: kwargs.pop(name) for name in INTEGRATION if name in kwargs}
@@ -94,10 +94,12 @@ def integrated(build: Builder) -> Builder:
 
 
 def all_arguments(build: Builder, given: Mapping[str, Any]) -> Dict[str, Any]:
-    """The arguments that a builder is given, and the defaults of the others; the same for the same network.
+    """Return all arguments of a builder, with the defaults of those that are not given.
+
+    Two networks with equal arguments are the same network.
 
     Raises:
-        InputError: for an unknown fusion.
+        InputError: the fusion is unknown.
     """
     bound = signature(build).bind(**given)
     bound.apply_defaults()

@@ -1,7 +1,7 @@
-"""The door to the frameworks: what the package asks of one, in NumPy arrays and plain settings.
+"""Define what the package needs from MXNet or PyTorch, in NumPy arrays and plain settings.
 
-Everything outside of `gluon/` and `pytorch/` reaches MXNet and PyTorch through the functions at the end only, and knows
-neither their arrays nor their networks.
+Code outside `gluon/` and `pytorch/` reaches the frameworks only through `engine` and `torch_files` at the end of this
+module. It handles neither their arrays nor their networks.
 """
 
 from __future__ import annotations
@@ -17,21 +17,23 @@ from gluon_aff.errors import NoEngineError
 from gluon_aff.models import Architecture
 from gluon_aff.schedule import Schedule
 
-# Waits for a result that is being computed.
+# Waits for a result that is being computed, and returns it.
 Awaited = Callable[[], np.ndarray]
-# Starts on images, float32 (N, 3, H, W); what is returned waits for the outputs, float32 (N, ...).
+# Starts to compute the outputs for images, float32 (N, 3, H, W). The returned function waits for them: float32 (N,
+# ...).
 Infer = Callable[[np.ndarray], Awaited]
-# The same, waited for.
+# Computes the outputs for images like `Infer`, but waits for them.
 Logits = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
 class Devices:
-    """What a process computes on.
+    """Name the devices that a process computes on.
 
     Attributes:
-        kind: cpu or gpu.
-        numbers: of the devices; each takes an equal slice of a batch, or nearly.
+        kind: 'cpu' or 'gpu'.
+        numbers: numbers of the devices. Each device takes an equal slice of a batch, or nearly equal if it does not
+            divide.
     """
 
     kind: str = "cpu"
@@ -42,23 +44,23 @@ class Devices:
 
     @property
     def names(self) -> List[str]:
-        """As logs have them, such as gpu(0)."""
+        """Return the devices' names as logs have them, such as gpu(0)."""
         return [f"{self.kind}({number})" for number in self.numbers]
 
     def share(self, rank: int, size: int) -> Devices:
-        """Those of the process of that rank among `size`."""
+        """Return every `size`-th device, starting with number `rank`: the share of one process among `size`."""
         return Devices(self.kind, self.numbers[rank::size])
 
 
 @dataclass(frozen=True)
 class Distillation:
-    """A network whose outputs the trained one imitates.
+    """Name a teacher network whose outputs the trained network imitates.
 
     Attributes:
-        teacher: its name, in `models.MODELS` or in the framework's own collection.
+        teacher: name of the network, in `models.MODELS` or in the framework's own collection.
         params: path of its weights.
-        temperature: both networks' logits are divided by it where they are compared.
-        hard_weight: share of the loss on the labels, 0..1; the rest is on the teacher's outputs.
+        temperature: divisor of both networks' logits before they are compared.
+        hard_weight: share of the loss on the labels, 0..1. The rest is the loss on the teacher's outputs.
     """
 
     teacher: str
@@ -69,14 +71,14 @@ class Distillation:
 
 @dataclass(frozen=True)
 class Classification:
-    """Learning classes, by cross-entropy.
+    """Train with cross-entropy over K classes.
 
     Attributes:
-        classes: outputs of the network, K.
-        smoothing: eta; a label is 1 - eta + eta/K, the others eta/K.
-        mixup: batches are mixed with their reverse, labels too; the metric is then the RMSE between softmax and mixed
-            labels, as in the original, and the accuracy without, where the original crashed.
-        distillation: a teacher to learn from as well.
+        classes: K, the number of outputs of the network.
+        smoothing: eta of label smoothing, 0..1. The label gets the probability 1 - eta + eta/K, each other class eta/K.
+        mixup: whether batches and their labels are mixed with their reverse. If so, the metric is the RMSE between
+            softmax and mixed labels, as in the original; otherwise it is the accuracy, where the original crashed.
+        distillation: a teacher to learn from in addition, if any.
     """
 
     classes: int
@@ -85,16 +87,16 @@ class Classification:
     distillation: Optional[Distillation] = None
 
     def error(self, metric: float) -> float:
-        """What the curve shows of an epoch whose mean metric is `metric`: with mixup the RMSE, as in the original."""
+        """Return the epoch's error for the curve: the RMSE with mixup, as in the original; otherwise 1 - accuracy."""
         return metric if self.mixup else 1 - metric
 
 
 @dataclass(frozen=True)
 class Segmentation:
-    """Learning masks, by soft IoU; the metric is the IoU over a device's slice."""
+    """Train with the soft IoU loss on masks; the metric is the IoU over the slice of a batch that a device holds."""
 
     def error(self, metric: float) -> float:
-        """1 - IoU."""
+        """Return the epoch's error for the curve: 1 - IoU."""
         return 1 - metric
 
 
@@ -103,14 +105,14 @@ Objective = Union[Classification, Segmentation]
 
 @dataclass(frozen=True)
 class Optimizer:
-    """How weights are updated.
+    """Describe how weights are updated.
 
     Attributes:
-        name: nag, sgd or adagrad.
-        rate: learning rate, or its schedule over the updates.
+        name: 'nag', 'sgd' or 'adagrad'.
+        rate: a constant learning rate, or a schedule over the updates.
         wd: weight decay.
-        momentum: None where the optimizer has none.
-        no_wd: no decay of betas, gammas and biases (the original's --no-wd).
+        momentum: momentum factor, or None if the optimizer has none.
+        no_wd: whether betas, gammas and biases are exempt from weight decay (the original's `--no-wd`).
     """
 
     name: str
@@ -122,13 +124,14 @@ class Optimizer:
 
 @dataclass(frozen=True)
 class Start:
-    """What training starts from, where that is not new weights.
+    """Name the files that training starts from instead of new weights.
 
     Attributes:
         params: path of a `.params` file.
-        ignore_extra: take no notice of arrays in it that the network lacks.
+        ignore_extra: whether arrays of that file that the network lacks are ignored.
         states: path of a `.states` file.
-        updates: that the schedule takes as done, whatever the states say; theirs if None.
+        updates: number of updates after which the schedule continues, overriding the one in the states. If None, theirs
+            counts.
     """
 
     params: Optional[str] = None
@@ -139,21 +142,23 @@ class Start:
 
 @dataclass(frozen=True)
 class LearnerSettings:
-    """A network to train, and how.
+    """Describe a network to train, and how to train it.
 
     Attributes:
         architecture: the network.
-        batch_shape: (N, 3, H, W) of a device's slice of a batch.
-        objective: what it learns.
+        batch_shape: (N, 3, H, W) of the slice of a batch that a device gets.
+        objective: what the network learns.
         optimizer: how its weights are updated.
-        seed: of new weights.
-        initializer: of new weights, xavier or msraprelu.
-        dtype: float32, float64, float16 (with float32 copies of the weights) or bfloat16 (mixed precision).
-        amp: float16 or bfloat16 for mixed precision with float32 weights, whatever `dtype` says; None for none.
-        compiled: run as a graph.
-        static: allocate memory once for all batches.
-        sync_bn: batch statistics over all devices of the process.
-        start: what training starts from.
+        seed: seed of the initial weights.
+        initializer: distribution of the initial weights, 'xavier' or 'msraprelu'.
+        dtype: 'float32', 'float64', 'float16' (the optimizer keeps float32 copies of the weights) or 'bfloat16' (mixed
+            precision).
+        amp: 'float16' or 'bfloat16' for mixed precision with float32 weights, which overrides `dtype`; None for no
+            mixed precision.
+        compiled: whether the network runs as a compiled graph.
+        static: whether memory is allocated once for all batches.
+        sync_bn: whether batch statistics are taken over all devices of the process.
+        start: files that training starts from.
     """
 
     architecture: Architecture
@@ -172,12 +177,12 @@ class LearnerSettings:
 
 @dataclass(frozen=True)
 class StepFigures:
-    """What a step gave, as means over the devices and the workers.
+    """Hold the figures of one training step, averaged over the devices and the workers.
 
     Attributes:
-        metric: the objective's.
+        metric: metric of the objective.
         loss: mean loss of an image.
-        asked_to_stop: a worker was.
+        asked_to_stop: whether any worker was asked to stop.
     """
 
     metric: float
@@ -187,13 +192,14 @@ class StepFigures:
 
 @dataclass(frozen=True)
 class LearnerState:
-    """What a learner has learnt, by names of parameters.
+    """Hold everything that a checkpoint needs of a learner, keyed by parameter names.
 
     Attributes:
-        parameters: as a `.params` file has them, means over the devices.
-        device_statistics: running statistics of each device by `DEVICE:NAME`, where there are several.
-        optimizer: momentum and float32 copies, `NAME` or, of several for one parameter, `NAME:0`, `NAME:1`.
-        updates: how many there have been.
+        parameters: the parameters as a `.params` file has them, averaged over the devices.
+        device_statistics: running statistics of each device under `DEVICE:NAME`. Empty if there is only one device.
+        optimizer: momentum and float32 copies of weights, under `NAME`, or under `NAME:0` and `NAME:1` if a parameter
+            has both.
+        updates: number of updates so far.
     """
 
     parameters: Mapping[str, np.ndarray]
@@ -204,18 +210,19 @@ class LearnerState:
 
 @dataclass(frozen=True)
 class LayerCount:
-    """One layer at batch 1.
+    """Hold the counts of one layer for one image.
 
     Attributes:
-        name: as its parameters have it, such as `layer4.2.conv3`.
-        kind: name of its class.
+        name: name of the layer, the prefix of its parameters' names, such as `layer4.2.conv3`.
+        kind: name of the layer's class.
         output_shape: (1, C, H, W) or (1, C).
-        trainable: parameters that are trained.
-        fixed: running statistics and other parameters without gradient.
-        multiply_adds: those of convolutions and dense layers; biases, normalisation and products of maps left out.
-        original_count: what the original's summary adds up as FLOPs for it.
-        thop_count: what the profiler of the AFINets paper does, which adds two for each value of a BatchNorm and one
-            for each value that is averaged globally.
+        trainable: number of trainable parameters.
+        fixed: number of running statistics and other parameters without a gradient.
+        multiply_adds: multiply-adds of convolutions and dense layers. Biases, normalisation and products of maps do not
+            count.
+        original_count: the layer's FLOPs as the original's summary counts them.
+        thop_count: operations as the profiler of the AFINets paper counts them. It adds two for each value of a
+            BatchNorm and one for each value that global pooling averages.
     """
 
     name: str
@@ -230,13 +237,13 @@ class LayerCount:
 
 @dataclass(frozen=True)
 class ClassActivation:
-    """What a layer makes of an image, and what it does for a class.
+    """Hold a layer's output for an image, and the gradient of a class's logit with respect to it.
 
     Attributes:
         logits: float32 (K,).
-        label: the class.
+        label: the class, 0..K-1.
         maps: the layer's output, float32 (C, h, w).
-        gradient: of the class's logit with respect to `maps`, likewise.
+        gradient: gradient of the class's logit with respect to `maps`, float32 (C, h, w).
     """
 
     logits: np.ndarray
@@ -247,7 +254,7 @@ class ClassActivation:
 
 @dataclass(frozen=True)
 class Channels:
-    """Channels `begin` to before `end` of what the layer with this name gives; to its last one if `end` is None."""
+    """Select the channels `begin` to `end` - 1 of a layer's output; if `end` is None, all from `begin` on."""
 
     layer: str
     begin: int = 0
@@ -260,71 +267,82 @@ class Channels:
 
 
 class Cluster(Protocol):
-    """The workers of a run, of which this process is one; all call the same functions in the same order."""
+    """Connect the workers of a run, one of which is this process.
+
+    All workers have to call the same methods in the same order.
+    """
 
     @property
     def rank(self) -> int:
-        """Number of this worker."""
+        """Return the number of this worker, 0..size - 1."""
 
     @property
     def size(self) -> int:
-        """How many workers there are."""
+        """Return the number of workers."""
 
     @property
     def local_size(self) -> int:
-        """How many are on this machine."""
+        """Return the number of workers on this machine."""
 
     def devices(self, all_devices: Devices) -> Devices:
-        """This worker's share of those that all workers of its machine see; all of them if they are CPUs.
+        """Return this worker's share of the GPUs that all workers of its machine see; CPU devices are not shared out.
 
         Raises:
             InputError: there are fewer GPUs than workers.
         """
 
     def broadcast(self, array: np.ndarray) -> np.ndarray:
-        """Worker 0's `array`, for which all workers give one of the same shape and type; bit for bit."""
+        """Return worker 0's `array`, bit for bit. All workers pass an array of the same shape and type."""
 
     def sum(self, figures: Sequence[float]) -> List[float]:
-        """Sum of each figure over the workers, in float32."""
+        """Return the sum of each figure over the workers, in float32."""
 
 
 class Network(Protocol):
-    """A network with its parameters, on its devices; layers are called as their parameters, such as `layer4.2.conv3`.
+    """Run a network with its parameters on its devices.
 
-    What looks inside or exports leaves the network as it is.
+    A layer's name is the prefix of its parameters' names, such as `layer4.2.conv3`. Inspecting or exporting a network
+    does not change it.
     """
 
     def infer(self, images: np.ndarray) -> Awaited:
-        """Start on images, float32 (N, 3, H, W); what is returned waits for the outputs, float32 (N, ...)."""
+        """Start to compute the outputs for images, float32 (N, 3, H, W).
+
+        The returned function waits for the outputs, float32 (N, ...).
+        """
 
     def for_many_images(self) -> Infer:
-        """What infers faster where that takes a fraction of a second to set up; outputs may differ by rounding."""
+        """Return a faster `infer`, if a fraction of a second is enough to set it up; outputs may differ by rounding."""
 
     def parameters(self) -> Dict[str, np.ndarray]:
-        """Values by the names that `.params` files have, means over the devices."""
+        """Return the parameters by the names that `.params` files have, averaged over the devices."""
 
     def check_layer(self, name: str) -> None:
-        """Raise InputError, with the nearest names, if there is no such layer."""
-
-    def pooled_layer(self) -> str:
-        """Name of the layer whose maps are averaged for the head.
+        """Check that the layer exists.
 
         Raises:
-            InputError: none are, as a classifier's.
+            InputError: it does not; the message suggests the most similar names.
+        """
+
+    def pooled_layer(self) -> str:
+        """Return the name of the layer whose maps are averaged for the head.
+
+        Raises:
+            InputError: no maps are averaged, so the network is not a classifier.
         """
 
     def activation(self, image: np.ndarray, layer: str, label: Optional[int] = None) -> ClassActivation:
-        """Infer, and differentiate the logit of a class with respect to a layer's output.
+        """Infer one image, and differentiate the logit of a class with respect to a layer's output.
 
         Args:
             image: float32 (3, H, W).
-            layer: its name. Of a layer used twice, the last output.
-            label: the class, 0..K-1; that of the largest logit if None.
+            layer: name of the layer. If the network uses it twice, its last output counts.
+            label: the class, 0..K-1. If None, the class with the largest logit.
 
         Raises:
-            InputError: for an unknown layer or label, a layer whose output shows no places, or a network without
-                logits.
-            GluonAFFError: if the layer's output or the gradient is not finite.
+            InputError: the layer or the label is unknown, the layer's output has no spatial positions, or the network
+                has no logits.
+            GluonAFFError: the layer's output or the gradient is not finite.
         """
 
     def channel_sums(
@@ -334,43 +352,45 @@ class Network(Protocol):
         classes: int,
         advance: Callable[[int], object],
     ) -> Tuple[np.ndarray, float]:
-        """Sums over each class's images of the means of channels over height and width.
+        """Sum the spatial means of channels over the images of each class.
 
         Args:
-            channels: of a layer whose output is (N, C, H, W) or (N, C). Of a layer used twice, the last output.
-            batches: one or more, of images float32 (N, 3, H, W) and labels (N,), 0..classes-1, N any number above 0.
+            channels: channels of a layer whose output is (N, C, H, W) or (N, C). If the network uses the layer twice,
+                its last output counts.
+            batches: one or more batches of images, float32 (N, 3, H, W), and labels, (N,), 0..classes-1. N may be any
+                number above 0.
             classes: number of label values.
-            advance: is told how many images are done.
+            advance: is called with the number of images of each finished batch.
 
         Returns:
-            float64 (classes, C), and the lowest value of the channels.
+            The sums, float64 (classes, C), and the lowest value of the channels.
 
         Raises:
-            InputError: for an unknown layer, channels that it does not have, or an output of another shape.
+            InputError: the layer is unknown, it lacks one of the channels, or its output has another shape.
         """
 
     def onnx_model(self, input_size: int, outputs: int, properties: Mapping[str, str]) -> bytes:
-        """The network in ONNX's format, as a file has it.
+        """Return the content of an ONNX file of the network.
 
-        Its input is `images`, float32 (batch, 3, height, width), of any batch, height and width that the network takes;
-        its output is `logits`, (batch, outputs).
+        The model's input is `images`, float32 (batch, 3, height, width). Batch, height and width may be any that the
+        network takes. The model's output is `logits`, (batch, outputs).
 
         Args:
-            input_size: side of the images in pixels that the exporter sees.
-            outputs: how many the network has.
-            properties: what the file says of it.
+            input_size: side in pixels of the square images that the network is exported with.
+            outputs: number of outputs of the network.
+            properties: metadata to write into the file.
 
         Raises:
-            InputError: onnx is missing, or another one is needed.
+            InputError: onnx is not installed, or its version does not fit.
             GluonAFFError: the network cannot be exported.
         """
 
 
 class SymbolNetwork(Network, Protocol):
-    """A network of MXNet's, which alone writes its own format."""
+    """Run a network of MXNet, which can also be written in MXNet's own format."""
 
     def save_symbol(self, symbol: str, parameters: str) -> Logits:
-        """Write MXNet's pair of files; what is returned computes by what is read back from them.
+        """Write MXNet's symbol and parameter files, and return a function that computes logits with what they contain.
 
         Raises:
             OSError: a file cannot be written.
@@ -378,54 +398,59 @@ class SymbolNetwork(Network, Protocol):
 
 
 class Learner(Protocol):
-    """A network that is being trained, in one of the processes of a run."""
+    """Train a network in one of the processes of a run."""
 
     @property
     def notes(self) -> Sequence[str]:
-        """Lines on what a user should know of how this engine trains here."""
+        """Return lines for the log about how this engine trains here."""
 
     @property
     def learning_rate(self) -> float:
-        """That of the last step."""
+        """Return the learning rate of the last step."""
 
     def set_learning_rate(self, rate: float) -> None:
-        """Train with `rate` from now on; not where there is a schedule."""
+        """Train with the learning rate `rate` from now on. Not for a learner with a schedule."""
 
     def seed(self, seed: int) -> None:
-        """Seed the framework's random numbers, such as dropout's."""
+        """Seed the framework's random numbers, which dropout draws from."""
 
     def step(
         self, images: np.ndarray, labels: np.ndarray, mixup_weight: float, asked_to_stop: bool
     ) -> Callable[[], StepFigures]:
-        """Update the weights once, on images (N, 3, H, W) and labels (N,) or masks (N, 1, H, W), both float32.
+        """Update the weights once.
 
         Args:
-            images: each device takes an equal slice, mixed within itself, as in the original.
-            labels: of the images.
-            mixup_weight: weight of the batch against its reverse, 0..1.
-            asked_to_stop: this worker is.
+            images: float32 (N, 3, H, W). Each device takes an equal slice and applies mixup within it, as in the
+                original.
+            labels: float32 classes (N,), or masks (N, 1, H, W) for segmentation.
+            mixup_weight: mixup's weight of the batch, 0..1. Its reverse gets the rest.
+            asked_to_stop: whether this worker was asked to stop.
 
         Returns:
-            What waits for the figures.
+            A function that waits for the figures and returns them.
         """
 
     def end_epoch(self) -> bool:
-        """Give all workers the means of their running statistics; whether all weights are finite."""
+        """Give all workers the mean of their running statistics, and return whether all weights are finite."""
 
     def validated(self) -> Network:
-        """A network with the parameters that are learnt so far."""
+        """Return a network for validation that has the current parameters."""
 
     def parameters(self) -> Dict[str, np.ndarray]:
-        """What is learnt so far, as in `LearnerState`."""
+        """Return the current parameters, as in `LearnerState`."""
 
     def state(self) -> LearnerState:
-        """What a checkpoint keeps."""
+        """Return everything that a checkpoint needs."""
 
     def restore(self, state: LearnerState, source: str) -> None:
-        """Go on from what `state` gave, before the first step; `source` is what a message calls it.
+        """Continue from a `state` that this method's counterpart returned; call it before the first step.
+
+        Args:
+            state: what `state()` returned.
+            source: name of the checkpoint for error messages.
 
         Raises:
-            InputError: it does not fit the network.
+            InputError: the state does not fit the network.
             KeyError: an array that the optimizer needs is missing.
         """
 
@@ -433,55 +458,60 @@ class Learner(Protocol):
         """Write the `.states` file, whole or not at all.
 
         Raises:
-            GluonAFFError: it cannot be written.
+            GluonAFFError: the file cannot be written.
         """
 
 
 class Catalogue(Protocol):
-    """What a framework knows of networks without their parameters; a module satisfies it."""
+    """Describe networks without their parameters. A module satisfies this protocol."""
 
     def arguments(self, architecture: Architecture) -> Dict[str, Any]:
-        """All arguments of its host, those not given with their defaults; the same for the same network."""
+        """Return all arguments of the host network, with the defaults of those that are not given.
+
+        Two architectures with equal arguments are the same network.
+        """
 
     def parameter_shapes(self, architecture: Architecture) -> Dict[str, Tuple[int, ...]]:
-        """Shapes by the names that `.params` files have; 0 stands for a size that only an image tells.
+        """Return the parameters' shapes by the names that `.params` files have.
+
+        A size of 0 is one that is known only once the network sees an image.
 
         Raises:
-            InputError: for arguments that no network can have.
+            InputError: no network can have these arguments.
         """
 
     def raw_names(self, architecture: Architecture) -> Dict[str, str]:
-        """Gluon's own names, which count the layers of a process, by the names that `.params` files have."""
+        """Return Gluon's own parameter names, which number the layers of a process, by the names in `.params` files."""
 
 
 class TorchFiles(Catalogue, Protocol):
-    """What only PyTorch can do with weight files; a module satisfies it."""
+    """Read and write PyTorch's weight files, and run networks from them. A module satisfies this protocol."""
 
     def read_state(self, path: str) -> Tuple[Dict[str, np.ndarray], Dict[str, str]]:
-        """The arrays of a `.pth` or `.safetensors` file by `.params` names, and what it says of its network.
+        """Read the arrays of a `.pth` or `.safetensors` file, by their `.params` names, and the file's network card.
 
         Raises:
-            ParamsFileError: it cannot be read, or holds something else than the tensors of a network.
+            ParamsFileError: the file cannot be read, or holds something other than the tensors of a network.
         """
 
     def write_state(self, path: str, arrays: Mapping[str, np.ndarray], card: Mapping[str, str]) -> None:
-        """Write such a file, whole or not at all.
+        """Write a `.pth` or `.safetensors` file, whole or not at all.
 
         Raises:
-            GluonAFFError: it cannot be written.
+            GluonAFFError: the file cannot be written.
         """
 
     def logits(self, architecture: Architecture, arrays: Mapping[str, np.ndarray], images: np.ndarray) -> np.ndarray:
-        """What the network with these parameters makes of images, float32 (N, 3, H, W) -> (N, ...)."""
+        """Return the outputs, (N, ...), of the network with these parameters for images, float32 (N, 3, H, W)."""
 
 
 class Engine(Catalogue, Protocol):
-    """A framework that computes with networks and trains them; a module satisfies it.
+    """Compute with networks and train them. A module of each framework satisfies this protocol.
 
     Attributes:
-        NAME: as logs have it.
-        VERSION: of the framework.
-        PROCESS_PER_GPU: a process trains on one GPU only, and several form a cluster.
+        NAME: name of the framework as logs have it.
+        VERSION: version of the framework.
+        PROCESS_PER_GPU: whether a process trains on one GPU only, so that several GPUs need several processes.
     """
 
     NAME: str
@@ -489,99 +519,103 @@ class Engine(Catalogue, Protocol):
     PROCESS_PER_GPU: bool
 
     def find_devices(self, gpus: str, strict: bool = False) -> Tuple[Devices, str]:
-        """Devices for `--gpus` (comma-separated ids), the CPU if there are no GPUs, and a line that says which.
+        """Return the devices for `--gpus` (comma-separated ids), the CPU if there are no GPUs, and a line for the log.
+
+        Args:
+            gpus: the flag's text.
+            strict: whether each named GPU has to exist.
 
         Raises:
-            InputError: the text is no list of ids, or the framework cannot use what it names.
+            InputError: the text is not a list of ids, or the framework cannot use a GPU that it names.
         """
 
     def trainable_parameters(self, architecture: Architecture) -> int:
-        """How many values are trained.
+        """Return the number of trainable parameters.
 
         Raises:
-            InputError: for arguments that the host cannot take.
+            InputError: the host network cannot take the arguments.
         """
 
     def count_layers(self, architecture: Architecture, input_size: int) -> List[LayerCount]:
-        """Counts of each layer for one image (1, 3, input_size, input_size).
+        """Return the counts of each layer for one image, (1, 3, input_size, input_size).
 
-        A layer that is called twice has two rows; its parameters are in the first.
+        A layer that is called twice has two entries; the first one counts its parameters.
 
         Raises:
-            InputError: for arguments that the host cannot take, or if the image is too small.
+            InputError: the host network cannot take the arguments, or the image is too small.
         """
 
     def load_network(
         self, architecture: Architecture, path: str, devices: Devices, dtype: str, allow_not_finite: bool = False
     ) -> Network:
-        """The network with the parameters of the `.params` file at `path`, for inference.
+        """Build a network for inference with the parameters of the `.params` file at `path`.
 
         Args:
-            architecture: what to build.
-            path: of the file.
-            devices: where.
-            dtype: float32, float16 or, under PyTorch, bfloat16 (BatchNorm stays float32).
-            allow_not_finite: take values that are NaN or infinite too.
+            architecture: the network to build.
+            path: path of the file.
+            devices: devices to put the network on.
+            dtype: 'float32', 'float16' or, with PyTorch, 'bfloat16'. BatchNorm stays float32.
+            allow_not_finite: whether values that are NaN or infinite are accepted.
 
         Raises:
-            ParamsFileError: the file is damaged, has such values, or does not fit.
+            ParamsFileError: the file is damaged, has values that are not finite, or does not fit the network.
         """
 
     def measure_memory(
         self, architecture: Architecture, batch: int, training: bool, devices: Devices
     ) -> Dict[str, object]:
-        """Run a network for a few batches in this process, which has done nothing else, and say what it held.
+        """Run a network for a few batches and measure the memory. Call it in a fresh process.
 
         Args:
-            architecture: a classifier's.
-            batch: images at a time, random ones of the network's size.
-            training: forward, backward and update; inference if not.
-            devices: the first counts.
+            architecture: a classifier.
+            batch: number of random images in a batch, of the network's input size.
+            training: whether to run forward pass, backward pass and update, instead of inference.
+            devices: devices to choose from; the first one is used.
 
         Returns:
-            `device`; `of`: what the figures are of; and in MiB `before` there was a network, and `peak`. PyTorch can
-            also tell `saved`, what a forward pass of training keeps for the backward pass besides parameters, and on a
-            GPU `reserved`, the peak of what its allocator holds.
+            `device`; `of`, whose memory the figures count; and in MiB `before`, held before the network is built, and
+            `peak`. With PyTorch also `saved`, what the forward pass in training keeps for the backward pass besides the
+            parameters, and on a GPU `reserved`, the peak of what PyTorch's allocator holds.
         """
 
     def try_step(self, devices: Devices) -> Dict[str, float]:
-        """Train a convolution and a dense layer for one step on the first of the devices.
+        """Train a convolution and a dense layer for one step on the first device.
 
         Returns:
-            `before` and `after`: the loss; `seconds`: time of the step, with what the first one sets up.
+            `before` and `after`, the loss before and after the step, and `seconds`, its time including all set-up.
         """
 
     def join_cluster(self, kvstore: str) -> Cluster:
-        """Meet the other workers of the run, in the way that `--kvstore` names.
+        """Connect to the other workers of the run in the way that `--kvstore` names.
 
         Raises:
-            InputError: for an unknown name, or one that is for `gluon-aff launch`, outside it.
+            InputError: the name is unknown, or it needs `gluon-aff launch`, which did not start this process.
         """
 
     def learner(self, settings: LearnerSettings, devices: Devices, cluster: Cluster) -> Learner:
-        """A network to train.
+        """Build a network to train.
 
         Raises:
-            InputError: the settings do not go together, or a file cannot be used.
+            InputError: the settings contradict each other, or a file cannot be used.
         """
 
 
 class MXNetEngine(Engine, Protocol):
-    """MXNet, of which there are several builds; a module satisfies it."""
+    """Compute with MXNet, which has several builds. A module satisfies this protocol."""
 
     def about(self) -> Dict[str, Any]:
-        """Of MXNet: its `version`, the `features` it was built with, and the file of its native `library`."""
+        """Return MXNet's `version`, the `features` that it was built with, and the path of its native `library`."""
 
 
 def engine(name: Optional[str] = None) -> Engine:
-    """The engine that computes with networks and trains them.
+    """Return the engine that computes with networks and trains them.
 
     Args:
-        name: mxnet, torch, or auto, which is MXNet where it works, else PyTorch; what $GLUON_AFF_ENGINE names if None,
-            auto without that.
+        name: 'mxnet', 'torch' or 'auto'. 'auto' is MXNet if it works here, otherwise PyTorch. If None, the environment
+            variable GLUON_AFF_ENGINE decides; its default is 'auto'.
 
     Raises:
-        NoEngineError: it does not work here; it says what to install, and how.
+        NoEngineError: the engine does not work here. The message says what to install, and how.
     """
     name = name or engine_name()
     if name == "torch":
@@ -602,9 +636,9 @@ def _torch() -> Engine:
 
 
 def torch_files() -> TorchFiles:
-    """PyTorch, as far as files are concerned.
+    """Return the part of PyTorch's engine that reads and writes weight files.
 
     Raises:
-        NoEngineError: it is not installed; it says how to.
+        NoEngineError: PyTorch is not installed. The message says how to install it.
     """
     return cast(TorchFiles, import_module("gluon_aff.pytorch.state_files"))

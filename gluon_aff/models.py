@@ -1,4 +1,4 @@
-"""Every configuration by name: host, settings, classes, input size, parameters, published weights."""
+"""List the networks by name, with their settings, classes, input sizes, parameter counts and published weights."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gluon_aff.registry import register_implementation
 if TYPE_CHECKING:
     from gluon_aff.published import PublishedWeights
 
-# Hosts as the training commands' --model names them; a configuration has them with their data set, as cifar_resnet
+# Host networks as `--model` of the training commands names them. Records add the data set, as in cifar_resnet.
 CIFAR_HOSTS = ("resnet", "resnext", "inception")
 IMAGENET_HOSTS = ("resnet", "resnext")
 SEGMENTATION_HOST = "fpn"
@@ -32,45 +32,45 @@ HOSTS = (
     *AFI_HOSTS,
 )
 CIFAR_SIZE = 32
-SMALLEST_SIZE = 32  # that every network can halve as often as it does
+SMALLEST_SIZE = 32  # every network can halve this side as often as it has to
 IMAGENET_SIZE = 224
-SEGMENTATION_SIZE = 480  # of the crops the paper's network was trained on, as far as known (open-acm)
-# Blocks of an ImageNet network's four stages, by --num-layer
+SEGMENTATION_SIZE = 480  # side of the crops that the paper's network was trained on, as far as is known (open-acm)
+# Blocks of the four stages of an ImageNet network, by `--num-layer`
 BASIC_BLOCKS: Dict[int, Tuple[int, ...]] = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
 BLOCKS: Dict[int, Tuple[int, ...]] = {**BASIC_BLOCKS, 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 4, 36, 3)}
-EXACT_BLOCKS: Dict[int, Tuple[int, ...]] = {**BLOCKS, 152: (3, 8, 36, 3)}  # as in the paper of the ResNet
-CIFAR_WIDTHS = (16, 16, 32, 64)  # of stem and stages; each configuration multiplies them
+EXACT_BLOCKS: Dict[int, Tuple[int, ...]] = {**BLOCKS, 152: (3, 8, 36, 3)}  # as in the ResNet paper
+CIFAR_WIDTHS = (16, 16, 32, 64)  # widths of the stem and the stages; `channel_times` multiplies them
 FPN_WIDTHS = (8, 16, 32, 64)
-STEMS = ("normal", "tiny")  # of the pyramid
+STEMS = ("normal", "tiny")  # stems of the feature pyramid
 FUSE_ORDERS = ("top-down", "bottom-up")
-INNER_WIDTHS = ("legacy", "full")  # of the Inception-ResNet's blocks
+INNER_WIDTHS = ("legacy", "full")  # inner widths of the Inception-ResNet's blocks
 INTEGRATION = ("r", "stages", "attention", "first")  # arguments of AFINets
 
 
 def is_count(value: Any) -> bool:
-    """Whether it is a whole number from 1."""
+    """Return whether `value` is a whole number from 1."""
     return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 1
 
 
 def check_classes(classes: Any) -> None:
-    """Raise InputError if `classes` is no number of outputs."""
+    """Raise InputError unless `classes`, the number of outputs, is a whole number from 1."""
     if not is_count(classes):
         raise InputError(f"classes={classes!r}: the number of outputs is a whole number from 1")
 
 
 def cifar_cardinality(channel_times: int) -> int:
-    """Groups of the CIFAR ResNeXt: the original has 32 at 4 and 64 at 8; other widths scale likewise."""
+    """Return the cardinality of the CIFAR ResNeXt: 32 at 4 and 64 at 8, as in the original; others in proportion."""
     return 8 * channel_times
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """A network to build.
+    """Describe a network to build.
 
     Attributes:
-        name: of the model or of the training run, for messages.
-        host: one of `HOSTS`.
-        settings: the host's arguments.
+        name: name of the model or of the training run, for messages.
+        host: one of `HOSTS`, the network around the fusions.
+        settings: arguments of the host.
         input_size: side of the square input in pixels.
     """
 
@@ -82,16 +82,18 @@ class Architecture:
 
 @dataclass(frozen=True)
 class ModelRecord:
-    """A published configuration, or one that only the paper has, with the paper's AFF in place of its fusion.
+    """Describe a listed network: one with published weights, or one that only a paper describes.
+
+    The networks that only the AFF paper describes have AFF as their fusion.
 
     Attributes:
-        name: what `get_model` takes.
-        title: the paper's name.
-        host: one of `HOSTS`.
-        settings: the host's arguments.
-        classes: outputs, of each pixel where the network segments.
+        name: name that `get_model` takes.
+        title: name in the paper.
+        host: one of `HOSTS`, the network around the fusions.
+        settings: arguments of the host.
+        classes: number of outputs, for each pixel if the network segments.
         input_size: side of the square input in pixels.
-        trainable: trainable parameters; None of a registered network, which has to be built to know.
+        trainable: number of trainable parameters. None for a registered network, which has to be built to count them.
     """
 
     name: str
@@ -103,14 +105,15 @@ class ModelRecord:
     trainable: Optional[int]
 
     def architecture(self, classes: Optional[int] = None, **changes: Any) -> Architecture:
-        """What to build.
+        """Return the network to build.
 
         Args:
-            classes: outputs; the published head's if None.
-            **changes: arguments of the host, overruling the published ones; `fusion` is `askc_type`.
+            classes: number of outputs. If None, that of the listed network.
+            **changes: arguments of the host that replace the listed ones. `fusion` is another name for `askc_type`.
 
         Raises:
-            InputError: for a number of classes that is none, or arguments of an AFINet where the host is none.
+            InputError: `classes` is not a whole number from 1, or an argument is for AFINets and the network is not
+                one.
         """
         classes = self.classes if classes is None else classes
         check_classes(classes)
@@ -123,8 +126,9 @@ class ModelRecord:
 
     @property
     def weights(self) -> Dict[str, PublishedWeights]:
-        """Its published weights by label set, the default of `pretrained=True` first."""
-        from gluon_aff.published import published_weights  # needs NumPy, which --help and the doctor do without
+        """Return the published weights by label set; the first is the default of `pretrained=True`."""
+        # needs NumPy, which `--help` and `gluon-aff doctor` do without
+        from gluon_aff.published import published_weights
 
         return {weights.labels: weights for weights in published_weights() if weights.model == self.name}
 
@@ -137,12 +141,12 @@ def _cifar(name: str, title: str, host: str, blocks: int, trainable: int) -> Mod
 def _imagenet(name: str, title: str, host: str, askc_type: str, trainable: int) -> ModelRecord:
     settings: Dict[str, Any] = {"askc_type": askc_type, "layers": (3, 4, 6, 3)}
     if host == "imagenet_resnet":
-        settings["last_gamma"] = True  # the published commands' --last-gamma reached this host only
+        settings["last_gamma"] = True  # only this host received --last-gamma in the published commands
     return ModelRecord(name, title, host, settings, 1000, 224, trainable)
 
 
 def _paper(name: str, title: str, host: str, trainable: Sequence[int], **settings: Any) -> List[ModelRecord]:
-    """The family's members of 1 to 4 blocks in each stage."""
+    """Return four networks with 1 to 4 blocks in each stage."""
     classes, side = (1, SEGMENTATION_SIZE) if host == SEGMENTATION_HOST else (100, 32)
     return [
         ModelRecord(
@@ -160,7 +164,7 @@ def _imagenet_basic(name: str, title: str, layers: Tuple[int, ...], trainable: i
 def _afinets(
     name: str, title: str, host: str, counts: Tuple[int, int, int], rs: Tuple[int, int], **settings: Any
 ) -> List[ModelRecord]:
-    """The plain network, AFI and AFI-B, with their trainable parameters and their channel reduction ratios."""
+    """Return the plain network, AFI and AFI-B, with their numbers of trainable parameters and reduction ratios."""
     classes, side = (1000, 224) if host == "afi_imagenet_resnet" else (100, 32)
     variants: Tuple[Tuple[str, str, Dict[str, Any]], ...] = (
         ("", "", {}),
@@ -190,7 +194,7 @@ _RECORDS = (
     _imagenet("iaff_resnet50", "iAFF-ResNet-50", "imagenet_resnet", _IAFF, 35_170_120),
     _imagenet("aff_resnext50_32x4d", "AFF-ResNeXt-50-32x4d", "imagenet_resnext", "ASKCFuse", 29_953_704),
     _imagenet("iaff_resnext50_32x4d", "iAFF-ResNeXt-50-32x4d", "imagenet_resnext", _IAFF, 34_750_632),
-    # Of the paper only (Tables 2-4): r = 4, and what the first release had where the head differs
+    # Networks that only the AFF paper describes (Tables 2-4): r = 4, and the head of the original's first release
     *_paper(
         "resnet20_b{}",
         "ResNet-20-{}",
@@ -209,7 +213,7 @@ _RECORDS = (
     *_paper("resnet20_fpn_b{}", "ResNet-20-{} + FPN", "fpn", (95_533, 192_749, 289_965, 387_181)),
     _imagenet_basic("aff_resnet18", "AFF-ResNet-18", (2, 2, 2, 2), 11_882_376),
     _imagenet_basic("aff_resnet34", "AFF-ResNet-34", (3, 4, 6, 3), 22_131_400),
-    # AFINets, the second paper (Tables 4 and 5)
+    # Networks of the AFINets paper (Tables 4 and 5)
     *_afinets("resnet32_cifar100", "ResNet-32", "afi_cifar_resnet", (472_756, 378_228, 668_980), (4, 16), blocks=5),
     *_afinets(
         "resnet110_cifar100", "ResNet-110", "afi_cifar_resnet", (1_736_564, 1_334_820, 2_570_516), (4, 16), blocks=18
@@ -246,20 +250,21 @@ MODELS: Dict[str, ModelRecord] = {record.name: record for record in _RECORDS}
 def register_network(
     name: str, *, title: str = "", input_size: int = CIFAR_SIZE, classes: int = 100
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Decorator of what builds a network, (N, 3, H, W) -> (N, classes), so that `get_model` and `--model NAME` know it.
+    """Return a decorator that makes a network known to `get_model` and to `--model NAME`.
 
-    It is a class of Gluon's or PyTorch's, or a function that says by `->` that it returns one, which tells for which
-    engine it is; one for each engine may have the same name. It is called with `classes`, and with what else
-    `get_model` is given.
+    The network maps (N, 3, H, W) to (N, classes). What is decorated is a subclass of Gluon's HybridBlock or PyTorch's
+    nn.Module, or a function whose return annotation (`->`) is one; this decides which engine the network is for. Each
+    engine can have one network of the same name. The class or function is called with `classes` and the further
+    arguments of `get_model`.
 
     Args:
-        name: of lower-case letters, digits and underscores, since names of runs have it.
-        title: what tables call it; the name if empty.
-        input_size: side of the square input in pixels: 32 for CIFAR's networks, 224 for ImageNet's.
-        classes: outputs, where nothing else is asked for.
+        name: lower-case letters, digits and underscores, since the names of runs contain it.
+        title: name in tables. If empty, `name`.
+        input_size: side of the square input in pixels: 32 for CIFAR networks, 224 for ImageNet networks.
+        classes: default number of outputs.
 
     Raises:
-        InputError: the name is taken, or is none.
+        InputError: the name is taken or contains other characters.
     """
 
     def register(builds: Callable[..., Any]) -> Callable[..., Any]:
@@ -275,21 +280,23 @@ def register_network(
 
 
 def list_models(pattern: Optional[str] = None, *, published: bool = False) -> List[str]:
-    """Names `get_model` takes, sorted; `pattern` selects with shell wildcards, as in `list_models("*cifar*")`.
+    """Return the names that `get_model` takes, sorted.
 
-    Those of networks with published weights only, if `published`.
+    Args:
+        pattern: shell wildcards that select names, as in `list_models("*cifar*")`. If None, all names.
+        published: whether to return only networks with published weights.
     """
     names = sorted(fnmatch.filter(MODELS, pattern or "*"))
     return [name for name in names if MODELS[name].weights] if published else names
 
 
 def model_record(name: str) -> ModelRecord:
-    """What is known of the model called `name`, or of the network with that title, such as AFF-ResNet-50.
+    """Return the record of the model with that name, or with that title, such as AFF-ResNet-50.
 
     Upper and lower case, hyphens and underscores make no difference.
 
     Raises:
-        InputError: for an unknown name.
+        InputError: the name is unknown.
     """
     names = {_plain(record.title): record for record in MODELS.values()}
     names.update({_plain(record.name): record for record in MODELS.values()})

@@ -1,7 +1,7 @@
-"""The papers' fusion operators by name, and which block with which arguments each of them is.
+"""List the papers' fusion operators by name, with the block and the arguments that implement each of them.
 
-The blocks themselves are an engine's: `gluon_aff.gluon.fusion` and `gluon_aff.pytorch.fusion` have one class for each
-name in `Operator.block`. `register_operator` adds operators from outside the package.
+Each engine has its own blocks: `gluon_aff.gluon.fusion` and `gluon_aff.pytorch.fusion` have one class for each name in
+`Operator.block`. `register_operator` adds operators from outside the package.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from gluon_aff.registry import register_implementation
 SKIPS = ("same layer", "short", "long")
 BRANCHES = ("local", "global")
 CONTEXTS = ("bottleneck", "conv")
-WAYS = ("chain", "softmax")  # to fuse more than two features
+WAYS = ("chain", "softmax")  # how more than two features are fused
 ATTENTIONS = ("SE", "GE", "CBAM", "ECA")
 SELECTIONS = ("AFF", "iAFF", "SelectiveKernel")
 ONE_CONVOLUTION_FLAGS = ("AYforXplusY", "XplusAYforY", "AXYforXplusY", "ResGlobLocaCha", "GAUFuse")
@@ -26,17 +26,17 @@ ONE_CONVOLUTION_FLAGS = ("AYforXplusY", "XplusAYforY", "AXYforXplusY", "ResGlobL
 
 @dataclass(frozen=True)
 class Operator:
-    """A row of the paper's tables.
+    """Describe a fusion operator, a row of the paper's Tables 1, 3 and 4.
 
     Attributes:
-        name: the paper's.
-        equation: output, from X, Y and the attention w.
-        reads: what w is computed from.
-        awareness: of X and Y that w has, the paper's context: none, partial or full (paper, Table 1).
-        strategy: what the paper calls it: addition, concatenation, modulation, refinement or selection.
-        block: class of the block.
-        arguments: of that class.
-        flags: its names in the original's `--askc-type`.
+        name: the paper's name.
+        equation: output in terms of X, Y and the attention w.
+        reads: input from which w is computed.
+        awareness: which of X and Y the attention w takes into account: 'none', 'partial' or 'full' (paper, Table 1).
+        strategy: kind of fusion by the paper's terms: addition, concatenation, modulation, refinement or selection.
+        block: name of the block's class.
+        arguments: arguments of that class.
+        flags: names of the operator in the original's `--askc-type`.
     """
 
     name: str
@@ -98,14 +98,14 @@ _ROWS = (
     ),
 )
 OPERATORS: Dict[str, Operator] = {operator.name: operator for operator in _ROWS}
-_SYNONYMS = {"Global+Local": OPERATORS["AFF"]}  # Table 3's name for it
+_SYNONYMS = {"Global+Local": OPERATORS["AFF"]}  # the name in the paper's Table 3
 
 
 def fusion_operator(name: str) -> Operator:
-    """Operator called `name`, by the paper's name or the original's `--askc-type`.
+    """Return the operator with that name, the paper's or one of the original's `--askc-type`.
 
     Raises:
-        InputError: for an unknown name.
+        InputError: the name is unknown.
     """
     flags = {flag: operator for operator in OPERATORS.values() for flag in operator.flags}
     known = {**OPERATORS, **_SYNONYMS, **flags}
@@ -118,20 +118,21 @@ def fusion_operator(name: str) -> Operator:
 def register_operator(
     name: str, *, equation: str = "", reads: str = "", flags: Sequence[str] = ()
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Decorator of a block that fuses Y and X, (N, C, H, W) each, so that `--fusion NAME` and `get_model` know it.
+    """Return a class decorator that makes a fusion block known to `--fusion NAME` and to `get_model`.
 
-    The block is a class of Gluon's or PyTorch's, which tells for which engine it is; one for each engine may have the
-    same name. It is called with the channels, C, and with those of these that its constructor names: `r`, `scale`,
-    `context`, `skip`, `norm` (Gluon) and `norm_layer` (PyTorch); see `FusionOptions`.
+    The block fuses Y and X, (N, C, H, W) each. Its base class, Gluon's HybridBlock or PyTorch's nn.Module, decides
+    which engine it is for; each engine can have one block of the same name. The block is constructed with the number of
+    channels C, and with those of `r`, `scale`, `context`, `skip`, `norm` (Gluon) and `norm_layer` (PyTorch) that its
+    constructor names. `FusionOptions` explains them.
 
     Args:
-        name: of letters, digits, underscores, + and -, since names of runs have it.
-        equation: output, from X, Y and the attention w.
-        reads: what w is computed from.
-        flags: other names of it.
+        name: letters, digits, underscores, + and -, since the names of runs contain it.
+        equation: output in terms of X, Y and the attention w.
+        reads: input from which w is computed.
+        flags: further names of the operator.
 
     Raises:
-        InputError: one of the names is taken, or is none.
+        InputError: one of the names is taken or contains other characters.
     """
 
     def register(block: Callable[..., Any]) -> Callable[..., Any]:
@@ -150,16 +151,16 @@ def register_operator(
 
 @dataclass(frozen=True)
 class FusionOptions:
-    """How a network fuses.
+    """Describe how a network fuses features.
 
     Attributes:
-        operator: name in `OPERATORS`, or one of the original's flags.
+        operator: name in `OPERATORS`, or one of the original's `--askc-type` flags.
         r: channel reduction ratio.
-        scale: factor on the output of a selection. If None, the first release's: 2 for AFF and SKNet on short and long
-            skips, 1 within a layer and for iAFF. The paper's equations have 1.
-        context: 'bottleneck' context branches, or 'conv' for one convolution each. If None, bottlenecks, but for the
-            first release's flags that meant one convolution.
-        skip: one of `SKIPS`; they differ in what w multiplies and in the concatenation, as in the first release.
+        scale: factor on the output of a selection. If None, the value of the original's first release: 2 for AFF and
+            SKNet on short and long skips, 1 within a layer and for iAFF. The paper's equations have 1.
+        context: 'bottleneck' context branches, or 'conv' for a single convolution in each. If None, bottlenecks, except
+            for the flags of the first release that stood for a single convolution.
+        skip: one of `SKIPS`. It decides what w multiplies and how a concatenation is built, as in the first release.
     """
 
     operator: str = "AFF"
@@ -169,16 +170,16 @@ class FusionOptions:
     skip: str = "short"
 
     def block(self) -> Tuple[str, Dict[str, Any]]:
-        """Name of the block's class, and its arguments, but for the channels and the normalisation.
+        """Return the name of the block's class and its arguments, without the channels and the normalisation.
 
         Raises:
-            InputError: for an unknown operator.
+            InputError: the operator is unknown.
         """
         operator = fusion_operator(self.operator)
         return operator.block, {**self._arguments(operator.block), **operator.arguments}
 
     def own_arguments(self, block: Callable[..., Any], **norm: Any) -> Dict[str, Any]:
-        """Those of the options, and of `norm`, that the constructor of a registered block names."""
+        """Return the options, and the arguments in `norm`, that the constructor of a registered block names."""
         options = {name: getattr(self, name) for name in ("r", "scale", "context", "skip")}
         given = {name: value for name, value in {**options, **norm}.items() if value is not None}
         return {name: value for name, value in given.items() if name in signature(block).parameters}
@@ -187,7 +188,7 @@ class FusionOptions:
         within = self.skip == "same layer"
         context = self.context or ("conv" if self.operator in ONE_CONVOLUTION_FLAGS else "bottleneck")
         if block == "Concatenation":
-            # As in the first release; a 3x3 convolution follows on a long skip
+            # As in the first release; on a long skip a 3x3 convolution follows instead.
             return {"normalised": self.skip == "short", "projected": self.skip != "long"}
         if block == "GatedSum":
             return {"r": self.r, "context": context}
@@ -200,14 +201,22 @@ class FusionOptions:
 
 
 def reduced(channels: int, r: Any) -> int:
-    """Channels over the reduction ratio `r`, rounded down; InputError unless that is a whole number from 1."""
+    """Return channels // r, the channels after reduction, 0 if `r` is larger than `channels`.
+
+    Raises:
+        InputError: `r` is not a whole number from 1.
+    """
     if not is_count(r):
         raise InputError(f"r={r!r}: the channel reduction ratio is a whole number from 1")
     return channels // r
 
 
 def bottleneck_width(channels: int, r: Any) -> int:
-    """Channels of a context branch's bottleneck; InputError if `r` leaves none."""
+    """Return the channels of a context branch's bottleneck, channels // r.
+
+    Raises:
+        InputError: `r` is not a whole number from 1, or leaves no channel.
+    """
     width = reduced(channels, r)
     if not width:
         raise InputError(f"channel reduction ratio r={r} leaves no channel of {channels}: take r <= {channels}")
@@ -215,14 +224,14 @@ def bottleneck_width(channels: int, r: Any) -> int:
 
 
 def check_context(branch: str, context: str) -> None:
-    """Raise InputError for an unknown context branch, or unknown layers of one."""
+    """Raise InputError unless `branch` is one of `BRANCHES` and `context` is one of `CONTEXTS`."""
     for what, name, known in (("context branch", branch, BRANCHES), ("context", context, CONTEXTS)):
         if name not in known:
             raise unknown_name(what, name, known)
 
 
 def check_features(in_channels: Sequence[int], way: str) -> None:
-    """Raise InputError for fewer than two features, or an unknown way to fuse them."""
+    """Raise InputError unless there are two features or more, and `way` is one of `WAYS`."""
     if len(in_channels) < 2:
         raise InputError(f"in_channels={list(in_channels)}: a fusion takes two features or more")
     if way not in WAYS:
@@ -235,16 +244,18 @@ FIRST_FEATURES = ("part", "halves")
 
 @dataclass(frozen=True)
 class Integration:
-    """How the blocks of a group of an AFINet integrate the features of earlier ones.
+    """Describe how the blocks of a group of an AFINet integrate the features of earlier blocks.
 
     Attributes:
-        variant: 'A' (AFI-Network): first convolutions have half their channels, the integrated feature the other
-            half; 'B' (AFI-Network-B): the integrated feature is added to all; '' for the plain host.
-        r: channel reduction ratio of the scorer.
-        stages: groups that integrate, from 1; all if None (Table 1).
-        attention: one of `ATTENTIONS`, on the integrated feature (Table 2); none if None.
-        first: with A, what a group's first block, which has all channels, hands on: 'part', its first half, or
-            'halves', both as two features. The paper's FLOPs speak for 'part'.
+        variant: 'A' (AFI-Network): first convolutions have half of their channels, and the integrated feature takes the
+            place of the other half. 'B' (AFI-Network-B): the integrated feature is appended to all channels. '': the
+            plain network, which integrates nothing.
+        r: channel reduction ratio of the layers that score the features.
+        stages: numbers, from 1, of the groups that integrate features (AFINets paper, Table 1). If None, all groups do.
+        attention: one of `ATTENTIONS`, applied to the integrated feature (AFINets paper, Table 2). None for no
+            attention.
+        first: what the first block of a group, which has all channels, contributes in variant A: 'part', the first half
+            of its channels, or 'halves', both halves as two features. The paper's FLOPs fit 'part'.
     """
 
     variant: str = "A"
@@ -254,7 +265,7 @@ class Integration:
     first: str = "part"
 
     def check(self, groups: int) -> None:
-        """Raise InputError for what a network with this number of groups cannot be."""
+        """Raise InputError if these settings do not fit a network with this number of groups."""
         for what, name, known in (
             ("AFI variant", self.variant, VARIANTS),
             ("first feature", self.first, FIRST_FEATURES),
@@ -269,5 +280,5 @@ class Integration:
             raise InputError(f"stages {self.stages}: name those that integrate features, of 1 to {groups}, such as [1]")
 
     def of_group(self, number: int) -> str:
-        """Variant of the group, '' where it does not integrate."""
+        """Return the variant of the group with that number, or '' if the group integrates nothing."""
         return self.variant if self.stages is None or number in self.stages else ""

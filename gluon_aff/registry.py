@@ -1,4 +1,4 @@
-"""What users add to the package: fusion operators and networks of their own, for either engine."""
+"""Keep what users add to the package: fusion operators and networks of their own, for either engine."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from typing import Any, Callable, Dict, Iterator, List, Tuple, get_type_hints
 from gluon_aff._platform import ENGINES
 from gluon_aff.errors import InputError, last_line
 
-VARIABLE = "GLUON_AFF_IMPORT"  # the modules to import, which child processes find there
+VARIABLE = "GLUON_AFF_IMPORT"  # names the modules to import, for child processes too
 FLAG = "--import"
-ENTRY_POINTS = "gluon_aff"  # the group under which installed packages name theirs
+ENTRY_POINTS = "gluon_aff"  # entry-point group in which installed packages name their modules
 _IMPLEMENTATIONS: Dict[Tuple[str, str], Callable[..., Any]] = {}
 
 
 def register_implementation(name: str, builds: Callable[..., Any]) -> None:
-    """Keep a class of an engine, or a function that returns one's, under a name.
+    """Keep an engine's class, or a function that returns an instance of one, under a name.
 
     Raises:
-        InputError: it is of neither engine.
+        InputError: it belongs to neither engine.
     """
     _IMPLEMENTATIONS[name, framework_of(builds)] = builds
 
 
 def framework_of(builds: Callable[..., Any]) -> str:
-    """Which of `ENGINES` a class is made from, or what a function says that it returns (`-> nn.Module`).
+    """Return which of `ENGINES` a class, or the return annotation of a function (`-> nn.Module`), is derived from.
 
     Raises:
-        InputError: neither.
+        InputError: it is derived from neither engine's base class.
     """
     kind = builds if isinstance(builds, type) else get_type_hints(builds).get("return")
     for each in getattr(kind, "__mro__", ()):
@@ -48,10 +48,10 @@ def framework_of(builds: Callable[..., Any]) -> str:
 
 
 def implementation(name: str, framework: str) -> Callable[..., Any]:
-    """What was registered under the name for the framework.
+    """Return the class or function that was registered under the name for the framework.
 
     Raises:
-        InputError: nothing was.
+        InputError: none was.
     """
     found = _IMPLEMENTATIONS.get((name, framework))
     if found is None:
@@ -61,13 +61,13 @@ def implementation(name: str, framework: str) -> Callable[..., Any]:
 
 
 def import_registered(argv: List[str]) -> List[str]:
-    """Import the modules that `--import` names in the arguments, and those that the environment names.
+    """Import the modules that `--import` names in the arguments, and those that the environment variable names.
 
-    A module is a file, `my_operators.py`, also without its ending if it is in the current folder, or the name of an
-    installed one. Child processes import the same ones.
+    A module is given as a file, `my_operators.py` (the ending can be left out in the current folder), or as the name of
+    an installed module. Child processes import the same modules.
 
     Returns:
-        The other arguments; those after `--` are another command's and stay.
+        The other arguments. Everything after `--` belongs to another command and is left as it is.
 
     Raises:
         InputError: a module cannot be imported.
@@ -94,10 +94,10 @@ def import_registered(argv: List[str]) -> List[str]:
 
 
 def load_entry_points() -> None:
-    """Import what installed packages register.
+    """Import the modules that installed packages name as entry points.
 
     Raises:
-        InputError: it cannot be imported.
+        InputError: a module cannot be imported.
     """
     found: Any = metadata.entry_points()
     points = found.select(group=ENTRY_POINTS) if hasattr(found, "select") else found.get(ENTRY_POINTS, ())
@@ -107,7 +107,7 @@ def load_entry_points() -> None:
 
 
 def _located(name: str) -> str:
-    """The absolute path of a file, so that processes in other folders find it, or the module's name."""
+    """Return a file's absolute path, so that processes in other folders find it, or else the module's name."""
     for path in (Path(name), Path(f"{name}.py")):
         if path.is_file():
             return str(path.resolve())
@@ -118,7 +118,7 @@ def _import(name: str) -> None:
     with _naming(f"{FLAG} {name}"):
         if not name.endswith(".py"):
             importlib.import_module(name)
-        elif name not in sys.modules:  # by its path: its own name may be that of another module
+        elif name not in sys.modules:  # by path, since the file may have the same name as another module
             loader = SourceFileLoader(name, name)
             module = sys.modules[name] = ModuleType(name)
             module.__file__ = name
@@ -127,7 +127,7 @@ def _import(name: str) -> None:
 
 @contextlib.contextmanager
 def _naming(what: str) -> Iterator[None]:
-    """Raise InputError, which names `what`, for any error of a user's module."""
+    """Turn any error of a user's module into an InputError that begins with `what`."""
     try:
         yield
     except Exception as error:

@@ -1,4 +1,4 @@
-"""Feature fusion blocks, under the paper's names and the original's `--askc-type` flags."""
+"""Offer the feature fusion blocks, under the paper's names and the original's `--askc-type` flags."""
 
 from gluon_aff.gluon.fusion.any_features import FeatureFusion
 from gluon_aff.gluon.fusion.attention import AFF, MSCAM, Concatenation, DirectAdd, GatedSum, SelectiveKernel, iAFF

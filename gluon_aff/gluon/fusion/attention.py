@@ -1,7 +1,8 @@
-"""MS-CAM, and the fusions of two features: sums, gated sums, selections (AFF, iAFF, SKNet's), concatenation.
+"""Implement MS-CAM and the fusions of two features: sums, gated sums, selections (AFF, iAFF, SKNet) and concatenation.
 
-Each fusion is called with Y, then X: Y is the feature with the larger receptive field (a block's learned branch, the
-5x5 branch, the high level), X the other (its shortcut, the 3x3 branch, the low level). w is an attention weight.
+Each fusion is called with Y, then X, (N, C, H, W) each. Y is the feature with the larger receptive field: a block's
+learned branch, the 5x5 branch or the high level. X is the other feature: the block's shortcut, the 3x3 branch or the
+low level. w is an attention weight.
 """
 
 from __future__ import annotations
@@ -15,27 +16,27 @@ from gluon_aff.operators import BRANCHES
 
 
 def weighted_mean(first: Any, second: Any, weight: Any) -> Any:
-    """Return weight * first + (1 - weight) * second, written with one product."""
+    """Return weight * first + (1 - weight) * second, computed with a single product."""
     return (first - second) * weight + second
 
 
 def selected(y: Any, x: Any, weight: Any, gates: str) -> Any:
-    """Y and X weighted: the one called `gates` by `weight`, the other by 1 - weight."""
+    """Return the weighted sum of Y and X: the one that `gates` names gets `weight`, the other one 1 - weight."""
     return weighted_mean(x, y, weight) if gates == "X" else weighted_mean(y, x, weight)
 
 
 def attention_weight(F: Any, features: Any, *contexts: Any) -> Any:
-    """Sigmoid of the sum of contexts, in (0, 1), same shape as `features` (M in the paper's Eq. 3)."""
+    """Return the sigmoid of the sum of the contexts (paper, Eq. 3), in (0, 1), in the shape of `features`."""
     maps = [context(features) for context in contexts if not context.pooled]
     values = [context(features) for context in contexts if context.pooled]
     context = sum(maps[1:], maps[0]) if maps else F.zeros_like(features)
     if values:
         context = add_to_maps(F, context, sum(values[1:], values[0]))
-    return F.Activation(context, act_type="sigmoid")  # oneDNN has this one, and not F.sigmoid
+    return F.Activation(context, act_type="sigmoid")  # oneDNN implements this operator, but not F.sigmoid
 
 
 class _ContextAttention(HybridBlock):
-    """Block with context branches for maps of `channels` channels; arguments as in AFF."""
+    """Compute attention weights for maps of `channels` channels by context branches; the arguments are those of AFF."""
 
     def __init__(
         self,
@@ -48,7 +49,7 @@ class _ContextAttention(HybridBlock):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        # Parameter names of the published files, which a pair of equal ones keeps
+        # Names in the published parameter files; two equal branches keep them
         names = [f"{branches[0]}_att"] if len(branches) == 1 else ["local_att", "global_att"]
         with self.name_scope():
             self._add_contexts(names, channels, r, norm, branches, context)
@@ -60,42 +61,45 @@ class _ContextAttention(HybridBlock):
             setattr(self, name, context_branch(channels, r, branch=branch, norm=norm, context=context))
 
     def _weight(self, F: Any, features: Any, suffix: str = "") -> Any:
-        """Attention weight of `features` by the branches whose names end in `att` and `suffix`."""
+        """Return the attention weight of `features` from the branches whose names end in `att` and `suffix`."""
         names = [f"{branch}_att{suffix}" for branch in BRANCHES]
         return attention_weight(F, features, *(getattr(self, name) for name in names if hasattr(self, name)))
 
 
 class MSCAM(_ContextAttention):
-    """Multi-scale channel attention: x * w, w = sigmoid(local(x) + global(x)) (paper, Eq. 3).
+    """Weight channels at multiple scales: x * w, where w = sigmoid(local(x) + global(x)) (MS-CAM; paper, Eq. 3).
 
-    Shapes: (N, C, H, W) -> (N, C, H, W). Arguments as in AFF.
+    Shapes: (N, C, H, W) -> (N, C, H, W). The arguments are those of AFF.
     """
 
     def hybrid_forward(self, F: Any, x: Any) -> Any:
-        """Attend to `x`."""
+        """Return x * w, (N, C, H, W)."""
         return x * self._weight(F, x)
 
 
 class DirectAdd(HybridBlock):
-    """X + Y, (N, C, H, W) each: what plain ResNets do. Takes the other fusions' arguments and needs none."""
+    """Add X and Y, (N, C, H, W) each, as plain ResNets do.
+
+    It takes the arguments of the other fusions but does not use them.
+    """
 
     def __init__(self, channels: int = 0, r: int = 4, norm: Norm = nn.BatchNorm, **kwargs: Any) -> None:
         super().__init__(**kwargs)
 
     def hybrid_forward(self, F: Any, y: Any, x: Any) -> Any:
-        """Add."""
+        """Return Y + X, (N, C, H, W)."""
         return y + x
 
 
 class Concatenation(HybridBlock):
-    """[Y; X], by a 1x1 convolution with bias back to C channels (paper, Section 4.1: W_A X + W_B Y).
+    """Concatenate Y and X, and project them to C channels by a 1x1 convolution: W_A X + W_B Y + b (paper, Table 1).
 
-    Shapes: y, x and output (N, C, H, W); (N, 2 C, H, W) if not `projected`.
+    Shapes: y, x and output (N, C, H, W). Without `projected` the output is (N, 2 C, H, W).
 
     Args:
         channels: C.
         norm: makes a normalisation layer from `in_channels`.
-        normalised: BN in front of the convolution.
+        normalised: whether BN precedes the convolution.
         projected: whether there is a convolution.
     """
 
@@ -116,18 +120,20 @@ class Concatenation(HybridBlock):
             )
 
     def hybrid_forward(self, F: Any, y: Any, x: Any) -> Any:
-        """Fuse."""
+        """Return the fused feature, (N, C, H, W) or (N, 2 C, H, W)."""
         return self.fuse(joined(F, y, x))
 
 
 class GatedSum(_ContextAttention):
-    """w * X + Y or X + w * Y: MS-GAU, MS-SENet, MS-SA, and with global context only GAU and SENet (paper, Table 1).
+    """Add X and Y, one of them multiplied by an attention weight: w * X + Y or X + w * Y (paper, Tables 1 and 4).
 
-    Shapes: y, x and output (N, C, H, W). Arguments as in AFF, and
+    These are MS-GAU, MS-SENet and MS-SA, and with the global context alone GAU and SENet.
+
+    Shapes: y, x and output (N, C, H, W). The further arguments are those of AFF.
 
     Args:
-        reads: 'Y' or 'X+Y', what w is computed from.
-        gates: 'X' or 'Y', what w multiplies.
+        reads: 'Y' or 'X+Y', the input from which w is computed.
+        gates: 'X' or 'Y', the feature that w multiplies.
     """
 
     def __init__(
@@ -138,13 +144,13 @@ class GatedSum(_ContextAttention):
         self._gates = gates
 
     def hybrid_forward(self, F: Any, y: Any, x: Any) -> Any:
-        """Fuse."""
+        """Return the fused feature, (N, C, H, W)."""
         weight = self._weight(F, y + x if self._reads_both else y)
         return weight * x + y if self._gates == "X" else x + weight * y
 
 
 class AFF(_ContextAttention):
-    """Attentional feature fusion: scale * (w * Y + (1 - w) * X), w from X + Y (paper, Eq. 4).
+    """Fuse by attention: scale * (w * Y + (1 - w) * X), where w is computed from X + Y (AFF; paper, Eq. 4).
 
     Shapes: y, x and output (N, C, H, W).
 
@@ -152,11 +158,15 @@ class AFF(_ContextAttention):
         channels: C.
         r: channel reduction ratio of the context branches.
         norm: makes a normalisation layer from `in_channels`.
-        scale: the paper's equation has 1; the published weights need the original code's 2.
-        gates: 'Y' or 'X', what w multiplies: X in the paper and in the first release's Inception, Y in the code of the
-            other networks and so in the published weights. The other gets 1 - w.
-        branches: 'local' and 'global', the context branches that are added; one may stand twice (paper, Table 3).
-        context: 'bottleneck' branches, or 'conv' for one convolution each, without `r`, as in the first release.
+        scale: factor on the output. The paper's equation has 1. The published weights need 2, as in the original's
+            code.
+        gates: 'Y' or 'X', the feature that w multiplies; the other one gets 1 - w. It is X in the paper and in the
+            Inception network of the original's first release. It is Y in the code of the other networks, so the
+            published weights need Y.
+        branches: 'local' and 'global', the context branches that are added. One of them can stand twice (paper, Table
+            3).
+        context: 'bottleneck' branches, or 'conv' for a single convolution in each, without `r`, as in the first
+            release.
     """
 
     def __init__(
@@ -174,14 +184,15 @@ class AFF(_ContextAttention):
         self._gates = gates
 
     def hybrid_forward(self, F: Any, y: Any, x: Any) -> Any:
-        """Fuse."""
+        """Return the fused feature, (N, C, H, W)."""
         return self.scale * selected(y, x, self._weight(F, y + x), self._gates)
 
 
 class iAFF(AFF):
-    """Iterative AFF: the attention of AFF reads a first attentional fusion instead of a sum (paper, Eq. 4 with 5).
+    """Fuse by iterative attention: compute w from a first attentional fusion of X and Y (iAFF; paper, Eqs. 4 and 5).
 
-    Shapes and arguments as in AFF; the published weights have scale 1 here.
+    Each of the two fusions has its own context branches. Shapes and arguments are those of AFF. The published weights
+    need scale 1.
     """
 
     def __init__(
@@ -200,13 +211,13 @@ class iAFF(AFF):
             self._add_contexts(["local_att2", "global_att2"], channels, r, norm, branches, context)
 
     def hybrid_forward(self, F: Any, y: Any, x: Any) -> Any:
-        """Fuse twice."""
+        """Return the fused feature, (N, C, H, W)."""
         integrated = selected(y, x, self._weight(F, y + x), self._gates)
         return self.scale * selected(y, x, self._weight(F, integrated, "2"), self._gates)
 
 
 class SelectiveKernel(HybridBlock):
-    """SKNet's fusion: scale * (w * Y + (1 - w) * X), w from the global context of X + Y by a softmax over the pair.
+    """Fuse as SKNet does: scale * (w * Y + (1 - w) * X), where w is a softmax over two global contexts of X + Y.
 
     Shapes: y, x and output (N, C, H, W).
 
@@ -214,8 +225,8 @@ class SelectiveKernel(HybridBlock):
         channels: C.
         r: channel reduction ratio.
         norm: makes a normalisation layer from `in_channels`.
-        scale: as in AFF.
-        gates: 'Y' or 'X', what the first C logits weigh, as in AFF.
+        scale: factor on the output, as in AFF.
+        gates: 'Y' or 'X', the feature that the first C logits weight, as in AFF.
     """
 
     def __init__(
@@ -235,8 +246,8 @@ class SelectiveKernel(HybridBlock):
             self.global_att = context_branch(channels, r, branch="global", norm=norm, outputs=2 * channels)
 
     def hybrid_forward(self, F: Any, y: Any, x: Any) -> Any:
-        """Fuse."""
+        """Return the fused feature, (N, C, H, W)."""
         first, second = F.split(self.global_att(y + x), num_outputs=2, axis=1)
-        # The softmax over a pair is the sigmoid of the difference
+        # A softmax over two logits is the sigmoid of their difference
         weight = F.Activation(add_to_maps(F, F.zeros_like(x), first - second), act_type="sigmoid")
         return self.scale * selected(y, x, weight, self._gates)

@@ -1,4 +1,4 @@
-"""Attention on one feature (AFINets, Table 2): SE, GE, CBAM, ECA. Shapes: (N, C, H, W) -> (N, C, H, W)."""
+"""Apply attention to one feature, (N, C, H, W) -> (N, C, H, W): SE, GE, CBAM and ECA (AFINets paper, Table 2)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gluon_aff.operators import reduced
 
 
 class SE(HybridBlock):
-    """Squeeze-and-excitation: x times the sigmoid of two layers on its mean (Hu et al. 2018).
+    """Squeeze and excite: multiply x by the sigmoid of two layers applied to its spatial mean (Hu et al. 2018).
 
     Args:
         channels: C.
@@ -31,12 +31,12 @@ class SE(HybridBlock):
             )
 
     def hybrid_forward(self, F: Any, x: Any) -> Any:
-        """Attend."""
+        """Return the weighted feature, (N, C, H, W)."""
         return F.broadcast_mul(x, F.sigmoid(self.excitation(self.pool(x))))
 
 
 class GE(HybridBlock):
-    """Gather-excite without parameters and of global extent: x * sigmoid(mean of x) (Hu et al. 2018, theta-minus)."""
+    """Gather and excite, globally and without parameters: x * sigmoid(mean(x)) (GE-theta-minus; Hu et al. 2018)."""
 
     def __init__(self, channels: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -44,14 +44,14 @@ class GE(HybridBlock):
             self.pool = GlobalAveragePool()
 
     def hybrid_forward(self, F: Any, x: Any) -> Any:
-        """Attend."""
+        """Return the weighted feature, (N, C, H, W)."""
         return F.broadcast_mul(x, F.sigmoid(self.pool(x)))
 
 
 class CBAM(SE):
-    """Channel attention from mean and maximum, then spatial attention by a 7x7 convolution (Woo et al. 2018).
+    """Apply channel attention from mean and maximum, then spatial attention by a 7x7 convolution (Woo et al. 2018).
 
-    Arguments as in SE.
+    The arguments are those of SE.
     """
 
     def __init__(self, channels: int, r: int = 16, **kwargs: Any) -> None:
@@ -60,7 +60,7 @@ class CBAM(SE):
             self.spatial = nn.Conv2D(1, 7, padding=3, in_channels=2, use_bias=False)
 
     def hybrid_forward(self, F: Any, x: Any) -> Any:
-        """Attend."""
+        """Return the weighted feature, (N, C, H, W)."""
         strongest = F.max(x, axis=(2, 3), keepdims=True)
         x = F.broadcast_mul(x, F.sigmoid(self.excitation(self.pool(x)) + self.excitation(strongest)))
         both = joined(F, F.mean(x, axis=1, keepdims=True), F.max(x, axis=1, keepdims=True))
@@ -68,10 +68,11 @@ class CBAM(SE):
 
 
 class ECA(HybridBlock):
-    """x times the sigmoid of a convolution over neighbouring channels' means (Wang et al. 2020).
+    """Multiply x by the sigmoid of a convolution over the means of neighbouring channels (Wang et al. 2020).
 
     Args:
-        channels: C, which decides the kernel's width: the odd number from (log2(C) + 1) / 2 up.
+        channels: C. It decides the kernel's width: (log2(C) + 1) / 2, rounded down, and the next odd number if that is
+            even.
     """
 
     def __init__(self, channels: int, **kwargs: Any) -> None:
@@ -83,7 +84,7 @@ class ECA(HybridBlock):
             self.neighbours = nn.Conv2D(1, (1, width), padding=(0, width // 2), in_channels=1, use_bias=False)
 
     def hybrid_forward(self, F: Any, x: Any) -> Any:
-        """Attend."""
+        """Return the weighted feature, (N, C, H, W)."""
         means = F.reshape(self.pool(x), shape=(0, 1, 1, -1))
         weights = F.reshape(F.sigmoid(self.neighbours(means)), shape=(0, -1, 1, 1))
         return F.broadcast_mul(x, weights)

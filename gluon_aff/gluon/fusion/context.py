@@ -1,4 +1,4 @@
-"""Context branches of MS-CAM: channel attention logits from each position or from the whole map."""
+"""Compute channel attention logits by the context branches of MS-CAM, at each position or from the whole map."""
 
 from __future__ import annotations
 
@@ -12,59 +12,62 @@ Norm = Callable[..., Any]
 
 
 def sequential(*layers: HybridBlock) -> nn.HybridSequential:
-    """Chain `layers`; child positions are the parameter names of the published files."""
+    """Chain `layers` so that their positions are part of the parameter names, as in the published files."""
     chain = nn.HybridSequential(prefix="")
     chain.add(*layers)
     return chain
 
 
 class GlobalAveragePool(HybridBlock):
-    """Mean over height and width, (N, C, H, W) -> (N, C, 1, 1): the value of Gluon's GlobalAvgPool2D."""
+    """Average over height and width like Gluon's GlobalAvgPool2D, (N, C, H, W) -> (N, C, 1, 1)."""
 
     def hybrid_forward(self, F: Any, x: Any) -> Any:
-        """Return the mean of each channel."""
+        """Return the mean of each channel, (N, C, 1, 1)."""
         return global_mean(F, x)
 
 
-# On CPUs, MXNet's backward passes of global pooling and of broadcasting take a third of a training step; those of
-# products with a constant row are products again (docs/performance.md).
+# On CPUs, MXNet's backward passes of global pooling and of broadcasting take a third of a training step. The functions
+# below use products with a constant row instead, whose backward passes are products too (docs/performance.md).
 
 
 def global_mean(F: Any, maps: Any) -> Any:
-    """Mean over height and width, (N, C, H, W) -> (N, C, 1, 1), as a matrix product."""
+    """Average over height and width, (N, C, H, W) -> (N, C, 1, 1), as a matrix product."""
     flat = _flat(F, maps)
-    shares = F.softmax(F.zeros_like(_one_map(F, flat)))  # 1 / (H * W) each: shapes are not known here
+    shares = F.softmax(F.zeros_like(_one_map(F, flat)))  # 1 / (H * W) each, since shapes are not known here
     return F.expand_dims(F.dot(flat, F.reshape(shares, shape=(-1, 1))), axis=3)
 
 
 def add_to_maps(F: Any, maps: Any, values: Any) -> Any:
-    """Add a value to each map: (N, C, H, W) and (N, C, 1, 1) -> (N, C, H, W)."""
+    """Add a value to each map, as a matrix product: (N, C, H, W) and (N, C, 1, 1) -> (N, C, H, W)."""
     spread = F.dot(_flat(F, values), F.ones_like(_one_map(F, _flat(F, maps))))
     return maps + F.reshape_like(spread, maps)
 
 
-JOINED = (0, -3, -2)  # MXNet's codes for a shape whose second and third axes are one
+JOINED = (0, -3, -2)  # MXNet's codes to merge the second and the third axis of a shape
 
 
 def joined(F: Any, first: Any, second: Any, in_turns: bool = False) -> Any:
-    """Two arrays (N, C, H, W) -> (N, 2C, H, W): the first's channels before the second's, or in turns (ShuffleNet)."""
-    # Not concat: on CPUs the gradient of oneDNN's, after convolutions of other widths, crashes (SIGFPE)
+    """Concatenate two arrays (N, C, H, W) to (N, 2C, H, W).
+
+    The channels of the first array come before those of the second, or alternate with them if `in_turns` (ShuffleNet).
+    """
+    # F.concat would crash (SIGFPE): on CPUs, oneDNN's gradient fails after convolutions of other widths
     return F.reshape(F.stack(first, second, axis=2 if in_turns else 1), shape=JOINED)
 
 
 def _flat(F: Any, maps: Any) -> Any:
-    """(N, C, H, W) -> (N, C, H * W)."""
+    """Flatten the maps: (N, C, H, W) -> (N, C, H * W)."""
     return F.reshape(maps, shape=(0, 0, -1))
 
 
 def _one_map(F: Any, flat: Any) -> Any:
-    """(N, C, H * W) -> (1, H * W): what a constant row takes its length, type and device from."""
+    """Return one map, (N, C, H * W) -> (1, H * W), from which a constant row takes its length, type and device."""
     first = F.slice_axis(F.slice_axis(flat, axis=0, begin=0, end=1), axis=1, begin=0, end=1)
     return F.reshape(first, shape=(1, -1))
 
 
 class ContextBranch(nn.HybridSequential):
-    """Chain of layers that knows whether it starts with a global average pool (`pooled`)."""
+    """Chain layers, after a global average pool if `pooled`."""
 
     def __init__(self, *layers: HybridBlock, pooled: bool) -> None:
         super().__init__(prefix="")
@@ -81,18 +84,20 @@ def context_branch(
     context: str = "bottleneck",
     outputs: Optional[int] = None,
 ) -> ContextBranch:
-    """Channel attention logits: 1x1 conv to C/r, BN, ReLU, 1x1 conv, BN (paper, Eq. 1, 2).
+    """Return a branch that computes attention logits: 1x1 conv to C/r, BN, ReLU, 1x1 conv, BN (paper, Eqs. 1 and 2).
 
     Args:
-        channels: C, width of the (N, C, H, W) input.
-        r: channel reduction ratio; the bottleneck has C // r channels.
-        branch: 'local', (N, outputs, H, W), or 'global': (N, outputs, 1, 1), behind a global average pool.
+        channels: C, the channels of the input, (N, C, H, W).
+        r: channel reduction ratio. The bottleneck has C // r channels.
+        branch: 'local', whose output is (N, outputs, H, W), or 'global', which starts with a global average pool and
+            whose output is (N, outputs, 1, 1).
         norm: makes a normalisation layer from `in_channels`.
-        context: 'conv' is 1x1 conv to C, BN instead, without `r`, as in the first release's ablations.
-        outputs: C if None.
+        context: 'bottleneck', or 'conv' for 1x1 conv to `outputs` channels and BN, without `r`, as in the first
+            release's ablations.
+        outputs: channels of the output. If None, C.
 
     Raises:
-        InputError: if `r` leaves no channel, or for an unknown branch or context.
+        InputError: `r` leaves no channel, or the branch or context is unknown.
     """
     check_context(branch, context)
     outputs = outputs or channels

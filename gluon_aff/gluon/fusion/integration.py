@@ -1,4 +1,4 @@
-"""Attentive feature integration: features of earlier blocks, weighted per channel (AFINets, Eqs. 1 and 2)."""
+"""Integrate features of earlier blocks by attention weights for each channel (AFINets paper, Eqs. 1 and 2)."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ from gluon_aff.operators import reduced
 
 
 class AFI(HybridBlock):
-    """Mean of n features, weighted per channel by a softmax over them: R = sum of w_i X_i.
+    """Sum n features with weights for each channel: R = sum of w_i X_i, where the w_i are a softmax over the features.
 
-    The logits of X_i are W2 relu(W1 mean(X_i)), with the same W1 and W2 for all, without bias. Of one feature R is that
-    feature.
+    The logits of X_i are W2 relu(W1 mean(X_i)), without biases; all features share W1 and W2. With one feature, R is
+    that feature.
 
-    Shapes: any number n of features (N, channels, H, W), given one after another, -> (N, channels, H, W).
+    Shapes: n features (N, channels, H, W), n >= 1, passed one after another, -> (N, channels, H, W).
 
     Args:
-        channels: of each feature.
-        r: channel reduction ratio of the scorer; W1 is (channels // r, channels), one row at least.
-        means_given: their means (N, channels, 1, 1) are given behind the features, by callers that need them again.
+        channels: channels of each feature.
+        r: channel reduction ratio of the logits. W1 is (channels // r, channels), but has at least one row.
+        means_given: whether the caller, who needs the features' means anyway, passes them after the features, (N,
+            channels, 1, 1) each.
 
     Raises:
-        InputError: if there are no channels, or `r` is no whole number from 1.
+        InputError: there are no channels, or `r` is not a whole number from 1.
     """
 
     def __init__(self, channels: int, r: int, means_given: bool = False, **kwargs: Any) -> None:
@@ -39,14 +40,14 @@ class AFI(HybridBlock):
             self.score = nn.Dense(channels, in_units=hidden, use_bias=False, flatten=False)
 
     def hybrid_forward(self, F: Any, *features: Any) -> Any:
-        """Integrate."""
+        """Return R, (N, channels, H, W)."""
         if self.pool is None:
             features, means = features[: len(features) // 2], features[len(features) // 2 :]
         else:
             means = tuple(map(self.pool, features))
         scores = self.score(self.reduce(F.stack(*(F.reshape(each, shape=(0, -1)) for each in means), axis=1)))
         weights = F.reshape(F.softmax(scores, axis=1), shape=(0, 0, 0, 1, 1))
-        # One product at a time, so that memory grows with the features and no stack of them stands beside
+        # One product at a time: a stack of all features would take as much memory again
         parts = [
             F.broadcast_mul(each, F.squeeze(F.slice_axis(weights, axis=1, begin=i, end=i + 1), axis=1))
             for i, each in enumerate(features)

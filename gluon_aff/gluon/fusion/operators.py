@@ -1,4 +1,4 @@
-"""The fusion operators' Gluon blocks."""
+"""Build the fusion operators' Gluon blocks."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ BLOCKS: Dict[str, Callable[..., HybridBlock]] = {
 
 @dataclass(frozen=True)
 class Fusing(FusionOptions):
-    """How a network fuses, in Gluon.
+    """Describe how a network fuses features, in Gluon.
 
     Attributes:
         norm_layer: makes a normalisation layer from `in_channels`, such as BatchNorm or SyncBatchNorm.
-        norm_kwargs: its further arguments.
+        norm_kwargs: further arguments of `norm_layer`.
     """
 
     norm_layer: Norm = nn.BatchNorm
@@ -32,14 +32,14 @@ class Fusing(FusionOptions):
 
     @property
     def norm(self) -> Norm:
-        """Make a normalisation layer, of `norm_layer` with its further arguments."""
+        """Return `norm_layer` with its further arguments bound: it makes a normalisation layer from `in_channels`."""
         return partial(self.norm_layer, **(self.norm_kwargs or {}))
 
     def __call__(self, channels: int) -> HybridBlock:
-        """Make the block that fuses Y and X, (N, channels, H, W) each.
+        """Return the block that fuses Y and X, (N, channels, H, W) each.
 
         Raises:
-            InputError: for an unknown operator or context, or an `r` that leaves no channel.
+            InputError: the operator or context is unknown, or `r` leaves no channel.
         """
         name, arguments = self.block()
         if name in BLOCKS:

@@ -1,4 +1,4 @@
-"""Feature fusion modules in PyTorch, under the paper's names."""
+"""Offer the feature fusion modules for PyTorch, under the paper's names."""
 
 from gluon_aff.pytorch.fusion.any_features import FeatureFusion
 from gluon_aff.pytorch.fusion.attention import AFF, MSCAM, Concatenation, DirectAdd, GatedSum, SelectiveKernel, iAFF

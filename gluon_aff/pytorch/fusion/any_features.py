@@ -1,4 +1,4 @@
-"""Fusion of two or more features of any width and size, for networks of the user's own."""
+"""Fuse two or more features of any width and size, for networks of the user's own."""
 
 from __future__ import annotations
 
@@ -14,46 +14,53 @@ from gluon_aff.pytorch.fusion.operators import Fusing
 
 
 class LayerNorm2d(nn.LayerNorm):
-    """Normalises the channels of (N, C, H, W) at each position.
+    """Normalise the channels of (N, C, H, W) at each position.
 
-    It works with one image in training, where BatchNorm has nothing to normalise the pooled map by.
+    LayerNorm works with a single image in training, where BatchNorm has nothing to normalise the pooled map by.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the normalised maps."""
+        """Return the normalised maps, (N, C, H, W)."""
         return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 def resized_like(maps: Tensor, other: Tensor) -> Tensor:
-    """`maps` (N, C, H, W) in the height and width of `other`, bilinear; corners stay corners, as in the original."""
+    """Resize `maps`, (N, C, H, W), to the height and width of `other`.
+
+    The interpolation is bilinear and keeps corners in place, as in the original.
+    """
     return F.interpolate(maps, size=other.shape[-2:], mode="bilinear", align_corners=True)
 
 
 def projection_to(channels: int, in_channels: int, norm_layer: NormLayer) -> nn.Sequential:
-    """1x1 convolution with bias, normalisation, ReLU."""
+    """Return a 1x1 convolution with bias, followed by normalisation and ReLU."""
     return nn.Sequential(nn.Conv2d(in_channels, channels, 1), norm_layer(channels), nn.ReLU(inplace=True))
 
 
 class FeatureFusion(nn.Module):
-    """Fuses features of different widths and sizes.
+    """Fuse features of different widths and sizes.
 
-    Shapes: n features (N, in_channels[i], H_i, W_i), given one after another, -> (N, channels, H_1, W_1). The first is
-    the paper's X of the smallest receptive field (lowest level, 3x3 branch, shortcut), the last its Y of the largest.
-    Those of other widths are projected, the later ones are resized to the first.
+    Shapes: n features (N, in_channels[i], H_i, W_i), passed one after another, -> (N, channels, H_1, W_1). The first
+    feature is the paper's X, which has the smallest receptive field (lowest level, 3x3 branch, shortcut). The last one
+    is its Y, which has the largest. Features of another width than `channels` are projected to it, and all features are
+    resized to the first one.
 
     Args:
-        in_channels: widths, two or more.
-        channels: of the output; the first feature's if None.
-        operator: fusion of a pair, by the paper's name or the original's flag. With 'softmax' there is none to choose.
-        way: 'chain' fuses the last two, the result with the one before, and so on; 'softmax' weighs all at once, by
-            a softmax over local and global contexts of their sum: the selection of AFF for n features.
+        in_channels: channels of each feature; two features or more.
+        channels: channels of the output. If None, those of the first feature.
+        operator: fusion of two features, by the paper's name or the original's `--askc-type`. It has no effect with
+            'softmax'.
+        way: 'chain' fuses the last two features, then the result with the feature before, and so on. 'softmax' weights
+            all features at once, by a softmax over local and global contexts of their sum; this is the selection of AFF
+            for n features.
         r: channel reduction ratio of the context branches.
         scale: factor on each selection. If None, the number of features that it selects from, so that equal weights
-            make a sum; 1 for iAFF.
-        norm_layer: makes a normalisation layer from a number of channels.
+            give their sum; 1 for iAFF.
+        norm_layer: makes a normalisation layer from a number of channels. The default, LayerNorm, works with a single
+            image in training, where BatchNorm raises ValueError.
 
     Raises:
-        InputError: for fewer than two features, an unknown operator or way, or an `r` that leaves no channel.
+        InputError: there are fewer than two features, the operator or way is unknown, or `r` leaves no channel.
     """
 
     def __init__(
@@ -80,20 +87,20 @@ class FeatureFusion(nn.Module):
             self.fuse = SoftmaxSelection(len(in_channels), width, r, norm_layer, scale)
 
     def forward(self, *features: Tensor) -> Tensor:
-        """Return the fused feature."""
+        """Return the fused feature, (N, channels, H_1, W_1)."""
         first, *rest = (project(each) for project, each in zip(self.projections, features))
         return self.fuse(first, *(resized_like(each, first) for each in rest))
 
 
 class Chain(nn.Module):
-    """Fuses the last two of n features (N, channels, H, W), the result with the one before, and so on."""
+    """Fuse the last two of n features (N, channels, H, W), then the result with the feature before, and so on."""
 
     def __init__(self, fusions: List[nn.Module]) -> None:
         super().__init__()
         self.fusions = nn.ModuleList(fusions)
 
     def forward(self, *features: Tensor) -> Tensor:
-        """Return the fused feature."""
+        """Return the fused feature, (N, channels, H, W)."""
         *before, fused = features
         for fuse, each in zip(self.fusions, reversed(before)):
             fused = fuse(fused, each)
@@ -101,16 +108,19 @@ class Chain(nn.Module):
 
 
 class SoftmaxSelection(nn.Module):
-    """scale * sum of w_i X_i, the w_i a softmax over n local plus global contexts of the sum of all X_i.
+    """Sum n features with weights: scale * sum of w_i X_i, where the w_i come from a softmax over the features.
 
-    Shapes: n features and output (N, channels, H, W). For n = 2 it is AFF with a logit for each feature.
+    The logits of the softmax are n local contexts plus n global contexts of the sum of all X_i. With n = 2 this is AFF
+    with a logit for each feature.
+
+    Shapes: n features and output (N, channels, H, W).
 
     Args:
         features: n.
         channels: C.
         r: channel reduction ratio.
         norm_layer: makes a normalisation layer from a number of channels.
-        scale: n if None.
+        scale: factor on the sum. If None, n.
     """
 
     def __init__(
@@ -125,7 +135,7 @@ class SoftmaxSelection(nn.Module):
         )
 
     def forward(self, *features: Tensor) -> Tensor:
-        """Return the fused feature."""
+        """Return the weighted sum of n features, (N, channels, H, W)."""
         total = sum(features[1:], features[0])
         logits = self.local_att(total) + self.global_att(total)
         weights = logits.unflatten(1, (self.features, -1)).softmax(dim=1)

@@ -1,10 +1,11 @@
-"""MS-CAM, and the fusions of two features: sums, gated sums, selections (AFF, iAFF, SKNet's), concatenation.
+"""Implement MS-CAM and the fusions of two features: sums, gated sums, selections (AFF, iAFF, SKNet) and concatenation.
 
-Each fusion is called with Y, then X: Y is the feature with the larger receptive field (a block's learned branch, the
-5x5 branch, the high level), X is the other one (its shortcut, the 3x3 branch, the low level). w is an attention weight.
+Each fusion is called with Y, then X, (N, C, H, W) each. Y is the feature with the larger receptive field: a block's
+learned branch, the 5x5 branch or the high level. X is the other feature: the block's shortcut, the 3x3 branch or the
+low level. w is an attention weight.
 
-While training, the global context of a single image cannot be normalised: BatchNorm has one value for each channel
-then, and PyTorch raises ValueError. Train on two images or more, or take another `norm_layer`.
+In training, the global context of a single image cannot be normalised: BatchNorm then has one value for each channel,
+and PyTorch raises ValueError. Train on two or more images at a time, or use another `norm_layer`.
 """
 
 from __future__ import annotations
@@ -28,18 +29,20 @@ def context_branch(
     context: str = "bottleneck",
     outputs: Optional[int] = None,
 ) -> nn.Sequential:
-    """Channel attention logits: 1x1 conv to C/r, BN, ReLU, 1x1 conv, BN (paper, Eqs. 1 and 2).
+    """Return a branch that computes attention logits: 1x1 conv to C/r, BN, ReLU, 1x1 conv, BN (paper, Eqs. 1 and 2).
 
     Args:
-        channels: C, width of the (N, C, H, W) input.
-        r: channel reduction ratio; the bottleneck has C // r channels.
-        branch: 'local' gives (N, outputs, H, W); 'global' starts with an average pool and gives (N, outputs, 1, 1).
+        channels: C, the channels of the input, (N, C, H, W).
+        r: channel reduction ratio. The bottleneck has C // r channels.
+        branch: 'local', whose output is (N, outputs, H, W), or 'global', which starts with a global average pool and
+            whose output is (N, outputs, 1, 1).
         norm_layer: makes a normalisation layer from a number of channels.
-        context: 'conv' is one 1x1 convolution and BN instead, without `r`, as in the first release's ablations.
-        outputs: C if None.
+        context: 'bottleneck', or 'conv' for 1x1 conv to `outputs` channels and BN, without `r`, as in the first
+            release's ablations.
+        outputs: channels of the output. If None, C.
 
     Raises:
-        InputError: if `r` leaves no channel, or for an unknown branch or context.
+        InputError: `r` leaves no channel, or the branch or context is unknown.
     """
     check_context(branch, context)
     outputs = outputs or channels
@@ -58,12 +61,12 @@ def context_branch(
 
 
 def selected(y: Tensor, x: Tensor, weight: Tensor, gates: str) -> Tensor:
-    """Y and X weighted: the one called `gates` by `weight`, the other by 1 - weight."""
+    """Return the weighted sum of Y and X: the one that `gates` names gets `weight`, the other one 1 - weight."""
     return (x - y) * weight + y if gates == "X" else (y - x) * weight + x
 
 
 class ContextAttention(nn.Module):
-    """Attention weights for maps of `channels` channels, from one or two context branches; arguments as in AFF."""
+    """Compute attention weights for maps of `channels` channels by context branches; the arguments are those of AFF."""
 
     def __init__(
         self,
@@ -80,39 +83,43 @@ class ContextAttention(nn.Module):
             self.add_module(name, context_branch(channels, r, branch=branch, norm_layer=norm_layer, context=context))
 
     def weight(self, features: Tensor, suffix: str = "") -> Tensor:
-        """Sigmoid of the sum of contexts (paper, Eq. 3): in (0, 1), (N, C, H, W), or (N, C, 1, 1) if all are global."""
+        """Return the sigmoid of the sum of the contexts (paper, Eq. 3), in (0, 1).
+
+        Its shape is (N, C, H, W), or (N, C, 1, 1) if all branches are global. `suffix` ends the names of the branches
+        to use.
+        """
         first, *others = (getattr(self, name + suffix)(features) for name in self.branch_names)
         return torch.sigmoid(sum(others, first))
 
 
 class MSCAM(ContextAttention):
-    """Multi-scale channel attention: x * w, w = sigmoid(local(x) + global(x)) (paper, Eq. 3).
+    """Weight channels at multiple scales: x * w, where w = sigmoid(local(x) + global(x)) (MS-CAM; paper, Eq. 3).
 
-    Shapes: (N, C, H, W) -> (N, C, H, W). Arguments as in AFF.
+    Shapes: (N, C, H, W) -> (N, C, H, W). The arguments are those of AFF.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return `x`, attended to."""
+        """Return x * w, (N, C, H, W)."""
         return x * self.weight(x)
 
 
 class DirectAdd(nn.Module):
-    """X + Y, (N, C, H, W) each: what plain ResNets do."""
+    """Add X and Y, (N, C, H, W) each, as plain ResNets do."""
 
     def forward(self, y: Tensor, x: Tensor) -> Tensor:
-        """Return the sum."""
+        """Return Y + X, (N, C, H, W)."""
         return y + x
 
 
 class Concatenation(nn.Module):
-    """[Y; X], taken back to C channels by a 1x1 convolution with bias (paper, Section 4.1: W_A X + W_B Y).
+    """Concatenate Y and X, and project them to C channels by a 1x1 convolution: W_A X + W_B Y + b (paper, Table 1).
 
-    Shapes: y, x and output (N, C, H, W); the output is (N, 2 C, H, W) if not `projected`.
+    Shapes: y, x and output (N, C, H, W). Without `projected` the output is (N, 2 C, H, W).
 
     Args:
         channels: C.
         norm_layer: makes a normalisation layer from a number of channels.
-        normalised: whether there is a BN in front of the convolution.
+        normalised: whether BN precedes the convolution.
         projected: whether there is a convolution.
     """
 
@@ -131,18 +138,20 @@ class Concatenation(nn.Module):
         )
 
     def forward(self, y: Tensor, x: Tensor) -> Tensor:
-        """Return the fused feature."""
+        """Return the fused feature, (N, C, H, W) or (N, 2 C, H, W)."""
         return self.fuse(torch.cat((y, x), dim=1))
 
 
 class GatedSum(ContextAttention):
-    """w * X + Y or X + w * Y: MS-GAU, MS-SENet, MS-SA; GAU and SENet with global context only (paper, Table 1).
+    """Add X and Y, one of them multiplied by an attention weight: w * X + Y or X + w * Y (paper, Tables 1 and 4).
 
-    Shapes: y, x and output (N, C, H, W). Arguments as in AFF, and
+    These are MS-GAU, MS-SENet and MS-SA, and with the global context alone GAU and SENet.
+
+    Shapes: y, x and output (N, C, H, W). The further arguments are those of AFF.
 
     Args:
-        reads: 'Y' or 'X+Y', what w is computed from.
-        gates: 'X' or 'Y', what w multiplies.
+        reads: 'Y' or 'X+Y', the input from which w is computed.
+        gates: 'X' or 'Y', the feature that w multiplies.
     """
 
     def __init__(
@@ -160,13 +169,13 @@ class GatedSum(ContextAttention):
         self.reads, self.gates = reads, gates
 
     def forward(self, y: Tensor, x: Tensor) -> Tensor:
-        """Return the fused feature."""
+        """Return the fused feature, (N, C, H, W)."""
         weight = self.weight(y + x if self.reads == "X+Y" else y)
         return weight * x + y if self.gates == "X" else x + weight * y
 
 
 class AFF(ContextAttention):
-    """Attentional feature fusion: scale * (w * Y + (1 - w) * X), w from X + Y (paper, Eq. 4).
+    """Fuse by attention: scale * (w * Y + (1 - w) * X), where w is computed from X + Y (AFF; paper, Eq. 4).
 
     Shapes: y, x and output (N, C, H, W).
 
@@ -174,11 +183,15 @@ class AFF(ContextAttention):
         channels: C.
         r: channel reduction ratio of the context branches.
         norm_layer: makes a normalisation layer from a number of channels.
-        scale: the paper's equation has 1; the published weights need the original code's 2.
-        gates: 'Y' or 'X', what w multiplies: X in the paper and in the first release's Inception, Y in the code of the
-            other networks and so in the published weights. The other one gets 1 - w.
-        branches: 'local' and 'global', the context branches that are added; one may stand twice (paper, Table 3).
-        context: 'bottleneck' branches, or 'conv' for one convolution each, without `r`, as in the first release.
+        scale: factor on the output. The paper's equation has 1. The published weights need 2, as in the original's
+            code.
+        gates: 'Y' or 'X', the feature that w multiplies; the other one gets 1 - w. It is X in the paper and in the
+            Inception network of the original's first release. It is Y in the code of the other networks, so the
+            published weights need Y.
+        branches: 'local' and 'global', the context branches that are added. One of them can stand twice (paper, Table
+            3).
+        context: 'bottleneck' branches, or 'conv' for a single convolution in each, without `r`, as in the first
+            release.
     """
 
     def __init__(
@@ -196,14 +209,15 @@ class AFF(ContextAttention):
         self.scale, self.gates = scale, gates
 
     def forward(self, y: Tensor, x: Tensor) -> Tensor:
-        """Return the fused feature."""
+        """Return the fused feature, (N, C, H, W)."""
         return self.scale * selected(y, x, self.weight(y + x), self.gates)
 
 
 class iAFF(AFF):
-    """Iterative AFF: the attention of AFF reads a first attentional fusion instead of a sum (paper, Eqs. 4 and 5).
+    """Fuse by iterative attention: compute w from a first attentional fusion of X and Y (iAFF; paper, Eqs. 4 and 5).
 
-    Both fusions have context branches of their own. Shapes and arguments as in AFF; the published weights have scale 1.
+    Each of the two fusions has its own context branches. Shapes and arguments are those of AFF. The published weights
+    need scale 1.
     """
 
     def __init__(
@@ -224,13 +238,13 @@ class iAFF(AFF):
             )
 
     def forward(self, y: Tensor, x: Tensor) -> Tensor:
-        """Return the fused feature."""
+        """Return the fused feature, (N, C, H, W)."""
         integrated = selected(y, x, self.weight(y + x), self.gates)
         return self.scale * selected(y, x, self.weight(integrated, "2"), self.gates)
 
 
 class SelectiveKernel(nn.Module):
-    """SKNet's fusion: scale * (w * Y + (1 - w) * X), w from the global context of X + Y by a softmax over the pair.
+    """Fuse as SKNet does: scale * (w * Y + (1 - w) * X), where w is a softmax over two global contexts of X + Y.
 
     Shapes: y, x and output (N, C, H, W).
 
@@ -238,8 +252,8 @@ class SelectiveKernel(nn.Module):
         channels: C.
         r: channel reduction ratio.
         norm_layer: makes a normalisation layer from a number of channels.
-        scale: as in AFF.
-        gates: 'Y' or 'X', what the first C logits weigh, as in AFF.
+        scale: factor on the output, as in AFF.
+        gates: 'Y' or 'X', the feature that the first C logits weight, as in AFF.
     """
 
     def __init__(
@@ -256,7 +270,7 @@ class SelectiveKernel(nn.Module):
         self.global_att = context_branch(channels, r, branch="global", norm_layer=norm_layer, outputs=2 * channels)
 
     def forward(self, y: Tensor, x: Tensor) -> Tensor:
-        """Return the fused feature."""
+        """Return the fused feature, (N, C, H, W)."""
         first, second = self.global_att(y + x).chunk(2, dim=1)
-        # The softmax over a pair is the sigmoid of the difference
+        # A softmax over two logits is the sigmoid of their difference
         return self.scale * selected(y, x, torch.sigmoid(first - second), self.gates)

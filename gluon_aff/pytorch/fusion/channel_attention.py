@@ -1,4 +1,4 @@
-"""Attention on one feature (AFINets, Table 2): SE, GE, CBAM, ECA. Shapes: (N, C, H, W) -> (N, C, H, W)."""
+"""Apply attention to one feature, (N, C, H, W) -> (N, C, H, W): SE, GE, CBAM and ECA (AFINets paper, Table 2)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gluon_aff.operators import reduced
 
 
 class SE(nn.Module):
-    """Squeeze-and-excitation: x times the sigmoid of two layers on its mean (Hu et al. 2018).
+    """Squeeze and excite: multiply x by the sigmoid of two layers applied to its spatial mean (Hu et al. 2018).
 
     Args:
         channels: C.
@@ -30,15 +30,15 @@ class SE(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return `x`, attended to."""
+        """Return the weighted feature, (N, C, H, W)."""
         return x * torch.sigmoid(self.excitation(self.pool(x)))
 
 
 class GE(nn.Module):
-    """Gather-excite without parameters and of global extent: x * sigmoid(mean of x) (Hu et al. 2018, theta-minus).
+    """Gather and excite, globally and without parameters: x * sigmoid(mean(x)) (GE-theta-minus; Hu et al. 2018).
 
     Args:
-        channels: C, which it does not need.
+        channels: C; not used.
     """
 
     def __init__(self, channels: int) -> None:
@@ -46,14 +46,14 @@ class GE(nn.Module):
         self.pool = nn.AdaptiveAvgPool2d(1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return `x`, attended to."""
+        """Return the weighted feature, (N, C, H, W)."""
         return x * torch.sigmoid(self.pool(x))
 
 
 class CBAM(SE):
-    """Channel attention from mean and maximum, then spatial attention by a 7x7 convolution (Woo et al. 2018).
+    """Apply channel attention from mean and maximum, then spatial attention by a 7x7 convolution (Woo et al. 2018).
 
-    Arguments as in SE.
+    The arguments are those of SE.
     """
 
     def __init__(self, channels: int, r: int = 16) -> None:
@@ -61,7 +61,7 @@ class CBAM(SE):
         self.spatial = nn.Conv2d(2, 1, 7, padding=3, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return `x`, attended to."""
+        """Return the weighted feature, (N, C, H, W)."""
         strongest = x.amax(dim=(2, 3), keepdim=True)
         x = x * torch.sigmoid(self.excitation(self.pool(x)) + self.excitation(strongest))
         both = torch.cat((x.mean(dim=1, keepdim=True), x.amax(dim=1, keepdim=True)), dim=1)
@@ -69,10 +69,11 @@ class CBAM(SE):
 
 
 class ECA(nn.Module):
-    """x times the sigmoid of a convolution over neighbouring channels' means (Wang et al. 2020).
+    """Multiply x by the sigmoid of a convolution over the means of neighbouring channels (Wang et al. 2020).
 
     Args:
-        channels: C, which decides the kernel's width: the odd number from (log2(C) + 1) / 2 up.
+        channels: C. It decides the kernel's width: (log2(C) + 1) / 2, rounded down, and the next odd number if that is
+            even.
     """
 
     def __init__(self, channels: int) -> None:
@@ -83,7 +84,7 @@ class ECA(nn.Module):
         self.neighbours = nn.Conv2d(1, 1, (1, width), padding=(0, width // 2), bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return `x`, attended to."""
+        """Return the weighted feature, (N, C, H, W)."""
         means = self.pool(x).transpose(1, 3)  # (N, 1, 1, C)
         return x * torch.sigmoid(self.neighbours(means)).transpose(1, 3)
 

@@ -1,4 +1,4 @@
-"""Attentive feature integration: features of earlier blocks, weighted per channel (AFINets, Eqs. 1 and 2)."""
+"""Integrate features of earlier blocks by attention weights for each channel (AFINets paper, Eqs. 1 and 2)."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from gluon_aff.operators import reduced
 
 
 class AFI(nn.Module):
-    """Mean of n features, weighted per channel by a softmax over them: R = sum of w_i X_i.
+    """Sum n features with weights for each channel: R = sum of w_i X_i, where the w_i are a softmax over the features.
 
-    The logits of X_i are W2 relu(W1 mean(X_i)), with the same W1 and W2 for all, without bias. Of one feature R is that
-    feature.
+    The logits of X_i are W2 relu(W1 mean(X_i)), without biases; all features share W1 and W2. With one feature, R is
+    that feature.
 
-    Shapes: a sequence of any number n of features (N, channels, H, W) -> (N, channels, H, W).
+    Shapes: a sequence of n features (N, channels, H, W), n >= 1, -> (N, channels, H, W).
 
     Args:
-        channels: of each feature.
-        r: channel reduction ratio of the scorer; W1 is (channels // r, channels), one row at least.
+        channels: channels of each feature.
+        r: channel reduction ratio of the logits. W1 is (channels // r, channels), but has at least one row.
 
     Raises:
-        InputError: if there are no channels, or `r` is no whole number from 1.
+        InputError: there are no channels, or `r` is not a whole number from 1.
     """
 
     def __init__(self, channels: int, r: int) -> None:
@@ -36,17 +36,17 @@ class AFI(nn.Module):
         self.score = nn.Linear(hidden, channels, bias=False)
 
     def forward(self, features: Sequence[Tensor], means: Optional[Sequence[Tensor]] = None) -> Tensor:
-        """Return R.
+        """Return R, (N, channels, H, W).
 
         Args:
             features: X_1 to X_n.
-            means: their means over height and width, (N, channels) each, where the caller has them already.
+            means: their means over height and width, (N, channels) each. If None, they are computed here.
         """
         if means is None:
             means = [each.mean(dim=(2, 3)) for each in features]
         scores = self.score(torch.relu(self.reduce(torch.stack(tuple(means), dim=1))))
-        # Of the features' type: autocast computes the softmax in float32, and so R would be twice as large
+        # Cast to the features' type: autocast computes the softmax in float32, in which R would take twice the memory
         weights = scores.softmax(dim=1).to(means[0].dtype)[..., None, None].unbind(dim=1)
-        # One product at a time: a stack of the features would need as much memory again
+        # One product at a time: a stack of all features would take as much memory again
         first, *others = (weight * each for weight, each in zip(weights, features))
         return sum(others, first)

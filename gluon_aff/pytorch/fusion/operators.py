@@ -1,4 +1,4 @@
-"""The fusion operators' modules."""
+"""Build the fusion operators' PyTorch modules."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BLOCKS: Dict[str, Callable[..., nn.Module]] = {
 
 @dataclass(frozen=True)
 class Fusing(FusionOptions):
-    """How a network fuses, in PyTorch.
+    """Describe how a network fuses features, in PyTorch.
 
     Attributes:
         norm_layer: makes a normalisation layer from a number of channels.
@@ -35,10 +35,10 @@ class Fusing(FusionOptions):
     norm_layer: NormLayer = nn.BatchNorm2d
 
     def __call__(self, channels: int) -> nn.Module:
-        """Make the module that fuses Y and X, (N, channels, H, W) each.
+        """Return the module that fuses Y and X, (N, channels, H, W) each.
 
         Raises:
-            InputError: for an unknown operator or context, or an `r` that leaves no channel.
+            InputError: the operator or context is unknown, or `r` leaves no channel.
         """
         name, arguments = self.block()
         if name == "DirectAdd":
