@@ -1,4 +1,4 @@
-"""Networks of the paper as Gluon HybridBlocks; `get_model` builds them by name."""
+"""Offer the papers' networks as Gluon HybridBlocks; `get_model` builds them by name."""
 
 from gluon_aff.gluon.networks.cifar_resnet import CIFARAFFResNet
 from gluon_aff.gluon.networks.features import FeatureMaps

@@ -1,6 +1,6 @@
-"""AFINets: blocks hand the features of their first convolution on to later ones (the second paper).
+"""Build AFINets, whose blocks pass the features of their first convolution on to later blocks (AFINets paper).
 
-The paper leaves the wiring open; its parameter counts decide it (docs/afinets.md).
+The paper does not describe the wiring in full. It follows from the paper's parameter counts (docs/afinets.md).
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ from gluon_aff.gluon.fusion.integration import AFI
 from gluon_aff.gluon.networks.layers import Classifier, conv1x1, conv3x3, relu
 from gluon_aff.operators import Integration
 
-# Sizes as of a strided convolution; what lies outside does not count
+# Output sizes are those of a strided convolution; padding does not count in the mean
 HALVING = {"kernel": (2, 2), "stride": (2, 2), "pooling_convention": "full", "count_include_pad": False}
 
 
 @dataclass(frozen=True)
 class Parts:
-    """A residual block in two parts, between which features of earlier blocks come in.
+    """Describe a residual block in two parts; features of earlier blocks enter between them.
 
     Attributes:
-        first: makes the block's feature.
+        first: convolution, BN and ReLU that compute the block's own feature.
         rest: layers from there to the addition.
-        shortcut: None for the input itself.
+        shortcut: layers on the shortcut. If None, the shortcut is the block's input.
         adds: whether there is a shortcut.
-        activates: ReLU at the end.
+        activates: whether a ReLU follows the addition.
         shrinks: whether `rest` halves height and width.
-        splits: whether only half of the channels goes through the block, and all are shuffled behind it.
+        splits: whether only half of the channels pass through the block, after which all channels are shuffled.
     """
 
     first: HybridBlock
@@ -57,7 +57,10 @@ PartsOf = Callable[[Member, Widths], Parts]
 
 
 class Block(HybridBlock):
-    """(N, in_channels, H, W) and features of earlier blocks -> the block's output, and its own feature."""
+    """Compute a block's output and its own feature, given its input and the features of earlier blocks.
+
+    Shapes: the input is (N, in_channels, H, W). The earlier features are followed by their means, (N, C, 1, 1) each.
+    """
 
     def __init__(
         self, parts: Parts, integrate: Optional[AFI] = None, attend: Optional[HybridBlock] = None, **kwargs: Any
@@ -68,7 +71,7 @@ class Block(HybridBlock):
         self.adds, self.activates, self.shrinks, self.splits = parts.adds, parts.activates, parts.shrinks, parts.splits
 
     def hybrid_forward(self, F: Any, x: Any, *earlier: Any) -> Any:
-        """Run the block."""
+        """Return the block's output, and its own feature to pass on."""
         passing = None
         if self.splits:
             passing, x = F.split(x, num_outputs=2, axis=1)
@@ -86,14 +89,14 @@ class Block(HybridBlock):
 
 
 class Group(HybridBlock):
-    """Blocks whose features have one width and size; each but the first integrates those before.
+    """Run blocks whose features have the same width and size; each but the first integrates the features before it.
 
-    (N, C, H, W) -> the last block's output. Each feature is averaged once.
+    Shapes: (N, C, H, W) -> the last block's output. The spatial mean of each feature is computed once.
 
     Args:
-        blocks: in their order.
-        shared: channels that a block hands on, 0 for none.
-        halves: whether the first block, which has twice as many, hands on both halves.
+        blocks: the blocks in order.
+        shared: number of channels that each block passes on; 0 if the blocks integrate nothing.
+        halves: whether the first block, which has twice as many channels, passes on both halves.
     """
 
     def __init__(self, blocks: Sequence[Block], shared: int, halves: bool, **kwargs: Any) -> None:
@@ -103,14 +106,14 @@ class Group(HybridBlock):
         self._shared, self._halves = shared, halves
 
     def hybrid_forward(self, F: Any, x: Any) -> Any:
-        """Run the blocks."""
+        """Return the last block's output, (N, C, H, W)."""
         earlier: List[Any] = []
         means: List[Any] = []
         for index, block in enumerate(self.blocks):
             x, feature = block(x, *(earlier + means if block.integrate is not None else ()))
             if not self._shared or index == len(self.blocks) - 1:
                 continue
-            if block.shrinks:  # its feature is as large as the stage before
+            if block.shrinks:  # its feature has the size of the previous stage
                 feature = F.Pooling(feature, pool_type="avg", **HALVING)
             parts = 2 if self._halves and index == 0 else 1
             shared = [
@@ -123,7 +126,7 @@ class Group(HybridBlock):
 
 
 def integrated_group(parts_of: PartsOf, settings: Integration, plan: GroupPlan) -> Group:
-    """Group of blocks, of which each but the first integrates the features of those before."""
+    """Build a group of blocks in which each block but the first integrates the features of those before it."""
     shared = plan.shared(settings)
     first, *others = (parts_of(*place) for place in zip(plan.members, plan.widths(settings)))
     blocks = [Block(first)]
@@ -143,14 +146,14 @@ def _depthwise(channels: int, in_channels: int, stride: int) -> nn.Conv2D:
 
 
 def _shortcut(member: Member) -> Optional[HybridBlock]:
-    """1x1 and BN where width or size changes."""
+    """Return a 1x1 convolution and BN for the shortcut if width or size changes, otherwise None."""
     if member.stride == 1 and member.in_channels == member.channels:
         return None
     return sequential(conv1x1(member.channels, member.in_channels, member.stride), _norm(member.channels))
 
 
 def basic_parts(member: Member, widths: Widths) -> Parts:
-    """3x3 (stride), BN, ReLU | 3x3, BN: the CIFAR ResNet's."""
+    """Return the parts of the CIFAR ResNet's block: 3x3 (stride), BN, ReLU | 3x3, BN."""
     return Parts(
         sequential(conv3x3(widths.first, member.in_channels, member.stride), _norm(widths.first), relu()),
         sequential(conv3x3(member.channels, widths.inner), _norm(member.channels)),
@@ -159,7 +162,10 @@ def basic_parts(member: Member, widths: Widths) -> Parts:
 
 
 def bottleneck_parts(member: Member, widths: Widths, cardinality: int = 1) -> Parts:
-    """1x1, BN, ReLU | 3x3 (stride), BN, ReLU, 1x1, BN: the bottleneck of ResNet-50 and, in groups, of ResNeXt."""
+    """Return the parts of a bottleneck: 1x1, BN, ReLU | 3x3 (stride), BN, ReLU, 1x1, BN.
+
+    It is the block of ResNet-50, and with a grouped 3x3 convolution that of ResNeXt.
+    """
     return Parts(
         sequential(conv1x1(widths.first, member.in_channels), _norm(widths.first), relu()),
         sequential(
@@ -175,7 +181,10 @@ def bottleneck_parts(member: Member, widths: Widths, cardinality: int = 1) -> Pa
 
 
 def inverted_parts(member: Member, widths: Widths) -> Parts:
-    """1x1, BN, ReLU | depthwise 3x3 (stride), BN, ReLU, 1x1, BN: MobileNetV2's; a shortcut at stride 1 only."""
+    """Return the parts of MobileNetV2's block: 1x1, BN, ReLU | depthwise 3x3 (stride), BN, ReLU, 1x1, BN.
+
+    Only blocks of stride 1 have a shortcut.
+    """
     return Parts(
         sequential(conv1x1(widths.first, member.in_channels), _norm(widths.first), relu()),
         sequential(
@@ -193,7 +202,7 @@ def inverted_parts(member: Member, widths: Widths) -> Parts:
 
 
 def shuffle_parts(member: Member, widths: Widths) -> Parts:
-    """1x1, BN, ReLU | depthwise 3x3, BN, 1x1, BN, ReLU: the right branch of ShuffleNetV2's block."""
+    """Return the right branch of ShuffleNetV2's block in parts: 1x1, BN, ReLU | depthwise 3x3, BN, 1x1, BN, ReLU."""
     return Parts(
         sequential(conv1x1(widths.first, member.in_channels), _norm(widths.first), relu()),
         sequential(
@@ -210,7 +219,7 @@ def shuffle_parts(member: Member, widths: Widths) -> Parts:
 
 
 class ShuffleDown(HybridBlock):
-    """ShuffleNetV2's block that halves height and width: (N, in_channels, H, W) -> (N, channels, H/2, W/2)."""
+    """Halve height and width as ShuffleNetV2 does: (N, in_channels, H, W) -> (N, channels, H/2, W/2)."""
 
     def __init__(self, channels: int, in_channels: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -235,12 +244,15 @@ class ShuffleDown(HybridBlock):
             )
 
     def hybrid_forward(self, F: Any, x: Any) -> Any:
-        """Run both branches."""
+        """Return the channels of both branches, alternating: (N, channels, H/2, W/2)."""
         return joined(F, self.left(x), self.right(x), in_turns=True)
 
 
 class AFINet(Classifier):
-    """Stem, groups of blocks, tail, global average pool, dense: (N, 3, H, W) -> (N, classes) logits."""
+    """Classify images with a stem, groups of blocks, a tail, global average pooling and a dense layer.
+
+    Shapes: (N, 3, H, W) -> (N, classes) logits.
+    """
 
     stage_class = Group
 
@@ -263,7 +275,7 @@ def _groups(parts_of: PartsOf, settings: Integration, plans: Sequence[GroupPlan]
 
 
 def afi_resnet(settings: Integration, blocks: int, classes: int = 100) -> AFINet:
-    """CIFAR ResNet of depth 6 * blocks + 2, widths 16, 32, 64, with 1x1 shortcuts."""
+    """Build a CIFAR ResNet of depth 6 * blocks + 2, with widths 16, 32, 64 and 1x1 shortcuts."""
     settings.check(3)
     stem = _stem(16)
     body = _groups(basic_parts, settings, stage_groups((16, 32, 64), [blocks] * 3, 1, 16))
@@ -271,7 +283,7 @@ def afi_resnet(settings: Integration, blocks: int, classes: int = 100) -> AFINet
 
 
 def afi_imagenet_resnet(settings: Integration, layers: Sequence[int], classes: int = 1000) -> AFINet:
-    """ImageNet ResNet of bottlenecks that stride in the 3x3 convolution (GluonCV's v1b)."""
+    """Build an ImageNet ResNet of bottlenecks that stride in the 3x3 convolution (torchvision's; GluonCV's v1b)."""
     settings.check(len(layers))
     stem = [nn.Conv2D(64, 7, 2, 3, in_channels=3, use_bias=False), _norm(64), relu(), nn.MaxPool2D(3, 2, 1)]
     body = _groups(bottleneck_parts, settings, stage_groups((64, 128, 256, 512), layers, 4, 64))
@@ -279,7 +291,10 @@ def afi_imagenet_resnet(settings: Integration, layers: Sequence[int], classes: i
 
 
 def afi_resnext29(settings: Integration, classes: int = 100) -> AFINet:
-    """ResNeXt-29 (32x4d) for CIFAR, three stages of three blocks, outputs twice as wide as the groups."""
+    """Build ResNeXt-29 (32x4d) for CIFAR: three stages of three blocks.
+
+    The blocks' outputs are twice as wide as their 3x3 convolutions.
+    """
     settings.check(3)
     stem = _stem(64, kernel=1)
     body = _groups(partial(bottleneck_parts, cardinality=32), settings, stage_groups((128, 256, 512), (3, 3, 3), 2, 64))
@@ -287,7 +302,7 @@ def afi_resnext29(settings: Integration, classes: int = 100) -> AFINet:
 
 
 def afi_mobilenet_v2(settings: Integration, classes: int = 100) -> AFINet:
-    """MobileNetV2 for CIFAR; a group is a run of blocks whose expansions have one shape, over the stages' ends."""
+    """Build MobileNetV2 for CIFAR. Its groups are those of `mobilenet_groups`, which can span two stages."""
     plans = mobilenet_groups()
     settings.check(plans[-1].number)
     stem, body = _stem(MOBILENET_STEM), _groups(inverted_parts, settings, plans)
@@ -297,7 +312,7 @@ def afi_mobilenet_v2(settings: Integration, classes: int = 100) -> AFINet:
 
 
 def afi_shufflenet_v2(settings: Integration, classes: int = 100) -> AFINet:
-    """ShuffleNetV2 of width 1 for CIFAR; a stage's blocks behind the one that halves the size are a group."""
+    """Build ShuffleNetV2 1x for CIFAR. Its groups are the blocks of a stage that follow the downsampling block."""
     settings.check(len(SHUFFLENET))
     stem, body = _stem(24), []
     in_channels = 24

@@ -1,4 +1,4 @@
-"""Pre-activation ResNet for 32 x 32 images with attentional shortcuts (the original's `--model resnet`)."""
+"""Build the pre-activation ResNet for 32 x 32 images with attentional shortcuts (the original's `--model resnet`)."""
 
 from __future__ import annotations
 
@@ -23,11 +23,13 @@ Convolution = Callable[..., HybridBlock]
 
 
 class PreActivationBlock(HybridBlock):
-    """BN, ReLU, 3x3, BN, ReLU, 3x3, fused with the block's input; no ReLU after it.
+    """Compute BN, ReLU, 3x3, BN, ReLU, 3x3, and fuse the result with the block's input. No ReLU follows.
 
-    (N, in_channels, H, W) -> (N, channels, H/stride, W/stride). Where width or size changes, the shortcut is a 1x1
-    convolution without BN, behind an average pool or, without `avg_down`, strided. `conv` makes a 3x3 convolution, or
-    what takes its place; the first of them has `inner_channels` outputs.
+    Shapes: (N, in_channels, H, W) -> (N, channels, H/stride, W/stride).
+
+    If width or size changes, the shortcut is a 1x1 convolution without BN, which follows an average pool or, without
+    `avg_down`, strides. `conv` makes the 3x3 convolutions or their replacements; the first of them has `inner_channels`
+    outputs.
     """
 
     expansion = 1
@@ -60,7 +62,7 @@ class PreActivationBlock(HybridBlock):
             self.attention = fusing(channels)
 
     def hybrid_forward(self, F: Any, x: Any) -> Any:
-        """Run the block."""
+        """Return the block's output, (N, channels, H/stride, W/stride)."""
         shortcut = x if self.downsample is None else self.downsample(x)
         return self.attention(self.resfwd(x), shortcut)
 
@@ -72,22 +74,24 @@ def _shortcut(channels: int, in_channels: int, stride: int, avg_down: bool) -> l
 
 
 class CIFARAFFResNet(NormalisesInput, Classifier):
-    """BN, stem, three stages of pre-activation blocks, BN, ReLU, global average pool, dense.
+    """Classify images with three stages of pre-activation blocks: the CIFAR ResNet.
 
-    Shapes: (N, 3, H, W) -> (N, classes) logits. Depth by the original's count: 6 * blocks + 2.
+    The layers are BN, a stem, the stages, BN, ReLU, global average pooling and a dense layer.
+
+    Shapes: (N, 3, H, W) -> (N, classes) logits. The depth, as the original counts layers, is 6 * blocks + 2.
 
     Args:
-        fusing: how shortcuts and blocks are fused; the published networks have r = 4.
-        start_layer: first stage, 1-based, that fuses so; stages before it add.
-        layers: blocks in each stage.
+        fusing: how blocks are fused with their shortcuts. The published networks have r = 4.
+        start_layer: number, from 1, of the first stage with this fusion; earlier stages add.
+        layers: number of blocks in each stage.
         channels: widths of the stem and of each stage.
-        classes: outputs.
-        deep_stem: three 3x3 convolutions instead of one.
-        avg_down: average pool before the 1x1 convolution of a shortcut, instead of a stride.
+        classes: number of outputs.
+        deep_stem: whether the stem has three 3x3 convolutions instead of one.
+        avg_down: whether shortcuts shrink by an average pool before the 1x1 convolution instead of a stride.
         **kwargs: `prefix` and `params` of a Gluon block.
 
     Raises:
-        InputError: for an unknown fusion.
+        InputError: the fusion is unknown.
     """
 
     def __init__(
@@ -122,9 +126,10 @@ def pre_activation_stages(
     legacy_inner: bool = False,
     **block: Any,
 ) -> List[nn.HybridSequential]:
-    """Stages of so many blocks (`layers`), from channels[0] to channels[1] and so on; all but the first stride by 2.
+    """Return the stages, with `layers` blocks each: from channels[0] to channels[1] and so on.
 
-    With `legacy_inner`, inner widths are those of the stage before.
+    All stages but the first halve height and width. With `legacy_inner`, the inner width of each block is that of the
+    previous stage.
     """
     inner = channels if legacy_inner else channels[1:]
     own = [{**block, "inner_channels": width} for width in inner]
@@ -134,5 +139,5 @@ def pre_activation_stages(
 
 
 def pre_activation_end(channels: int, norm: Norm) -> list:
-    """BN, ReLU, global average pool, as a vector."""
+    """Return BN, ReLU, global average pooling and flattening to (N, channels)."""
     return [norm(in_channels=channels), relu(), GlobalAveragePool(), nn.Flatten()]

@@ -1,4 +1,4 @@
-"""The stages' outputs of a network, for users who put these backbones elsewhere."""
+"""Return the outputs of a network's stages, for users who put these backbones into networks of their own."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from mxnet.gluon import HybridBlock
 from gluon_aff.gluon.fusion.context import sequential
 from gluon_aff.gluon.networks.layers import NormalisesInput, asking_for_gradient
 
-PROBE_SIZE = 224  # a multiple of every network's stride
+PROBE_SIZE = 224  # divisible by the total stride of every network
 
 
 class FeatureMaps(HybridBlock):
-    """Outputs of the stages of a network, without its head: (N, 3, H, W) -> a list of (N, width, H/stride, W/stride).
+    """Return the outputs of a network's stages: (N, 3, H, W) -> a list of (N, width, H/stride, W/stride).
 
-    It shares the network's parameters, under its own names (`stage1.`, `stage2.`, ...).
+    The network's head is left out. The parameters are shared with the network, under other names (`stage1.`, `stage2.`,
+    ...).
 
     Attributes:
         widths: channels of each output.
-        strides: how many times smaller than the image each output is.
+        strides: factor by which each output is smaller than the image.
     """
 
     def __init__(self, net: HybridBlock) -> None:
@@ -33,11 +34,11 @@ class FeatureMaps(HybridBlock):
         self.strides: List[int] = [PROBE_SIZE // shape[2] for shape in shapes]
 
     def forward(self, x: Any, *args: Any) -> Any:
-        """Return the stages' outputs."""
+        """Return the stages' outputs, a list of (N, width, H/stride, W/stride)."""
         return super().forward(asking_for_gradient(x) if self._normalises_input else x, *args)
 
     def hybrid_forward(self, F: Any, x: Any) -> Any:
-        """Return the stages' outputs."""
+        """Return the stages' outputs, a list of (N, width, H/stride, W/stride)."""
         outputs = []
         for stage in self._children.values():
             x = stage(x)

@@ -1,4 +1,4 @@
-"""Inception-ResNet for 32 x 32 images: each 3x3 convolution is two branches, fused (paper, Fig. 4a, "same layer")."""
+"""Build the Inception-ResNet for 32 x 32 images, which fuses branches of the same layer (paper, Fig. 4a)."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from gluon_aff.operators import fusion_operator
 
 
 class InceptionConv(HybridBlock):
-    """A 3x3 convolution and one dilated by 2, which sees 5x5 pixels, each with BN, fused as X and Y.
+    """Fuse a 3x3 convolution (X) and one dilated by 2 (Y), which covers 5x5 pixels, each followed by BN.
 
-    (N, in_channels, H, W) -> (N, channels, H/stride, W/stride). Plain addition has no BN before it, as in the first
-    release.
+    Shapes: (N, in_channels, H, W) -> (N, channels, H/stride, W/stride). Plain addition has no BN before it, as in the
+    original's first release.
     """
 
     def __init__(self, fusing: Fusing, channels: int, in_channels: int, stride: int = 1, **kwargs: Any) -> None:
@@ -36,26 +36,29 @@ class InceptionConv(HybridBlock):
             self.attention = fusing(channels)
 
     def hybrid_forward(self, F: Any, x: Any) -> Any:
-        """Convolve twice and fuse."""
+        """Return the fused branches, (N, channels, H/stride, W/stride)."""
         return self.attention(self.feature_spatial_5(x), self.feature_spatial_3(x))
 
 
 class InceptionResNet(NormalisesInput, Classifier):
-    """The CIFAR ResNet with an `InceptionConv` for each 3x3 convolution, the stem's too; plain additive shortcuts.
+    """Classify images with a CIFAR ResNet whose 3x3 convolutions, even in the stem, are `InceptionConv` blocks.
 
-    Shapes: (N, 3, H, W) -> (N, classes) logits. 1 + 6 * blocks fusions (paper, Table 2: Inception-ResNet-20-b).
+    The shortcuts are plain additions, so a network has 1 + 6 * blocks fusions (paper, Table 2: Inception-ResNet-20-b).
+
+    Shapes: (N, 3, H, W) -> (N, classes) logits.
 
     Args:
-        fusing: how branches are fused, its `skip` 'same layer'.
-        layers: blocks in each stage.
+        fusing: how branches are fused; its `skip` is 'same layer'.
+        layers: number of blocks in each stage.
         channels: widths of the stem and of each stage.
-        classes: outputs.
-        inner: 'full', or 'legacy': a block's first convolution keeps the width of the stage before, as in the first
-            release and so, most likely, in the networks of the paper's numbers.
+        classes: number of outputs.
+        inner: width of a block's first convolution: 'full' for that of its stage, or 'legacy' for that of the previous
+            stage. The original's first release has the latter, and so most likely do the networks behind the paper's
+            numbers.
         **kwargs: `prefix` and `params` of a Gluon block.
 
     Raises:
-        InputError: for an unknown fusion or inner width.
+        InputError: the fusion or the inner width is unknown.
     """
 
     def __init__(

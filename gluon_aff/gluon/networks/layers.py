@@ -1,4 +1,4 @@
-"""Layers the hosts share. Shapes are (N, C, H, W)."""
+"""Build the layers that the networks share. All maps are (N, C, H, W)."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from gluon_aff.models import check_classes
 
 
 def conv1x1(channels: int, in_channels: int, stride: int = 1) -> nn.Conv2D:
-    """1x1 convolution without bias."""
+    """Return a 1x1 convolution without bias."""
     return nn.Conv2D(channels, 1, stride, in_channels=in_channels, use_bias=False)
 
 
 def conv3x3(channels: int, in_channels: int = 0, stride: int = 1, dilation: int = 1, cardinality: int = 1) -> nn.Conv2D:
-    """3x3 convolution without bias that keeps the size at stride 1; `in_channels` 0 takes the input's."""
+    """Return a 3x3 convolution without bias that keeps the size at stride 1; 0 infers `in_channels` from the input."""
     return nn.Conv2D(channels, 3, stride, dilation, dilation, cardinality, in_channels=in_channels, use_bias=False)
 
 
 def relu() -> nn.Activation:
-    """ReLU."""
+    """Return a new ReLU layer."""
     return nn.Activation("relu")
 
 
 def cifar_stem(channels: int, deep: bool, norm: Norm) -> list:
-    """One 3x3, or three with BN and ReLU between, at stride 1."""
+    """Return a 3x3 convolution of stride 1, or if `deep` three, with BN and ReLU between."""
     return _deep_stem(channels // 2, channels, 1, norm) if deep else [conv3x3(channels)]
 
 
 def imagenet_stem(width: int, out_width: int, deep: bool, norm: Norm) -> list:
-    """One 7x7, or three 3x3 with BN and ReLU between, of which the first strides by 2."""
+    """Return a 7x7 convolution of stride 2, or if `deep` three 3x3, the first of stride 2, with BN and ReLU between."""
     return _deep_stem(width, out_width, 2, norm) if deep else [nn.Conv2D(out_width, 7, 2, 3, use_bias=False)]
 
 
 def _deep_stem(width: int, out_width: int, stride: int, norm: Norm) -> list:
-    """3x3 (stride), BN, ReLU, 3x3, BN, ReLU, 3x3 to `out_width`."""
+    """Return 3x3 (stride), BN, ReLU, 3x3, BN, ReLU, and a 3x3 convolution to `out_width` channels."""
     return [
         conv3x3(width, stride=stride),
         norm(in_channels=width),
@@ -51,34 +51,35 @@ def _deep_stem(width: int, out_width: int, stride: int, norm: Norm) -> list:
 
 
 def average_pool(stride: int) -> nn.AvgPool2D:
-    """Average pool that rounds sizes up and leaves padding out of the mean."""
+    """Return an average pool that rounds sizes up and excludes padding from the mean."""
     return nn.AvgPool2D(stride, stride, ceil_mode=True, count_include_pad=False)
 
 
 def projection(channels: int, in_channels: int, stride: int, norm: Norm, avg_down: bool) -> nn.HybridSequential:
-    """Shortcut of another width or size: average pool, 1x1, BN; or strided 1x1, BN without `avg_down`."""
+    """Return the shortcut to another width or size: average pool, 1x1, BN, or without `avg_down` strided 1x1, BN."""
     if avg_down:
         return sequential(average_pool(stride), conv1x1(channels, in_channels), norm(in_channels=channels))
     return sequential(conv1x1(channels, in_channels, stride), norm(in_channels=channels))
 
 
 def initial_gamma(zero: bool) -> str:
-    """Initializer of a block's last gamma: zero makes the block start as its shortcut."""
+    """Return the initializer of a block's last gamma. With zeros, the block starts as its shortcut."""
     return "zeros" if zero else "ones"
 
 
 class WithHead(HybridBlock):
-    """Network that ends in a dense layer, its attribute called `head_name`."""
+    """Let a network replace its head, the dense layer in its attribute `head_name`."""
 
     head_name: str
 
     def reset_classifier(self, classes: int) -> None:
-        """Put a new head of `classes` outputs in place of the old one, on its devices.
+        """Replace the head by a new one with `classes` outputs, on the same devices.
 
-        Its weights are Xavier's if the old ones were initialised, and to be initialised otherwise.
+        The new weights are drawn by Xavier initialisation if the old ones were initialised. Otherwise they have to be
+        initialised.
 
         Raises:
-            InputError: if `classes` is no whole number from 1.
+            InputError: `classes` is not a whole number from 1.
         """
         check_classes(classes)
         old = getattr(self, self.head_name)
@@ -91,15 +92,15 @@ class WithHead(HybridBlock):
 
 
 class Classifier(WithHead):
-    """Network of `features` and a dense `output`, (N, 3, H, W) -> (N, classes)."""
+    """Classify images with `features` and a dense layer `output`: (N, 3, H, W) -> (N, classes) logits."""
 
     head_name = "output"
-    stage_class: Type[HybridBlock] = nn.HybridSequential  # which of the features are stages
+    stage_class: Type[HybridBlock] = nn.HybridSequential  # class of the features that are stages
     features: nn.HybridSequential
     output: nn.Dense
 
     def stages(self) -> List[List[HybridBlock]]:
-        """Layers up to the end of each stage, from the stage before on."""
+        """Return the layers that lead to the end of each stage, starting after the previous stage."""
         stages: List[List[HybridBlock]] = [[]]
         for layer in self.features:
             stages[-1].append(layer)
@@ -108,23 +109,24 @@ class Classifier(WithHead):
         return stages[:-1]
 
     def hybrid_forward(self, F: Any, x: Any) -> Any:
-        """Return the logits."""
+        """Return the logits, (N, classes)."""
         return self.output(self.features(x))
 
 
 class NormalisesInput(HybridBlock):
-    """Network whose first layer is a BatchNorm of its images, without scale and centre."""
+    """Let a network start with a BatchNorm of its images, without scale and centre."""
 
     def forward(self, x: Any, *args: Any) -> Any:
-        """Return the network's output."""
+        """Return the network's output for images, (N, 3, H, W)."""
         return super().forward(asking_for_gradient(x), *args)
 
 
 def asking_for_gradient(x: Any) -> Any:
-    """Return `x`, which gets a gradient where it would have none while training on the CPU.
+    """Return `x`, with a gradient attached if it would have none while training on the CPU.
 
-    MXNet's CPU BatchNorm updates its running statistics in the backward pass, which is left out where no input needs
-    a gradient (apache/mxnet#18673): those of the first BatchNorm, without scale and centre, would stay at 0 and 1.
+    MXNet's CPU BatchNorm updates its running statistics in the backward pass, which it skips if no input needs a
+    gradient (apache/mxnet#18673). The statistics of the first BatchNorm, without scale and centre, would then stay at 0
+    and 1.
     """
     if not (isinstance(x, mx.nd.NDArray) and autograd.is_recording() and autograd.is_training()):
         return x

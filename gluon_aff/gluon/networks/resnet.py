@@ -1,4 +1,4 @@
-"""ImageNet ResNet with attentional shortcuts (the original's `--model resnet`)."""
+"""Build the ImageNet ResNet with attentional shortcuts (the original's `--model resnet`)."""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ WIDTHS = (64, 128, 256, 512)
 
 
 class Bottleneck(HybridBlock):
-    """1x1, BN, ReLU, 3x3, BN, ReLU, 1x1, BN, fused with the shortcut, ReLU.
+    """Compute 1x1, BN, ReLU, 3x3, BN, ReLU, 1x1, BN, and fuse the result with the shortcut; a ReLU follows.
 
-    (N, in_channels, H, W) -> (N, 4 * planes, H/stride, W/stride); the 3x3 convolution strides and dilates, by half
-    where the shortcut is projected.
+    Shapes: (N, in_channels, H, W) -> (N, 4 * planes, H/stride, W/stride).
+
+    The 3x3 convolution has the stride and the dilation. The dilation is halved if the shortcut is projected.
     """
 
     expansion = 4
@@ -61,7 +62,7 @@ class Bottleneck(HybridBlock):
             self.relu3 = relu()
 
     def hybrid_forward(self, F: Any, x: Any) -> Any:
-        """Run the block."""
+        """Return the block's output, (N, 4 * planes, H/stride, W/stride)."""
         shortcut = x if self.downsample is None else self.downsample(x)
         out = self.relu1(self.bn1(self.conv1(x)))
         out = self.relu2(self.bn2(self.conv2(out)))
@@ -70,10 +71,12 @@ class Bottleneck(HybridBlock):
 
 
 class BasicBlock(HybridBlock):
-    """3x3, BN, ReLU, 3x3, BN, fused with the shortcut, ReLU: the block of ResNet-18 and -34.
+    """Compute 3x3, BN, ReLU, 3x3, BN, and fuse the result with the shortcut; a ReLU follows (ResNet-18 and -34).
 
-    (N, in_channels, H, W) -> (N, planes, H/stride, W/stride); the first convolution strides, both dilate, by half where
-    the shortcut is projected.
+    Shapes: (N, in_channels, H, W) -> (N, planes, H/stride, W/stride).
+
+    The first convolution has the stride, and both have the dilation. The dilation is halved if the shortcut is
+    projected.
     """
 
     expansion = 1
@@ -104,7 +107,7 @@ class BasicBlock(HybridBlock):
             self.relu2 = relu()
 
     def hybrid_forward(self, F: Any, x: Any) -> Any:
-        """Run the block."""
+        """Return the block's output, (N, planes, H/stride, W/stride)."""
         shortcut = x if self.downsample is None else self.downsample(x)
         out = self.bn2(self.conv2(self.relu1(self.bn1(self.conv1(x)))))
         return self.relu2(self.attention(out, shortcut))
@@ -115,26 +118,27 @@ BLOCKS: Dict[str, BlockClass] = {"bottleneck": Bottleneck, "basic": BasicBlock}
 
 
 class AFFResNet(WithHead):
-    """Stem, four stages of blocks, global average pool, dense.
+    """Classify images with a stem, four stages of blocks, global average pooling and a dense layer.
 
     Shapes: (N, 3, H, W) -> (N, classes) logits.
 
     Args:
-        fusing: how shortcuts and blocks are fused; the published networks have r = 16.
-        start_layer: first stage, 1-based, that fuses so; stages before it add (published: 3).
-        layers: blocks in each of the four stages (50 layers: [3, 4, 6, 3]).
-        classes: outputs.
+        fusing: how blocks are fused with their shortcuts. The published networks have r = 16.
+        start_layer: number, from 1, of the first stage with this fusion; earlier stages add. The published networks
+            have 3.
+        layers: number of blocks in each of the four stages, such as [3, 4, 6, 3] for 50 layers.
+        classes: number of outputs.
         block: 'bottleneck', or 'basic' as in ResNet-18 and -34.
-        dilated: stages 3 and 4 keep their size and dilate by 2 and 4 instead.
-        zero_init_last: start each block's last gamma at zero (the original's `--last-gamma`).
-        deep_stem: three 3x3 convolutions instead of one 7x7.
-        stem_width: width of the first two of them; the third has twice that.
-        avg_down: average pool before the 1x1 convolution of a shortcut, instead of a stride.
+        dilated: whether stages 3 and 4 keep their size and dilate by 2 and 4 instead of striding.
+        zero_init_last: whether the last gamma of each block starts at zero (the original's `--last-gamma`).
+        deep_stem: whether the stem has three 3x3 convolutions instead of one 7x7.
+        stem_width: width of the first two of the three convolutions; the third one is twice as wide.
+        avg_down: whether shortcuts shrink by an average pool before the 1x1 convolution instead of a stride.
         drop_rate: dropout probability before the dense layer (the original's `--final-drop`).
         **kwargs: `prefix` and `params` of a Gluon block.
 
     Raises:
-        InputError: for an unknown fusion or block.
+        InputError: the fusion or the block is unknown.
     """
 
     head_name = "fc"
@@ -178,13 +182,13 @@ class AFFResNet(WithHead):
             self.fc = nn.Dense(classes, in_units=WIDTHS[-1] * BLOCKS[block].expansion)
 
     def hybrid_forward(self, F: Any, x: Any) -> Any:
-        """Return the logits."""
+        """Return the logits, (N, classes)."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         x = self.flat(self.avgpool(x))
         return self.fc(x if self.drop is None else self.drop(x))
 
     def stages(self) -> List[List[HybridBlock]]:
-        """Layers up to the end of each stage, from the stage before on."""
+        """Return the layers that lead to the end of each stage, starting after the previous stage."""
         stem = [self.conv1, self.bn1, self.relu, self.maxpool]
         return [[*stem, self.layer1], [self.layer2], [self.layer3], [self.layer4]]

@@ -1,4 +1,4 @@
-"""ResNeXt with attentional shortcuts, for CIFAR and ImageNet (the original's `--model resnext`)."""
+"""Build ResNeXt with attentional shortcuts, for CIFAR and ImageNet (the original's `--model resnext`)."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from gluon_aff.gluon.networks.layers import (
 
 
 class ResNeXtBlock(HybridBlock):
-    """1x1, BN, ReLU, grouped 3x3, BN, ReLU, 1x1, BN, [SE], fused with the shortcut, ReLU.
+    """Compute 1x1, BN, ReLU, grouped 3x3, BN, ReLU, 1x1, BN and optional SE, fuse with the shortcut, and apply ReLU.
 
-    (N, in_channels, H, W) -> (N, 4 * width, H/stride, W/stride).
+    Shapes: (N, in_channels, H, W) -> (N, 4 * width, H/stride, W/stride).
     """
 
     expansion = 4
@@ -64,7 +64,7 @@ class ResNeXtBlock(HybridBlock):
             self.relu = relu()
 
     def hybrid_forward(self, F: Any, x: Any) -> Any:
-        """Run the block."""
+        """Return the block's output, (N, 4 * width, H/stride, W/stride)."""
         shortcut = x if self.downsample is None else self.downsample(x)
         out = self.body(x)
         if self.se is not None:
@@ -73,25 +73,25 @@ class ResNeXtBlock(HybridBlock):
 
 
 class CIFARAFFResNeXt(Classifier):
-    """Stem, three stages of ResNeXt blocks, global average pool, dense.
+    """Classify images with a stem, three stages of ResNeXt blocks, global average pooling and a dense layer.
 
-    Shapes: (N, 3, H, W) -> (N, classes) logits. Depth by the original's count: 9 * blocks + 2.
+    Shapes: (N, 3, H, W) -> (N, classes) logits. The depth, as the original counts layers, is 9 * blocks + 2.
 
     Args:
-        fusing: how shortcuts and blocks are fused; the published networks have r = 16.
-        start_layer: first stage, 1-based, that fuses so; stages before it add.
-        layers: blocks in each stage.
-        width: of the stem and the first stage; each stage doubles it.
-        classes: outputs.
-        cardinality: groups of the 3x3 convolutions.
-        bottleneck_width: their width per group at stage width 64.
-        deep_stem: three 3x3 convolutions instead of one.
-        use_se: squeeze-and-excitation before the fusion.
-        zero_init_last: start each block's last gamma at zero, as all published ResNeXts did.
+        fusing: how blocks are fused with their shortcuts. The published networks have r = 16.
+        start_layer: number, from 1, of the first stage with this fusion; earlier stages add.
+        layers: number of blocks in each stage.
+        width: width of the stem and the first stage; each further stage doubles it.
+        classes: number of outputs.
+        cardinality: number of groups of the 3x3 convolutions.
+        bottleneck_width: channels of each group at stage width 64.
+        deep_stem: whether the stem has three 3x3 convolutions instead of one.
+        use_se: whether squeeze-and-excitation precedes the fusion.
+        zero_init_last: whether the last gamma of each block starts at zero, as in all published ResNeXts.
         **kwargs: `prefix` and `params` of a Gluon block.
 
     Raises:
-        InputError: for an unknown fusion.
+        InputError: the fusion is unknown.
     """
 
     def __init__(
@@ -129,26 +129,28 @@ class CIFARAFFResNeXt(Classifier):
 
 
 class AFFResNeXt(Classifier):
-    """Stem, four stages of ResNeXt blocks, global average pool, dense.
+    """Classify images with a stem, four stages of ResNeXt blocks, global average pooling and a dense layer.
 
     Shapes: (N, 3, H, W) -> (N, classes) logits.
 
     Args:
-        fusing: how shortcuts and blocks are fused; the published networks have r = 16.
-        start_layer: first stage, 1-based, that fuses so; stages before it add (published: 3).
-        layers: blocks in each of the four stages (50 layers: [3, 4, 6, 3]).
-        classes: outputs.
-        cardinality: groups of the 3x3 convolutions.
-        bottleneck_width: their width per group at stage width 64.
-        deep_stem: three 3x3 convolutions instead of one 7x7.
-        stem_width: width of the first two of them; the third has twice that.
-        avg_down: average pool before the 1x1 convolution of a shortcut, instead of a stride; never in stage 1.
-        use_se: squeeze-and-excitation before the fusion.
-        zero_init_last: start each block's last gamma at zero, as all published ResNeXts did.
+        fusing: how blocks are fused with their shortcuts. The published networks have r = 16.
+        start_layer: number, from 1, of the first stage with this fusion; earlier stages add. The published networks
+            have 3.
+        layers: number of blocks in each of the four stages, such as [3, 4, 6, 3] for 50 layers.
+        classes: number of outputs.
+        cardinality: number of groups of the 3x3 convolutions.
+        bottleneck_width: channels of each group at stage width 64.
+        deep_stem: whether the stem has three 3x3 convolutions instead of one 7x7.
+        stem_width: width of the first two of the three convolutions; the third one is twice as wide.
+        avg_down: whether shortcuts shrink by an average pool before the 1x1 convolution instead of a stride. Stage 1
+            has no average pool.
+        use_se: whether squeeze-and-excitation precedes the fusion.
+        zero_init_last: whether the last gamma of each block starts at zero, as in all published ResNeXts.
         **kwargs: `prefix` and `params` of a Gluon block.
 
     Raises:
-        InputError: for an unknown fusion.
+        InputError: the fusion is unknown.
     """
 
     def __init__(
@@ -190,7 +192,10 @@ class AFFResNeXt(Classifier):
 
 
 def _squeeze_excitation(width: int, channels: int) -> nn.HybridSequential:
-    """Gate in (0, 1) per channel; the original reduces to a quarter of the width before expansion."""
+    """Return layers that compute a gate in (0, 1) for each channel.
+
+    As in the original, they reduce to a quarter of the width before expansion.
+    """
     return sequential(
         nn.Conv2D(width // 4, 1, in_channels=channels),
         relu(),
@@ -210,7 +215,7 @@ def _stages(
     in_channels: int,
     arguments: Sequence[Mapping[str, Any]],
 ) -> List[nn.HybridSequential]:
-    """Stages of doubling width, from the given one on."""
+    """Return stages of which the first has the given width, and each further one twice the width before."""
     widths = (in_channels, *(width * 2**stage for stage in range(len(layers))))
     strides = (1, *[2] * (len(layers) - 1))
     return [sequential(*blocks) for blocks in stage_blocks(ResNeXtBlock, fusings, layers, widths, strides, arguments)]

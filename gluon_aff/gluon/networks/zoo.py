@@ -1,4 +1,4 @@
-"""Networks by name: what builds each host, and `get_model`."""
+"""Build networks by name; `get_model` is the function for users."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ DTYPES = ("float32", "float16")
 def cifar_resnet(
     fusing: Fusing, blocks: int, channel_times: int, start_layer: int = 1, classes: int = 100, **kwargs: Any
 ) -> CIFARAFFResNet:
-    """CIFAR ResNet of depth 6 * blocks + 2, widths channel_times * (16, 16, 32, 64)."""
+    """Build a CIFAR ResNet of depth 6 * blocks + 2 with widths channel_times * (16, 16, 32, 64)."""
     channels = [channel_times * width for width in CIFAR_WIDTHS]
     return CIFARAFFResNet(fusing, start_layer, [blocks] * 3, channels, classes, **kwargs)
 
@@ -60,7 +60,7 @@ def cifar_resnext(
     zero_last_gamma: bool = True,
     **kwargs: Any,
 ) -> CIFARAFFResNeXt:
-    """CIFAR ResNeXt of depth 9 * blocks + 2, first stage channel_times * 16 wide."""
+    """Build a CIFAR ResNeXt of depth 9 * blocks + 2 whose first stage has the width 16 * channel_times."""
     kwargs.setdefault("cardinality", cifar_cardinality(channel_times))
     kwargs.setdefault("zero_init_last", zero_last_gamma)
     return CIFARAFFResNeXt(fusing, start_layer, [blocks] * 3, channel_times * CIFAR_WIDTHS[0], classes, **kwargs)
@@ -80,10 +80,10 @@ def imagenet_resnet(
     use_pretrained: Any = None,
     **kwargs: Any,
 ) -> AFFResNet:
-    """ImageNet ResNet with `layers` blocks in its four stages.
+    """Build an ImageNet ResNet with `layers` blocks in its four stages.
 
-    With `use_global_stats` it normalises with running statistics in training too; `name_prefix` is that of raw
-    parameter names. `ctx` and `use_pretrained` are accepted and ignored, as in the original.
+    With `use_global_stats`, training uses running statistics too. `name_prefix` is the prefix of the raw parameter
+    names. `ctx` and `use_pretrained` are accepted and ignored, as in the original.
     """
     if use_global_stats:
         fusing = replace(fusing, norm_kwargs={**(fusing.norm_kwargs or {}), "use_global_stats": True})
@@ -102,10 +102,10 @@ def imagenet_resnext(
     zero_last_gamma: Optional[bool] = None,
     **kwargs: Any,
 ) -> AFFResNeXt:
-    """ImageNet ResNeXt 32x4d with `layers` blocks in its four stages.
+    """Build an ImageNet ResNeXt 32x4d with `layers` blocks in its four stages.
 
-    `last_gamma` is inverted, as in the original: False starts each block's last gamma at zero, True at one.
-    `zero_last_gamma` overrules it, in the plain sense.
+    `last_gamma` is inverted, as in the original: with False the last gamma of each block starts at zero, with True at
+    one. `zero_last_gamma` overrides it with the plain meaning.
     """
     kwargs.setdefault("zero_init_last", not last_gamma if zero_last_gamma is None else zero_last_gamma)
     return AFFResNeXt(fusing, start_layer, layers, classes, **kwargs)
@@ -115,13 +115,13 @@ def imagenet_resnext(
 def cifar_inception(
     fusing: Fusing, blocks: int, channel_times: int = 1, classes: int = 100, **kwargs: Any
 ) -> InceptionResNet:
-    """Inception-ResNet for CIFAR, of depth 6 * blocks + 2, widths channel_times * (16, 16, 32, 64)."""
+    """Build an Inception-ResNet for CIFAR of depth 6 * blocks + 2 with widths channel_times * (16, 16, 32, 64)."""
     return InceptionResNet(fusing, [blocks] * 3, [channel_times * width for width in CIFAR_WIDTHS], classes, **kwargs)
 
 
 @fused(Fusing(r=4, skip="long"))
 def fpn(fusing: Fusing, blocks: int, channel_times: int = 1, classes: int = 1, **kwargs: Any) -> AFFFPN:
-    """Feature pyramid on a ResNet of depth 6 * blocks + 2, widths channel_times * (8, 16, 32, 64)."""
+    """Build a feature pyramid on a ResNet of depth 6 * blocks + 2 with widths channel_times * (8, 16, 32, 64)."""
     return AFFFPN(fusing, [blocks] * 3, [channel_times * width for width in FPN_WIDTHS], classes, **kwargs)
 
 
@@ -145,19 +145,21 @@ def _builder(host: str) -> Callable[..., HybridBlock]:
 
 
 def build(architecture: Architecture, **norm: Any) -> HybridBlock:
-    """The network, not initialised; `norm`: norm_layer and norm_kwargs.
+    """Build the network without initialising it. `norm` is `norm_layer` and `norm_kwargs`.
 
     Raises:
-        InputError: for arguments that the host cannot take.
+        InputError: the host network cannot take the arguments.
     """
     return _builder(architecture.host)(**architecture.settings, **norm)
 
 
 def arguments(architecture: Architecture) -> Dict[str, Any]:
-    """All arguments of its host, those not given with their defaults; the same for the same network.
+    """Return all arguments of the host network, with the defaults of those that are not given.
+
+    Two architectures with equal arguments are the same network.
 
     Raises:
-        InputError: for an unknown fusion.
+        InputError: the fusion is unknown.
     """
     return all_arguments(_builder(architecture.host), architecture.settings)
 
@@ -175,28 +177,29 @@ def get_model(
     allow_not_finite: bool = False,
     **kwargs: Any,
 ) -> HybridBlock:
-    """Build the configuration called `name`.
+    """Build the network called `name`, optionally with pretrained weights.
 
     Args:
         name: one of `list_models()`.
-        classes: outputs; the published head's size (100 or 1000) if None. With `pretrained`, another size loads
-            everything but the head, which is then Xavier's, and warns of it.
-        ctx: MXNet context or contexts to initialise the parameters on (Xavier); not initialised if None, and the CPU
-            with `pretrained`.
-        pretrained: published weights to load: 'fine' or 'superclass' (CIFAR-100), 'imagenet', or True for the only ones
-            there are, fine ones where there are two; or the path of a `.params` file.
+        classes: number of outputs. If None, that of the published head (100 or 1000). With `pretrained`, any other
+            number loads everything but the head, which is then drawn by Xavier initialisation, and warns.
+        ctx: MXNet context or contexts to initialise the parameters on (Xavier). If None, the parameters are not
+            initialised, except that `pretrained` loads them on the CPU.
+        pretrained: label set of published weights to load: 'fine' or 'superclass' (CIFAR-100) or 'imagenet'. True takes
+            the only label set, or 'fine' if there are two. The path of a `.params` file loads that file.
         root: folder where published weights are looked for and downloaded to.
-        open_aff: clone of the original repository to take them from ($GLUON_AFF_OPEN_AFF if None).
-        dtype: float32 or float16 (BatchNorm stays float32; MXNet computes with float16 on GPUs only). Published
-            ImageNet files are float16 and load into both.
-        features_only: return a `FeatureMaps`, whose outputs are those of the network's stages, instead.
-        allow_not_finite: take a file with values that are NaN or infinite too.
-        **kwargs: arguments of the host's constructor, overruling the published ones (`fusion` or `askc_type`,
-            `start_layer`, `blocks`, `channel_times`, `layers`, `norm_layer`, `r`, `scale`, ...).
+        open_aff: clone of the original repository to take published weights from. If None, the environment variable
+            GLUON_AFF_OPEN_AFF.
+        dtype: 'float32' or 'float16'. BatchNorm stays float32, and MXNet computes with float16 on GPUs only. The
+            published ImageNet files are float16 and load into both.
+        features_only: whether to return a `FeatureMaps`, whose outputs are those of the network's stages.
+        allow_not_finite: whether a file with NaN or infinite values is accepted.
+        **kwargs: arguments of the host network that replace the published ones (`fusion` or `askc_type`, `start_layer`,
+            `blocks`, `channel_times`, `layers`, `norm_layer`, `r`, `scale`, ...).
 
     Raises:
-        InputError: for an unknown name, fusion or label set, or weights that do not fit.
-        GluonAFFError: if published weights are nowhere and cannot be downloaded.
+        InputError: the name, fusion or label set is unknown, or the weights do not fit.
+        GluonAFFError: published weights are neither here nor can be downloaded.
     """
     record = model_record(name)
     architecture = record.architecture(classes, **kwargs)

@@ -1,4 +1,4 @@
-"""The papers' networks in PyTorch; `get_model` builds them by name."""
+"""Offer the papers' networks as PyTorch modules; `get_model` builds them by name."""
 
 from gluon_aff.pytorch.networks.cifar_resnet import CIFARAFFResNet
 from gluon_aff.pytorch.networks.features import FeatureMaps

@@ -1,6 +1,6 @@
-"""AFINets: blocks hand the features of their first convolution on to later ones (the second paper).
+"""Build AFINets, whose blocks pass the features of their first convolution on to later blocks (AFINets paper).
 
-The paper leaves the wiring open; its parameter counts decide it (docs/afinets.md).
+The paper does not describe the wiring in full. It follows from the paper's parameter counts (docs/afinets.md).
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from gluon_aff.pytorch.networks.layers import Classifier, average_pool, conv1x1,
 
 @dataclass(frozen=True)
 class Parts:
-    """A residual block in two parts, between which features of earlier blocks come in.
+    """Describe a residual block in two parts; features of earlier blocks enter between them.
 
     Attributes:
-        first: convolution, BN and ReLU that make the block's feature.
+        first: convolution, BN and ReLU that compute the block's own feature.
         rest: layers from there to the addition.
-        shortcut: the input itself if None.
+        shortcut: layers on the shortcut. If None, the shortcut is the block's input.
         adds: whether there is a shortcut.
-        activates: whether there is a ReLU at the end.
+        activates: whether a ReLU follows the addition.
         shrinks: whether `rest` halves height and width.
-        splits: whether only half of the channels goes through the block, after which all are shuffled.
+        splits: whether only half of the channels pass through the block, after which all channels are shuffled.
     """
 
     first: nn.Sequential
@@ -54,7 +54,10 @@ PartsOf = Callable[[Member, Widths], Parts]
 
 
 class Block(nn.Module):
-    """(N, in_channels, H, W), features of earlier blocks and their means -> the block's output, and its own feature."""
+    """Compute a block's output and its own feature, given its input and the features of earlier blocks.
+
+    Shapes: the input is (N, in_channels, H, W). The earlier features come with their means, (N, C) each.
+    """
 
     def __init__(self, parts: Parts, integrate: Optional[AFI] = None, attend: Optional[nn.Module] = None) -> None:
         super().__init__()
@@ -66,7 +69,7 @@ class Block(nn.Module):
         self.adds, self.activates, self.shrinks, self.splits = parts.adds, parts.activates, parts.shrinks, parts.splits
 
     def forward(self, x: Tensor, earlier: Sequence[Tensor], means: Sequence[Tensor]) -> Tuple[Tensor, Tensor]:
-        """Return the output and the feature."""
+        """Return the block's output, and its own feature to pass on."""
         if self.splits:
             passing, x = x.chunk(2, dim=1)
         if self.integrate is None:
@@ -83,9 +86,9 @@ class Block(nn.Module):
     def _joined(self, x: Tensor, integrated: Tensor) -> Tuple[Tensor, Tensor]:
         """Return X and [X; R].
 
-        While training, X is a view of [X; R], so that it is kept for the backward pass once instead of twice. For that
-        one ReLU is over both. R, a mean of what ReLUs gave, stays the same; and so do gradients: where R is 0, so are
-        the features that it is a mean of, whose own ReLUs let no gradient pass.
+        In training, X is a view of [X; R], so that memory for the backward pass holds it once instead of twice. To this
+        end a single ReLU activates both. This changes neither R, which is a mean of ReLU outputs and thus not negative,
+        nor any gradient: where R is 0, the features that it averages are 0 too, and their own ReLUs pass no gradient.
         """
         if not self.training:
             feature = self.first(x)
@@ -97,19 +100,19 @@ class Block(nn.Module):
 
 
 def shuffled(first: Tensor, second: Tensor) -> Tensor:
-    """Two arrays (N, C, H, W) -> (N, 2C, H, W), channels in turns."""
+    """Interleave the channels of two arrays: (N, C, H, W) each -> (N, 2C, H, W)."""
     return torch.stack((first, second), dim=2).flatten(1, 2)
 
 
 class Group(nn.Module):
-    """Blocks whose features have one width and size; each but the first integrates those before.
+    """Run blocks whose features have the same width and size; each but the first integrates the features before it.
 
-    (N, C, H, W) -> the last block's output. Each feature is averaged once.
+    Shapes: (N, C, H, W) -> the last block's output. The spatial mean of each feature is computed once.
 
     Args:
-        blocks: in their order.
-        shared: channels that a block hands on, 0 for none.
-        halves: whether the first block, which has twice as many, hands on both halves.
+        blocks: the blocks in order.
+        shared: number of channels that each block passes on; 0 if the blocks integrate nothing.
+        halves: whether the first block, which has twice as many channels, passes on both halves.
     """
 
     def __init__(self, blocks: Sequence[Block], shared: int, halves: bool) -> None:
@@ -120,7 +123,7 @@ class Group(nn.Module):
         self.shared, self.halves = shared, halves
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the last block's output."""
+        """Return the last block's output, (N, C, H, W)."""
         earlier: List[Tensor] = []
         means: List[Tensor] = []
         for index, block in enumerate(self.blocks):
@@ -128,7 +131,7 @@ class Group(nn.Module):
             if self.shared and index < len(self.blocks) - 1:
                 parts = 2 if self.halves and index == 0 else 1
                 feature = feature[:, : parts * self.shared]
-                if block.shrinks:  # its feature is as large as the stage before
+                if block.shrinks:  # its feature has the size of the previous stage
                     feature = self.halve(feature)
                 handed_on = feature.chunk(parts, dim=1)
                 earlier += handed_on
@@ -137,7 +140,7 @@ class Group(nn.Module):
 
 
 def integrated_group(parts_of: PartsOf, settings: Integration, plan: GroupPlan) -> Group:
-    """Group of blocks, of which each but the first integrates the features of those before."""
+    """Build a group of blocks in which each block but the first integrates the features of those before it."""
     shared = plan.shared(settings)
     first, *others = (parts_of(*place) for place in zip(plan.members, plan.widths(settings)))
     blocks = [Block(first)]
@@ -149,24 +152,24 @@ def integrated_group(parts_of: PartsOf, settings: Integration, plan: GroupPlan) 
 
 
 def depthwise(in_channels: int, channels: int, stride: int) -> nn.Conv2d:
-    """3x3 convolution of each output's own input channels, one or two of them."""
+    """Return a 3x3 convolution with a group for each output channel, which has one or two input channels."""
     return conv3x3(in_channels, channels, stride, groups=channels)
 
 
 def shortcut_of(member: Member) -> Optional[nn.Module]:
-    """1x1 and BN where width or size changes."""
+    """Return a 1x1 convolution and BN for the shortcut if width or size changes, otherwise None."""
     if member.stride == 1 and member.in_channels == member.channels:
         return None
     return nn.Sequential(conv1x1(member.in_channels, member.channels, member.stride), nn.BatchNorm2d(member.channels))
 
 
 def conv_bn_relu(conv: nn.Conv2d) -> List[nn.Module]:
-    """A convolution, BN, ReLU."""
+    """Return the convolution followed by BN and ReLU."""
     return [conv, nn.BatchNorm2d(conv.out_channels), relu()]
 
 
 def basic_parts(member: Member, widths: Widths) -> Parts:
-    """3x3 (stride), BN, ReLU | 3x3, BN: the CIFAR ResNet's."""
+    """Return the parts of the CIFAR ResNet's block: 3x3 (stride), BN, ReLU | 3x3, BN."""
     return Parts(
         nn.Sequential(*conv_bn_relu(conv3x3(member.in_channels, widths.first, member.stride))),
         nn.Sequential(conv3x3(widths.inner, member.channels), nn.BatchNorm2d(member.channels)),
@@ -175,7 +178,10 @@ def basic_parts(member: Member, widths: Widths) -> Parts:
 
 
 def bottleneck_parts(member: Member, widths: Widths, groups: int = 1) -> Parts:
-    """1x1, BN, ReLU | 3x3 (stride), BN, ReLU, 1x1, BN: the bottleneck of ResNet-50 and, in groups, of ResNeXt."""
+    """Return the parts of a bottleneck: 1x1, BN, ReLU | 3x3 (stride), BN, ReLU, 1x1, BN.
+
+    It is the block of ResNet-50, and with a grouped 3x3 convolution that of ResNeXt.
+    """
     return Parts(
         nn.Sequential(*conv_bn_relu(conv1x1(member.in_channels, widths.first))),
         nn.Sequential(
@@ -189,7 +195,10 @@ def bottleneck_parts(member: Member, widths: Widths, groups: int = 1) -> Parts:
 
 
 def inverted_parts(member: Member, widths: Widths) -> Parts:
-    """1x1, BN, ReLU | depthwise 3x3 (stride), BN, ReLU, 1x1, BN: MobileNetV2's; a shortcut at stride 1 only."""
+    """Return the parts of MobileNetV2's block: 1x1, BN, ReLU | depthwise 3x3 (stride), BN, ReLU, 1x1, BN.
+
+    Only blocks of stride 1 have a shortcut.
+    """
     return Parts(
         nn.Sequential(*conv_bn_relu(conv1x1(member.in_channels, widths.first))),
         nn.Sequential(
@@ -205,7 +214,7 @@ def inverted_parts(member: Member, widths: Widths) -> Parts:
 
 
 def shuffle_parts(member: Member, widths: Widths) -> Parts:
-    """1x1, BN, ReLU | depthwise 3x3, BN, 1x1, BN, ReLU: the right branch of ShuffleNetV2's block."""
+    """Return the right branch of ShuffleNetV2's block in parts: 1x1, BN, ReLU | depthwise 3x3, BN, 1x1, BN, ReLU."""
     return Parts(
         nn.Sequential(*conv_bn_relu(conv1x1(member.in_channels, widths.first))),
         nn.Sequential(
@@ -220,7 +229,7 @@ def shuffle_parts(member: Member, widths: Widths) -> Parts:
 
 
 class ShuffleDown(nn.Module):
-    """ShuffleNetV2's block that halves height and width: (N, in_channels, H, W) -> (N, channels, H/2, W/2)."""
+    """Halve height and width as ShuffleNetV2 does: (N, in_channels, H, W) -> (N, channels, H/2, W/2)."""
 
     def __init__(self, in_channels: int, channels: int) -> None:
         super().__init__()
@@ -238,12 +247,15 @@ class ShuffleDown(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return both branches' channels in turns."""
+        """Return the channels of both branches, alternating: (N, channels, H/2, W/2)."""
         return shuffled(self.left(x), self.right(x))
 
 
 class AFINet(Classifier):
-    """Stem, groups of blocks, tail, global average pool, dense: (N, 3, H, W) -> (N, classes) logits."""
+    """Classify images with a stem, groups of blocks, a tail, global average pooling and a dense layer.
+
+    Shapes: (N, 3, H, W) -> (N, classes) logits.
+    """
 
     def __init__(self, stem: Sequence[nn.Module], body: Sequence[nn.Module], channels: int, classes: int) -> None:
         super().__init__()
@@ -253,7 +265,7 @@ class AFINet(Classifier):
         initialise(self)
 
     def stages(self) -> List[List[nn.Module]]:
-        """Modules up to the end of each group, from the group before on."""
+        """Return the modules that lead to the end of each group, starting after the previous group."""
         stages: List[List[nn.Module]] = [[]]
         for module in self.features:
             stages[-1].append(module)
@@ -262,7 +274,7 @@ class AFINet(Classifier):
         return stages[:-1]
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """The last maps, (N, num_features, h, w)."""
+        """Return the last maps, (N, num_features, h, w)."""
         return self.features[sum(map(len, self.stages())) :](super().forward_features(x))
 
 
@@ -271,14 +283,14 @@ def _groups(parts_of: PartsOf, settings: Integration, plans: Sequence[GroupPlan]
 
 
 def afi_resnet(settings: Integration, blocks: int, classes: int = 100) -> AFINet:
-    """CIFAR ResNet of depth 6 * blocks + 2, widths 16, 32, 64, with 1x1 shortcuts."""
+    """Build a CIFAR ResNet of depth 6 * blocks + 2, with widths 16, 32, 64 and 1x1 shortcuts."""
     settings.check(3)
     body = _groups(basic_parts, settings, stage_groups((16, 32, 64), [blocks] * 3, 1, 16))
     return AFINet(conv_bn_relu(conv3x3(3, 16)), body, 64, classes)
 
 
 def afi_imagenet_resnet(settings: Integration, layers: Sequence[int], classes: int = 1000) -> AFINet:
-    """ImageNet ResNet of bottlenecks that stride in the 3x3 convolution (torchvision's, GluonCV's v1b)."""
+    """Build an ImageNet ResNet of bottlenecks that stride in the 3x3 convolution (torchvision's; GluonCV's v1b)."""
     settings.check(len(layers))
     stem = [*conv_bn_relu(nn.Conv2d(3, 64, 7, 2, 3, bias=False)), nn.MaxPool2d(3, 2, 1)]
     body = _groups(bottleneck_parts, settings, stage_groups((64, 128, 256, 512), layers, 4, 64))
@@ -286,14 +298,17 @@ def afi_imagenet_resnet(settings: Integration, layers: Sequence[int], classes: i
 
 
 def afi_resnext29(settings: Integration, classes: int = 100) -> AFINet:
-    """ResNeXt-29 (32x4d) for CIFAR, three stages of three blocks, outputs twice as wide as the groups."""
+    """Build ResNeXt-29 (32x4d) for CIFAR: three stages of three blocks.
+
+    The blocks' outputs are twice as wide as their 3x3 convolutions.
+    """
     settings.check(3)
     body = _groups(partial(bottleneck_parts, groups=32), settings, stage_groups((128, 256, 512), (3, 3, 3), 2, 64))
     return AFINet(conv_bn_relu(conv1x1(3, 64)), body, 1024, classes)
 
 
 def afi_mobilenet_v2(settings: Integration, classes: int = 100) -> AFINet:
-    """MobileNetV2 for CIFAR; a group is a run of blocks whose expansions have one shape, over the stages' ends."""
+    """Build MobileNetV2 for CIFAR. Its groups are those of `mobilenet_groups`, which can span two stages."""
     plans = mobilenet_groups()
     settings.check(plans[-1].number)
     body = _groups(inverted_parts, settings, plans)
@@ -304,7 +319,7 @@ def afi_mobilenet_v2(settings: Integration, classes: int = 100) -> AFINet:
 
 
 def afi_shufflenet_v2(settings: Integration, classes: int = 100) -> AFINet:
-    """ShuffleNetV2 of width 1 for CIFAR; a stage's blocks after the one that halves the size are a group."""
+    """Build ShuffleNetV2 1x for CIFAR. Its groups are the blocks of a stage that follow the downsampling block."""
     settings.check(len(SHUFFLENET))
     body: List[nn.Module] = []
     in_channels = 24

@@ -1,4 +1,4 @@
-"""The stages' outputs of a network, for users who put these backbones elsewhere."""
+"""Return the outputs of a network's stages, for users who put these backbones into networks of their own."""
 
 from __future__ import annotations
 
@@ -11,25 +11,26 @@ from torch.func import functional_call
 from gluon_aff.errors import InputError
 from gluon_aff.pytorch.networks.layers import Network, image_dtype
 
-PROBE_SIZE = 224  # a multiple of every network's stride
+PROBE_SIZE = 224  # divisible by the total stride of every network
 
 
 class FeatureMaps(Network):
-    """Outputs of the stages of a network, without its head: (N, 3, H, W) -> a list of (N, width, H/stride, W/stride).
+    """Return the outputs of a network's stages: (N, 3, H, W) -> a list of (N, width, H/stride, W/stride).
 
-    It shares the network's parameters, under names of its own (`stage1.`, `stage2.`, ...).
+    The network's head is left out. The parameters are shared with the network, under other names (`stage1.`, `stage2.`,
+    ...).
 
     Args:
         net: the network.
-        out_indices: which stages' outputs, from 0; all if None.
+        out_indices: numbers, from 0, of the stages to return. If None, all stages.
 
     Attributes:
-        out_indices: those, as numbers from 0.
+        out_indices: numbers, from 0, of the stages that are returned.
         widths: channels of each output.
-        strides: how many times smaller than the image each output is.
+        strides: factor by which each output is smaller than the image.
 
     Raises:
-        InputError: there is no such stage.
+        InputError: a stage does not exist.
     """
 
     def __init__(self, net: Network, out_indices: Optional[Sequence[int]] = None) -> None:
@@ -47,14 +48,14 @@ class FeatureMaps(Network):
         self.strides: List[int] = [PROBE_SIZE // shape[2] for shape in shapes]
 
     def _outputs_of_a_probe(self) -> List[Tensor]:
-        """Outputs without values, for two images without values: BatchNorm refuses a single one while training."""
+        """Return outputs without values for two images, since BatchNorm refuses a single one in training."""
         tensors = {**dict(self.named_parameters()), **dict(self.named_buffers())}
         without_values = {name: tensor.detach().to("meta") for name, tensor in tensors.items()}
         images = torch.empty(2, 3, PROBE_SIZE, PROBE_SIZE, dtype=image_dtype(self), device="meta")
         return functional_call(self, without_values, images)
 
     def forward(self, x: Tensor) -> List[Tensor]:
-        """Return the stages' outputs."""
+        """Return the stages' outputs, a list of (N, width, H/stride, W/stride)."""
         outputs = []
         for modules in self.stages():
             x = self.run_stage(modules, x)
@@ -62,5 +63,5 @@ class FeatureMaps(Network):
         return [outputs[index] for index in self.out_indices]
 
     def stages(self) -> List[List[nn.Module]]:
-        """Modules up to the end of each stage, from the stage before on."""
+        """Return the modules that lead to the end of each stage, starting after the previous stage."""
         return [list(stage.children()) for stage in self.children()]

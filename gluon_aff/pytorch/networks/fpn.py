@@ -1,4 +1,4 @@
-"""Feature pyramid on a small ResNet for segmentation: levels are fused over long skips (paper, Fig. 4c)."""
+"""Build a feature pyramid on a small ResNet for segmentation, which fuses levels over long skips (paper, Fig. 4c)."""
 
 from __future__ import annotations
 
@@ -18,10 +18,12 @@ from gluon_aff.pytorch.networks.resnet import BasicBlock
 
 
 class LevelFusion(nn.Module):
-    """Two levels of a pyramid in one: project, fuse, 3x3, BN, ReLU.
+    """Fuse two levels of a pyramid: project both, fuse, 3x3, BN, ReLU.
 
-    (N, high_channels, h, w) and (N, low_channels, H, W) -> (N, channels, H, W). The high level (Y) is resized and
-    projected (1x1 with bias, BN, ReLU); the low level (X) too, if its width is not `channels`.
+    Shapes: (N, high_channels, h, w) and (N, low_channels, H, W) -> (N, channels, H, W).
+
+    The high level (Y) is resized and projected by a 1x1 convolution with bias, BN and ReLU. The low level (X) is
+    projected likewise if its width is not `channels`.
     """
 
     def __init__(self, fusing: Fusing, channels: int, high_channels: int, low_channels: int) -> None:
@@ -32,33 +34,34 @@ class LevelFusion(nn.Module):
         if low_channels != channels:
             self.feature_low = projection_to(channels, low_channels, norm_layer)
         self.attention = fusing(channels)
-        fused = 2 * channels if fusing.block()[0] == "Concatenation" else channels  # which is not projected here
+        # a concatenation is not projected here
+        fused = 2 * channels if fusing.block()[0] == "Concatenation" else channels
         self.post = nn.Sequential(nn.Conv2d(fused, channels, 3, 1, 1), norm_layer(channels), relu())
 
     def forward(self, high: Tensor, low: Tensor) -> Tensor:
-        """Return the fused level."""
+        """Return the fused level, (N, channels, H, W)."""
         high = self.feature_high(resized_like(high, low))
         return self.post(self.attention(high, self.feature_low(low)))
 
 
 class AFFFPN(Network):
-    """ResNet of basic blocks, its levels fused to one map, FCN head.
+    """Segment images with a ResNet of basic blocks, whose levels are fused into one map, and an FCN head.
 
     Shapes: (N, 3, H, W) -> (N, classes, H, W) logits.
 
     Args:
-        fusing: how levels are fused, its `skip` 'long'.
-        layers: blocks in each stage, three or four stages.
-        channels: widths of the stem's first convolutions and of each stage.
-        classes: outputs for each pixel.
-        decoder_width: channels of every fused map; those of the lower level if None, as the original's authors chose
+        fusing: how levels are fused; its `skip` is 'long'.
+        layers: number of blocks in each stage, for three or four stages.
+        channels: width of the stem's first convolutions, followed by the width of each stage.
+        classes: number of outputs for each pixel.
+        decoder_width: channels of every fused map. If None, those of the lower level, as the original's authors chose
             for two classes.
-        fuse_order: 'top-down', from the smallest map to the largest; or 'bottom-up', the others into the largest
-            map, one after another.
-        stem: 'normal' reduces the image to a quarter, 'tiny' not at all.
+        fuse_order: 'top-down' fuses from the smallest map to the largest. 'bottom-up' fuses the other maps into the
+            largest one, one after another.
+        stem: 'normal' reduces height and width to a quarter, 'tiny' keeps them.
 
     Raises:
-        InputError: for an unknown fusion, stem or order, or widths that do not match the stages.
+        InputError: the fusion, stem or order is unknown, or the widths do not match the stages.
     """
 
     def __init__(
@@ -95,12 +98,12 @@ class AFFFPN(Network):
         initialise(self)
 
     def stages(self) -> List[List[nn.Module]]:
-        """Modules up to the end of each of the encoder's stages, from the stage before on."""
+        """Return the modules that lead to the end of each stage of the encoder, starting after the previous stage."""
         stages = [[getattr(self, f"layer{number}")] for number in range(1, len(self.pairs) + 2)]
         return [[self.stem, *stages[0]], *stages[1:]]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the logits."""
+        """Return the logits, (N, classes, H, W)."""
         maps = [x]
         for modules in self.stages():
             maps.append(self.run_stage(modules, maps[-1]))
@@ -112,7 +115,7 @@ class AFFFPN(Network):
 
 
 def _stem(channels: Sequence[int], kind: str, norm_layer: NormLayer) -> List[nn.Module]:
-    """3x3 convolutions with BN and ReLU: three, strides 2, 1, 1, and a max pool; or one."""
+    """Return 3x3 convolutions with BN and ReLU: a single one, or three of strides 2, 1, 1 and a max pool."""
     widths = [(channels[1], 1)] if kind == "tiny" else [(channels[0], 2), (channels[0], 1), (channels[1], 1)]
     layers: List[nn.Module] = []
     in_channels = 3
@@ -131,7 +134,7 @@ def _encoder(fusing: Fusing, layers: Sequence[int], channels: Sequence[int]) -> 
 
 
 def _head(classes: int, in_channels: int, norm_layer: NormLayer) -> nn.Sequential:
-    """GluonCV's FCN head: 3x3 to a quarter, BN, ReLU, dropout, 1x1 with bias."""
+    """Return GluonCV's FCN head: 3x3 to a quarter of the channels, BN, ReLU, dropout, 1x1 with bias."""
     width = in_channels // 4
     return nn.Sequential(
         conv3x3(in_channels, width), norm_layer(width), relu(), nn.Dropout(0.1), nn.Conv2d(width, classes, 1)

@@ -1,4 +1,4 @@
-"""Inception-ResNet for 32 x 32 images: each 3x3 convolution is two branches, fused (paper, Fig. 4a, "same layer")."""
+"""Build the Inception-ResNet for 32 x 32 images, which fuses branches of the same layer (paper, Fig. 4a)."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from gluon_aff.pytorch.networks.cifar_resnet import PreActivationNet, pre_activa
 
 
 class InceptionConv(nn.Module):
-    """A 3x3 convolution and one dilated by 2, which sees 5x5 pixels, each with BN, fused as X and Y.
+    """Fuse a 3x3 convolution (X) and one dilated by 2 (Y), which covers 5x5 pixels, each followed by BN.
 
-    (N, in_channels, H, W) -> (N, channels, H/stride, W/stride). Plain addition has no BN before it, as in the first
-    release.
+    Shapes: (N, in_channels, H, W) -> (N, channels, H/stride, W/stride). Plain addition has no BN before it, as in the
+    original's first release.
     """
 
     def __init__(self, fusing: Fusing, in_channels: int, channels: int, stride: int = 1) -> None:
@@ -34,25 +34,28 @@ class InceptionConv(nn.Module):
         self.attention = fusing(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the fused branches."""
+        """Return the fused branches, (N, channels, H/stride, W/stride)."""
         return self.attention(self.feature_spatial_5(x), self.feature_spatial_3(x))
 
 
 class InceptionResNet(PreActivationNet):
-    """The CIFAR ResNet with an `InceptionConv` for each 3x3 convolution, the stem's too; plain additive shortcuts.
+    """Classify images with a CIFAR ResNet whose 3x3 convolutions, even in the stem, are `InceptionConv` blocks.
 
-    Shapes: (N, 3, H, W) -> (N, classes) logits. 1 + 6 * blocks fusions (paper, Table 2: Inception-ResNet-20-b).
+    The shortcuts are plain additions, so a network has 1 + 6 * blocks fusions (paper, Table 2: Inception-ResNet-20-b).
+
+    Shapes: (N, 3, H, W) -> (N, classes) logits.
 
     Args:
-        fusing: how branches are fused, its `skip` 'same layer'.
-        layers: blocks in each stage.
+        fusing: how branches are fused; its `skip` is 'same layer'.
+        layers: number of blocks in each stage.
         channels: widths of the stem and of each stage.
-        classes: outputs.
-        inner: 'full', or 'legacy': a block's first convolution keeps the width of the stage before, as in the first
-            release and so, most likely, in the networks of the paper's numbers.
+        classes: number of outputs.
+        inner: width of a block's first convolution: 'full' for that of its stage, or 'legacy' for that of the previous
+            stage. The original's first release has the latter, and so most likely do the networks behind the paper's
+            numbers.
 
     Raises:
-        InputError: for an unknown fusion or inner width.
+        InputError: the fusion or the inner width is unknown.
     """
 
     def __init__(

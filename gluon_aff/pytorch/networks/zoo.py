@@ -1,4 +1,4 @@
-"""Networks by name: what builds each host, and `get_model`."""
+"""Build networks by name; `get_model` is the function for users."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.
 def cifar_resnet(
     fusing: Fusing, blocks: int, channel_times: int, start_layer: int = 1, classes: int = 100, **kwargs: Any
 ) -> CIFARAFFResNet:
-    """CIFAR ResNet of depth 6 * blocks + 2, widths channel_times * (16, 16, 32, 64)."""
+    """Build a CIFAR ResNet of depth 6 * blocks + 2 with widths channel_times * (16, 16, 32, 64)."""
     channels = [channel_times * width for width in CIFAR_WIDTHS]
     return CIFARAFFResNet(fusing, start_layer, [blocks] * 3, channels, classes, **kwargs)
 
@@ -60,7 +60,7 @@ def cifar_resnext(
     zero_last_gamma: bool = True,
     **kwargs: Any,
 ) -> CIFARAFFResNeXt:
-    """CIFAR ResNeXt of depth 9 * blocks + 2, first stage channel_times * 16 wide."""
+    """Build a CIFAR ResNeXt of depth 9 * blocks + 2 whose first stage has the width 16 * channel_times."""
     kwargs.setdefault("cardinality", cifar_cardinality(channel_times))
     kwargs.setdefault("zero_init_last", zero_last_gamma)
     return CIFARAFFResNeXt(fusing, start_layer, [blocks] * 3, channel_times * CIFAR_WIDTHS[0], classes, **kwargs)
@@ -70,7 +70,7 @@ def cifar_resnext(
 def cifar_inception(
     fusing: Fusing, blocks: int, channel_times: int = 1, classes: int = 100, **kwargs: Any
 ) -> InceptionResNet:
-    """Inception-ResNet for CIFAR, of depth 6 * blocks + 2, widths channel_times * (16, 16, 32, 64)."""
+    """Build an Inception-ResNet for CIFAR of depth 6 * blocks + 2 with widths channel_times * (16, 16, 32, 64)."""
     channels = [channel_times * width for width in CIFAR_WIDTHS]
     return InceptionResNet(fusing, [blocks] * 3, channels, classes, **kwargs)
 
@@ -85,7 +85,7 @@ def imagenet_resnet(
     final_drop: float = 0.0,
     **kwargs: Any,
 ) -> AFFResNet:
-    """ImageNet ResNet with `layers` blocks in its four stages."""
+    """Build an ImageNet ResNet with `layers` blocks in its four stages."""
     kwargs.setdefault("zero_init_last", last_gamma)
     kwargs.setdefault("drop_rate", final_drop)
     return AFFResNet(fusing, start_layer, layers, classes, **kwargs)
@@ -101,10 +101,10 @@ def imagenet_resnext(
     zero_last_gamma: Optional[bool] = None,
     **kwargs: Any,
 ) -> AFFResNeXt:
-    """ImageNet ResNeXt 32x4d with `layers` blocks in its four stages.
+    """Build an ImageNet ResNeXt 32x4d with `layers` blocks in its four stages.
 
-    `last_gamma` is inverted, as in the original: False starts each block's last gamma at zero, True at one.
-    `zero_last_gamma` overrules it, in the plain sense.
+    `last_gamma` is inverted, as in the original: with False the last gamma of each block starts at zero, with True at
+    one. `zero_last_gamma` overrides it with the plain meaning.
     """
     kwargs.setdefault("zero_init_last", not last_gamma if zero_last_gamma is None else zero_last_gamma)
     return AFFResNeXt(fusing, start_layer, layers, classes, **kwargs)
@@ -112,7 +112,7 @@ def imagenet_resnext(
 
 @fused(Fusing(r=4, skip="long"))
 def fpn(fusing: Fusing, blocks: int, channel_times: int = 1, classes: int = 1, **kwargs: Any) -> AFFFPN:
-    """Feature pyramid on a ResNet of depth 6 * blocks + 2, widths channel_times * (8, 16, 32, 64)."""
+    """Build a feature pyramid on a ResNet of depth 6 * blocks + 2 with widths channel_times * (8, 16, 32, 64)."""
     return AFFFPN(fusing, [blocks] * 3, [channel_times * width for width in FPN_WIDTHS], classes, **kwargs)
 
 
@@ -136,26 +136,28 @@ def _builder(host: str) -> Callable[..., Network]:
 
 
 def build(architecture: Architecture) -> Network:
-    """The network, with initial values of the distributions that MXNet draws from.
+    """Build the network, with initial values from the distributions that MXNet draws from.
 
     Raises:
-        InputError: for arguments that the host cannot take.
+        InputError: the host network cannot take the arguments.
     """
     return _builder(architecture.host)(**architecture.settings)
 
 
 def arguments(architecture: Architecture) -> Dict[str, Any]:
-    """All arguments of its host, those not given with their defaults; the same for the same network.
+    """Return all arguments of the host network, with the defaults of those that are not given.
+
+    Two architectures with equal arguments are the same network.
 
     Raises:
-        InputError: for an unknown fusion.
+        InputError: the fusion is unknown.
     """
     return all_arguments(_builder(architecture.host), architecture.settings)
 
 
 def parameter_shapes(architecture: Architecture) -> Dict[str, Tuple[int, ...]]:
-    """`gluon_aff.engines.Engine.parameter_shapes`."""
-    with torch.device("meta"):  # shapes without values: nothing is drawn or kept
+    """Return the parameters' shapes, as `gluon_aff.engines.Catalogue.parameter_shapes` says."""
+    with torch.device("meta"):  # the meta device has shapes without values, so nothing is drawn or kept
         net = build(architecture)
     tensors = net.state_dict()
     return {name: tuple(tensors[key].shape) for key, name in parameter_names(net).items()}
@@ -175,31 +177,33 @@ def get_model(
     allow_not_finite: bool = False,
     **kwargs: Any,
 ) -> nn.Module:
-    """Build the configuration called `name`.
+    """Build the network called `name`, optionally with pretrained weights.
 
     Args:
         name: one of `list_models()`.
-        classes: outputs; the published head's size (100 or 1000) if None. With `pretrained`, another size loads
-            everything but the head, which then has new values, and warns of it.
-        device: where; PyTorch's default device if None.
-        pretrained: published weights to load: 'fine' or 'superclass' (CIFAR-100), 'imagenet', or True for the only ones
-            there are, fine ones where there are two; or the path of a `.params` file.
+        classes: number of outputs. If None, that of the published head (100 or 1000). With `pretrained`, any other
+            number loads everything but the head, which is then newly initialised, and warns.
+        device: device to put the network on. If None, PyTorch's default device.
+        pretrained: label set of published weights to load: 'fine' or 'superclass' (CIFAR-100) or 'imagenet'. True takes
+            the only label set, or 'fine' if there are two. The path of a `.params` file loads that file.
         root: folder where published weights are looked for and downloaded to.
-        open_aff: clone of the original repository to take them from ($GLUON_AFF_OPEN_AFF if None).
-        dtype: float32, float16 or bfloat16, of convolutions and dense layers; BatchNorm stays float32. Published
-            ImageNet files are float16 and load into all.
-        features_only: return a `FeatureMaps`, whose outputs are those of the network's stages, instead.
-        grad_checkpointing: compute blocks again for the backward pass while training: less memory, a third more time.
-        allow_not_finite: take a file with values that are NaN or infinite too.
-        **kwargs: arguments of the host's constructor, overruling the published ones (`fusion` or `askc_type`, `r`,
-            `scale`, `start_layer`, `blocks`, `channel_times`, `layers`, `norm_layer`, ...).
+        open_aff: clone of the original repository to take published weights from. If None, the environment variable
+            GLUON_AFF_OPEN_AFF.
+        dtype: type of convolutions and dense layers: float32, float16 or bfloat16. BatchNorm stays float32. The
+            published ImageNet files are float16 and load into all three.
+        features_only: whether to return a `FeatureMaps`, whose outputs are those of the network's stages.
+        grad_checkpointing: whether blocks are computed again in the backward pass of training, which takes less memory
+            and a third more time.
+        allow_not_finite: whether a file with NaN or infinite values is accepted.
+        **kwargs: arguments of the host network that replace the published ones (`fusion` or `askc_type`, `start_layer`,
+            `blocks`, `channel_times`, `layers`, `norm_layer`, `r`, `scale`, ...).
 
     Returns:
-        The network, in training mode, as PyTorch's modules are when they are new: call `.eval()` for inference.
+        The network in training mode, as PyTorch's modules are when they are new: call `.eval()` for inference.
 
     Raises:
-        InputError: for an unknown name, fusion or label set, or weights that do not fit.
-        GluonAFFError: if published weights are nowhere and cannot be downloaded.
+        InputError: the name, fusion or label set is unknown, or the weights do not fit.
+        GluonAFFError: published weights are neither here nor can be downloaded.
     """
     record = model_record(name)
     architecture = record.architecture(classes, **kwargs)
