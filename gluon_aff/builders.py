@@ -85,7 +85,7 @@ def integrated(build: Builder) -> Builder:
     def host(classes: int, variant: str = "", **kwargs: Any) -> Any:
         given = {name: kwargs.pop(name) for name in INTEGRATION if name in kwargs}
         if "askc_type" in kwargs:
-            raise InputError(f"fusion {kwargs['askc_type']}: AFINets and their plain hosts have none; leave it out")
+            raise InputError(f"fusion {kwargs['askc_type']}: AFINets and their plain versions have no fusion; omit it")
         if given and not variant:
             raise InputError(f"{', '.join(given)}: a plain network integrates no features; take afi_... or afi_b_...")
         return build(Integration(variant, **given), classes=classes, **kwargs)

@@ -409,7 +409,7 @@ class Learner(Protocol):
         """Return the learning rate of the last step."""
 
     def set_learning_rate(self, rate: float) -> None:
-        """Train with the learning rate `rate` from now on. Not for a learner with a schedule."""
+        """Train with the learning rate `rate` from now on; not allowed if there is a schedule."""
 
     def seed(self, seed: int) -> None:
         """Seed the framework's random numbers, which dropout draws from."""

@@ -269,7 +269,7 @@ def register_network(
 
     def register(builds: Callable[..., Any]) -> Callable[..., Any]:
         if not re.fullmatch(r"[a-z0-9_]+", name):
-            raise InputError(f"register_network({name!r}): lower-case letters, digits and underscores make a name")
+            raise InputError(f"register_network({name!r}): use lower-case letters, digits and underscores only")
         if MODELS.get(name) in _RECORDS:
             raise InputError(f"register_network({name!r}): the package has a network of that name; take another one")
         MODELS[name] = ModelRecord(name, title or name, name, {}, classes, input_size, None)

@@ -111,7 +111,7 @@ def fusion_operator(name: str) -> Operator:
     known = {**OPERATORS, **_SYNONYMS, **flags}
     if name not in known:
         unknown = unknown_name("fusion (--fusion, --askc-type)", name, known)
-        raise InputError(f"{unknown}; one of your own: --import its module")
+        raise InputError(f"{unknown}; for an operator of your own, name its module with --import")
     return known[name]
 
 
@@ -139,9 +139,9 @@ def register_operator(
         known = {**OPERATORS, **_SYNONYMS, **{flag: each for each in OPERATORS.values() for flag in each.flags}}
         for each in (name, *flags):
             if not re.fullmatch(r"[\w+-]+", each):
-                raise InputError(f"register_operator({each!r}): letters, digits, underscores, + and - make a name")
+                raise InputError(f"register_operator({each!r}): only letters, digits, underscores, + and - are allowed")
             if each in known and (known[each] in _ROWS or known[each].name != name):
-                raise InputError(f"register_operator({each!r}): that is {known[each].name} already; take another name")
+                raise InputError(f"register_operator({each!r}): {known[each].name} has this name already; take another")
         OPERATORS[name] = Operator(name, equation, reads, "", "", name, flags=tuple(flags))
         register_implementation(name, block)
         return block
@@ -277,7 +277,7 @@ class Integration:
             return
         stages: List[Any] = list(self.stages) if isinstance(self.stages, Sequence) else []
         if not stages or not all(is_count(stage) and stage <= groups for stage in stages):
-            raise InputError(f"stages {self.stages}: name those that integrate features, of 1 to {groups}, such as [1]")
+            raise InputError(f"stages {self.stages}: name those that integrate features, from 1 to {groups}")
 
     def of_group(self, number: int) -> str:
         """Return the variant of the group with that number, or '' if the group integrates nothing."""

@@ -42,8 +42,8 @@ def framework_of(builds: Callable[..., Any]) -> str:
         if framework in ENGINES:
             return framework
     raise InputError(
-        f"{getattr(builds, '__name__', builds)} is no class made from Gluon's HybridBlock or PyTorch's nn.Module, and "
-        "no function that says by -> that it returns one: make it one"
+        f"{getattr(builds, '__name__', builds)} is neither a class derived from Gluon's HybridBlock or PyTorch's "
+        "nn.Module, nor a function whose return annotation (->) is one: make it one of these"
     )
 
 

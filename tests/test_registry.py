@@ -158,18 +158,20 @@ def of(framework):
 
 def test_what_cannot_be_registered():
     for name, message in (
-        ("AFF", "that is AFF already"),
-        ("ASKCFuse", "that is AFF already"),
-        ("Global+Local", "that is AFF already"),
-        ("my fusion", "letters, digits, underscores, [+] and - make a name"),
+        ("AFF", "AFF has this name already"),
+        ("ASKCFuse", "AFF has this name already"),
+        ("Global+Local", "AFF has this name already"),
+        ("my fusion", "only letters, digits, underscores, [+] and - are allowed"),
     ):
         with pytest.raises(InputError, match=message):
             operators.register_operator(name)(of("torch"))
-    with pytest.raises(InputError, match=r"Kind is no class made from Gluon's HybridBlock or PyTorch's nn\.Module"):
+    with pytest.raises(
+        InputError, match=r"Kind is neither a class derived from Gluon's HybridBlock or PyTorch's nn\.Module"
+    ):
         operators.register_operator("Own")(Kind)
     with pytest.raises(InputError, match="the package has a network of that name"):
         models.register_network("resnet50")(of("torch"))
-    with pytest.raises(InputError, match="lower-case letters, digits and underscores make a name"):
+    with pytest.raises(InputError, match="use lower-case letters, digits and underscores only"):
         models.register_network("My-Net")(of("torch"))
 
 
@@ -184,7 +186,7 @@ def test_the_same_name_may_be_registered_for_both_engines_and_again():
     for framework in ("mxnet", "torch", "torch"):
         operators.register_operator("Own", flags=["Mine"])(of(framework))
     assert operators.fusion_operator("Mine").name == "Own"
-    with pytest.raises(InputError, match="that is Own already"):
+    with pytest.raises(InputError, match="Own has this name already"):
         operators.register_operator("Mine")(of("torch"))
     operators.register_operator("Other")(of("torch"))
     with pytest.raises(InputError, match="Other was registered for torch, not for mxnet: register one for it"):
@@ -205,7 +207,9 @@ def test_what_cannot_be_imported_is_one_line(capsys):
 
 
 def test_a_fusion_that_is_not_imported_says_how_to():
-    with pytest.raises(InputError, match=r"unknown fusion .*; one of your own: --import its module"):
+    with pytest.raises(
+        InputError, match=r"unknown fusion .*; for an operator of your own, name its module with --import"
+    ):
         operators.fusion_operator("Gate")
 
 

@@ -1,4 +1,7 @@
-"""The MXNet engine: all that imports mxnet or gluoncv. Importing it raises NoEngineError where MXNet cannot work."""
+"""Hold the MXNet engine: all code that imports mxnet or gluoncv.
+
+Importing this package raises NoEngineError where MXNet cannot work.
+"""
 
 from gluon_aff._platform import check_mxnet
 

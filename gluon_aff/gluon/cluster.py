@@ -1,6 +1,6 @@
-"""The workers of a run, and what they tell each other through MXNet's key-value store or Horovod.
+"""Connect the workers of a run through MXNet's key-value store or Horovod.
 
-Every worker calls the same functions here in the same order; a worker that does not leaves the others waiting.
+All workers have to call the same functions in the same order. A worker that does not leaves the others waiting.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ from gluon_aff.errors import InputError, unknown_name
 from gluon_aff.printing import show
 
 ENVIRONMENT = ("DMLC_ROLE", "DMLC_PS_ROOT_URI", "DMLC_PS_ROOT_PORT", "DMLC_NUM_WORKER", "DMLC_NUM_SERVER")
-# A trainer's keys are its parameters' numbers. MXNet multiplies keys by 9973 in 32 bits to choose a server.
+# Keys of our sums start above those of a trainer, which are its parameters' numbers. They have to stay small, since
+# MXNet multiplies keys by 9973 in 32 bits to choose a server.
 FIRST_KEY = 100_000
-SET_MULTI_PRECISION = 1  # MXNet's number of that command
+SET_MULTI_PRECISION = 1  # MXNet's number of this command
 CHUNK = 2**18
 PATIENCE_SECONDS = 60
 
@@ -37,15 +38,15 @@ Sum = Callable[[mx.nd.NDArray], mx.nd.NDArray]
 
 @dataclass(frozen=True)
 class Cluster:
-    """The workers of a run, of which this process is one.
+    """Connect the workers of a run, one of which is this process.
 
     Attributes:
-        kvstore: what gluon.Trainer takes, a name or a store; "horovod" for Horovod.
-        rank: number of this worker, 0..size - 1. Worker 0 is the one whose parameters all start with.
-        size: how many there are.
+        kvstore: what gluon.Trainer takes: the name of a store, or the store itself; "horovod" for Horovod.
+        rank: number of this worker, 0..size - 1. All parameters start with the values of worker 0.
+        size: number of workers.
         local_rank: number of this worker among those on its machine.
-        local_size: how many are on this machine.
-        add: sum of an array over the workers, not waited for; None if there is one.
+        local_size: number of workers on this machine.
+        add: starts to sum an array over the workers. None if there is only one worker.
     """
 
     kvstore: Any = "device"
@@ -56,10 +57,12 @@ class Cluster:
     add: Optional[Sum] = None
 
     def total(self, figures: mx.nd.NDArray) -> mx.nd.NDArray:
-        """Sum over the workers of `figures`, of one shape and type on all of them; not waited for.
+        """Start to sum `figures` over the workers, which all pass an array of the same shape and type.
+
+        The returned array is not waited for.
 
         Raises:
-            TypeError: if they are neither float32 nor float16. MXNet's servers end at whole numbers, and turn float64
+            TypeError: the figures are neither float32 nor float16. MXNet's servers crash on integers and turn float64
                 into float32.
         """
         if self.add is None:
@@ -69,7 +72,7 @@ class Cluster:
         return self.add(figures)
 
     def broadcast(self, array: Union[np.ndarray, mx.nd.NDArray, int, float]) -> np.ndarray:
-        """Worker 0's `array`, for which all workers give one of the same shape and type; of any type, bit for bit."""
+        """Return worker 0's `array`, of any type, bit for bit. All workers pass an array of the same shape and type."""
         values = array.asnumpy() if isinstance(array, mx.nd.NDArray) else np.asarray(array)
         if self.add is None:
             return values
@@ -83,40 +86,40 @@ class Cluster:
         return (received if as_numbers else received.astype(np.uint8).view(values.dtype)).reshape(values.shape)
 
     def barrier(self) -> None:
-        """Wait until all workers are here."""
+        """Wait until all workers have arrived here."""
         self.total(mx.nd.zeros(1)).wait_to_read()
 
     def sum(self, figures: Sequence[float]) -> List[float]:
-        """Sum of each figure over the workers, in float32."""
+        """Return the sum of each figure over the workers, in float32."""
         return self.total(mx.nd.array(figures)).asnumpy().tolist()
 
     def devices(self, all_devices: Devices) -> Devices:
-        """This worker's share of those that all workers of its machine see; all of them if they are CPUs.
+        """Return this worker's share of the GPUs that all workers of its machine see; CPU devices are not shared out.
 
         Raises:
-            InputError: if there are fewer GPUs than workers.
+            InputError: there are fewer GPUs than workers.
         """
         if all_devices.kind == "cpu":
             return all_devices
         share = all_devices.share(self.local_rank, self.local_size)
         if not share:
             raise InputError(
-                f"{self.local_size} workers on this machine for {len(all_devices)} GPUs: start one for each at most"
+                f"{self.local_size} workers on this machine for {len(all_devices)} GPUs: start fewer workers"
             )
         # Horovod's trainer sums the gradients of the first device only
         return share.share(0, len(share)) if self.kvstore == HOROVOD else share
 
 
 def join_cluster(kvstore: str) -> Cluster:
-    """Meet the other workers of the run.
+    """Connect to the other workers of the run.
 
     Args:
-        kvstore: one of `KVSTORES`. "local" and "device" are for one worker, and sum over its devices on the CPU or on
-            GPUs. "dist_sync" and "dist_device_sync" do likewise on each worker, and then sum over the workers that
+        kvstore: one of `KVSTORES`. "local" and "device" are for a single worker and sum over its devices, on the CPU or
+            on GPUs. "dist_sync" and "dist_device_sync" do so on each worker, and then sum over the workers that
             `gluon-aff launch` started.
 
     Raises:
-        InputError: for another name, outside `gluon-aff launch`, or without Horovod.
+        InputError: the name is unknown, `gluon-aff launch` did not start this process, or Horovod is not installed.
     """
     if kvstore in DISTRIBUTED:
         return _join_servers(kvstore)
@@ -126,7 +129,7 @@ def join_cluster(kvstore: str) -> Cluster:
         raise unknown_name("key-value store", kvstore, KVSTORES)
     if os.environ.get("DMLC_ROLE") == "worker":
         raise InputError(
-            f"gluon-aff launch started this, but --kvstore {kvstore} trains alone: add --kvstore dist_sync"
+            f"gluon-aff launch started this, but --kvstore {kvstore} is for a single process: add --kvstore dist_sync"
         )
     return Cluster(kvstore)
 
@@ -134,14 +137,14 @@ def join_cluster(kvstore: str) -> Cluster:
 def make_trainer(
     params: gluon.ParameterDict, optimizer: str, options: Dict[str, Any], cluster: Cluster
 ) -> gluon.Trainer:
-    """Trainer of initialised `params`, which take worker 0's values; call `step` with the global batch size.
+    """Return a trainer of initialised `params`, which get worker 0's values; call `step` with the global batch size.
 
-    Every worker updates its own copy, so that all have the optimizer's states, and they are the same. A cluster can
-    have one trainer. With several workers, no parameter's initialization may be deferred any more: the first batch
-    would go through another network on each of them.
+    Every worker updates its own copy of the weights, so all workers have the optimizer's states, and these are equal. A
+    cluster can have one trainer. With several workers, no parameter's initialisation may still be deferred, because the
+    first batch would otherwise pass through a different network on each worker.
 
     Raises:
-        DeferredInitializationError: if one is.
+        DeferredInitializationError: a parameter's initialisation is deferred.
     """
     if cluster.kvstore == HOROVOD:
         return _horovod_trainer(params, optimizer, options, cluster)
@@ -149,20 +152,21 @@ def make_trainer(
         return gluon.Trainer(params, optimizer, options, cluster.kvstore)
     trainer = gluon.Trainer(params, optimizer, options, cluster.kvstore, update_on_kvstore=False)
     trainer._init_kvstore()
-    trainer._params_to_init = []  # done here, since the store would take them from whichever worker joined it first
+    trainer._params_to_init = []  # done here, since the store would take the values of whichever worker joined first
     for key, parameter in enumerate(trainer._params):
         value = parameter.list_data()[0]
-        # New arrays: MXNet does not wait for those in oneDNN's layout, which a network that inferred has.
+        # Copy to new arrays: MXNet does not wait for arrays in oneDNN's layout, such as those of a network that
+        # inferred.
         value = mx.nd.array(value.asnumpy(), value.context, value.dtype)
         cluster.kvstore.init(key, value)
-        # x + -0.0 is x, for every x
+        # Adding -0.0 changes no value
         cluster.kvstore.pushpull(key, value if cluster.rank == 0 else -mx.nd.zeros_like(value), parameter.list_data())
-    mx.nd.waitall()  # nothing keeps a later sum of a key behind this one
+    mx.nd.waitall()  # otherwise a later sum of a key could overtake this one
     return trainer
 
 
 def average_running_statistics(net: HybridBlock, cluster: Cluster) -> None:
-    """Give all workers the mean over them, and over their devices, of what `net` keeps without gradients."""
+    """Give all workers the mean, over workers and devices, of the parameters of `net` without gradients."""
     statistics = [each for _, each in sorted(net.collect_params().items()) if each.grad_req == "null"]
     if cluster.size == 1 or not statistics:
         return
@@ -189,9 +193,9 @@ def _join_servers(name: str) -> Cluster:
         kvstore = mx.kv.create(name)
     finally:
         impatience.cancel()
-    # A worker that fails must not wait at its end for the others, which wait for it.
+    # Otherwise a worker that fails would wait at its end for the others, which wait for it.
     check_call(_LIB.MXKVStoreSetBarrierBeforeExit(kvstore.handle, ctypes.c_int(0)))
-    # Have float16 summed in float32. Whether it is otherwise is left to chance: the server's flag has no initial value.
+    # Have float16 summed in float32. Otherwise this is left to chance, since the server's flag has no initial value.
     kvstore._send_command_to_servers(SET_MULTI_PRECISION, "")
     cluster = Cluster(
         kvstore,
@@ -203,22 +207,22 @@ def _join_servers(name: str) -> Cluster:
     )
     ranks = cluster.total(mx.nd.one_hot(mx.nd.array([cluster.rank]), cluster.size)).asnumpy()
     if (ranks != 1).any():
-        raise InputError(f"DMLC_WORKER_ID has to be 0 to {cluster.size - 1}, each on one worker: use gluon-aff launch")
+        raise InputError(f"DMLC_WORKER_ID has to be 0 to {cluster.size - 1}, each once: use gluon-aff launch")
     return cluster
 
 
 def _say_waiting() -> None:
     show(
-        f"waiting for the other processes for {PATIENCE_SECONDS} s: do all run, and may their machines reach each "
-        "other's ports? DMLC_INTERFACE names the network interface to use",
+        f"the other processes have not answered for {PATIENCE_SECONDS} s: check that all of them run and that their "
+        "machines can reach each other's ports. DMLC_INTERFACE names the network interface to use",
         file=sys.stderr,
     )
 
 
 def _store_sum(kvstore: mx.kv.KVStore) -> Sum:
-    """Summation through a store, with a key, and an array to send, for each shape and type.
+    """Return a function that sums arrays through a store, with a key and a send buffer for each shape and type.
 
-    What is sent is overwritten, and nothing but that array keeps a later sum of the key behind an earlier one.
+    The send buffer is reused; only this keeps successive sums with one key in order.
     """
     keys: Dict[Any, Tuple[int, mx.nd.NDArray]] = {}
 
@@ -242,7 +246,7 @@ def _join_horovod() -> Cluster:
     numbers = itertools.count()
 
     def add(array: mx.nd.NDArray) -> mx.nd.NDArray:
-        # Names tell sums apart that are under way at the same time.
+        # Names distinguish sums that are under way at the same time.
         return horovod.allreduce(array, average=False, name=f"gluon_aff.total.{next(numbers)}")
 
     size = horovod.size()
@@ -254,9 +258,9 @@ def _horovod_trainer(
 ) -> gluon.Trainer:
     horovod = _horovod()
     for parameter in params.values():
-        parameter.list_data()  # raises where Horovod would wait for a later initialization
+        parameter.list_data()  # raises if Horovod would wait for a later initialisation
     horovod.broadcast_parameters(params, root_rank=0)
-    # Horovod's trainer takes the mean over the workers, and `step` the global batch size here.
+    # Horovod's trainer takes the mean over the workers, but `step` gets the global batch size here.
     return horovod.DistributedTrainer(params, optimizer, {**options, "rescale_grad": float(cluster.size)})
 
 
@@ -266,5 +270,5 @@ def _horovod() -> Any:
     except ImportError:
         raise InputError(
             "--kvstore horovod needs Horovod built for MXNet, which is not installed (HOROVOD_WITH_MXNET=1 pip install "
-            "horovod); --kvstore dist_sync needs nothing"
+            "horovod); --kvstore dist_sync needs no installation"
         ) from None

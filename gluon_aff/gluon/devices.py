@@ -1,4 +1,4 @@
-"""Which devices MXNet uses."""
+"""Choose the devices that MXNet uses."""
 
 from __future__ import annotations
 
@@ -16,17 +16,21 @@ from gluon_aff.machine.threads import THREADS
 
 
 def find_devices(gpus: str, strict: bool = False) -> Tuple[Devices, str]:
-    """Devices for `--gpus` (comma-separated ids) and a line that says what was chosen.
+    """Return the devices for `--gpus` (comma-separated ids) and a line for the log that says which they are.
 
-    The GPUs named that are there; the CPU if there is none.
+    The devices are those of the named GPUs that exist, or the CPU if there is no GPU.
+
+    Args:
+        gpus: the flag's text.
+        strict: whether each named GPU has to exist.
 
     Raises:
-        InputError: for text that is no list of ids, if GPUs exist but none of those named, if this MXNet carries no
-            code for one of those named, or, with `strict`, if one of those named does not exist; and in a process in
-            which a bfloat16 run has changed MXNet's operators.
+        InputError: the text is not a list of ids, no GPU exists of those that are named although there are others, this
+            MXNet carries no code for a named GPU, or, with `strict`, a named GPU does not exist. It is also raised if a
+            bfloat16 run has changed MXNet's operators in this process.
     """
     if amp._amp_initialized:
-        raise InputError("a bfloat16 run has changed MXNet's operators in this process: start another")
+        raise InputError("a bfloat16 run has changed MXNet's operators in this process: start a new process")
     usable, said = usable_gpus(gpus, _gpu_count(), strict, "MXNet")
     if not usable:
         return Devices(), f"device: CPU{_threads()}" + (f" ({_why_no_gpu()})" if gpus.strip(", ") else "")
@@ -35,12 +39,15 @@ def find_devices(gpus: str, strict: bool = False) -> Tuple[Devices, str]:
 
 
 def contexts_of(devices: Devices) -> List[mx.Context]:
-    """MXNet's contexts of them."""
+    """Return MXNet's contexts of the devices."""
     return [mx.Context(devices.kind, number) for number in devices.numbers]
 
 
 def load_slices(array: np.ndarray, contexts: List[mx.Context]) -> List[mx.nd.NDArray]:
-    """An equal slice of the rows, or nearly, on each device, float32; of fewer rows one each on the first devices."""
+    """Put an equal slice of the rows on each device, as float32.
+
+    The slices differ by at most one row. If there are fewer rows than devices, the first devices get one row each.
+    """
     parts = np.array_split(array, min(len(array), len(contexts)))
     return [mx.nd.array(part, ctx=mx.cpu()).as_in_context(context) for part, context in zip(parts, contexts)]
 
@@ -65,10 +72,10 @@ def _why_no_gpu() -> str:
 
 
 def _check_capabilities(numbers: List[int]) -> None:
-    """Say now what would be a CUDA error at the first step.
+    """Refuse GPUs for which this MXNet carries no code, before the first step would raise a CUDA error.
 
     Raises:
-        InputError: naming the GPU, what MXNet runs on, and what to do.
+        InputError: a GPU cannot be used. The message names it, what MXNet runs on, and the remedy.
     """
     code = carried_code(mx.libinfo.find_lib_path()[0])
     gpus = [gpu for gpu in find_driver().gpus if gpu.number in numbers]

@@ -1,4 +1,4 @@
-"""What the package asks of MXNet (`gluon_aff.engines.MXNetEngine`)."""
+"""Implement `gluon_aff.engines.MXNetEngine`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""GluonCV, imported where torch 2 is installed, too."""
+"""Import GluonCV, even where torch 2 is installed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Iterator
 
 @contextlib.contextmanager
 def torch_out_of_sight() -> Iterator[None]:
-    """Let imports find no torch: GluonCV refuses to be imported beside torch 2, which nothing here has it use."""
+    """Hide torch from imports: GluonCV refuses to be imported next to torch 2, though it needs no torch here."""
     torch = sys.modules.get("torch")
     sys.modules["torch"] = None  # type: ignore[assignment]
     try:
@@ -23,6 +23,6 @@ def torch_out_of_sight() -> Iterator[None]:
 
 
 def import_gluoncv(module: str) -> Any:
-    """The module of GluonCV with that name, such as gluoncv.loss."""
+    """Return GluonCV's module with that name, such as gluoncv.loss."""
     with torch_out_of_sight():
         return import_module(module)

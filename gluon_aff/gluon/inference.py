@@ -1,4 +1,4 @@
-"""Inference with Gluon networks."""
+"""Infer with Gluon networks."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from gluon_aff.gluon.export.trace import block_of, trace
 
 
 def inference(net: HybridBlock, contexts: List[mx.Context]) -> Infer:
-    """Inference with `net`, an initialised network of any floating-point type.
+    """Return a function that infers with `net`, an initialised network of any floating-point type.
 
     Args:
         net: (N, 3, H, W) -> (N, ...).
-        contexts: its devices; each takes an equal slice of a batch, or nearly.
+        contexts: the network's devices. Each takes an equal slice of a batch, or nearly equal.
     """
     dtype = network_dtype(net)
 
@@ -34,9 +34,10 @@ def inference(net: HybridBlock, contexts: List[mx.Context]) -> Infer:
 
 
 def fused(net: HybridBlock) -> SymbolBlock:
-    """A copy of `net` for the CPU, in which oneDNN runs convolution, BatchNorm and ReLU in one go.
+    """Return a copy of `net` for the CPU in which oneDNN runs convolution, BatchNorm and ReLU as one operation.
 
-    Logits differ by rounding; batch and image size are as free as in `net`, which stays as it is.
+    Logits differ from those of `net` by rounding. Any batch size and image size that `net` takes works. `net` does not
+    change.
 
     Args:
         net: initialised network, (N, 3, H, W) -> (N, K), float32.
@@ -49,7 +50,7 @@ def fused(net: HybridBlock) -> SymbolBlock:
 
 
 def _with_add_n(symbol: mx.sym.Symbol) -> mx.sym.Symbol:
-    """The graph without binary sums: MXNet 1.9.1, making one with a convolution, may add something else, in silence."""
+    """Replace the graph's binary sums: MXNet 1.9.1, fusing one with a convolution, may silently add a wrong array."""
     graph = json.loads(symbol.tojson())
     for node in graph["nodes"]:
         if node["op"] == "elemwise_add":
@@ -58,9 +59,9 @@ def _with_add_n(symbol: mx.sym.Symbol) -> mx.sym.Symbol:
 
 
 def network_dtype(net: HybridBlock) -> np.dtype:
-    """The floating-point type of the network's images: the narrowest of its parameters', float32 if it has none.
+    """Return the type of the network's images: the narrowest of its parameters' floating-point types, or float32.
 
-    In a float16 network BatchNorm's parameters stay float32.
+    The narrowest type counts because BatchNorm's parameters stay float32 in a float16 network.
     """
     types = [np.dtype(parameter.dtype) for parameter in net.collect_params().values()]
     return min((t for t in types if t.kind == "f"), key=lambda t: t.itemsize, default=np.dtype(np.float32))

@@ -1,4 +1,4 @@
-"""A network that trains in MXNet (`gluon_aff.engines.Learner`)."""
+"""Train networks with MXNet (`gluon_aff.engines.Learner`)."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ INITIALIZERS = {"xavier": mx.init.Xavier, "msraprelu": mx.init.MSRAPrelu}
 
 
 def learner(settings: LearnerSettings, devices: Devices, cluster: Cluster) -> GluonLearner:
-    """A network to train.
+    """Build a network to train.
 
     Raises:
-        InputError: the settings do not go together, or a file cannot be used.
+        InputError: the settings contradict each other, or a file cannot be used.
     """
     if settings.amp == "float16":
-        raise InputError("--amp float16: MXNet has --dtype float16 of ImageNet's runs alone; take --engine torch")
+        raise InputError("--amp float16: MXNet has float16 only as --dtype of ImageNet runs; take --engine torch")
     settings = replace(settings, dtype=settings.amp or settings.dtype)
     if settings.dtype == "bfloat16" and devices.kind == "gpu":
-        raise InputError("bfloat16 is for CPUs under MXNet: take --dtype float16 on a GPU, --engine torch, or the CPU")
+        raise InputError("MXNet has bfloat16 on CPUs only: take --dtype float16 on a GPU, --engine torch, or the CPU")
     if settings.dtype == "float16":
         os.environ.setdefault("MXNET_SAFE_ACCUMULATION", "1")  # sums in float32, as the original advises
     if settings.dtype == "float64" and cluster.size > 1:
@@ -58,16 +58,16 @@ def learner(settings: LearnerSettings, devices: Devices, cluster: Cluster) -> Gl
 
 
 class GluonLearner:
-    """A network that is being trained.
+    """Train a network on the devices of this process.
 
     Args:
-        net: initialised network, of known shapes.
-        trainer: its trainer.
-        task: what its outputs are compared with, and how.
-        contexts: devices; each takes an equal slice of a batch, mixed within itself, as in the original.
-        cluster: the workers, each with its share of every batch; figures are means over them.
-        validation_net: the same network, which gets the parameters of `net`, which never infers: on CPUs, oneDNN
-            reorders the weights of a network that does, which changes the rounding of its later updates, by chance.
+        net: initialised network whose shapes are known.
+        trainer: trainer of its parameters.
+        task: targets, loss and metric.
+        contexts: devices. Each takes an equal slice of a batch and applies mixup within it, as in the original.
+        cluster: the workers. Each has its share of every batch, and figures are means over them.
+        validation_net: the same network for validation, which gets the parameters of `net`. `net` itself never infers:
+            on CPUs, oneDNN would reorder its weights, which would randomly change the rounding of later updates.
     """
 
     notes: Sequence[str] = ()
@@ -91,21 +91,21 @@ class GluonLearner:
 
     @property
     def learning_rate(self) -> float:
-        """That of the last step."""
+        """Return the learning rate of the last step."""
         return float(self.trainer.learning_rate)
 
     def set_learning_rate(self, rate: float) -> None:
-        """Train with `rate` from now on; not where there is a schedule."""
+        """Train with the learning rate `rate` from now on; not allowed if there is a schedule."""
         self.trainer.set_learning_rate(rate)
 
     def seed(self, seed: int) -> None:
-        """Seed MXNet's random numbers, such as dropout's."""
+        """Seed MXNet's random numbers, which dropout draws from."""
         mx.random.seed(seed)
 
     def step(
         self, images: np.ndarray, labels: np.ndarray, mixup_weight: float, asked_to_stop: bool
     ) -> Callable[[], StepFigures]:
-        """Update the weights once; what is returned waits for the figures."""
+        """Update the weights once, and return a function that waits for the figures."""
         losses, figures = [], []
         for x, y in zip(*(load_slices(array, self.contexts) for array in (images, labels))):
             x, target = self.task.pair(x, y, mixup_weight)
@@ -123,23 +123,23 @@ class GluonLearner:
         return lambda: _figures(sums.asnumpy() / self._cluster.size)
 
     def end_epoch(self) -> bool:
-        """Give all workers the means of their running statistics; whether all weights are finite."""
+        """Give all workers the mean of their running statistics, and return whether all weights are finite."""
         arrays = [parameter.list_data()[0] for parameter in self.net.collect_params().values()]
         finite = mx.nd.concat(*(mx.nd.all_finite(array) for array in arrays), dim=0).min().asscalar()
         average_running_statistics(self.net, self._cluster)
         return bool(finite)
 
     def validated(self) -> Network:
-        """A network with the parameters that are learnt so far."""
+        """Return a network for validation that has the current parameters."""
         copy_parameters(self.net, self.validation_net)
         return GluonNetwork(self.validation_net, self.contexts)
 
     def parameters(self) -> Dict[str, np.ndarray]:
-        """What is learnt so far, by name, means over the devices."""
+        """Return the current parameters by name, averaged over the devices."""
         return parameter_arrays(self.net)
 
     def state(self) -> LearnerState:
-        """What a checkpoint keeps."""
+        """Return everything that a checkpoint needs."""
         return LearnerState(
             self.parameters(),
             _running_statistics(self.net, self.contexts) if len(self.contexts) > 1 else {},
@@ -148,15 +148,19 @@ class GluonLearner:
         )
 
     def restore(self, state: LearnerState, source: str) -> None:
-        """Go on from what `state` gave, before the first step; `source` is what a message calls it.
+        """Continue from a `state` that `state()` returned; call this before the first step.
+
+        Args:
+            state: the state.
+            source: name of the checkpoint for error messages.
 
         Raises:
-            InputError: it does not fit the network.
+            InputError: the state does not fit the network.
             KeyError: an array that the optimizer needs is missing.
         """
         load_arrays(self.net, state.parameters, source, self.contexts)
         set_state_arrays(self.trainer, self.net, state.optimizer)
-        # After that, since the trainer's first act is to give all devices the first one's parameters
+        # This has to come last: the trainer's first act is to give all devices the parameters of the first one
         parameters = self.net._collect_params_with_prefix()
         for key, array in state.device_statistics.items():
             device, name = key.split(":", 1)
@@ -167,13 +171,13 @@ class GluonLearner:
         """Write the `.states` file, whole or not at all.
 
         Raises:
-            GluonAFFError: it cannot be written.
+            GluonAFFError: the file cannot be written.
         """
         save_states(self.trainer, path)
 
 
 def copy_parameters(source: HybridBlock, target: HybridBlock) -> None:
-    """Give `target`, of the same structure and initialised on the same devices, the parameters of `source`."""
+    """Copy the parameters of `source` to `target`, of the same structure and initialised on the same devices."""
     originals = source._collect_params_with_prefix()
     for name, parameter in target._collect_params_with_prefix().items():
         if parameter._deferred_init:
@@ -184,13 +188,13 @@ def copy_parameters(source: HybridBlock, target: HybridBlock) -> None:
 
 
 def infer_shapes(net: HybridBlock, shape: Tuple[int, ...], context: mx.Context, dtype: str = "float32") -> None:
-    """Give all parameters their arrays, without a forward pass, which an image may be too small for.
+    """Allocate all parameters of deferred shape without a forward pass, for which an image may be too small.
 
     Args:
         net: initialised network.
         shape: (N, 3, H, W) of a batch.
-        context: where an array of it is made.
-        dtype: of the batch.
+        context: device on which an array of this shape is made.
+        dtype: type of the batch.
     """
     net.infer_shape(mx.nd.zeros(shape, ctx=context, dtype=dtype))
     for parameter in net.collect_params().values():
@@ -198,7 +202,10 @@ def infer_shapes(net: HybridBlock, shape: Tuple[int, ...], context: mx.Context, 
 
 
 def _network_dtype(dtype: str) -> str:
-    """Type of the parameters; for bfloat16 they stay float32, and MXNet casts within its operators from now on."""
+    """Return the type of the parameters.
+
+    With bfloat16 the parameters stay float32, and from now on MXNet casts within its operators.
+    """
     if dtype != "bfloat16":
         return dtype
     amp.init(target_dtype="bfloat16")
@@ -207,7 +214,7 @@ def _network_dtype(dtype: str) -> str:
 
 def _initialised(settings: LearnerSettings, dtype: str, contexts: List[mx.Context]) -> HybridBlock:
     norm = norm_arguments(contexts, dtype) if settings.sync_bn else {}
-    with mx.name.NameManager():  # names as in a fresh process: states are numbered in the names' order
+    with mx.name.NameManager():  # names as in a fresh process, since states are numbered by the order of the names
         net = build(settings.architecture, **norm)
     net.cast(dtype)
     mx.random.seed(settings.seed)
@@ -254,7 +261,7 @@ def _figures(means: np.ndarray) -> StepFigures:
 
 
 def _running_statistics(net: HybridBlock, contexts: List[mx.Context]) -> Dict[str, np.ndarray]:
-    """What training changes on each device for itself, by device and name."""
+    """Return the parameters without gradients, which differ between devices, by device and name."""
     return {
         f"{device}:{name}": parameter.data(context).asnumpy()
         for name, parameter in net._collect_params_with_prefix().items()

@@ -1,4 +1,4 @@
-"""What a network learns, as losses and metrics on MXNet's arrays."""
+"""Compute the targets, losses and metrics of the objectives on NDArrays."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ LossFunction = Callable[[mx.nd.NDArray, mx.nd.NDArray, mx.nd.NDArray], mx.nd.NDA
 
 
 class Task(Protocol):
-    """What the outputs for a device's slice of a batch are compared with."""
+    """Compute targets, loss and metric for the slice of a batch that a device holds."""
 
     def pair(self, x: mx.nd.NDArray, y: mx.nd.NDArray, weight: float) -> Tuple[mx.nd.NDArray, mx.nd.NDArray]:
-        """Input and target of the slice; `weight` is that of the slice against its reverse."""
+        """Return input and target of the slice, mixed with the slice's reverse: weight * x + (1 - weight) * x[::-1]."""
 
     def loss_function(self) -> LossFunction:
-        """Loss, per image or of the slice, of (outputs, targets, inputs)."""
+        """Return a function of (outputs, targets, inputs) that computes the loss of each image, or of the slice."""
 
     def metric(self, output: mx.nd.NDArray, target: mx.nd.NDArray, y: mx.nd.NDArray) -> mx.nd.NDArray:
-        """The slice's metric, (1,), of float32 outputs and targets."""
+        """Return the metric of the slice, (1,), from float32 outputs and targets."""
 
 
 @dataclass(frozen=True)
 class Classes:
-    """Labels, or distributions over the classes.
+    """Compare outputs with labels, or with distributions over the classes.
 
     Attributes:
-        objective: classes, smoothing, mixup, distillation.
-        dtype: the network's floating-point type; images and dense labels are cast to it once they are mixed.
+        objective: number of classes, smoothing, mixup and distillation.
+        dtype: the network's floating-point type. Images and dense labels are cast to it after mixing.
         teacher: initialised network with the same classes, for distillation.
     """
 
@@ -50,19 +50,19 @@ class Classes:
 
     @property
     def dense(self) -> bool:
-        """Whether a target is a distribution over the classes instead of a class."""
+        """Return whether a target is a distribution over the classes, (N, K), instead of a class, (N,)."""
         return self.objective.mixup or self.objective.smoothing > 0
 
     def pair(self, x: mx.nd.NDArray, y: mx.nd.NDArray, weight: float) -> Tuple[mx.nd.NDArray, mx.nd.NDArray]:
-        """Images and labels or distributions, mixed with their reverse, in the network's type."""
+        """Return images and labels or distributions, mixed with their reverse if mixup is on, in the network's type."""
         target = dense_labels(y, self.objective.classes, self.objective.smoothing) if self.dense else y
         if self.objective.mixup and weight < 1:
             x, target = mixup(x, weight), mixup(target, weight)
-        # Classes stay float32: float16 has no odd numbers above 2048
+        # Classes stay float32, since float16 has no odd numbers above 2048
         return x.astype(self.dtype, copy=False), target.astype(self.dtype, copy=False) if self.dense else target
 
     def loss_function(self) -> LossFunction:
-        """Loss per image: cross-entropy, or GluonCV's distillation loss."""
+        """Return a function that computes the loss of each image: cross-entropy, or GluonCV's distillation loss."""
         distillation, teacher = self.objective.distillation, self.teacher
         if distillation is None or teacher is None:
             cross_entropy = gluon.loss.SoftmaxCrossEntropyLoss(sparse_label=not self.dense)
@@ -80,33 +80,37 @@ class Classes:
         return loss
 
     def metric(self, output: mx.nd.NDArray, target: mx.nd.NDArray, y: mx.nd.NDArray) -> mx.nd.NDArray:
-        """The original's: with mixup the RMSE between softmax and mixed labels; without, where it crashed, accuracy."""
+        """Return the RMSE between softmax and mixed labels with mixup, as in the original, otherwise the accuracy.
+
+        Without mixup, the original crashed.
+        """
         if self.objective.mixup:
             return (output.softmax() - target).square().mean().sqrt()
         return (output.argmax(axis=1) == y).mean()
 
 
 class Masks:
-    """Masks (N, 1, H, W) of 0 and 1."""
+    """Compare outputs with masks, (N, 1, H, W), of 0 and 1."""
 
     def pair(self, x: mx.nd.NDArray, y: mx.nd.NDArray, weight: float) -> Tuple[mx.nd.NDArray, mx.nd.NDArray]:
-        """Images and masks as they are."""
+        """Return images and masks unchanged."""
         return x, y
 
     def loss_function(self) -> LossFunction:
-        """Soft IoU loss."""
+        """Return a function that computes the soft IoU loss of the slice."""
         return lambda output, target, x: soft_iou_loss(output, target)
 
     def metric(self, output: mx.nd.NDArray, target: mx.nd.NDArray, y: mx.nd.NDArray) -> mx.nd.NDArray:
-        """IoU over all images of the slice; a pixel is predicted where its logit is above 0."""
+        """Return the IoU over all images of the slice. A pixel counts as predicted if its logit is above 0."""
         predicted = output > 0
         return (predicted * target).sum() / mx.nd.maximum(mx.nd.maximum(predicted, target).sum(), 1)
 
 
 def soft_iou_loss(logits: mx.nd.NDArray, masks: mx.nd.NDArray) -> mx.nd.NDArray:
-    """1 - (sum(p t) + 1) / (sum(p + t - p t) + 1), p = sigmoid(logits), over all pixels of all images: (1,).
+    """Return the soft IoU loss, (1,): 1 - (sum(p t) + 1) / (sum(p + t - p t) + 1), where p = sigmoid(logits).
 
-    As in the authors' sister project: a sign counts by its size in the batch, and the loss is 0 where p is t.
+    The sums run over all pixels of all images, as in the authors' sister project. A sign therefore counts in proportion
+    to its size in the batch. The loss is 0 where p equals the mask t.
     """
     probabilities = logits.sigmoid()
     intersection = (probabilities * masks).sum()
@@ -115,10 +119,10 @@ def soft_iou_loss(logits: mx.nd.NDArray, masks: mx.nd.NDArray) -> mx.nd.NDArray:
 
 
 def task_of(settings: LearnerSettings, dtype: str, contexts: List[mx.Context]) -> Task:
-    """What the settings' objective compares with; a teacher is loaded.
+    """Return the task for the settings' objective, with its teacher loaded if there is one.
 
     Raises:
-        InputError: there is no such teacher, or its weights cannot be loaded.
+        InputError: the teacher is unknown, or its weights cannot be loaded.
     """
     objective = settings.objective
     if not isinstance(objective, Classification):
@@ -142,6 +146,6 @@ def _gluoncv_network(name: str, classes: int) -> HybridBlock:
         return import_gluoncv("gluoncv.model_zoo").get_model(name, classes=classes, pretrained=False)
     except ValueError:
         raise InputError(f"--teacher {name}: neither GluonCV nor this package has a network of that name") from None
-    # GluonCV's detectors and the like ask for other arguments, or for a backbone from the network
+    # GluonCV's detectors and similar networks need further arguments or a backbone network
     except Exception as error:
         raise InputError(f"--teacher {name}: GluonCV cannot build it ({last_line(error)}); name a classifier") from None

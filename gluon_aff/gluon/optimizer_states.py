@@ -1,4 +1,4 @@
-"""Optimizer states of a Gluon Trainer: written as MXNet does, loaded without running what the file says."""
+"""Write a Gluon Trainer's optimizer states as MXNet does, and load them without running anything in the file."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from gluon_aff.weights.states_format import write_states
 
 
 def save_states(trainer: gluon.Trainer, path: str) -> None:
-    """Write the optimizer states of `trainer` to `path`, whole or not at all, as `trainer.save_states` does.
+    """Write the optimizer states of `trainer` to `path` as `trainer.save_states` does, whole or not at all.
 
-    A `Scheduler` is GluonCV's in the file, as the original's is, which can load it.
+    In the file, a `Scheduler` becomes GluonCV's, as in the original's files, so that the original can load it.
 
     Raises:
-        GluonAFFError: if that cannot be written.
+        GluonAFFError: the file cannot be written.
     """
     set_up(trainer)
     optimizer = trainer.optimizer
@@ -30,17 +30,18 @@ def save_states(trainer: gluon.Trainer, path: str) -> None:
 
 
 def load_states(trainer: gluon.Trainer, path: str) -> int:
-    """Give `trainer` the momentum, float32 weights and update counts of the states file at `path`; return the updates.
+    """Load momentum, float32 weights and update counts from the states file at `path`; return the number of updates.
 
-    Nothing the file says is run. Schedule, learning rate, weight decay and momentum factor stay the trainer's.
+    Nothing in the file is run. Schedule, learning rate, weight decay and momentum factor stay those of the trainer.
 
     Args:
-        trainer: its parameters initialised, with weights loaded before; optimizer NAG or SGD.
-        path: file that `save_states`, or any Gluon Trainer of MXNet 1.x, wrote.
+        trainer: a trainer with the optimizer NAG or SGD. Its parameters are initialised, and any weights are already
+            loaded.
+        path: file that `save_states` or any Gluon Trainer of MXNet 1.x wrote.
 
     Raises:
-        InputError: if the file is missing, damaged, something else, or of another network or optimizer. The trainer is
-            then as it was.
+        InputError: the file is missing or damaged, is not a states file, or belongs to another network or optimizer.
+            The trainer does not change then.
     """
     fresh = fresh_states(trainer)
     expected = {index: (trainer._params[index].name, kind_of(state)) for index, state in fresh[0].items()}
@@ -52,7 +53,7 @@ def load_states(trainer: gluon.Trainer, path: str) -> int:
 
 
 def _as_numpy(state: Any) -> Any:
-    """The state with NumPy's arrays."""
+    """Return the state with NumPy arrays."""
     if isinstance(state, tuple):
         return tuple(map(_as_numpy, state))
     return None if state is None else state.asnumpy()

@@ -1,4 +1,4 @@
-"""Networks and their `.params` files: saving, loading."""
+"""Load `.params` files into networks, and get the parameters for writing them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from gluon_aff.weights.params import fitting_arrays, structural_arrays
 
 
 def parameter_arrays(net: HybridBlock) -> Dict[str, np.ndarray]:
-    """Parameters of `net` by name, means over its devices, as `.params` files have them."""
+    """Return copies of the parameters of `net` by their names in `.params` files, averaged over the devices."""
     return {name: parameter._reduce().asnumpy() for name, parameter in net._collect_params_with_prefix().items()}
 
 
 def raw_names_of(net: HybridBlock) -> Dict[str, str]:
-    """Gluon's own names of the parameters of `net`, by those that `.params` files have."""
+    """Return Gluon's own names of the parameters of `net`, by their names in `.params` files."""
     return {name: parameter.name for name, parameter in net._collect_params_with_prefix().items()}
 
 
@@ -33,21 +33,22 @@ def load_parameters(
 ) -> List[str]:
     """Load the `.params` file at `path` into `net`, cast to the network's types; all of it or nothing.
 
-    MXNet sees arrays of a file that was checked to its last length, never the file.
+    MXNet never reads the file itself. It gets arrays from a file in which every length was checked.
 
     Args:
         net: network, initialised or not.
         path: file of Gluon's `save_parameters`, or of `write_params_file`.
-        ctx: context or contexts for parameters not initialised yet (cpu if None).
-        fresh_head: keep the network's own head where the file's has another size.
-        ignore_extra: take no notice of arrays the network lacks.
-        allow_not_finite: take values that are NaN or infinite too.
+        ctx: context or contexts for parameters that are not initialised yet. If None, the CPU.
+        fresh_head: whether to keep the network's own head if the head in the file has another size.
+        ignore_extra: whether arrays that the network lacks are ignored.
+        allow_not_finite: whether values that are NaN or infinite are accepted.
 
     Returns:
-        Names of the arrays that `fresh_head` left out; where the network was not initialised, those are not either.
+        Names of the arrays that `fresh_head` left out. They stay uninitialised if the network was not initialised.
 
     Raises:
-        ParamsFileError: `structural_arrays`' and `fitting_arrays`'.
+        ParamsFileError: the file is damaged, has values that are not finite, or does not fit the network. The message
+            says how many arrays are missing, unexpected or of another shape, and names the first of each kind.
     """
     return load_arrays(
         net, structural_arrays(path, allow_not_finite), path, ctx, fresh_head=fresh_head, ignore_extra=ignore_extra
@@ -63,7 +64,7 @@ def load_arrays(
     fresh_head: bool = False,
     ignore_extra: bool = False,
 ) -> List[str]:
-    """`load_parameters` with the arrays of a file, which a message calls `source`."""
+    """Load the arrays of a file like `load_parameters`; messages call the file `source`."""
     parameters = net._collect_params_with_prefix()
     shapes = {name: parameter.shape for name, parameter in parameters.items()}
     arrays = fitting_arrays(

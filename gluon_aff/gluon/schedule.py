@@ -1,4 +1,4 @@
-"""A learning-rate schedule as MXNet's trainer takes it."""
+"""Adapt a learning-rate schedule to MXNet's trainer."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from gluon_aff.schedule import Schedule
 
 
 class Scheduler(lr_scheduler.LRScheduler):
-    """Learning rate by the number of the update."""
+    """Return the learning rate of a schedule by the number of the update."""
 
     def __init__(self, schedule: Schedule) -> None:
         super().__init__()
         self.schedule = schedule
 
     def __call__(self, num_update: int) -> float:
-        """Learning rate of the update of that number."""
+        """Return the learning rate of the update with that number."""
         return self.schedule.rate(num_update)

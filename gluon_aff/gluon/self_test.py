@@ -1,4 +1,4 @@
-"""What MXNet is installed here, and whether it trains."""
+"""Report which MXNet is installed, and test whether it trains."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from gluon_aff.gluon.devices import contexts_of
 
 
 def about() -> Dict[str, Any]:
-    """`gluon_aff.engines.MXNetEngine.about`."""
+    """Describe the installed MXNet, as `gluon_aff.engines.MXNetEngine.about` says."""
     features = [feature.name for feature in mx.runtime.Features().values() if feature.enabled]
     return {"version": mx.__version__, "features": features, "library": mx.libinfo.find_lib_path()[0]}
 
 
 def try_step(devices: Devices) -> Dict[str, float]:
-    """`gluon_aff.engines.Engine.try_step`."""
+    """Train a small network for one step, as `gluon_aff.engines.Engine.try_step` says."""
     context = contexts_of(devices)[0]
     start = time.perf_counter()
     net = mx.gluon.nn.HybridSequential()

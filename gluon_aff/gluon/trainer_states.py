@@ -1,4 +1,4 @@
-"""What a Gluon trainer holds besides the weights: momentum, the weights' float32 copies, update counts."""
+"""Get and set what a Gluon trainer holds besides the weights: momentum, float32 copies and update counts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gluon_aff.weights.optimizer_states import named_arrays, state_of
 
 
 def set_up(trainer: gluon.Trainer) -> None:
-    """What `Trainer.load_states` does first: decide where updates happen, which needs the weights."""
+    """Decide where updates happen, which needs the weights; `Trainer.load_states` does this first too."""
     if not trainer._kv_initialized:
         trainer._init_kvstore()
     if trainer._params_to_init:
@@ -20,14 +20,14 @@ def set_up(trainer: gluon.Trainer) -> None:
 
 
 def updaters(trainer: gluon.Trainer) -> List[Any]:
-    """What holds the states: one for each device, or one for all."""
+    """Return the objects that hold the optimizer's states: one for each device, or one for all."""
     return [trainer._kvstore._updater] if trainer._update_on_kvstore else trainer._updaters
 
 
 def fresh_states(trainer: gluon.Trainer) -> List[Dict[int, Any]]:
-    """The states that parameters with a gradient start with, by their index, for each of the trainer's `updaters`.
+    """Return the initial states of the parameters with a gradient, by index, for each of the trainer's `updaters`.
 
-    A state is None, an array or a tuple of these; MXNet moves them to its weights at the first update.
+    A state is None, an array or a tuple of states. MXNet moves states to the device of the weights at the first update.
     """
     set_up(trainer)
     updating = {index: each for index, each in enumerate(trainer._params) if each.grad_req != "null"}
@@ -39,38 +39,39 @@ def fresh_states(trainer: gluon.Trainer) -> List[Dict[int, Any]]:
 
 
 def filled(fresh: Any, state: Any) -> Any:
-    """The `fresh` state with the values of one of NumPy's arrays."""
+    """Return the `fresh` state, filled with the values of `state`, which has NumPy arrays."""
     if isinstance(fresh, tuple):
         return tuple(map(filled, fresh, state))
     if fresh is not None:
-        fresh[:] = np.array(state)  # a copy, aligned
+        fresh[:] = np.array(state)  # np.array makes an aligned copy
     return fresh
 
 
 def replace_states(trainer: gluon.Trainer, states: Sequence[Mapping[int, Any]]) -> None:
-    """Give each of the trainer's `updaters` its states, by the parameters' index."""
+    """Give each of the trainer's `updaters` its states, by the parameters' indices."""
     for updater, one in zip(updaters(trainer), states):
         updater.states = dict(one)
         updater.states_synced = dict.fromkeys(one, False)
 
 
 def set_updates(trainer: gluon.Trainer, updates: int, counts: Optional[Mapping[int, int]] = None) -> None:
-    """Let the schedule of `trainer` go on after `updates` steps.
+    """Set the update count, so that the schedule continues after `updates` steps.
 
     Args:
-        trainer: before its first step.
-        updates: in 0..2**31 - 1.
-        counts: updates of each parameter by its index; `updates` where it says nothing.
+        trainer: a trainer before its first step.
+        updates: number of updates, 0..2**31 - 1.
+        counts: number of updates of each parameter by its index. Parameters that are not listed have `updates`.
     """
     optimizer = trainer.optimizer
-    devices = {0, *(context.device_id for context in trainer._contexts)}  # also those that it has not seen
+    # includes devices that the optimizer has not seen yet
+    devices = {0, *(context.device_id for context in trainer._contexts)}
     optimizer.begin_num_update = optimizer.num_update = updates
     optimizer._all_index_update_counts = {device: dict(counts or {}) for device in sorted(devices)}
     optimizer._index_update_count = optimizer._all_index_update_counts[0]
 
 
 def state_arrays(trainer: gluon.Trainer, net: HybridBlock) -> Dict[str, np.ndarray]:
-    """The states of all parameters that have had an update, as arrays by the parameters' names in `net`."""
+    """Return the states of all parameters that have been updated, as arrays by the parameters' names in `net`."""
     names = _names(trainer, net)
     states = updaters(trainer)[0].states.items()
     return {key: array.asnumpy() for index, state in states for key, array in named_arrays(names[index], state).items()}
@@ -80,7 +81,7 @@ def set_state_arrays(trainer: gluon.Trainer, net: HybridBlock, arrays: Mapping[s
     """Give the trainer the states that `state_arrays` returned.
 
     Raises:
-        KeyError: one that the network needs is not among them.
+        KeyError: a state that the network needs is missing.
     """
     set_up(trainer)
     if arrays:
@@ -93,6 +94,6 @@ def set_state_arrays(trainer: gluon.Trainer, net: HybridBlock, arrays: Mapping[s
 
 
 def _names(trainer: gluon.Trainer, net: HybridBlock) -> List[str]:
-    """Names in `net` of the trainer's parameters, by index."""
+    """Return the names in `net` of the trainer's parameters, by index."""
     structural = {id(parameter): name for name, parameter in net._collect_params_with_prefix().items()}
     return [structural[id(parameter)] for parameter in trainer._params]

@@ -1,4 +1,4 @@
-"""The networks in PyTorch: modules as PyTorch users write them, with the parameters of the `.params` files.
+"""Offer the networks as ordinary PyTorch modules that load the parameters of `.params` files.
 
 Examples:
     >>> from gluon_aff.pytorch import get_model
@@ -41,7 +41,7 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
-    """What needs Pillow, imported on first use."""
+    """Import what needs Pillow on first use, and return it."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(_MODULES[name]), name)

@@ -1,6 +1,6 @@
-"""The workers of a run, and what they tell each other through `torch.distributed`.
+"""Connect the workers of a run through `torch.distributed`.
 
-Every worker calls the same functions here in the same order; a worker that does not leaves the others waiting.
+All workers have to call the same functions in the same order. A worker that does not leaves the others waiting.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from gluon_aff.distributed import DISTRIBUTED, KVSTORES, SINGLE
 from gluon_aff.engines import Devices
 from gluon_aff.errors import InputError, last_line, unknown_name
 
-VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # torchrun's
+VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # set by torchrun
 
 
 @dataclass(frozen=True)
 class TorchCluster:
-    """The workers of a run, of which this process is one.
+    """Connect the workers of a run, one of which is this process.
 
     Attributes:
-        rank: number of this worker, 0..size - 1. Worker 0 is the one whose parameters all start with.
-        size: how many there are.
+        rank: number of this worker, 0..size - 1. All parameters start with the values of worker 0.
+        size: number of workers.
         local_rank: number of this worker among those on its machine.
-        local_size: how many are on this machine.
+        local_size: number of workers on this machine.
     """
 
     rank: int = 0
@@ -37,7 +37,7 @@ class TorchCluster:
     local_size: int = 1
 
     def total(self, figures: torch.Tensor) -> Callable[[], torch.Tensor]:
-        """Start to sum `figures` over the workers, in place; what is returned waits for it."""
+        """Start to sum `figures` over the workers, in place; the returned function waits for the sum and returns it."""
         if self.size == 1:
             return lambda: figures
         work = dist.all_reduce(figures, async_op=True)
@@ -49,7 +49,7 @@ class TorchCluster:
         return awaited
 
     def broadcast(self, array: np.ndarray) -> np.ndarray:
-        """Worker 0's `array`, for which all workers give one of the same shape and type; bit for bit."""
+        """Return worker 0's `array`, bit for bit. All workers pass an array of the same shape and type."""
         if self.size == 1:
             return array
         sent = torch.from_numpy(np.frombuffer(array.tobytes(), np.uint8).copy())
@@ -57,14 +57,14 @@ class TorchCluster:
         return np.frombuffer(sent.numpy().tobytes(), array.dtype).reshape(array.shape)
 
     def sum(self, figures: Sequence[float]) -> List[float]:
-        """Sum of each figure over the workers, in float32."""
+        """Return the sum of each figure over the workers, in float32."""
         return self.total(torch.tensor(figures, dtype=torch.float32))().tolist()
 
     def devices(self, all_devices: Devices) -> Devices:
-        """This worker's GPU among those that all workers of its machine see; the CPU if there are none.
+        """Return this worker's GPU among those that all workers of its machine see, or the CPU if there are no GPUs.
 
         Raises:
-            InputError: if there are not as many GPUs as workers.
+            InputError: the numbers of GPUs and of workers differ.
         """
         if all_devices.kind == "cpu":
             return all_devices
@@ -77,14 +77,14 @@ class TorchCluster:
 
 
 def join_cluster(kvstore: str) -> TorchCluster:
-    """Meet the other workers of the run, which `gluon-aff launch` or `torchrun` started; there are none without them.
+    """Connect to the other workers that `gluon-aff launch` or `torchrun` started; without either there are none.
 
     Args:
-        kvstore: one of `KVSTORES` but Horovod. Each worker has one device, so that they all say the same.
+        kvstore: one of `KVSTORES` except Horovod. Each worker has a single device, so all stores have the same effect.
 
     Raises:
-        InputError: for Horovod or another name, for a distributed store where nobody started several workers, or if
-            they do not find each other.
+        InputError: the name is Horovod or unknown, a distributed store is named although nobody started several
+            workers, or the workers do not find each other.
     """
     if kvstore not in (*SINGLE, *DISTRIBUTED):
         if kvstore in KVSTORES:

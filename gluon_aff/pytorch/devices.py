@@ -1,4 +1,4 @@
-"""Which devices PyTorch uses."""
+"""Choose the devices that PyTorch uses."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gluon_aff.pytorch.networks.layers import image_dtype
 
 
 def find_devices(gpus: str, strict: bool = False) -> Tuple[Devices, str]:
-    """`gluon_aff.engines.Engine.find_devices`."""
+    """Return the devices for `--gpus` and a line for the log, as `gluon_aff.engines.Engine.find_devices` says."""
     there = torch.cuda.device_count() if torch.cuda.is_available() else 0
     usable, said = usable_gpus(gpus, there, strict, "PyTorch")
     if not usable:
@@ -26,19 +26,19 @@ def find_devices(gpus: str, strict: bool = False) -> Tuple[Devices, str]:
 
 
 def on_device(images: np.ndarray, net: nn.Module) -> torch.Tensor:
-    """Images as the network takes them: on its device, of its type; a GPU is not waited for."""
+    """Return images, (N, 3, H, W), on the network's device and of its type, without waiting for a GPU."""
     return torch.from_numpy(images).to(next(net.parameters()).device, image_dtype(net), non_blocking=True)
 
 
 def check_bfloat16(device: torch.device) -> None:
-    """See that the device computes in bfloat16 itself; where that is emulated, it is slower than float32.
+    """Check that the device computes in bfloat16 itself; emulation is slower than float32.
 
     Raises:
         InputError: it does not.
     """
     if device.type == "cuda":
         able = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:  # PyTorch 2.4 does not tell, nor does it on ARM
+    else:  # neither PyTorch 2.4 nor PyTorch on ARM can tell
         tells = platform.machine() in ("x86_64", "AMD64")
         able = not tells or getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)()
     if not able:
@@ -46,7 +46,7 @@ def check_bfloat16(device: torch.device) -> None:
 
 
 def torch_devices(devices: Devices) -> List[torch.device]:
-    """PyTorch's names of them."""
+    """Return PyTorch's names of the devices."""
     if devices.kind == "cpu":
         return [torch.device("cpu")]
     return [torch.device("cuda", number) for number in devices.numbers]

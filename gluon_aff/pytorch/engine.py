@@ -1,4 +1,4 @@
-"""What the package asks of PyTorch (`gluon_aff.engines.Engine`)."""
+"""Implement `gluon_aff.engines.Engine` for PyTorch."""
 
 from __future__ import annotations
 

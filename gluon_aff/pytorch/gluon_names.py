@@ -1,7 +1,8 @@
-"""The names that Gluon gives parameters itself, by whose order a Trainer numbers its states.
+"""Reproduce Gluon's own parameter names, whose order decides how a Trainer numbers its states.
 
-Gluon counts the blocks of a class from 0 within the scope that they are made in, as in `bottleneck3_aff0_conv0_weight`,
-and here as in a fresh process. Most blocks are the scope of what is in them.
+Gluon counts the blocks of each class from 0 within the scope that they are made in, as in
+`bottleneck3_aff0_conv0_weight`. The names here are those of a fresh process. Most blocks are the scope of the blocks
+inside them.
 """
 
 from __future__ import annotations
@@ -21,24 +22,24 @@ from gluon_aff.pytorch.networks.zoo import build
 from gluon_aff.pytorch.parameters import parameter_names
 
 LAYERS = ((nn.Conv2d, "conv"), (nn.Linear, "dense"), (_BatchNorm, "batchnorm"), (nn.LayerNorm, "layernorm"))
-# What is in them is in the scope around them
+# Blocks inside these belong to the scope outside
 CHAINS = (nn.Sequential, nn.ModuleList, AFFResNet, Group, Block)
 
 
 def gluon_names(net: nn.Module) -> Dict[str, str]:
-    """Gluon's names of the parameters of `net`, by the names that `.params` files have."""
+    """Return Gluon's own names of the parameters of `net`, by their names in `.params` files."""
     prefixes = dict(_prefixes("", net, "", Counter(), Counter()))
     return {name: prefixes[name.rpartition(".")[0]] + name.rpartition(".")[2] for name in parameter_names(net).values()}
 
 
 def raw_names(architecture: Architecture) -> Dict[str, str]:
-    """`gluon_aff.engines.Engine.raw_names`."""
+    """Return Gluon's own parameter names, as `gluon_aff.engines.Catalogue.raw_names` says."""
     with torch.device("meta"):
         return gluon_names(build(architecture))
 
 
 def in_trainer_order(net: nn.Module) -> List[str]:
-    """The names that `.params` files have for the parameters of `net`, each at the index that a Trainer gives it."""
+    """Return the names in `.params` files of the parameters of `net`, in the order in which a Trainer numbers them."""
     names = gluon_names(net)
     return sorted(names, key=names.__getitem__)
 
@@ -46,14 +47,14 @@ def in_trainer_order(net: nn.Module) -> List[str]:
 def _prefixes(
     name: str, module: nn.Module, scope: str, counts: Counts[str], outermost: Counts[str]
 ) -> Iterator[Tuple[str, str]]:
-    """Names of modules, and what Gluon puts before the names of their own parameters.
+    """Yield the names of modules, and the prefixes that Gluon gives the names of their own parameters.
 
     Args:
-        name: of the module in the network.
-        module: it.
-        scope: what Gluon puts before names of what is made where the module is.
-        counts: of the classes' blocks in that scope.
-        outermost: of those outside of any scope.
+        name: name of the module in the network.
+        module: the module.
+        scope: prefix of the scope that the module is made in.
+        counts: number of blocks of each class in that scope so far.
+        outermost: number of blocks of each class outside any scope so far.
     """
     if not isinstance(module, CHAINS):
         kind = next((kind for layer, kind in LAYERS if isinstance(module, layer)), type(module).__name__.lower())

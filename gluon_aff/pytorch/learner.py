@@ -1,4 +1,4 @@
-"""A network that trains in PyTorch (`gluon_aff.engines.Learner`)."""
+"""Train networks with PyTorch (`gluon_aff.engines.Learner`)."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ from gluon_aff.schedule import Schedule
 from gluon_aff.weights.optimizer_states import named_arrays
 
 MIXED = {"float16": torch.float16, "bfloat16": torch.bfloat16}
-LOSS_SCALE = ":loss_scale"  # beside the optimizer's arrays in a checkpoint; no parameter has such a name
+LOSS_SCALE = ":loss_scale"  # key next to the optimizer's arrays in a checkpoint; no parameter has such a name
 
 
 def learner(settings: LearnerSettings, devices: Devices, cluster: TorchCluster) -> TorchLearner:
-    """A network to train, on one device.
+    """Build a network to train on one device.
 
     Raises:
-        InputError: the settings do not go together, or a file cannot be used.
+        InputError: the settings contradict each other, or a file cannot be used.
     """
     (device,) = torch_devices(devices)
     mixed = settings.amp or (settings.dtype if settings.dtype in MIXED else None)
     if mixed == "float16" and device.type == "cpu":
-        raise InputError("float16 needs a GPU: on a CPU train in float32, or with --amp bfloat16 where it has that")
+        raise InputError("float16 needs a GPU: on a CPU train in float32, or with --amp bfloat16 if it has that")
     if mixed == "bfloat16":
         check_bfloat16(device)
     if device.type == "cuda":
@@ -57,18 +57,18 @@ def learner(settings: LearnerSettings, devices: Devices, cluster: TorchCluster) 
 
 
 class TorchLearner:
-    """A network that is being trained on one device.
+    """Train a network on one device.
 
-    The weights are float32 in mixed precision too, where convolutions and dense layers compute in float16 or bfloat16;
-    with `--dtype float16` they are written as float16, with the float32 ones in the optimizer's states, as MXNet does.
+    In mixed precision, convolutions and dense layers compute in float16 or bfloat16, but the weights stay float32. With
+    `--dtype float16` they are written to files as float16, and as float32 in the optimizer's states, as MXNet does.
 
     Args:
         net: network, on its device.
-        settings: what the recipe asked for.
-        task: what its outputs are compared with, and how.
-        device: where.
-        cluster: the workers, each with its share of every batch; figures are means over them.
-        mixed: type of mixed precision, None for none.
+        settings: settings of the recipe.
+        task: targets, loss and metric.
+        device: device of the network.
+        cluster: the workers. Each has its share of every batch, and figures are means over them.
+        mixed: type for mixed precision. None for no mixed precision.
     """
 
     notes: Sequence[str] = ()
@@ -98,21 +98,21 @@ class TorchLearner:
 
     @property
     def learning_rate(self) -> float:
-        """That of the last step."""
+        """Return the learning rate of the last step."""
         return self._rate.rate(self.updates) if isinstance(self._rate, Schedule) else float(self._rate)
 
     def set_learning_rate(self, rate: float) -> None:
-        """Train with `rate` from now on; not where there is a schedule."""
+        """Train with the learning rate `rate` from now on; not allowed if there is a schedule."""
         self._rate = rate
 
     def seed(self, seed: int) -> None:
-        """Seed PyTorch's random numbers, such as dropout's."""
+        """Seed PyTorch's random numbers, which dropout draws from."""
         torch.manual_seed(seed)
 
     def step(
         self, images: np.ndarray, labels: np.ndarray, mixup_weight: float, asked_to_stop: bool
     ) -> Callable[[], StepFigures]:
-        """Update the weights once; what is returned waits for the figures."""
+        """Update the weights once, and return a function that waits for the figures."""
         if not self.net.training:
             self.net.train()
         y = self._sent(labels)
@@ -124,8 +124,8 @@ class TorchLearner:
         target = target.to(self._dtype) if target.is_floating_point() else target
         loss = self._task.loss(output, target, x)
         self._optimizer.zero_grad(set_to_none=True)
-        # The mean over the images of all workers, over whose gradients the mean is taken. Segmentation's one loss is
-        # divided by their number too, as MXNet's trainer does.
+        # Divide by the images of this worker, since gradients are averaged over the workers. The single loss of
+        # segmentation is divided by the number of images too, as MXNet's trainer does.
         self._scaler.scale(loss.sum() / len(images)).backward()
         self._update()
         with torch.no_grad():
@@ -135,7 +135,7 @@ class TorchLearner:
         return lambda: _figures(awaited(), self._cluster.size)
 
     def end_epoch(self) -> bool:
-        """Give all workers the means of their running statistics; whether all weights are finite."""
+        """Give all workers the mean of their running statistics, and return whether all weights are finite."""
         arrays = [tensor for tensor in self.net.state_dict().values() if tensor.is_floating_point()]
         finite = torch.stack([torch.isfinite(tensor).all() for tensor in arrays]).all()
         if self._cluster.size > 1:
@@ -143,16 +143,16 @@ class TorchLearner:
         return bool(finite)
 
     def validated(self) -> Network:
-        """The network, which computes with what is learnt so far until the next step."""
+        """Return the network itself for validation, which has the current parameters until the next step."""
         return TorchNetwork([self.net.eval()], self._mixed)
 
     def parameters(self) -> Dict[str, np.ndarray]:
-        """What is learnt so far, by name."""
+        """Return the current parameters by name."""
         arrays = parameter_arrays(self.net)
         return {**arrays, **{name: arrays[name].astype(np.float16) for name in self._halved()}}
 
     def state(self) -> LearnerState:
-        """What a checkpoint keeps."""
+        """Return everything that a checkpoint needs."""
         arrays = self._optimizer_arrays()
         if self._scaler.is_enabled():
             state = self._scaler.state_dict()
@@ -160,10 +160,14 @@ class TorchLearner:
         return LearnerState(self.parameters(), {}, arrays, self.updates)
 
     def restore(self, state: LearnerState, source: str) -> None:
-        """Go on from what `state` gave, before the first step; `source` is what a message calls it.
+        """Continue from a `state` that `state()` returned; call this before the first step.
+
+        Args:
+            state: the state.
+            source: name of the checkpoint for error messages.
 
         Raises:
-            InputError: it does not fit the network.
+            InputError: the state does not fit the network.
             KeyError: an array that the optimizer needs is missing.
         """
         load_arrays(self.net, state.parameters, source)
@@ -177,24 +181,24 @@ class TorchLearner:
         """Write the `.states` file, whole or not at all.
 
         Raises:
-            GluonAFFError: it cannot be written.
+            GluonAFFError: the file cannot be written.
         """
         batch = self._settings.batch_shape[0] * self._cluster.size
         arrays = self._optimizer_arrays()
         save_states(path, self.net, self._settings.optimizer, arrays, self.updates, batch, bool(self._halved()))
 
     def load_states(self, path: str) -> None:
-        """Take momentum, float32 weights and the count of updates from a `.states` file.
+        """Load momentum, float32 weights and the number of updates from a `.states` file.
 
         Raises:
-            InputError: it is damaged or does not fit the network or the optimizer.
+            InputError: the file is damaged, or does not fit the network or the optimizer.
         """
         arrays, self.updates = load_states(path, self.net, self._settings.optimizer, bool(self._halved()))
         self._set_optimizer_arrays(arrays)
 
     @property
     def _kept(self) -> Optional[str]:
-        """Name of what the optimizer keeps for each parameter; None for nothing."""
+        """Return the name of what the optimizer keeps for each parameter, or None if it keeps nothing."""
         if self._settings.optimizer.name == "adagrad":
             return HISTORY
         return MOMENTUM if self._settings.optimizer.momentum else None
@@ -223,7 +227,7 @@ class TorchLearner:
         self._scaler.update()
 
     def _compiled(self, net: nn.Module) -> nn.Module:
-        """The network as a graph, on a GPU: on a CPU compilation takes longer than it saves."""
+        """Return the network as a compiled graph on a GPU. On a CPU compilation takes longer than it saves."""
         if not self._settings.compiled or self._device.type == "cpu" or _no_triton():
             return net
         return torch.compile(net)  # type: ignore[return-value]
@@ -233,7 +237,7 @@ class TorchLearner:
             return net
         ids = [self._device.index] if self._device.type == "cuda" else None
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # newer versions have another name for broadcast_buffers
+            warnings.simplefilter("ignore", FutureWarning)  # newer versions rename broadcast_buffers
             return DistributedDataParallel(net, ids, broadcast_buffers=False, gradient_as_bucket_view=True)
 
     def _average_running_statistics(self) -> None:
@@ -248,7 +252,7 @@ class TorchLearner:
             state[name].copy_(part.reshape(state[name].shape))
 
     def _halved(self) -> List[str]:
-        """Parameters that are float16 in the files: with `--dtype float16` those of convolutions and dense layers."""
+        """Return the parameters that are float16 in files: convolutions and dense layers, with `--dtype float16`."""
         if self._settings.dtype != "float16":
             return []
         names = parameter_names(self.net)
@@ -256,7 +260,7 @@ class TorchLearner:
         return [names[key] for key in names if key.rpartition(".")[0] in set(layers)]
 
     def _optimizer_arrays(self) -> Dict[str, np.ndarray]:
-        """As `LearnerState.optimizer`: momentum, and float32 weights where the files have float16."""
+        """Return `LearnerState.optimizer`: momentum, and float32 weights of parameters that are float16 in files."""
         arrays: Dict[str, torch.Tensor] = {}
         for name, state in self._optimizer_states().items() if self.updates else ():
             arrays.update(named_arrays(name, state))
@@ -269,10 +273,10 @@ class TorchLearner:
                 kept.copy_(torch.from_numpy(np.array(arrays[key])))
 
     def _optimizer_states(self) -> Dict[str, Any]:
-        """Of each trained parameter what `.states` files have of it: tensors that the optimizer and the network use."""
+        """Return the trained parameters' states as in `.states` files, in tensors of the optimizer and the network."""
         halved = set(self._halved())
         kept: List[Any] = [None] * len(self._trained)
-        if self._kept:  # zeros before the first step, and where each so far overflowed in float16 and was left out
+        if self._kept:  # zeros before the first step, and as long as each step overflowed in float16 and was skipped
             kept = self._optimizer.kept(self._kept, list(self._trained.values()))
         return {
             name: (momentum, parameter) if name in halved else momentum
@@ -284,12 +288,12 @@ def _notes(settings: LearnerSettings, device: torch.device, mixed: Optional[torc
     notes = []
     if not settings.start.params:
         notes.append(
-            "initial weights are of MXNet's distributions, not its numbers: with the same seed, MXNet's run is another"
+            "initial weights have MXNet's distributions, not its random numbers: the same seed gives another run"
         )
     if mixed is not None:
         notes.append(f"mixed precision: convolutions and dense layers compute in {str(mixed).partition('.')[2]}")
     elif device.type == "cuda" and torch.backends.cudnn.allow_tf32:
-        notes.append("float32 convolutions compute in TF32; NVIDIA_TF32_OVERRIDE=0 has them in full precision")
+        notes.append("float32 convolutions compute in TF32; NVIDIA_TF32_OVERRIDE=0 gives full precision")
     if settings.compiled and device.type != "cpu" and _no_triton():
         notes.append("the network is not compiled: torch.compile needs Triton, which is not installed")
     return notes
@@ -312,7 +316,7 @@ def _initialised(
         load_params(net, settings.start.params, ignore_extra=settings.start.ignore_extra)
     for layer in net.modules():
         if isinstance(layer, ImageNorm):
-            nn.init.ones_(layer.weight)  # as a step in MXNet leaves it, whatever a file says
+            nn.init.ones_(layer.weight)  # a training step in MXNet sets this value, whatever the file has
     net.to(device, dtype)
     if device.type == "cuda":
         net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -320,30 +324,30 @@ def _initialised(
 
 
 def _check_shape(architecture: Architecture, shape: Tuple[int, ...]) -> None:
-    """See that the network trains on batches of that shape, without computing."""
+    """Raise InputError if the network cannot train on batches of that shape; nothing is computed."""
     with torch.device("meta"):
         net, images = build(architecture), torch.zeros(shape)
     try:
         net(images)
-    except ValueError:  # of BatchNorm
+    except ValueError:  # raised by BatchNorm
         raise InputError(
-            f"--batch-size {shape[0]}: PyTorch's BatchNorm does not train on one value a channel, which is what this "
-            "network's pooled maps have: take 2 or more, or --engine mxnet"
+            f"--batch-size {shape[0]}: PyTorch's BatchNorm cannot train on a single value for each channel, as in "
+            "this network's pooled maps: take 2 or more, or --engine mxnet"
         ) from None
 
 
 def _synchronised(settings: LearnerSettings, device: torch.device, cluster: TorchCluster) -> Architecture:
-    """The architecture, with batch statistics over all workers if that is asked for."""
+    """Return the architecture, with batch statistics over all workers if the settings say so."""
     architecture = settings.architecture
     if not settings.sync_bn or cluster.size == 1:
         return architecture
     if device.type == "cpu":
-        raise InputError("--sync-bn: PyTorch's SyncBatchNorm is for GPUs: train on those, or without it")
+        raise InputError("--sync-bn: PyTorch's SyncBatchNorm works on GPUs only: train on GPUs, or without it")
     return replace(architecture, settings={**architecture.settings, "norm_layer": nn.SyncBatchNorm})
 
 
 def _trained_parameters(net: nn.Module) -> Dict[str, nn.Parameter]:
-    """Those with a gradient, by the names that `.params` files have."""
+    """Return the parameters with a gradient, by their names in `.params` files."""
     parameters: Dict[str, Any] = dict(net.named_parameters())
     names = parameter_names(net)
     return {names[key]: each for key, each in parameters.items() if each.requires_grad}

@@ -1,4 +1,4 @@
-"""Networks as the package uses them (`gluon_aff.engines.Network`)."""
+"""Implement `gluon_aff.engines.Network` for PyTorch networks."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ from gluon_aff.pytorch.parameters import cast, load_params, parameter_arrays
 
 
 class TorchNetwork:
-    """A PyTorch network on its devices.
+    """Run a PyTorch network on its devices.
 
     Args:
-        nets: the network on each device, in inference mode; each takes an equal slice of a batch, or nearly.
-        mixed: type of mixed precision, in which convolutions and dense layers compute; None for none.
+        nets: a copy of the network on each device, in inference mode. Each takes an equal slice of a batch, or nearly
+            equal.
+        mixed: type for mixed precision, in which convolutions and dense layers compute. None for no mixed precision.
     """
 
     def __init__(self, nets: List[torch.nn.Module], mixed: Optional[torch.dtype] = None) -> None:
@@ -32,7 +33,7 @@ class TorchNetwork:
         self.mixed = mixed
 
     def infer(self, images: np.ndarray) -> Awaited:
-        """Start on images; a GPU computes while the caller goes on."""
+        """Start to compute the outputs for images, float32 (N, 3, H, W); the returned function waits for them."""
         outputs = []
         with torch.inference_mode():
             for net, part in zip(self.nets, np.array_split(images, min(len(images), len(self.nets)))):
@@ -42,23 +43,23 @@ class TorchNetwork:
         return lambda: np.concatenate([output.cpu().numpy() for output in outputs])
 
     def for_many_images(self) -> Infer:
-        """The same: PyTorch has nothing faster on a CPU that is set up in a fraction of a second."""
+        """Return `infer` itself, since PyTorch has nothing faster for CPUs that is set up in a fraction of a second."""
         return self.infer
 
     def parameters(self) -> Dict[str, np.ndarray]:
-        """Values by name."""
+        """Return the parameters by name."""
         return parameter_arrays(self.nets[0])
 
     def check_layer(self, name: str) -> None:
-        """Raise InputError if there is no such layer."""
+        """Raise InputError if the layer does not exist."""
         layer_called(self.nets[0], name)
 
     def pooled_layer(self) -> str:
-        """Name of the layer whose maps are averaged for the head."""
+        """Return the name of the layer whose maps are averaged for the head."""
         return pooled_layer(self.nets[0])
 
     def activation(self, image: np.ndarray, layer: str, label: Optional[int] = None) -> ClassActivation:
-        """What a layer does for a class."""
+        """Return a layer's output for an image, float32 (3, H, W), and the gradient of a class's logit."""
         return class_activation(self.nets[0], image, layer, label)
 
     def channel_sums(
@@ -68,18 +69,18 @@ class TorchNetwork:
         classes: int,
         advance: Callable[[int], object],
     ) -> Tuple[np.ndarray, float]:
-        """What channels give for each class."""
+        """Return the sums of the channels' spatial means for each class, float64 (classes, C), and the lowest value."""
         return channel_sums(self.nets[0], channels, batches, classes, advance)
 
     def onnx_model(self, input_size: int, outputs: int, properties: Mapping[str, str]) -> bytes:
-        """The content of an ONNX file, which PyTorch can make without being told `outputs`."""
+        """Return the content of an ONNX file of the network; PyTorch does not need `outputs`."""
         return onnx_model(self.nets[0], input_size, properties)
 
 
 def load_network(
     architecture: Architecture, path: str, devices: Devices, dtype: str, allow_not_finite: bool = False
 ) -> Network:
-    """`gluon_aff.engines.Engine.load_network`."""
+    """Build a network for inference, as `gluon_aff.engines.Engine.load_network` says."""
     on = torch_devices(devices)
     if dtype == "bfloat16":
         check_bfloat16(on[0])

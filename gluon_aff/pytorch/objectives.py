@@ -1,4 +1,4 @@
-"""What a network learns, as losses and metrics on tensors; the formulas are those of `gluon/objectives.py`."""
+"""Compute the targets, losses and metrics of the objectives on tensors, by the formulas of `gluon/objectives.py`."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ SMOOTH = 1.0
 
 
 class Task(Protocol):
-    """What the outputs for a batch are compared with."""
+    """Compute targets, loss and metric for a batch."""
 
     def pair(self, x: Tensor, y: Tensor, weight: float) -> Tuple[Tensor, Tensor]:
-        """Input and target of the batch; `weight` is that of the batch against its reverse."""
+        """Return the batch's input and target, mixed with the reversed batch: weight * x + (1 - weight) * reverse."""
 
     def loss(self, output: Tensor, target: Tensor, x: Tensor) -> Tensor:
-        """Loss of each image, (N,), or of the batch, (1,), of float outputs, targets and inputs."""
+        """Return the loss of each image, (N,), or of the batch, (1,), from float outputs, targets and inputs."""
 
     def metric(self, output: Tensor, target: Tensor, y: Tensor) -> Tensor:
-        """The batch's metric, ()."""
+        """Return the metric of the batch, ()."""
 
 
 @dataclass(frozen=True)
 class Classes:
-    """Labels, or distributions over the classes.
+    """Compare outputs with labels, or with distributions over the classes.
 
     Attributes:
-        objective: classes, smoothing, mixup, distillation.
-        teacher: network with the same classes, in inference mode, for distillation.
+        objective: number of classes, smoothing, mixup and distillation.
+        teacher: network with the same classes in inference mode, for distillation.
     """
 
     objective: Classification
@@ -45,18 +45,18 @@ class Classes:
 
     @property
     def dense(self) -> bool:
-        """Whether a target is a distribution over the classes instead of a class."""
+        """Return whether a target is a distribution over the classes, (N, K), instead of a class, (N,)."""
         return self.objective.mixup or self.objective.smoothing > 0
 
     def pair(self, x: Tensor, y: Tensor, weight: float) -> Tuple[Tensor, Tensor]:
-        """Images and labels or distributions, mixed with their reverse."""
+        """Return images and labels or distributions, mixed with their reverse if mixup is on."""
         target = dense_labels(y, self.objective.classes, self.objective.smoothing) if self.dense else y.long()
         if self.objective.mixup and weight < 1:
             x, target = mixup(x, weight), mixup(target, weight)
         return x, target
 
     def loss(self, output: Tensor, target: Tensor, x: Tensor) -> Tensor:
-        """Cross-entropy, or GluonCV's distillation loss."""
+        """Return the loss of each image, (N,): cross-entropy, or GluonCV's distillation loss."""
         distillation, teacher = self.objective.distillation, self.teacher
         hard = F.cross_entropy(output, target, reduction="none")
         if distillation is None or teacher is None:
@@ -68,39 +68,42 @@ class Classes:
         return (1 - distillation.hard_weight) * soft + distillation.hard_weight * hard
 
     def metric(self, output: Tensor, target: Tensor, y: Tensor) -> Tensor:
-        """The original's: with mixup the RMSE between softmax and mixed labels; without, where it crashed, accuracy."""
+        """Return the RMSE between softmax and mixed labels with mixup, as in the original, otherwise the accuracy.
+
+        Without mixup, the original crashed.
+        """
         if self.objective.mixup:
             return (output.softmax(1) - target).square().mean().sqrt()
         return (output.argmax(1) == y).to(output.dtype).mean()
 
 
 class Masks:
-    """Masks (N, 1, H, W) of 0 and 1."""
+    """Compare outputs with masks, (N, 1, H, W), of 0 and 1."""
 
     def pair(self, x: Tensor, y: Tensor, weight: float) -> Tuple[Tensor, Tensor]:
-        """Images and masks as they are."""
+        """Return images and masks unchanged."""
         return x, y
 
     def loss(self, output: Tensor, target: Tensor, x: Tensor) -> Tensor:
-        """Soft IoU loss."""
+        """Return the soft IoU loss of the batch, (1,)."""
         return soft_iou_loss(output, target)
 
     def metric(self, output: Tensor, target: Tensor, y: Tensor) -> Tensor:
-        """IoU over all images of the batch; a pixel is predicted where its logit is above 0."""
+        """Return the IoU over all images of the batch. A pixel counts as predicted if its logit is above 0."""
         predicted = (output > 0).to(target.dtype)
         return (predicted * target).sum() / torch.maximum(predicted, target).sum().clamp(min=1)
 
 
 def dense_labels(labels: Tensor, classes: int, eta: float = 0.0) -> Tensor:
-    """One row of probabilities per label: 1 - eta + eta / K for it, eta / K for every other class.
+    """Return a row of probabilities for each label, with label smoothing.
 
     Args:
         labels: (N,), values in 0..classes - 1.
-        classes: K, the width of the network's output.
-        eta: label smoothing, 0..1.
+        classes: K, the number of outputs of the network.
+        eta: label smoothing, 0..1. The label gets 1 - eta + eta / K, every other class eta / K. 0 gives one-hot rows.
 
     Returns:
-        (N, K), of the labels' type.
+        (N, K), of the labels' type and on their device.
     """
     off = eta / classes
     rows = torch.full((len(labels), classes), off, dtype=labels.dtype, device=labels.device)
@@ -108,13 +111,17 @@ def dense_labels(labels: Tensor, classes: int, eta: float = 0.0) -> Tensor:
 
 
 def mixup(batch: Tensor, weight: float) -> Tensor:
-    """Mix a batch with its own reverse: weight * batch + (1 - weight) * reversed batch, for images and dense labels."""
-    weight = round(float(weight), 12)  # as in Gluon, which cannot take smaller ones
+    """Mix a batch of images or dense labels with its reverse: weight * batch + (1 - weight) * reversed batch."""
+    weight = round(float(weight), 12)  # as with MXNet, which cannot take smaller weights
     return weight * batch + (1 - weight) * batch.flip(0)
 
 
 def soft_iou_loss(logits: Tensor, masks: Tensor) -> Tensor:
-    """1 - (sum(p t) + 1) / (sum(p + t - p t) + 1), p = sigmoid(logits), over all pixels of all images: (1,)."""
+    """Return the soft IoU loss, (1,): 1 - (sum(p t) + 1) / (sum(p + t - p t) + 1), where p = sigmoid(logits).
+
+    The sums run over all pixels of all images, as in the authors' sister project. A sign therefore counts in proportion
+    to its size in the batch. The loss is 0 where p equals the mask t.
+    """
     probabilities = logits.sigmoid()
     intersection = (probabilities * masks).sum()
     union = probabilities.sum() + masks.sum() - intersection
@@ -122,10 +129,10 @@ def soft_iou_loss(logits: Tensor, masks: Tensor) -> Tensor:
 
 
 def task_of(objective: Objective, device: torch.device, dtype: torch.dtype) -> Task:
-    """What the objective compares with; a teacher is loaded.
+    """Return the task for an objective, with its teacher loaded if there is one.
 
     Raises:
-        InputError: there is no such teacher, or its weights cannot be loaded.
+        InputError: the teacher is unknown, or its weights cannot be loaded.
     """
     if not isinstance(objective, Classification):
         return Masks()
@@ -137,7 +144,7 @@ def task_of(objective: Objective, device: torch.device, dtype: torch.dtype) -> T
 def _teacher(distillation: Distillation, classes: int) -> nn.Module:
     if distillation.teacher.lower() not in MODELS:
         raise InputError(
-            f"--teacher {distillation.teacher}: under PyTorch the teacher is one of `gluon-aff models`; GluonCV's "
+            f"--teacher {distillation.teacher}: the teacher has to be one of `gluon-aff models`; GluonCV's "
             "networks need --engine mxnet"
         )
     net = get_model(distillation.teacher, classes).eval()

@@ -1,4 +1,4 @@
-"""Networks in ONNX's format, by PyTorch's exporter."""
+"""Export networks to ONNX by PyTorch's exporter."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from gluon_aff.extras import import_extra
 
 
 def onnx_model(net: nn.Module, input_size: int, properties: Mapping[str, str]) -> bytes:
-    """`gluon_aff.engines.Network.onnx_model` of `net`, in inference mode, (N, 3, H, W) -> (N, K), float32.
+    """Export `net`, in inference mode, (N, 3, H, W) -> (N, K), float32, as `gluon_aff.engines.Network.onnx_model` says.
 
     PyTorch folds BatchNorm into the convolution before it.
     """
     onnx = import_extra("onnx")
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         path = str(Path(folder) / "network.onnx")
-        warnings.simplefilter("ignore")  # PyTorch would have the other exporter used
+        warnings.simplefilter("ignore")  # PyTorch recommends its other exporter
         try:
             torch.onnx.export(
                 net,
@@ -36,7 +36,7 @@ def onnx_model(net: nn.Module, input_size: int, properties: Mapping[str, str]) -
                 opset_version=OPSET,
                 **_exporter(),
             )
-        except RuntimeError as error:  # an operator that it does not know
+        except RuntimeError as error:  # raised for an operator that PyTorch cannot export
             raise GluonAFFError(
                 f"the network cannot be written as ONNX ({last_line(error)}): use operators that torch.onnx knows"
             ) from None
@@ -44,9 +44,9 @@ def onnx_model(net: nn.Module, input_size: int, properties: Mapping[str, str]) -
 
 
 def _exporter() -> Dict[str, Any]:
-    """The argument that asks for the exporter by tracing, where there are two (from PyTorch 2.5 on).
+    """Return the argument that selects the tracing exporter, where PyTorch has two (from version 2.5 on).
 
-    The one by torch.export needs onnxscript and cannot write opset 13: it begins at 18, and what onnx has to convert
-    that fails on these networks (PyTorch 2.14.1, onnxscript 0.7.2, onnx 1.23.2).
+    The other exporter, based on torch.export, needs onnxscript and cannot write opset 13. It starts at opset 18, and
+    onnx fails to convert its output for these networks (PyTorch 2.14.1, onnxscript 0.7.2, onnx 1.23.2).
     """
     return {"dynamo": False} if "dynamo" in inspect.signature(torch.onnx.export).parameters else {}

@@ -1,4 +1,4 @@
-"""Optimizer states of a PyTorch network in the `.states` files of a Gluon Trainer."""
+"""Write and read a PyTorch network's optimizer states in the `.states` files of a Gluon Trainer."""
 
 from __future__ import annotations
 
@@ -31,16 +31,15 @@ def save_states(
     batch: int,
     multi_precision: bool,
 ) -> None:
-    """Write a `.states` file, whole or not at all, which a Gluon Trainer's `load_states` reads too.
+    """Write a `.states` file, whole or not at all, which a Gluon Trainer's `load_states` can read too.
 
     Args:
         path: file to write.
-        net: the network that is trained.
-        optimizer: nag or sgd, with the rate or the schedule that it has now.
-        arrays: momentum and float32 weights, as in `gluon_aff.engines.LearnerState`; there are none before the first
-            update.
-        updates: how many there have been.
-        batch: images of an update, in all processes.
+        net: network that is trained.
+        optimizer: NAG or SGD, with its current rate or schedule.
+        arrays: momentum and float32 weights, as in `gluon_aff.engines.LearnerState`. Empty before the first update.
+        updates: number of updates so far.
+        batch: number of images of an update, over all processes.
         multi_precision: whether the files have float16 weights of convolutions and dense layers.
 
     Raises:
@@ -57,19 +56,19 @@ def save_states(
 def load_states(
     path: str, net: nn.Module, optimizer: Optimizer, multi_precision: bool
 ) -> Tuple[Dict[str, np.ndarray], int]:
-    """Read the `.states` file at `path`, which `save_states` or a Gluon Trainer wrote; nothing it says is run.
+    """Read the `.states` file at `path`, which `save_states` or a Gluon Trainer wrote, without running anything in it.
 
     Args:
-        path: the file.
-        net: the network that is to be trained.
-        optimizer: nag or sgd; rates and factors in the file are left there.
+        path: file to read.
+        net: network that will be trained.
+        optimizer: NAG or SGD. The rates and factors in the file are ignored.
         multi_precision: whether the files have float16 weights of convolutions and dense layers.
 
     Returns:
-        Momentum and float32 weights, as in `gluon_aff.engines.LearnerState`, and how many updates there have been.
+        Momentum and float32 weights, as in `gluon_aff.engines.LearnerState`, and the number of updates so far.
 
     Raises:
-        InputError: it is missing, damaged, something else, or of another network or optimizer.
+        InputError: the file is missing or damaged, is not a states file, or belongs to another network or optimizer.
     """
     kinds, in_gluon = _state_kinds(net, optimizer, multi_precision), gluon_names(net)
     indices = {index: name for index, name in enumerate(in_trainer_order(net)) if name in kinds}
@@ -82,7 +81,7 @@ def load_states(
 
 
 def _state_kinds(net: nn.Module, optimizer: Optimizer, multi_precision: bool) -> Dict[str, Any]:
-    """Kinds of the states of the parameters with a gradient, by the names that `.params` files have."""
+    """Return the kinds of the states of the parameters with a gradient, by their names in `.params` files."""
     names, kinds = parameter_names(net), {}
     for key, parameter in net.named_parameters():
         if parameter.requires_grad:

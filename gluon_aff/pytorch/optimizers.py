@@ -1,8 +1,8 @@
-"""The original's optimizers as MXNet 1.9.1 computes them; PyTorch's own differ wherever the learning rate changes.
+"""Implement the original's optimizers as MXNet 1.9.1 computes them.
 
-In MXNet the learning rate is inside the momentum, in PyTorch outside. They are ordinary PyTorch optimizers, so that
-schedules, parameter groups and gradient scalers work with them. Below, w is a weight, g its gradient, lr the learning
-rate and wd the weight decay.
+PyTorch's own optimizers differ whenever the learning rate changes: in MXNet the momentum contains the learning rate, in
+PyTorch it does not. These are ordinary PyTorch optimizers, so schedules, parameter groups and gradient scalers work
+with them. In the equations below, w is a weight, g its gradient, lr the learning rate and wd the weight decay.
 """
 
 from __future__ import annotations
@@ -15,18 +15,25 @@ from torch import Tensor, nn
 from gluon_aff import engines
 from gluon_aff.schedule import Schedule
 
-ADAGRAD_EPSILON = 1e-7  # MXNet's `eps`
-NO_DECAY = (".beta", ".gamma", ".bias")  # of --no-wd, as `.params` files name them
+ADAGRAD_EPSILON = 1e-7  # the default of MXNet's `eps`
+NO_DECAY = (".beta", ".gamma", ".bias")  # parameters that --no-wd exempts, as `.params` files name them
 MOMENTUM, HISTORY = "momentum", "history"
 Parameters = Union[Iterable[Tensor], Iterable[Dict[str, Any]]]
 
 
 class GluonOptimizer(torch.optim.Optimizer):
-    """Updates all weights of a parameter group at once."""
+    """Update all weights of a parameter group at once."""
 
     @torch.no_grad()
     def step(self, closure: Optional[Callable[[], float]] = None) -> Optional[float]:  # type: ignore[override]
-        """Update every weight that has a gradient; return what `closure` does, which computes the gradients."""
+        """Update every weight that has a gradient.
+
+        Args:
+            closure: computes the gradients, if they are not computed yet, and returns the loss.
+
+        Returns:
+            What `closure` returned, or None without it.
+        """
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -38,11 +45,11 @@ class GluonOptimizer(torch.optim.Optimizer):
         return loss
 
     def update(self, group: Mapping[str, Any], weights: List[Tensor], gradients: List[Tensor]) -> None:
-        """Update the weights of a group in place."""
+        """Update the weights of a group in place, from their gradients."""
         raise NotImplementedError
 
     def kept(self, name: str, weights: List[Tensor]) -> List[Tensor]:
-        """What is kept under this name for each weight, zeros to begin with."""
+        """Return what the optimizer keeps under this name for each weight; new entries are zeros."""
         for weight in weights:
             if name not in self.state[weight]:
                 self.state[weight][name] = torch.zeros_like(weight)
@@ -50,13 +57,13 @@ class GluonOptimizer(torch.optim.Optimizer):
 
 
 class SGD(GluonOptimizer):
-    """Stochastic gradient descent: m = momentum m - lr (g + wd w); w = w + m."""
+    """Update by stochastic gradient descent: m = momentum m - lr (g + wd w); w = w + m."""
 
     def __init__(self, params: Parameters, lr: float, momentum: float = 0.0, weight_decay: float = 0.0) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     def update(self, group: Mapping[str, Any], weights: List[Tensor], gradients: List[Tensor]) -> None:
-        """Update the weights of a group in place."""
+        """Update the weights of a group in place, from their gradients."""
         steps = _decayed(gradients, weights, group["weight_decay"])
         if group["momentum"] == 0:
             torch._foreach_add_(weights, steps, alpha=-group["lr"])
@@ -68,14 +75,14 @@ class SGD(GluonOptimizer):
 
 
 class NAG(SGD):
-    """SGD with Nesterov's momentum, with the oddity of MXNet's kernel.
+    """Update by SGD with Nesterov momentum, with the quirk of MXNet's kernel.
 
-    m' = momentum m; w' = w - m' + (1 + momentum) (m' - lr (g + wd w)); m = m' - lr (g + wd w'). The weight in the last
-    term is the new one, since the kernel writes it where it reads the old one.
+    The equations are m' = momentum m; w' = w - m' + (1 + momentum) (m' - lr (g + wd w)); m = m' - lr (g + wd w'). The
+    last term has the new weight, because the kernel writes the new weight to where it then reads the old one.
     """
 
     def update(self, group: Mapping[str, Any], weights: List[Tensor], gradients: List[Tensor]) -> None:
-        """Update the weights of a group in place."""
+        """Update the weights of a group in place, from their gradients."""
         rate, momentum, decay = group["lr"], group["momentum"], group["weight_decay"]
         if momentum == 0:
             super().update(group, weights, gradients)
@@ -89,13 +96,13 @@ class NAG(SGD):
 
 
 class AdaGrad(GluonOptimizer):
-    """AdaGrad: h = h + g^2; w = w - lr (g / sqrt(h + 1e-7) + wd w)."""
+    """Update by AdaGrad: h = h + g^2; w = w - lr (g / sqrt(h + 1e-7) + wd w)."""
 
     def __init__(self, params: Parameters, lr: float, weight_decay: float = 0.0) -> None:
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay})
 
     def update(self, group: Mapping[str, Any], weights: List[Tensor], gradients: List[Tensor]) -> None:
-        """Update the weights of a group in place."""
+        """Update the weights of a group in place, from their gradients."""
         histories = self.kept(HISTORY, weights)
         torch._foreach_addcmul_(histories, gradients, gradients)
         roots = torch._foreach_add(histories, ADAGRAD_EPSILON)
@@ -105,12 +112,12 @@ class AdaGrad(GluonOptimizer):
 
 
 def _decayed(steps: Any, weights: List[Tensor], decay: float) -> Any:
-    """The steps with `decay` times the weights added."""
+    """Return the steps with `decay` times the weights added."""
     return torch._foreach_add(steps, weights, alpha=decay) if decay else steps
 
 
 def make_optimizer(settings: engines.Optimizer, parameters: Mapping[str, nn.Parameter]) -> GluonOptimizer:
-    """The optimizer of those parameters, given by the names that `.params` files have."""
+    """Return the optimizer of the parameters, which are given by their names in `.params` files."""
     exempt = [name for name in parameters if settings.no_wd and name.endswith(NO_DECAY)]
     groups = [
         {"params": [each for name, each in parameters.items() if name not in exempt], "weight_decay": settings.wd},

@@ -1,4 +1,4 @@
-"""Networks and their weight files: `.params`, under the names that MXNet gives parameters."""
+"""Load and save networks as `.params` files, under the names that MXNet gives the parameters."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from gluon_aff.weights.params import fitting_arrays, structural_arrays
 from gluon_aff.weights.params_format import write_params_file
 
-IN_MXNET = {"weight": "gamma", "bias": "beta"}  # of layers that normalise
-UPDATES = "num_batches_tracked"  # a counter of PyTorch's BatchNorm, which MXNet has not
+IN_MXNET = {"weight": "gamma", "bias": "beta"}  # names of a normalisation layer's parameters
+UPDATES = "num_batches_tracked"  # PyTorch's BatchNorm counts batches, MXNet's does not
 
 
 def parameter_names(net: nn.Module) -> Dict[str, str]:
-    """The names that `.params` files have for the entries of `net.state_dict()`, in their order.
+    """Return the names in `.params` files of the entries of `net.state_dict()`, in the same order.
 
-    BatchNorm's and LayerNorm's `weight` is `gamma`, their `bias` is `beta`; BatchNorm's counter has none.
+    The `weight` of BatchNorm and LayerNorm is called `gamma`, and their `bias` is `beta`. BatchNorm's counter is left
+    out.
     """
     norms = {name for name, module in net.named_modules() if isinstance(module, (_BatchNorm, nn.LayerNorm))}
     names = {}
@@ -33,7 +34,7 @@ def parameter_names(net: nn.Module) -> Dict[str, str]:
 
 
 def parameter_arrays(net: nn.Module) -> Dict[str, np.ndarray]:
-    """Copies of the parameters of `net` by name, as `.params` files have them; bfloat16 as float32."""
+    """Return copies of the parameters of `net` by their names in `.params` files; bfloat16 becomes float32."""
     tensors = net.state_dict()
     return {name: _as_array(tensors[key]) for key, name in parameter_names(net).items()}
 
@@ -56,16 +57,16 @@ def load_params(
     Args:
         net: network, on any device.
         path: file of MXNet's `save_parameters`, or of `save_params`.
-        fresh_head: keep the network's own head where the file's has another size.
-        ignore_extra: take no notice of arrays the network lacks.
-        allow_not_finite: take values that are NaN or infinite too.
+        fresh_head: whether to keep the network's own head if the head in the file has another size.
+        ignore_extra: whether arrays that the network lacks are ignored.
+        allow_not_finite: whether values that are NaN or infinite are accepted.
 
     Returns:
         Names of the arrays that `fresh_head` left out.
 
     Raises:
-        ParamsFileError: if the file is damaged, has NaN or infinity, or does not fit: how many arrays are missing,
-            unexpected or of another shape, and the first names of each kind.
+        ParamsFileError: the file is damaged, has values that are not finite, or does not fit the network. The message
+            says how many arrays are missing, unexpected or of another shape, and names the first of each kind.
     """
     return load_arrays(
         net, structural_arrays(path, allow_not_finite), path, fresh_head=fresh_head, ignore_extra=ignore_extra
@@ -80,8 +81,9 @@ def load_arrays(
     fresh_head: bool = False,
     ignore_extra: bool = False,
 ) -> List[str]:
-    """`load_params` with the arrays of a file, which a message calls `source`."""
-    from gluon_aff.pytorch.gluon_names import gluon_names  # which knows the networks, and they this module
+    """Load the arrays of a file like `load_params`; messages call the file `source`."""
+    # imported here, since it imports the networks, and they import this module
+    from gluon_aff.pytorch.gluon_names import gluon_names
 
     tensors = net.state_dict()
     by_name = {name: tensors[key] for key, name in parameter_names(net).items()}
@@ -102,16 +104,16 @@ def load_arrays(
 
 
 def save_params(net: nn.Module, path: str) -> None:
-    """Write the parameters of `net` to a `.params` file, which MXNet's `load_parameters` and `load_params` read.
+    """Write the parameters of `net` to a `.params` file, which MXNet's `load_parameters` and `load_params` can read.
 
     Raises:
-        GluonAFFError: if it cannot be written; what was at `path` stays.
+        GluonAFFError: the file cannot be written. An existing file stays as it is.
     """
     write_params_file(path, parameter_arrays(net))
 
 
 def cast(net: nn.Module, dtype: torch.dtype) -> None:
-    """Give convolutions and dense layers another type, as MXNet's `cast` does: normalisation keeps its own."""
+    """Cast convolutions and dense layers to another type. As with MXNet's `cast`, normalisation layers keep theirs."""
     for module in net.modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)):
             module.to(dtype)

@@ -1,4 +1,4 @@
-"""Pictures as tensors for the networks."""
+"""Turn pictures into tensors for the networks."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from gluon_aff.models import CIFAR_SIZE, model_record
 
 
 def preprocessing(name: str, input_size: Optional[int] = None) -> Callable[[Union[str, Image.Image]], torch.Tensor]:
-    """What makes a picture the input of the model called `name`, as the validation images of its training were.
+    """Return a function that preprocesses pictures as the validation images of a model's training were preprocessed.
 
     Args:
         name: one of `list_models()`.
-        input_size: side of the square input in pixels; the model's own if None. CIFAR's networks have 32 always.
+        input_size: side of the square input in pixels. If None, that of the model. CIFAR networks always have 32.
 
     Returns:
-        A function from the path of an image file, or an RGB image of Pillow's, to a float32 tensor (3, size, size).
+        A function of a picture, which is the path of an image file or a Pillow image. It returns a float32 tensor of
+        shape (3, size, size) and raises InputError for a file that cannot be read as an image.
 
     Raises:
-        InputError: for an unknown name; that function raises it for a file that cannot be read as an image.
+        InputError: the name is unknown.
     """
     size = model_record(name).input_size
     to_array = in_numpy(size == CIFAR_SIZE, input_size or size)

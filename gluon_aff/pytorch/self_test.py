@@ -1,4 +1,4 @@
-"""Whether the PyTorch that is installed here trains."""
+"""Test whether the installed PyTorch trains."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gluon_aff.pytorch.optimizers import NAG
 
 
 def try_step(devices: Devices) -> Dict[str, float]:
-    """`gluon_aff.engines.Engine.try_step`."""
+    """Train a small network for one step, as `gluon_aff.engines.Engine.try_step` says."""
     device = torch_devices(devices)[0]
     start = time.perf_counter()
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 6 * 6, 2)).to(device)

@@ -1,4 +1,4 @@
-"""PyTorch's weight files: `.pth`, a state_dict, and `.safetensors`; both hold tensors under PyTorch's names."""
+"""Read and write PyTorch's weight files: `.pth`, a state_dict, and `.safetensors`, both with PyTorch's names."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from gluon_aff.weights.params_format import BFLOAT16
 IN_PYTORCH = {theirs: ours for ours, theirs in IN_MXNET.items()}
 __all__ = ["arguments", "logits", "parameter_shapes", "raw_names", "read_state", "write_state"]
 
-CARD = "gluon_aff"  # under which a state_dict's metadata has what is known of the network
-NESTED = ("state_dict", "model")  # where training programs put a state_dict that is not alone in its file
+CARD = "gluon_aff"  # key of the network's card in a state_dict's metadata
+NESTED = ("state_dict", "model")  # keys under which training programs store a state_dict among other things
 
 
 def read_state(path: str) -> Tuple[Dict[str, np.ndarray], Dict[str, str]]:
-    """The arrays of a file by `.params` names, and what it says of its network.
+    """Read the arrays of a file, by their `.params` names, and the network card that it has.
 
-    Nothing in the file is run: a `.pth` is read with `weights_only=True`.
+    Nothing in the file is run: a `.pth` file is read with `weights_only=True`.
 
     Raises:
-        ParamsFileError: it cannot be read, or holds something else than the tensors of a network.
+        ParamsFileError: the file cannot be read, or holds something other than the tensors of a network.
     """
     tensors, card = _read_safetensors(path) if _is_safetensors(path) else _read_state_dict(path)
     norms = {key.rpartition(".")[0] for key in tensors if key.endswith(".running_mean")}
@@ -43,19 +43,19 @@ def read_state(path: str) -> Tuple[Dict[str, np.ndarray], Dict[str, str]]:
 
 
 def write_state(path: str, arrays: Mapping[str, np.ndarray], card: Mapping[str, str]) -> None:
-    """Write arrays with `.params` names to `path`, whole or not at all, with what is known of their network.
+    """Write arrays, given by their `.params` names, to `path`, whole or not at all, with the card of their network.
 
-    `load_state_dict` takes what PyTorch or safetensors reads from it.
+    PyTorch or safetensors reads from the file what `load_state_dict` takes.
 
     Raises:
-        GluonAFFError: it cannot be written.
+        GluonAFFError: the file cannot be written.
         InputError: safetensors is not installed.
     """
     tensors: Dict[str, torch.Tensor] = {}
     for name, array in arrays.items():
         layer, _, own = name.rpartition(".")
         tensors[f"{layer}.{IN_PYTORCH.get(own, own)}"] = _as_tensor(array)
-        if own == "running_var":  # the last one of a BatchNorm
+        if own == "running_var":  # the last entry of a BatchNorm
             tensors[f"{layer}.{UPDATES}"] = torch.tensor(0)
     with replacing(path) as partial:
         if _is_safetensors(path):
@@ -65,7 +65,7 @@ def write_state(path: str, arrays: Mapping[str, np.ndarray], card: Mapping[str, 
 
 
 def logits(architecture: Architecture, arrays: Mapping[str, np.ndarray], images: np.ndarray) -> np.ndarray:
-    """What the network with these parameters makes of images, float32 (N, 3, H, W) -> (N, ...)."""
+    """Return the outputs, (N, ...), of the network with these parameters for images, float32 (N, 3, H, W)."""
     net = build(architecture).eval()
     load_arrays(net, arrays, architecture.name)
     with torch.no_grad():
@@ -77,7 +77,7 @@ def _is_safetensors(path: str) -> bool:
 
 
 def _with_metadata(tensors: Dict[str, torch.Tensor], card: Mapping[str, str]) -> Dict[str, torch.Tensor]:
-    """The tensors as `Module.state_dict` gives them, an OrderedDict with `_metadata`, which files keep."""
+    """Return the tensors as `Module.state_dict` does, in an OrderedDict with `_metadata`, which files keep."""
     state: Any = torch.nn.Module().state_dict()
     state.update(tensors)
     state._metadata[""][CARD] = dict(card)
@@ -89,10 +89,10 @@ def _read_state_dict(path: str) -> Tuple[Dict[str, torch.Tensor], Dict[str, str]
         state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise ParamsFileError(
-            f"{path} is no state_dict, or holds more than tensors; it was not opened further, since that can run code: "
+            f"{path} is not a state_dict, or holds more than tensors. It was not read further, as that can run code: "
             "save net.state_dict() alone with torch.save, and take that file"
         ) from None
-    except Exception as error:  # torch.load has no error of its own: a damaged file may raise any
+    except Exception as error:  # torch.load has no error type of its own, so a damaged file may raise any
         raise ParamsFileError(f"{path} cannot be read as a state_dict ({last_line(error)}): get it again") from None
     for key in NESTED:
         if isinstance(state, dict) and isinstance(state.get(key), dict):
@@ -110,7 +110,7 @@ def _read_safetensors(path: str) -> Tuple[Dict[str, torch.Tensor], Dict[str, str
     from safetensors import SafetensorError, safe_open
 
     try:
-        # By its number: safetensors takes names in UTF-8 only
+        # Opened by its file descriptor, since safetensors takes only names in UTF-8
         with open(path, "rb") as opened, safe_open(f"/dev/fd/{opened.fileno()}", framework="pt") as file:
             names: List[str] = list(file.keys())
             return {name: file.get_tensor(name) for name in names}, dict(file.metadata() or {})
@@ -120,7 +120,7 @@ def _read_safetensors(path: str) -> Tuple[Dict[str, torch.Tensor], Dict[str, str
 
 def _as_array(tensor: torch.Tensor) -> np.ndarray:
     tensor = tensor.detach().contiguous()
-    if tensor.dtype == torch.bfloat16:  # which NumPy lacks
+    if tensor.dtype == torch.bfloat16:  # NumPy has no bfloat16
         return tensor.view(torch.int16).numpy().view(BFLOAT16)
     return tensor.numpy()
 

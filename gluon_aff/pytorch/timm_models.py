@@ -1,4 +1,4 @@
-"""The classifiers as models of timm, for `timm.create_model`."""
+"""Register the classifiers with timm, for `timm.create_model`."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from gluon_aff.models import CIFAR_SIZE, MODELS, SEGMENTATION_HOST, ModelRecord
 from gluon_aff.pytorch.networks.features import FeatureMaps
 from gluon_aff.pytorch.networks.zoo import get_model
 
-HEADS = {"imagenet_resnet": "fc"}  # name of the head, where it is not `output`
+HEADS = {"imagenet_resnet": "fc"}  # name of the head if it is not `output`
 
 
 def register_with_timm() -> List[str]:
-    """Let `timm.create_model` build the classifiers; names that timm has already, such as resnet50, stay timm's.
+    """Let `timm.create_model` build the classifiers. Names that timm already has, such as resnet50, stay timm's.
 
-    `pretrained=True` loads published weights, from `params/`, `$GLUON_AFF_OPEN_AFF` or the original repository.
+    `pretrained=True` loads published weights from `params/`, from `$GLUON_AFF_OPEN_AFF` or from the original
+    repository.
 
     Returns:
-        The names.
+        Names of the registered classifiers.
 
     Raises:
         InputError: timm is not installed, or does not work.
@@ -34,7 +35,7 @@ def register_with_timm() -> List[str]:
     records = [record for record in MODELS.values() if record.host != SEGMENTATION_HOST]
     own = [record for record in records if _is_ours(timm.models, record.name)]
     configurations = {record.name: _configuration(record) for record in own}
-    module.default_cfgs = configurations  # type: ignore[attr-defined] # where timm looks for them
+    module.default_cfgs = configurations  # type: ignore[attr-defined] # timm looks for them here
     for record in own:
         if not timm.models.is_model(record.name):
             timm.models.register_model(_entry_point(record, configurations[record.name]))
@@ -46,7 +47,7 @@ def _is_ours(registry: Any, name: str) -> bool:
 
 
 def _configuration(record: ModelRecord) -> Dict[str, Any]:
-    """What timm calls a pretrained_cfg: the head's name, and how images become the network's input."""
+    """Return timm's pretrained_cfg of a model: the head's name, and how images become the network's input."""
     cifar = record.input_size == CIFAR_SIZE
     mean, std = (CIFAR_MEAN, CIFAR_STD) if cifar else ([x / 255 for x in each] for each in (FOLDER_MEAN, FOLDER_STD))
     published = next(iter(record.weights.values()), None)

@@ -143,7 +143,7 @@ def test_an_imagenet_network_and_another_layer(run):
     ("arguments", "message"),
     [
         (["--params", FIRST, "--layer", "features.66", "a.png"], "unknown layer (--layer) 'features.66': did you mean"),
-        (["--params", FIRST, "--layer", "output", "a.png"], "--layer output: its output is no maps"),
+        (["--params", FIRST, "--layer", "output", "a.png"], "--layer output: its output is not (N, C, H, W)"),
         (["--params", "resnet18.params", "--input-size", "32", "a.png"], "--layer layer4: its maps are 1 x 1"),
         (["--params", FIRST, "none.png"], "none.png cannot be read as an image"),
         (["--params", FIRST, "--class", "dogg", "a.png"], "unknown class (--class) 'dogg': did you mean dog?"),

@@ -164,7 +164,9 @@ class Trap:
 def test_a_pickle_that_is_more_than_tensors_is_refused_and_not_run(here, capsys, content):
     torch.save(content, "trap.pth")
     assert convert("trap.pth", "-o", "a.params") == 2
-    assert "trap.pth is no state_dict, or holds more than tensors; it was not opened further" in capsys.readouterr().err
+    assert (
+        "trap.pth is not a state_dict, or holds more than tensors. It was not read further" in capsys.readouterr().err
+    )
     assert os.listdir(here) == ["trap.pth"]
 
 

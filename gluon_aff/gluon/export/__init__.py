@@ -1,1 +1,1 @@
-"""Gluon networks as graphs, and what other programs read of them: MXNet's symbol and ONNX."""
+"""Trace Gluon networks to graphs, and write them in the formats of MXNet's symbols and ONNX."""

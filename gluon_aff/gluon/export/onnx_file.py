@@ -1,4 +1,4 @@
-"""Networks in ONNX's format: what MXNet's exporter writes, put right."""
+"""Export networks to ONNX by MXNet's exporter, and correct what it writes."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from gluon_aff.gluon.export.trace import INPUT as TRACED_INPUT
 from gluon_aff.gluon.export.trace import Traced, trace
 from gluon_aff.gluon.fusion.context import JOINED
 
-FIRST_WITHOUT_MAPPING = (1, 19)  # MXNet's exporter needs onnx.mapping
+FIRST_WITHOUT_MAPPING = (1, 19)  # onnx.mapping, which MXNet's exporter needs, is gone from this version on
 
 
 def onnx_model(net: HybridBlock, input_size: int, outputs: int, properties: Mapping[str, str]) -> bytes:
-    """`gluon_aff.engines.Network.onnx_model` of `net`, with parameters, (N, 3, H, W) -> (N, K), float32.
+    """Export `net`, (N, 3, H, W) -> (N, K), float32, as `gluon_aff.engines.Network.onnx_model` says.
 
-    BatchNorm stays in the file: ONNX Runtime folds it into the convolutions as it loads the model, which it can since
-    weights are constants here and no inputs.
+    BatchNorm stays in the file. ONNX Runtime folds it into the convolutions when it loads the model, because the
+    weights are constants here instead of inputs.
     """
     onnx = _import_onnx()
     model = _as_mxnet_exports(onnx, net, input_size)
@@ -62,7 +62,7 @@ def _as_mxnet_exports(onnx: Any, net: HybridBlock, input_size: int) -> Any:
                 dynamic=True,
                 dynamic_input_shapes=[(BATCH, 3, HEIGHT, WIDTH)],
             )
-        except (AttributeError, NotImplementedError) as error:  # an operator that it does not know
+        except (AttributeError, NotImplementedError) as error:  # raised for an operator that MXNet cannot export
             raise GluonAFFError(
                 f"the network cannot be written as ONNX ({last_line(error)}): use --format symbol"
             ) from None
@@ -70,7 +70,10 @@ def _as_mxnet_exports(onnx: Any, net: HybridBlock, input_size: int) -> Any:
 
 
 def _with_counted_channels(symbol: mx.sym.Symbol, shape: Tuple[int, ...]) -> mx.sym.Symbol:
-    """The graph with joined channels counted, and sizes read from the right: MXNet's exporter cannot join two axes."""
+    """Write the number of joined channels into the graph, since MXNet's exporter cannot merge two axes.
+
+    The other sizes are then counted from the right.
+    """
     internals = symbol.get_internals()
     _, shapes, _ = internals.infer_shape(**{TRACED_INPUT: shape})
     shape_of = dict(zip(internals.list_outputs(), shapes))
@@ -83,7 +86,7 @@ def _with_counted_channels(symbol: mx.sym.Symbol, shape: Tuple[int, ...]) -> mx.
 
 
 def _fixed_gammas(traced: Traced) -> Dict[str, mx.nd.NDArray]:
-    """Ones for the gammas of BatchNorms without scale: MXNet takes them for 1, whatever they are; its exporter not."""
+    """Return ones for the gammas of BatchNorms without scale: MXNet ignores their values, but its exporter does not."""
     nodes = json.loads(traced.symbol.tojson())["nodes"]
     fixed = (node for node in nodes if node["op"] == "BatchNorm" and node["attrs"].get("fix_gamma", "True") == "True")
     names = (nodes[node["inputs"][1][0]]["name"] for node in fixed)
@@ -92,7 +95,7 @@ def _fixed_gammas(traced: Traced) -> Dict[str, mx.nd.NDArray]:
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """Hide what MXNet's exporter prints and logs of nodes that come out right: the results are compared."""
+    """Hide what MXNet's exporter prints and logs about nodes that it exports correctly, since results are compared."""
     logger = logging.getLogger()
     disabled, logger.disabled = logger.disabled, True
     try:
@@ -104,7 +107,7 @@ def _silence() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _opset(onnx: Any) -> Iterator[None]:
-    """Make onnx pretend that `OPSET` is its newest, which MXNet's exporter has its nodes checked against."""
+    """Make onnx treat `OPSET` as its newest opset, since MXNet's exporter has its nodes checked against the newest."""
     context = onnx.checker.DEFAULT_CONTEXT
     newest, imports, version = onnx.defs.onnx_opset_version, context.opset_imports, context.ir_version
     onnx.defs.onnx_opset_version = lambda: OPSET
@@ -117,7 +120,7 @@ def _opset(onnx: Any) -> Iterator[None]:
 
 
 def _put_right(onnx: Any, graph: Any, outputs: int) -> None:
-    """One input and one output, by our names, with what is known of their shapes; no constants that nothing reads."""
+    """Leave one input and one output with our names and known shapes, and remove constants that no node reads."""
     constants = {constant.name for constant in graph.initializer}
     (image,) = (value for value in graph.input if value.name not in constants)
     (logits,) = graph.output
@@ -132,5 +135,5 @@ def _put_right(onnx: Any, graph: Any, outputs: int) -> None:
     graph.name = "network"
     used = {name for node in graph.node for name in node.input}
     unused = [constant for constant in graph.initializer if constant.name not in used]
-    for constant in unused:  # shapes of which MXNet's exporter made something else; ONNX Runtime warns of each
+    for constant in unused:  # shapes that MXNet's exporter replaced; ONNX Runtime would warn of each
         graph.initializer.remove(constant)

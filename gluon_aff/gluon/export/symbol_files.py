@@ -1,4 +1,4 @@
-"""Networks as MXNet's own pair of files."""
+"""Write networks as MXNet's own symbol and parameter files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gluon_aff.gluon.export.trace import INPUT, logits_of, trace
 
 
 def save_symbol(net: HybridBlock, symbol: str, parameters: str) -> Logits:
-    """`gluon_aff.engines.Network.save_symbol` of `net`, with parameters, float32; what HybridBlock.export writes."""
+    """Write `net`, float32, as HybridBlock.export does; see `gluon_aff.engines.SymbolNetwork.save_symbol`."""
     traced = trace(net)
     arrays = {f"arg:{name}": value for name, value in traced.arguments.items()}
     arrays.update({f"aux:{name}": value for name, value in traced.auxiliary.items()})
@@ -23,11 +23,11 @@ def save_symbol(net: HybridBlock, symbol: str, parameters: str) -> Logits:
     except mx.MXNetError as error:
         raise OSError(last_line(error)) from None
     except UnicodeEncodeError:
-        raise OSError("MXNet writes under names in UTF-8 only: take another one") from None
+        raise OSError("MXNet writes only to file names in UTF-8: take another one") from None
     return _read_back(symbol, parameters)
 
 
 def _read_back(symbol: str, parameters: str) -> Logits:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the type of the input is asked for before it is known
+        warnings.simplefilter("ignore")  # MXNet asks for the input's type before it is known
         return logits_of(SymbolBlock.imports(symbol, [INPUT], parameters, mx.cpu()))

@@ -1,4 +1,4 @@
-"""The graph of a network and its parameters, as MXNet's exporters and partitioners take them."""
+"""Trace a network to a graph and parameters, as MXNet's exporters and partitioners take them."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from mxnet.gluon import HybridBlock, SymbolBlock
 
 from gluon_aff.engines import Logits
 
-INPUT = "data"  # what HybridBlock.export calls it
+INPUT = "data"  # the name that HybridBlock.export uses
 
 
 @dataclass(frozen=True)
 class Traced:
-    """A network as a graph.
+    """Hold a network as a graph.
 
     Attributes:
-        symbol: the graph, of one input, `INPUT`.
-        arguments: trained parameters by their raw names, on the CPU; they share the network's memory if it is there.
+        symbol: the graph, with a single input named `INPUT`.
+        arguments: trained parameters by their raw names, on the CPU. If the network is there too, they share its
+            memory.
         auxiliary: running statistics, likewise.
     """
 
@@ -30,7 +31,7 @@ class Traced:
 
 
 def trace(net: HybridBlock) -> Traced:
-    """The graph of `net`, an initialised network of type float32, (N, 3, H, W) -> (N, K); `net` stays as it is."""
+    """Trace `net`, an initialised network of type float32, (N, 3, H, W) -> (N, K), without changing it."""
     symbol = net(_input())
     values = {p.name: p.data(p.list_ctx()[0]).as_in_context(mx.cpu()) for p in net.collect_params().values()}
     return Traced(
@@ -41,7 +42,7 @@ def trace(net: HybridBlock) -> Traced:
 
 
 def block_of(traced: Traced) -> SymbolBlock:
-    """A block on the CPU that computes the graph, with parameters of its own."""
+    """Return a block on the CPU that computes the graph with its own copy of the parameters."""
     block = SymbolBlock(traced.symbol, [_input()])
     parameters = block.collect_params()
     for name, value in {**traced.arguments, **traced.auxiliary}.items():
@@ -50,7 +51,7 @@ def block_of(traced: Traced) -> SymbolBlock:
 
 
 def logits_of(net: HybridBlock) -> Logits:
-    """What computes `net`'s logits, float32 (N, K), of images, float32 (N, 3, H, W), on its first device."""
+    """Return a function that computes logits, float32 (N, K), for images, float32 (N, 3, H, W), on the first device."""
     device = next(iter(net.collect_params().values())).list_ctx()[0]
 
     def infer(images: np.ndarray) -> np.ndarray:

@@ -49,7 +49,7 @@ class _ContextAttention(HybridBlock):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        # Names in the published parameter files; two equal branches keep them
+        # The published parameter files have these names, which two equal branches get too
         names = [f"{branches[0]}_att"] if len(branches) == 1 else ["local_att", "global_att"]
         with self.name_scope():
             self._add_contexts(names, channels, r, norm, branches, context)

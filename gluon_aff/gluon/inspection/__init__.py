@@ -1,1 +1,1 @@
-"""What Gluon networks do inside: their layers, with counts, outputs and gradients, and the memory they take."""
+"""Look inside Gluon networks: layers, counts, outputs, gradients and memory."""

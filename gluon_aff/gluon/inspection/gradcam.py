@@ -1,4 +1,4 @@
-"""What a layer does for a class, of which Grad-CAM makes its maps."""
+"""Compute a layer's output for an image and its gradient for a class, from which Grad-CAM makes its maps."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ from gluon_aff.gluon.inspection.layers import layer_by_layer, layer_called
 
 
 def class_activation(net: HybridBlock, image: np.ndarray, layer: str, label: Optional[int] = None) -> ClassActivation:
-    """Run `net` in inference mode and differentiate the logit of a class with respect to a layer's output.
+    """Run `net` in inference mode, and differentiate the logit of a class with respect to a layer's output.
 
     Args:
-        net: (N, 3, H, W) -> (N, K), float32, initialised, hybridized or not; it stays as it is.
-        image: its input, float32 (3, H, W).
-        layer: name in the network's structure, as its parameters have it, such as `layer4.2.conv3`. Of a layer used
-            twice, the last output.
-        label: the class, 0..K-1; that of the largest logit if None.
+        net: initialised network, (N, 3, H, W) -> (N, K), float32, hybridized or not. It does not change.
+        image: input of the network, float32 (3, H, W).
+        layer: name of the layer, the prefix of its parameters' names, such as `layer4.2.conv3`. If the network uses the
+            layer twice, its last output counts.
+        label: the class, 0..K-1. If None, the class with the largest logit.
 
     Raises:
-        InputError: for an unknown layer or label, a layer whose output shows no places, or a network without logits.
-        GluonAFFError: if the layer's output or the gradient is not finite.
+        InputError: the layer or the label is unknown, the layer's output has no spatial positions, or the network has
+            no logits.
+        GluonAFFError: the layer's output or the gradient is not finite.
     """
     observed = layer_called(net, layer)
     device = next(iter(net.collect_params().values())).list_ctx()[0]
@@ -34,7 +35,7 @@ def class_activation(net: HybridBlock, image: np.ndarray, layer: str, label: Opt
 
     def start_here(_: HybridBlock, __: Any, output: Any) -> None:
         if isinstance(output, mx.nd.NDArray):
-            output.attach_grad()  # makes it an input of what follows, and cuts off what led to it
+            output.attach_grad()  # starts a new graph here, so that the gradient stops at this output
         outputs.append(output)
 
     hook = observed.register_forward_hook(start_here)
@@ -44,13 +45,13 @@ def class_activation(net: HybridBlock, image: np.ndarray, layer: str, label: Opt
     finally:
         hook.detach()
     if not isinstance(logits, mx.nd.NDArray) or logits.ndim != 2:
-        raise InputError("the network has no logits of one class for an image: Grad-CAM is for classifiers")
+        raise InputError("the network does not return one vector of logits for an image: Grad-CAM is for classifiers")
     maps = _checked_maps(outputs, layer)
     mx.nd.waitall()
     values = logits.asnumpy()[0]
     label = int(values.argmax()) if label is None else label
     if label not in range(len(values)):
-        raise InputError(f"label {label} is none of the network's, 0 to {len(values) - 1}")
+        raise InputError(f"label {label} is not one of the network's, 0 to {len(values) - 1}")
     chosen = mx.nd.one_hot(mx.nd.array([label], ctx=device), len(values))
     (gradient,) = autograd.grad([logits], [maps], [chosen], train_mode=False)
     found = ClassActivation(values, label, maps.asnumpy()[0], gradient.asnumpy()[0])
@@ -60,15 +61,15 @@ def class_activation(net: HybridBlock, image: np.ndarray, layer: str, label: Opt
 
 
 def _checked_maps(outputs: List[Any], layer: str) -> mx.nd.NDArray:
-    """The last of a layer's outputs.
+    """Return the layer's last output, (1, C, H, W).
 
     Raises:
-        InputError: there is none, or it has no places.
+        InputError: there is no output, or its maps have no spatial positions.
     """
     if not outputs or not isinstance(outputs[-1], mx.nd.NDArray) or outputs[-1].ndim != 4:
-        raise InputError(f"--layer {layer}: its output is no maps, (N, C, H, W); name a convolution or a stage")
+        raise InputError(f"--layer {layer}: its output is not (N, C, H, W); name a convolution or a stage")
     if outputs[-1].shape[2:] == (1, 1):
         raise InputError(
-            f"--layer {layer}: its maps are 1 x 1 and show no place; name an earlier one or enlarge images"
+            f"--layer {layer}: its maps are 1 x 1 and show no positions; name an earlier layer or enlarge images"
         )
     return outputs[-1]

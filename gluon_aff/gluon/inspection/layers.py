@@ -1,4 +1,4 @@
-"""Layers of a network by name, and running it so that their outputs can be seen."""
+"""Find the layers of a network by name, and run it so that their outputs can be seen."""
 
 from __future__ import annotations
 
@@ -12,17 +12,20 @@ from gluon_aff.gluon.fusion.context import GlobalAveragePool
 
 
 def named_layers(block: HybridBlock, prefix: str = "") -> Iterator[Tuple[str, HybridBlock]]:
-    """Every layer of `block`, the outer ones first, with the name its parameters have, such as `layer4.2.conv3`."""
+    """Yield every layer of `block`, outer ones first, by its name, such as `layer4.2.conv3`.
+
+    The name is the prefix of the names of the layer's parameters.
+    """
     for name, child in block._children.items():
         yield prefix + name, child
         yield from named_layers(child, f"{prefix}{name}.")
 
 
 def layer_called(net: HybridBlock, name: str) -> HybridBlock:
-    """The layer with that name.
+    """Return the layer with that name.
 
     Raises:
-        InputError: there is none.
+        InputError: there is no such layer.
     """
     layers = dict(named_layers(net))
     if name not in layers:
@@ -31,25 +34,25 @@ def layer_called(net: HybridBlock, name: str) -> HybridBlock:
 
 
 def pooled_layer(net: HybridBlock) -> str:
-    """Name of the layer whose maps are averaged for the head.
+    """Return the name of the layer whose maps are averaged for the head.
 
-    That is the last stage, behind its last fusion and ReLU; where these are pre-activation blocks, which end in a sum,
-    the ReLU that follows them.
+    It is the last stage, after its last fusion and ReLU. Stages of pre-activation blocks end in a sum; there it is the
+    ReLU that follows them.
 
     Raises:
-        InputError: `net` averages no maps at its end, as a classifier does.
+        InputError: `net` averages no maps at its end, so it is not a classifier.
     """
     in_features = "features" in net._children
     layers = (net.features if in_features else net)._children
     pools = [i for i, layer in enumerate(layers.values()) if isinstance(layer, (GlobalAveragePool, nn.GlobalAvgPool2D))]
     if not pools or not pools[-1]:
-        raise InputError("the network has no global average pool behind its maps: name the layer with --layer")
+        raise InputError("the network has no global average pool after its maps: name the layer with --layer")
     return ("features." if in_features else "") + list(layers)[pools[-1] - 1]
 
 
 @contextlib.contextmanager
 def layer_by_layer(net: HybridBlock) -> Iterator[None]:
-    """Let hybridized blocks run imperatively, so that hooks see arrays; they keep their graphs."""
+    """Run hybridized blocks imperatively, so that hooks see arrays. The blocks keep their graphs."""
     hybridized = [block for block in (net, *(layer for _, layer in named_layers(net))) if block._active]
     for block in hybridized:
         block._active = False

@@ -1,4 +1,4 @@
-"""Memory that training and inference take."""
+"""Measure the memory that training and inference take."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from gluon_aff.gluon.networks.zoo import build
 from gluon_aff.machine.resources import MIB, peak_memory
 from gluon_aff.models import CIFAR_SIZE, Architecture
 
-STEPS = 2  # from the second on, the optimizer's state is there while gradients are computed
+STEPS = 2  # from the second step on, the optimizer's state exists while gradients are computed
 
 
 def measure(architecture: Architecture, batch: int, training: bool, devices: Devices) -> Dict[str, object]:
-    """`gluon_aff.engines.Engine.measure_memory`.
+    """Measure memory as `gluon_aff.engines.Engine.measure_memory` says.
 
-    A GPU's peak is what is held at the end, by all processes: MXNet gives nothing back, and tells no more.
+    A GPU's peak is what all processes hold there at the end, because MXNet gives no memory back and reports nothing
+    else.
     """
     context = contexts_of(devices)[0]
     images = random_images(batch, architecture.input_size, context)
@@ -32,7 +33,7 @@ def measure(architecture: Architecture, batch: int, training: bool, devices: Dev
     if training:
         take = step_of(net, architecture, images)
     else:
-        net.hybridize(static_alloc=True)  # as for gluon-aff evaluate
+        net.hybridize(static_alloc=True)  # as gluon-aff evaluate does
 
         def take() -> None:
             net(images)
@@ -45,20 +46,23 @@ def measure(architecture: Architecture, batch: int, training: bool, devices: Dev
 
 
 def random_images(batch: int, size: int, context: mx.Context) -> mx.nd.NDArray:
-    """Normalised ones, (batch, 3, size, size)."""
+    """Return random images with mean 0 and variance 1, (batch, 3, size, size)."""
     values = np.random.default_rng(0).standard_normal((batch, 3, size, size), dtype=np.float32)
     return mx.nd.array(values, ctx=context)
 
 
 def step_of(net: HybridBlock, architecture: Architecture, images: mx.nd.NDArray) -> Callable[[], None]:
-    """A training step of `net`, initialised, on `images`; hybridized as the training of its data set does."""
+    """Return a function that trains `net`, initialised, for a step on `images`.
+
+    It is hybridized as in the training on its data set.
+    """
     static = {} if architecture.input_size == CIFAR_SIZE else {"static_alloc": True, "static_shape": True}
     net.hybridize(**static)
     return step(net, images, mx.nd.arange(len(images), ctx=images.context) % architecture.settings["classes"])
 
 
 def step(net: HybridBlock, images: mx.nd.NDArray, labels: mx.nd.NDArray) -> Callable[[], None]:
-    """A step of `net`, initialised, with the optimizer of the published runs, on images and labels."""
+    """Return a function that trains `net`, initialised, for a step with the optimizer of the published runs."""
     loss_function = gluon.loss.SoftmaxCrossEntropyLoss()
     trainer = gluon.Trainer(net.collect_params(), "nag", {"learning_rate": 0.01, "momentum": 0.9, "wd": 1e-4})
 

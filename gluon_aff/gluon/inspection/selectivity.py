@@ -1,4 +1,4 @@
-"""What channels of a layer give for each class, of which the class selectivity index is made."""
+"""Sum the channels of a layer for each class; the class selectivity index is computed from these sums."""
 
 from __future__ import annotations
 
@@ -24,9 +24,12 @@ def channel_sums(
     classes: int,
     advance: Callable[[int], object],
 ) -> Tuple[np.ndarray, float]:
-    """`gluon_aff.engines.Network.channel_sums` of `net`, initialised, hybridized or not; it stays as it is."""
+    """Sum channels of `net` as `gluon_aff.engines.Network.channel_sums` says.
+
+    `net` is initialised, and hybridized or not. It does not change.
+    """
     layer = layer_called(net, channels.layer)
-    sums: Dict[mx.Context, Any] = {}  # (classes, C) and the lowest value, (1,), which stay on their device
+    sums: Dict[mx.Context, Any] = {}  # the sums (classes, C) and the lowest value (1,), which stay on their device
     outputs: List[Any] = []
     hook = layer.register_forward_hook(lambda _, __, output: outputs.append(output))
     dtype = network_dtype(net)
@@ -57,14 +60,14 @@ def channel_sums(
 
 
 def _checked(outputs: List[Any], channels: Channels) -> mx.nd.NDArray:
-    """The chosen channels of a layer's last output.
+    """Return the chosen channels of a layer's last output, (N, C, H, W) or (N, C).
 
     Raises:
-        InputError: there is none, or it has no such channels.
+        InputError: there is no output, or it lacks one of the channels.
     """
     output = outputs[-1] if outputs else None
     if not isinstance(output, mx.nd.NDArray) or output.ndim not in (2, 4):
-        raise InputError(f"--layer {channels.layer}: its output is no feature; name a convolution, a ReLU or a stage")
+        raise InputError(f"--layer {channels.layer}: its output is not a feature; name a convolution, ReLU or stage")
     end = output.shape[1] if channels.end is None else channels.end
     if not channels.begin < end <= output.shape[1]:
         raise InputError(f"--layer {channels}: the layer has channels 0 to {output.shape[1] - 1}")
@@ -72,5 +75,5 @@ def _checked(outputs: List[Any], channels: Channels) -> mx.nd.NDArray:
 
 
 def _per_image(values: mx.nd.NDArray) -> mx.nd.NDArray:
-    """(N, C, H, W) or (N, C) -> (N, C)."""
+    """Average the maps of each channel: (N, C, H, W) or (N, C) -> (N, C)."""
     return values.mean(axis=(2, 3)) if values.ndim == 4 else values

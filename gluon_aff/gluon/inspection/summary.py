@@ -1,4 +1,4 @@
-"""Layers of a network, with their parameters and multiply-adds."""
+"""Count the parameters and multiply-adds of a network's layers."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from gluon_aff.gluon.networks.zoo import build
 from gluon_aff.gluon.parameters import raw_names_of
 from gluon_aff.models import SMALLEST_SIZE, Architecture
 
-PROBE_SIZE = 64  # parameters are as many at any size
+PROBE_SIZE = 64  # the number of parameters does not depend on the size
 
 
 @contextlib.contextmanager
 def refusing_small_images(input_size: int) -> Iterator[None]:
-    """Say that images of that side are too small where MXNet cannot compute shapes of them; raise InputError."""
+    """Raise InputError if images of this size are too small for MXNet to compute the shapes of their maps."""
     try:
         yield
     except (ValueError, mx.MXNetError):
@@ -34,17 +34,17 @@ def refusing_small_images(input_size: int) -> Iterator[None]:
 
 
 def count_layers(architecture: Architecture, input_size: int) -> List[LayerCount]:
-    """`gluon_aff.engines.Engine.count_layers`."""
+    """Count layers as `gluon_aff.engines.Engine.count_layers` says."""
     net = build(architecture)
     net.initialize()
     return layer_counts(net, input_size)
 
 
 def layer_counts(net: HybridBlock, input_size: int) -> List[LayerCount]:
-    """Run one (1, 3, input_size, input_size) image through `net`, initialised and not hybridized, and count.
+    """Run a (1, 3, input_size, input_size) image through `net`, initialised and not hybridized, and count.
 
     Raises:
-        InputError: if the image is too small.
+        InputError: the image is too small.
     """
     counts: List[LayerCount] = []
     handles = [
@@ -62,7 +62,7 @@ def layer_counts(net: HybridBlock, input_size: int) -> List[LayerCount]:
 
 
 def parameter_shapes(architecture: Architecture) -> Dict[str, Tuple[int, ...]]:
-    """`gluon_aff.engines.Engine.parameter_shapes`."""
+    """Return the parameters' shapes, as `gluon_aff.engines.Catalogue.parameter_shapes` says."""
     try:
         parameters = build(architecture)._collect_params_with_prefix()
     except (mx.MXNetError, ZeroDivisionError) as error:
@@ -71,12 +71,12 @@ def parameter_shapes(architecture: Architecture) -> Dict[str, Tuple[int, ...]]:
 
 
 def raw_names(architecture: Architecture) -> Dict[str, str]:
-    """`gluon_aff.engines.Engine.raw_names`."""
+    """Return Gluon's own parameter names, as `gluon_aff.engines.Catalogue.raw_names` says."""
     return raw_names_of(build(architecture))
 
 
 def trainable_parameters(architecture: Architecture) -> int:
-    """`gluon_aff.engines.Engine.trainable_parameters`."""
+    """Return the number of trainable parameters, as `gluon_aff.engines.Engine.trainable_parameters` says."""
     net = build(architecture)
     net.infer_shape(mx.nd.zeros((1, 3, PROBE_SIZE, PROBE_SIZE)))
     return sum(int(np.prod(p.shape)) for p in net.collect_params().values() if p.grad_req != "null")
@@ -102,10 +102,10 @@ def _recorder(name: str, counts: List[LayerCount]) -> Any:
 
 
 def _count_operations(layer: HybridBlock, output_shape: Tuple[int, ...]) -> Tuple[int, int]:
-    """Multiply-adds and the original's count (utils/flops.py there).
+    """Return the multiply-adds, and the count of the original's utils/flops.py.
 
-    The latter divides convolutions by their groups although the weight's shape is per group already, adds biases, and
-    counts dense layers twice over.
+    The original divides convolutions by their groups although the weight's shape already is that of a group, adds
+    biases, and counts dense layers twice.
     """
     if isinstance(layer, nn.Conv2D):
         positions = output_shape[2] * output_shape[3]
@@ -120,7 +120,7 @@ def _count_operations(layer: HybridBlock, output_shape: Tuple[int, ...]) -> Tupl
 
 
 def _count_as_thop(layer: HybridBlock, input_shape: Tuple[int, ...], output_shape: Tuple[int, ...]) -> int:
-    """Operations as Lyken17/pytorch-OpCounter counted them in 2020 (afinets_spec, Section 3)."""
+    """Count operations as Lyken17/pytorch-OpCounter did in 2020; the AFINets paper's tables used this profiler."""
     if isinstance(layer, nn.BatchNorm):
         return 2 * int(np.prod(output_shape))
     if isinstance(layer, GlobalAveragePool):

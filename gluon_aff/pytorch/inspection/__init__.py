@@ -1,1 +1,1 @@
-"""What looks into PyTorch networks."""
+"""Look inside PyTorch networks: layers, counts, outputs, gradients and memory."""

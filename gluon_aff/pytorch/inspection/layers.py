@@ -1,4 +1,4 @@
-"""Layers of a network by name, and what they give."""
+"""Find the layers of a network by name, and record their outputs."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from gluon_aff.pytorch.networks.layers import Classifier
 
 
 def layer_called(net: nn.Module, name: str) -> nn.Module:
-    """The layer with the name that its parameters have, such as `layer4.2.conv3`.
+    """Return the layer with that name, the prefix of its parameters' names, such as `layer4.2.conv3`.
 
     Raises:
-        InputError: there is none.
+        InputError: there is no such layer.
     """
     layers = dict(net.named_modules())
     layers.pop("")
@@ -25,20 +25,23 @@ def layer_called(net: nn.Module, name: str) -> nn.Module:
 
 
 def pooled_layer(net: nn.Module) -> str:
-    """Name of the layer whose maps are averaged for the head.
+    """Return the name of the layer whose maps are averaged for the head.
+
+    It is the last stage, after its last fusion and ReLU. Stages of pre-activation blocks end in a sum; there it is the
+    ReLU that follows them.
 
     Raises:
-        InputError: `net` averages no maps at its end, as a classifier does.
+        InputError: `net` averages no maps at its end, so it is not a classifier.
     """
     if not isinstance(net, Classifier):
-        raise InputError("the network has no global average pool behind its maps: name the layer with --layer")
+        raise InputError("the network has no global average pool after its maps: name the layer with --layer")
     features = getattr(net, "features", None)
     return "layer4" if features is None else f"features.{len(features) - 1}"
 
 
 @contextlib.contextmanager
 def outputs_of(layer: nn.Module) -> Iterator[List[Tensor]]:
-    """A list that the layer's outputs are added to; what follows gets copies, since it may work in place."""
+    """Yield a list that collects the layer's outputs. Later layers get copies, since they may work in place."""
     outputs: List[Tensor] = []
 
     def keep(_: nn.Module, __: object, output: object) -> object:

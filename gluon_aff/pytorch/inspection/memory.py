@@ -1,4 +1,4 @@
-"""Memory that training and inference take."""
+"""Measure the memory that training and inference take."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from gluon_aff.pytorch.devices import torch_devices
 from gluon_aff.pytorch.networks.zoo import build
 from gluon_aff.pytorch.optimizers import NAG
 
-STEPS = 2  # from the second on, the optimizer's state is there while gradients are computed
+STEPS = 2  # from the second step on, the optimizer's state exists while gradients are computed
 
 
 def measure(architecture: Architecture, batch: int, training: bool, devices: Devices) -> Dict[str, object]:
-    """`gluon_aff.engines.Engine.measure_memory`; on a GPU, of what PyTorch allocates there."""
+    """Measure memory as `gluon_aff.engines.Engine.measure_memory` says; on a GPU, only what PyTorch allocates."""
     device = torch_devices(devices)[0]
     shape = (batch, 3, architecture.input_size, architecture.input_size)
     images = torch.from_numpy(np.random.default_rng(0).standard_normal(shape, dtype=np.float32)).to(device)
@@ -38,7 +38,7 @@ def measure(architecture: Architecture, batch: int, training: bool, devices: Dev
 
 
 def _train(net: nn.Module, images: Tensor, classes: int) -> int:
-    """Take steps with the optimizer of the published runs; return what `forward` counts."""
+    """Train for some steps with the optimizer of the published runs; return the bytes that `forward` counts."""
     optimizer = NAG(net.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4)
     labels = torch.arange(len(images), device=images.device) % classes
     saved = 0
@@ -57,10 +57,10 @@ def _infer(net: nn.Module, images: Tensor) -> None:
 
 
 def forward(net: nn.Module, images: Tensor) -> Tuple[Tensor, int]:
-    """Compute the outputs, and count the bytes that autograd keeps for the backward pass.
+    """Return the outputs, and the number of bytes that autograd keeps for the backward pass.
 
-    A storage counts once and whole, however many views of it are kept. Parameters and running statistics, which are
-    there in any case, do not count; the images do.
+    Each storage counts once and as a whole, however many views of it are kept. The images count, but parameters and
+    running statistics do not, since they exist in any case.
     """
     own = {tensor.untyped_storage()._cdata for tensor in net.state_dict().values()}
     kept: Dict[int, int] = {}
@@ -69,7 +69,7 @@ def forward(net: nn.Module, images: Tensor) -> Tuple[Tensor, int]:
         storage = tensor.untyped_storage()
         if storage._cdata not in own:
             kept[storage._cdata] = storage.nbytes()
-        return tensor.detach()  # an output that kept itself would never be freed
+        return tensor.detach()  # otherwise an output that kept itself would never be freed
 
     with saved_tensors_hooks(keep, lambda tensor: tensor):
         outputs = net(images)
@@ -77,5 +77,5 @@ def forward(net: nn.Module, images: Tensor) -> Tuple[Tensor, int]:
 
 
 def _held(device: torch.device) -> float:
-    """The most so far, in MiB."""
+    """Return the peak so far, in MiB."""
     return torch.cuda.max_memory_allocated(device) / MIB if device.type == "cuda" else peak_memory()

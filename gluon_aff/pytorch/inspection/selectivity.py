@@ -1,4 +1,4 @@
-"""What channels of a layer give for each class, of which the class selectivity index is made."""
+"""Sum the channels of a layer for each class; the class selectivity index is computed from these sums."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def channel_sums(
     classes: int,
     advance: Callable[[int], object],
 ) -> Tuple[np.ndarray, float]:
-    """`gluon_aff.engines.Network.channel_sums` of `net`, which is in inference mode."""
+    """Sum channels of `net`, in inference mode, as `gluon_aff.engines.Network.channel_sums` says."""
     sums: Optional[Tensor] = None
     lowest: Optional[Tensor] = None
     with outputs_of(layer_called(net, channels.layer)) as outputs, torch.no_grad():
@@ -41,14 +41,14 @@ def channel_sums(
 
 
 def _checked(outputs: List[Tensor], channels: Channels) -> Tensor:
-    """The chosen channels of a layer's last output.
+    """Return the chosen channels of a layer's last output, (N, C, H, W) or (N, C).
 
     Raises:
-        InputError: there is none, or it has no such channels.
+        InputError: there is no output, or it lacks one of the channels.
     """
     output = outputs[-1] if outputs else None
     if output is None or output.dim() not in (2, 4):
-        raise InputError(f"--layer {channels.layer}: its output is no feature; name a convolution, a ReLU or a stage")
+        raise InputError(f"--layer {channels.layer}: its output is not a feature; name a convolution, ReLU or stage")
     end = output.shape[1] if channels.end is None else channels.end
     if not channels.begin < end <= output.shape[1]:
         raise InputError(f"--layer {channels}: the layer has channels 0 to {output.shape[1] - 1}")

@@ -1,4 +1,4 @@
-"""Layers of a network, with their parameters and multiply-adds."""
+"""Count the parameters and multiply-adds of a network's layers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gluon_aff.pytorch.parameters import UPDATES
 
 
 def count_layers(architecture: Architecture, input_size: int) -> List[LayerCount]:
-    """`gluon_aff.engines.Engine.count_layers`, without computing: shapes only."""
+    """Count layers as `gluon_aff.engines.Engine.count_layers` says, from shapes alone, without computing."""
     with torch.device("meta"):
         net = build(architecture).eval()
     counts: List[LayerCount] = []
@@ -35,7 +35,7 @@ def count_layers(architecture: Architecture, input_size: int) -> List[LayerCount
 
 
 def trainable_parameters(architecture: Architecture) -> int:
-    """`gluon_aff.engines.Engine.trainable_parameters`."""
+    """Return the number of trainable parameters, as `gluon_aff.engines.Engine.trainable_parameters` says."""
     with torch.device("meta"):
         return sum(each.numel() for each in build(architecture).parameters() if each.requires_grad)
 
@@ -61,10 +61,10 @@ def _recorder(name: str, counts: List[LayerCount]) -> Callable[..., None]:
 
 
 def _count_operations(layer: Any, output: Tensor) -> Tuple[int, int]:
-    """Multiply-adds and the original's count (utils/flops.py there).
+    """Return the multiply-adds, and the count of the original's utils/flops.py.
 
-    The latter divides convolutions by their groups although the weight's shape is per group already, adds biases, and
-    counts dense layers twice over.
+    The original divides convolutions by their groups although the weight's shape already is that of a group, adds
+    biases, and counts dense layers twice.
     """
     if isinstance(layer, nn.Conv2d):
         positions = output.shape[2] * output.shape[3]
@@ -79,7 +79,7 @@ def _count_operations(layer: Any, output: Tensor) -> Tuple[int, int]:
 
 
 def _count_as_thop(layer: Any, entered: Tensor, output: Tensor) -> int:
-    """Operations as Lyken17/pytorch-OpCounter counted them in 2020 (AFINets' tables)."""
+    """Count operations as Lyken17/pytorch-OpCounter did in 2020; the AFINets paper's tables used this profiler."""
     if isinstance(layer, _BatchNorm):
         return 2 * output.numel()
     if isinstance(layer, nn.AdaptiveAvgPool2d):

@@ -80,7 +80,7 @@ class AFFFPN(Network):
             if name not in known:
                 raise unknown_name(what, name, known)
         if len(channels) != len(layers) + 1 or len(layers) < 2:
-            raise InputError(f"widths {list(channels)} are not one more than the stages {list(layers)}, two or more")
+            raise InputError(f"widths {list(channels)}: give one for the stem and each of two or more stages")
         self.top_down = fuse_order == "top-down"
         self.pairs = list(zip(range(1, len(layers)), range(2, len(layers) + 1)))
         if self.top_down:

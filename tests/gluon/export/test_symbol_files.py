@@ -101,6 +101,6 @@ def test_a_place_that_cannot_be_written(small, tmp_path):
 
 def test_a_name_that_is_no_text_is_refused(small, tmp_path):
     """A file system takes any bytes, MXNet UTF-8 alone."""
-    with pytest.raises(GluonAFFError, match=r"MXNet writes under names in UTF-8 only: take another one"):
+    with pytest.raises(GluonAFFError, match=r"MXNet writes only to file names in UTF-8: take another one"):
         write_symbol(on_cpu(small[0]), str(tmp_path / "a\udcff"), 32)
     assert os.listdir(tmp_path) == []

@@ -108,7 +108,7 @@ def test_the_same_hybridized_and_the_network_stays_as_it_was(layer):
     make, side, _, _ = NETWORKS["cifar_resnet"]
     net, image = initialised(make, side), picture(side)
     if layer == "features":
-        with pytest.raises(InputError, match=r"--layer features: its output is no maps"):
+        with pytest.raises(InputError, match=r"--layer features: its output is not \(N, C, H, W\)"):
             class_activation(net, image, layer)
         return
     plain = class_activation(net, image, layer, 1)
@@ -148,7 +148,7 @@ def test_an_unknown_layer_names_the_nearest():
 
 
 def test_a_label_that_the_network_does_not_have():
-    with pytest.raises(InputError, match="label 100 is none of the network's, 0 to 99"):
+    with pytest.raises(InputError, match="label 100 is not one of the network's, 0 to 99"):
         class_activation(get_model("resnet20_b1", ctx=mx.cpu()), picture(32), "features.6", 100)
 
 

@@ -155,7 +155,7 @@ def test_layers_that_have_no_index(layer, message):
 def test_a_layer_of_several_outputs():
     net = afi_resnet(Integration("A"), 2)
     net.initialize()
-    with pytest.raises(InputError, match=r"--layer features.3.blocks.0: its output is no feature"):
+    with pytest.raises(InputError, match=r"--layer features.3.blocks.0: its output is not a feature"):
         class_means(on_cpu(net), Channels("features.3.blocks.0"), batches_of(random_images(2), np.arange(2), 2), 2)
 
 

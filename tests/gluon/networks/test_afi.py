@@ -159,7 +159,7 @@ def test_forward_backward_and_hybridized(name):
     ("given", "message"),
     [
         *(
-            ({"stages": stages}, "name those that integrate features, of 1 to [35]")
+            ({"stages": stages}, "name those that integrate features, from 1 to [35]")
             for stages in ([], [0], [9], 1, "1")
         ),
         *(({"r": r}, f"r={r}: the channel reduction ratio is a whole number from 1") for r in (0, -3, 1.5, True)),
