@@ -29,7 +29,7 @@ _MODULES = {
     "register_operator": "gluon_aff.operators",
 }
 
-if sys.version_info < (3, 8):  # noqa: UP036 (where it was not pip that installed it)
+if sys.version_info < (3, 8):  # noqa: UP036 (pip checks this already, but other installers may not)
     raise ImportError(f"gluon_aff needs Python 3.8 or newer, and this is Python 3.{sys.version_info[1]}")
 
 

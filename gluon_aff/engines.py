@@ -19,8 +19,8 @@ from gluon_aff.schedule import Schedule
 
 # Waits for a result that is being computed, and returns it.
 Awaited = Callable[[], np.ndarray]
-# Starts to compute the outputs for images, float32 (N, 3, H, W). The returned function waits for them: float32 (N,
-# ...).
+# Starts to compute the outputs for images, float32 (N, 3, H, W). The returned function waits for them and returns them,
+# float32 (N, ...).
 Infer = Callable[[np.ndarray], Awaited]
 # Computes the outputs for images like `Infer`, but waits for them.
 Logits = Callable[[np.ndarray], np.ndarray]
@@ -32,8 +32,8 @@ class Devices:
 
     Attributes:
         kind: 'cpu' or 'gpu'.
-        numbers: numbers of the devices. Each device takes an equal slice of a batch, or nearly equal if it does not
-            divide.
+        numbers: numbers of the devices. The devices split a batch into slices of equal size, or nearly equal if it does
+            not divide evenly.
     """
 
     kind: str = "cpu"
@@ -71,13 +71,14 @@ class Distillation:
 
 @dataclass(frozen=True)
 class Classification:
-    """Train with cross-entropy over K classes.
+    """Describe training with cross-entropy over K classes.
 
     Attributes:
         classes: K, the number of outputs of the network.
         smoothing: eta of label smoothing, 0..1. The label gets the probability 1 - eta + eta/K, each other class eta/K.
         mixup: whether batches and their labels are mixed with their reverse. If so, the metric is the RMSE between
-            softmax and mixed labels, as in the original; otherwise it is the accuracy, where the original crashed.
+            softmax and mixed labels, as in the original. Otherwise it is the accuracy; the original crashed without
+            mixup.
         distillation: a teacher to learn from in addition, if any.
     """
 
@@ -93,7 +94,7 @@ class Classification:
 
 @dataclass(frozen=True)
 class Segmentation:
-    """Train with the soft IoU loss on masks; the metric is the IoU over the slice of a batch that a device holds."""
+    """Describe training with the soft IoU loss on masks; the metric is the IoU over a device's slice of a batch."""
 
     def error(self, metric: float) -> float:
         """Return the epoch's error for the curve: 1 - IoU."""
@@ -574,8 +575,8 @@ class Engine(Catalogue, Protocol):
 
         Returns:
             `device`; `of`, whose memory the figures count; and in MiB `before`, held before the network is built, and
-            `peak`. With PyTorch also `saved`, what the forward pass in training keeps for the backward pass besides the
-            parameters, and on a GPU `reserved`, the peak of what PyTorch's allocator holds.
+            `peak`. PyTorch adds `saved`, which the forward pass in training keeps for the backward pass besides the
+            parameters, and on a GPU `reserved`, the peak that its allocator holds.
         """
 
     def try_step(self, devices: Devices) -> Dict[str, float]:

@@ -252,10 +252,10 @@ def register_network(
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Return a decorator that makes a network known to `get_model` and to `--model NAME`.
 
-    The network maps (N, 3, H, W) to (N, classes). What is decorated is a subclass of Gluon's HybridBlock or PyTorch's
-    nn.Module, or a function whose return annotation (`->`) is one; this decides which engine the network is for. Each
-    engine can have one network of the same name. The class or function is called with `classes` and the further
-    arguments of `get_model`.
+    The network maps (N, 3, H, W) to (N, classes). Decorate a subclass of Gluon's HybridBlock or PyTorch's nn.Module, or
+    a function whose return annotation (`->`) is one; this decides which engine the network is for. Each engine can have
+    one network of the same name. The class or function is called with `classes` and the further arguments of
+    `get_model`.
 
     Args:
         name: lower-case letters, digits and underscores, since the names of runs contain it.

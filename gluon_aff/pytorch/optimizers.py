@@ -32,7 +32,7 @@ class GluonOptimizer(torch.optim.Optimizer):
             closure: computes the gradients, if they are not computed yet, and returns the loss.
 
         Returns:
-            What `closure` returned, or None without it.
+            The loss that `closure` returned, or None without it.
         """
         loss = None
         if closure is not None:
