@@ -278,7 +278,7 @@ def test_dropout_before_the_head():
         ({"name": "aff_resnet50", "block": "base"}, "unknown block 'base'"),
         ({"name": "aff_resnet50", "stages": [1]}, "aff_resnet50 integrates no features"),
         ({"name": "resnet50", "r": 4}, "r: a plain network integrates no features"),
-        ({"name": "afi_resnet50", "fusion": "AFF"}, "fusion AFF: AFINets and their plain hosts have none"),
+        ({"name": "afi_resnet50", "fusion": "AFF"}, "fusion AFF: AFINets and their plain versions have no fusion"),
         ({"name": "afi_resnet50", "stages": [5]}, "name those that integrate features, from 1 to 4"),
         ({"name": "inception_resnet20_b1", "inner": "half"}, "unknown inner width"),
         ({"name": "resnet20_fpn_b1", "stem": "huge"}, "unknown stem"),

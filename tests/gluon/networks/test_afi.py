@@ -165,7 +165,7 @@ def test_forward_backward_and_hybridized(name):
         *(({"r": r}, f"r={r}: the channel reduction ratio is a whole number from 1") for r in (0, -3, 1.5, True)),
         ({"attention": "se"}, "unknown attention 'se': there are SE, GE"),
         ({"first": "all"}, "unknown first feature"),
-        ({"fusion": "AFF"}, "fusion AFF: AFINets and their plain hosts have none"),
+        ({"fusion": "AFF"}, "fusion AFF: AFINets and their plain versions have no fusion"),
     ],
 )
 def test_arguments_that_mean_nothing(name, given, message):
