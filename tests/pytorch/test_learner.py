@@ -251,7 +251,7 @@ def test_what_cannot_be_trained_is_refused(changed, said):
 
 
 def test_statistics_of_all_workers_are_for_gpus():
-    with pytest.raises(InputError, match=r"--sync-bn.*is for GPUs"):
+    with pytest.raises(InputError, match=r"--sync-bn.*works on GPUs only"):
         learner(settings(sync_bn=True), Devices(), TorchCluster(0, 2, 0, 2))
     made(sync_bn=True)  # one worker has nobody to share with
 
