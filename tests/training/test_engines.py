@@ -61,7 +61,7 @@ def test_the_flag_goes_before_the_variable(flag, variable, name, train, monkeypa
     code, said = train(*(["--engine", flag] if flag else []), "--num-epochs", "1")
     assert code == 0, said
     assert said.startswith(f"{name}, device: CPU")
-    assert ("initial weights are of MXNet's distributions" in said) == (name == "PyTorch")
+    assert ("initial weights have MXNet's distributions" in said) == (name == "PyTorch")
     (run,) = read_log(LOG)
     assert run.header["libraries"].startswith(f"{name} ")
     (checkpoint,) = Path("params").glob("*.checkpoint/*/checkpoint.json")
