@@ -10,7 +10,7 @@ import mxnet as mx
 import numpy as np
 from mxnet import autograd, gluon
 from mxnet.contrib import amp
-from mxnet.gluon import HybridBlock
+from mxnet.gluon import HybridBlock, nn
 
 from gluon_aff.engines import Devices, LearnerSettings, LearnerState, Network, Optimizer, StepFigures
 from gluon_aff.errors import InputError
@@ -28,6 +28,7 @@ from gluon_aff.gluon.trainer_states import set_state_arrays, set_updates, state_
 from gluon_aff.schedule import Schedule
 
 INITIALIZERS = {"xavier": mx.init.Xavier, "msraprelu": mx.init.MSRAPrelu}
+SMALLEST_SCALE = 32  # no network divides height and width by more
 
 
 def learner(settings: LearnerSettings, devices: Devices, cluster: Cluster) -> GluonLearner:
@@ -216,6 +217,8 @@ def _initialised(settings: LearnerSettings, dtype: str, contexts: List[mx.Contex
     norm = norm_arguments(contexts, dtype) if settings.sync_bn else {}
     with mx.name.NameManager():  # names as in a fresh process, since states are numbered by the order of the names
         net = build(settings.architecture, **norm)
+    if settings.batch_shape[-1] % SMALLEST_SCALE == 0:
+        net.apply(_silence_average_pool)
     net.cast(dtype)
     mx.random.seed(settings.seed)
     net.initialize(INITIALIZERS[settings.initializer](), ctx=contexts)
@@ -225,6 +228,16 @@ def _initialised(settings: LearnerSettings, dtype: str, contexts: List[mx.Contex
         infer_shapes(net, settings.batch_shape, contexts[0], dtype)
     _compile(net, settings)
     return net
+
+
+def _silence_average_pool(block: HybridBlock) -> None:
+    """Let an average pool whose windows fit its input count padding, of which there is none: the values are the same.
+
+    While it trains on a CPU, MXNet prints "MKLDNN Pooling: training with prop_kind is forward_scoring" for every pool
+    that excludes padding, and has no level of logging that leaves this out.
+    """
+    if isinstance(block, nn.AvgPool2D) and not any(block._kwargs["pad"]):
+        block._kwargs["count_include_pad"] = True
 
 
 def _compile(net: HybridBlock, settings: LearnerSettings) -> None:

@@ -1,1 +1,1 @@
-"""What the training commands can be told: their settings, each declared once, and the parser of a command line."""
+"""Settings of the training commands, each declared once, and the parser of a command line."""

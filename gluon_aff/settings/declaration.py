@@ -1,8 +1,9 @@
-"""How the settings of the training commands are declared: a field is an option, and says all that there is to it.
+"""Declare the options of the training commands, each as one field of a settings class.
 
     lr: float = option(0.2, "schedule", "learning rate", limits=(0, 1e30), first_release=0.1)
 
-Parsers, checks, names of runs and the comparison with published runs read these declarations.
+The parser of a command line, the checks of values, the names of runs and the comparison with published runs all read
+these declarations.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Tuple, Unio
 
 from gluon_aff.errors import InputError
 
-SAME = object()  # as a release's or a recipe's default: today's
-# Kinds of networks: put together from flags, or one of `gluon-aff models` that integrates features (an AFINet)
+SAME = object()  # the release or the recipe has the usual default
+# Kinds of networks: assembled from flags, or a network of `gluon-aff models` that integrates features (an AFINet)
 ASSEMBLED, AFINET = "assembled", "AFINet"
 
 
@@ -23,28 +24,29 @@ class Option:
     """An option of a training command.
 
     Attributes:
-        name: of the setting.
-        kind: type of its value; a bool is a switch.
-        default: of the setting.
-        group: title of its group in --help.
-        flags: of the command line; the setting's name with dashes, unless others are declared.
-        help: text in --help, to which the default is added, or a function that knows what is registered by then.
-        new: the original's scripts do not have it.
-        synonyms: more flags, which the original's scripts do not have.
-        choices: values that there are, if not all.
-        limits: lowest and highest value.
-        not_empty: an empty text, which may be an unset variable, is refused instead of taken for none.
-        only_with: switch without which it has no effect.
-        may_differ: it has no say in what a run comes to, so that a resumed run may have another value.
-        networks: kinds that take it; none if it does not describe the network.
-        hosts: hosts that it has an effect on, if not on all.
-        in_name: what comes before its value in the name of a run; None if that does not have it.
-        first_release: default with `--release first`, or a function that gives it for the options that are said.
-        afinets: the same with `--recipe afinets`.
-        after: option that it follows in --help, '' for none; if None, it follows those declared before it.
-        exclusive: name of the options of which one may be given.
-        metavar: stands for its value in --help.
-        parse: reads the value, if `kind` does not.
+        name: name of the setting.
+        kind: type of the value; a bool is a switch.
+        default: default value.
+        group: title of the option's group in --help.
+        flags: flags of the command line; the setting's name with dashes, unless others are declared.
+        help: text for --help, to which the parser adds the default; or a function that returns it, for a text that
+            depends on what has been registered when --help is printed.
+        new: whether the original's scripts lack this option.
+        synonyms: further flags, which the original's scripts lack.
+        choices: allowed values; None allows all.
+        limits: lowest and highest allowed value.
+        not_empty: whether an empty text, perhaps from an unset shell variable, is an error instead of meaning none.
+        only_with: name of the switch without which this option has no effect.
+        may_differ: whether a resumed run may have another value, because the option does not affect results.
+        networks: kinds of networks that accept the option; empty if it does not describe the network.
+        hosts: hosts that the option affects; empty means all.
+        in_name: text before the value in the name of a run; None keeps the option out of the name.
+        first_release: default with `--release first`, or a function that computes it from the given options.
+        afinets: default with `--recipe afinets`, or such a function.
+        after: option that this one follows in --help, '' to come first; None keeps the order of declaration.
+        exclusive: name of a set of options of which only one may be given.
+        metavar: placeholder for the value in --help.
+        parse: function that reads the value from its text; None uses `kind`.
     """
 
     name: str
@@ -72,26 +74,35 @@ class Option:
 
     @property
     def all_flags(self) -> Tuple[str, ...]:
-        """Flags of the command line."""
+        """Return the original's flags and the synonyms."""
         return (*self.flags, *self.synonyms)
 
 
 def option(default: Any, group: Optional[str] = None, help: Any = None, **more: Any) -> Any:
-    """Field of a settings class; `more` are attributes of `Option`.
+    """Return a dataclass field that declares an option.
 
-    One that a base class declares too has to say only what differs.
+    A field that a base class declares as well needs to state only what differs from there.
+
+    Args:
+        default: default value of the setting.
+        group: title of the option's group in --help.
+        help: text for --help.
+        more: further attributes of `Option`.
     """
     said = {"group": group, "help": help, **more}
     return field(default=default, metadata={name: value for name, value in said.items() if value is not None})
 
 
 def flag(name: str) -> str:
-    """Flag of the setting called `name`."""
+    """Return the flag of a setting: `--batch-size` for `batch_size`."""
     return f"--{name.replace('_', '-')}"
 
 
 def declared(settings: type) -> Mapping[str, Option]:
-    """Options of a settings class by name, in the order of the declarations; also those that are no settings."""
+    """Return the options of a settings class by name, in the order of their declarations.
+
+    They include class variables such as `recipe`, which change defaults and are not stored as settings.
+    """
     return _declared(settings)
 
 
@@ -106,24 +117,36 @@ def _declared(settings: type) -> Mapping[str, Option]:
 
 
 def check_declared(settings: object) -> None:
-    """Raise InputError for a setting that is empty, none of its choices or out of its limits, and should not be."""
+    """Check all settings of a run against their declared choices and limits, and that required texts are not empty.
+
+    Raises:
+        InputError: a value is not allowed; the message names the flag.
+    """
     check_limits(type(settings), settings)
     for name, each in declared(type(settings)).items():
         value = getattr(settings, name)
         if each.choices is not None and value not in (None, *each.choices):
-            raise InputError(f"{flag(name)} {value}: there are {', '.join(map(str, each.choices))}")
+            raise InputError(f"{flag(name)} {value}: choose one of {', '.join(map(str, each.choices))}")
         if each.not_empty and (each.only_with is None or getattr(settings, each.only_with)):
             check_not_empty(name, value)
 
 
 def check_not_empty(name: str, value: object) -> None:
-    """Raise InputError if that setting is given as an empty text, an unset variable perhaps."""
+    """Check that the value of the setting called `name` is not an empty text, perhaps from an unset shell variable.
+
+    Raises:
+        InputError: it is empty.
+    """
     if value == "":
         raise InputError(f"{flag(name)} is empty: give it a value, or leave the flag out")
 
 
 def check_limits(kind: type, values: object) -> None:
-    """Raise InputError for an attribute of `values` that is out of the limits of that setting of the class `kind`."""
+    """Check the attributes of `values` against the limits that the settings class `kind` declares for these names.
+
+    Raises:
+        InputError: a value is out of its limits; the message names the flag and the limits.
+    """
     for name, each in declared(kind).items():
         value = getattr(values, name, None)
         if each.limits and value is not None and not each.limits[0] <= value <= each.limits[1]:

@@ -1,4 +1,4 @@
-"""Settings of `train_imagenet.py`, its options: the original's flags and defaults, and then ours."""
+"""Settings of `train_imagenet.py`: the original's options with its defaults, and options that are new here."""
 
 from __future__ import annotations
 
@@ -41,21 +41,23 @@ def _record_file(name: str, help: str) -> Any:
 
 @dataclass(frozen=True)
 class ImageNetSettings(ClassifierSettings):
-    """Options of an ImageNet run, named as the original's, whose log prints them; see `train_imagenet.py --help`.
+    """Options of an ImageNet run; see `train_imagenet.py --help`.
 
-    The first release's --r was 4 and idle: its fusions had today's 16. The recipe of AFINets is that of Section 4.2,
-    whose learning rate is 0.1 * 64 / 256.
+    They have the original's names, which its log prints. The first release had --r 4 without effect: its fusions
+    reduced by 16, as today's do. `--recipe afinets` is the recipe of Section 4.2 of the AFINets paper, whose learning
+    rate is 0.1 * 64 / 256.
     """
 
     model: Optional[str] = option(
         None,
-        help="resnet or resnext, the first release's resnext50_32x4d_askc, or a network of `gluon-aff models` as it "
-        "is, such as afi_resnet50 (default: resnet)",
+        help="network to train: resnet or resnext, assembled from the flags below; the first release's "
+        "resnext50_32x4d_askc; or a complete network that `gluon-aff models` lists, such as afi_resnet50 (default: "
+        "resnet)",
     )
     scenario: Optional[str] = option(
         None,
         "network",
-        "ResNet or ResNeXt, the first release's name of --model",
+        "ResNet or ResNeXt; the first release's flag in place of --model",
         new=True,
         metavar="HOST",
         after="model",
@@ -63,7 +65,7 @@ class ImageNetSettings(ClassifierSettings):
     num_layer: int = option(
         50,
         "network",
-        "depth; 152 is 140 in the original; 18, 34: resnet",
+        "number of layers; 152 builds 140, as in the original; 18 and 34 exist for resnet only",
         choices=sorted(BLOCKS),
         networks=(ASSEMBLED,),
         after="context",
@@ -71,90 +73,125 @@ class ImageNetSettings(ClassifierSettings):
     exact_layers: bool = option(
         False,
         "network",
-        "152 layers in blocks of 3, 8, 36, 3, not the original's 3, 4, 36, 3",
+        "build --num-layer 152 from 3, 8, 36 and 3 blocks, which makes 152 layers, instead of the original's 3, 4, 36 "
+        "and 3",
         new=True,
         networks=(ASSEMBLED,),
         after="context",
     )
     start_layer: int = option(
-        3, help="first stage with the fusion; earlier ones add, 5 means none of the four fuses", after="exact_layers"
+        3,
+        help="first stage that uses the fusion, 1 to 4; earlier stages add, and with 5 all stages add (the original's "
+        "help says 4)",
+        after="exact_layers",
     )
     r: Optional[int] = option(
         None,
-        help="channels of a fusion over those of its bottleneck; idle in the original "
-        f"(default: {ORIGINAL_R}); AFINets' default is their paper's",
+        help=f"channel reduction ratio of the attention, C to C/r; the original ignores it and takes {ORIGINAL_R} "
+        f"(default: {ORIGINAL_R}); an AFINet's default is its paper's",
         after="start_layer",
     )
     last_gamma: bool = option(
         False,
         "network",
-        "ResNet starts each block as its shortcut; ResNeXt always does",
+        "start the last gamma of each resnet block at 0, so that the block begins as its shortcut; resnext always "
+        "does, as in the original",
         networks=(ASSEMBLED,),
         after="attention",
     )
     use_se: bool = option(
         False,
         "network",
-        "squeeze-and-excitation in ResNeXt blocks; idle in the original",
+        "put squeeze-and-excitation into resnext blocks; without effect in the original",
         networks=(ASSEMBLED,),
         after="attention",
     )
     classes: int = option(1000)
-    data_dir: str = option("~/.mxnet/datasets/imagenet", help="folder of train and val, each with a folder per class")
-    use_rec: bool = option(False, "data", "read record files instead, those named next", after="data_dir")
-    rec_train: str = _record_file("train.rec", "training images")
-    rec_train_idx: str = _record_file("train.idx", "their index")
-    rec_val: str = _record_file("val.rec", "validation images")
-    rec_val_idx: str = _record_file("val.idx", "their index")
+    data_dir: str = option(
+        "~/.mxnet/datasets/imagenet", help="folder that holds train and val, each with a folder for every class"
+    )
+    use_rec: bool = option(
+        False, "data", "read the four record files named next instead of the folders", after="data_dir"
+    )
+    rec_train: str = _record_file("train.rec", "record file of the training images")
+    rec_train_idx: str = _record_file("train.idx", "index of --rec-train")
+    rec_val: str = _record_file("val.rec", "record file of the validation images")
+    rec_val_idx: str = _record_file("val.idx", "index of --rec-val")
     input_size: int = option(
-        IMAGENET_SIZE, "data", "side of the square crop in pixels", limits=(1, 10**4), after="batch_size"
+        IMAGENET_SIZE,
+        "data",
+        "side of the square images that the network sees, in pixels",
+        limits=(1, 10**4),
+        after="batch_size",
     )
     crop_ratio: float = option(
         0.875,
         "data",
-        "crop's side over the image's shorter side in validation, in 0.01..1; 0: 0.875",
+        "side of the validation crop divided by the shorter side of the image, 0.01 to 1; 0 or less stands for 0.875",
         limits=(1e-2, 1),
         after="batch_size",
     )
-    auto_aug: bool = option(False, help="AutoAugment with the ImageNet policies; no effect with --use-rec")
-    num_workers: int = option(96, help="that many load and augment images, at most one per core", after="auto_aug")
+    auto_aug: bool = option(
+        False, help="apply AutoAugment, with ImageNet's policies; without effect with --use-rec, as in the original"
+    )
+    num_workers: int = option(
+        96,
+        help="number of processes that load and augment images; at most one per core is used",
+        after="auto_aug",
+    )
     num_epochs: int = option(240, afinets=90)
-    lr: float = option(0.075, help="learning rate, not scaled with the devices", afinets=0.025)
+    lr: float = option(
+        0.075, help="learning rate after the warm-up; it is not scaled with the number of devices", afinets=0.025
+    )
     lr_mode: str = option(
         "cosine",
         "schedule",
-        "course after the warm-up: half cosine, poly or straight to 0, steps, or none",
+        "course of the learning rate after the warm-up: to 0 by half a cosine (cosine), a square (poly) or a straight "
+        "line (linear), in steps (step), or constant",
         choices=("cosine", "step", "poly", "linear", "constant"),
         first_release="step",
         afinets="step",
         after="lr",
     )
-    warmup_epochs: int = option(5, help="epochs in which the rate rises from 0 to --lr")
-    lr_decay: float = option(0.1, help="factor at each decay epoch, with --lr-mode step")
-    lr_decay_epoch: str = option("40,60", help="decay epochs, with --lr-mode step", afinets="30,60,80")
+    warmup_epochs: int = option(5, help="epochs in which the learning rate rises linearly from 0 to --lr")
+    lr_decay: float = option(0.1, help="factor on the learning rate at each decay epoch, with --lr-mode step")
+    lr_decay_epoch: str = option(
+        "40,60", help="epochs at which the rate is cut, comma-separated, with --lr-mode step", afinets="30,60,80"
+    )
     recipe: ClassVar[str] = option(
         "aff",
-        help="afinets: defaults of the second paper (SGD, 64 images on one GPU, 90 epochs, lr 0.025 cut at 30, 60, 80)",
+        help="aff has the original's defaults; afinets those of the AFINets paper, Section 4.2 (SGD, 64 images on one "
+        "GPU, 90 epochs, lr 0.025 cut at 30, 60, 80)",
     )
-    momentum: float = option(0.9, help="of the optimizer, in 0..1")
+    momentum: float = option(0.9)
     mixup_alpha: float = option(0.2)
     mixup_off_epoch: int = option(5, first_release=0)
     teacher: Optional[str] = option(
-        None, "distillation", "network to learn from, of GluonCV or of this package", metavar="MODEL", not_empty=True
+        None,
+        "distillation",
+        "network of GluonCV or of this package whose outputs are learned, too (default: no distillation)",
+        metavar="MODEL",
+        not_empty=True,
     )
     teacher_params: Optional[str] = option(
-        None, "distillation", "its weights", new=True, metavar="FILE", not_empty=True, may_differ=True
+        None,
+        "distillation",
+        "weights file of --teacher, which the original lets GluonCV download",
+        new=True,
+        metavar="FILE",
+        not_empty=True,
+        may_differ=True,
     )
     temperature: float = option(
-        20, "distillation", "divides the logits of both in the distillation loss", limits=(1e-3, 1e30)
+        20, "distillation", "divisor of teacher's and student's logits in the distillation loss", limits=(1e-3, 1e30)
     )
     hard_weight: float = option(
-        0.5, "distillation", "share of the labels' loss, in 0..1; the rest is the teacher's", limits=(0, 1)
+        0.5, "distillation", "weight of the labels' loss, 0 to 1; the teacher's loss has the rest", limits=(0, 1)
     )
     num_gpus: int = option(
         4,
         "run",
-        "GPUs to train on, or as many as there are; 0 or less is the CPU",
+        "number of GPUs to train on, at most as many as there are; 0 or less trains on the CPU",
         limits=(-1000, 1000),
         may_differ=True,
         first_release=0,
@@ -162,12 +199,12 @@ class ImageNetSettings(ClassifierSettings):
         after="",
     )
     strict_devices: bool = option(
-        False, "run", "stop if there are fewer GPUs than --num-gpus", new=True, may_differ=True, after=""
+        False, "run", "stop with an error if --num-gpus is more than there are", new=True, may_differ=True, after=""
     )
     dtype: str = option(
         "float16",
         "run",
-        "number format: float16 keeps float32 weights besides and needs a GPU (a CPU takes float32); "
+        "number format: float16 needs a GPU, keeps a float32 copy of the weights, and becomes float32 on a CPU; "
         "bfloat16 is mixed precision on a CPU",
         choices=("float16", "float32", "float64", "bfloat16"),
         first_release="float32",
@@ -176,91 +213,106 @@ class ImageNetSettings(ClassifierSettings):
     mode: str = option("hybrid", choices=("hybrid", "symbolic", "imperative"), after="dtype")
     release: ClassVar[str] = option(
         "head",
-        help="first: all defaults of the first release (32 images per GPU, lr 0.1 in steps, float32, mixup to the last "
-        "epoch, ...), for commands of that time",
+        help="head has the defaults of the original's last commit; first has those of its first release (32 images per "
+        "GPU, lr 0.1 in steps, float32, mixup up to the last epoch, ...), for commands of that time",
     )
-    save_dir: str = option("params", help="weights and optimizer states go here, best and periodic ones")
+    save_dir: str = option(
+        "params", help="directory of the best and the periodic weights and optimizer states; empty writes none"
+    )
     save_frequency: int = option(
         10,
         "files",
-        "epochs between periodic files; 0 writes no weights at all",
+        "epochs from one periodic weights file to the next; 0 writes no weights at all, not even the best",
         limits=(0, 10**6),
         may_differ=True,
         after="save_dir",
     )
-    keep_one_best: bool = option(False, help="remove this run's earlier best files at an improvement")
+    keep_one_best: bool = option(
+        False, help="delete the best weights and states so far of this run when better ones are written"
+    )
     logging_file: str = option(
-        "train_imagenet.log", "files", "the log, appended", metavar="FILE", not_empty=True, may_differ=True
+        "train_imagenet.log",
+        "files",
+        "log file, to which the run's lines are appended",
+        metavar="FILE",
+        not_empty=True,
+        may_differ=True,
     )
     log_interval: int = option(
-        50, "files", "steps between lines of speed and learning rate; 0 for none", limits=(0, 10**9), may_differ=True
+        50,
+        "files",
+        "steps between log lines of speed and learning rate; 0 writes none",
+        limits=(0, 10**9),
+        may_differ=True,
     )
-    resume_epoch: int = option(0, GOING_ON, "epoch to start at, counted from 0", limits=(0, 10**6))
-    resume_params: str = option("", GOING_ON, "weights to start from", metavar="FILE")
+    resume_epoch: int = option(0, GOING_ON, "number of the epoch to start at, counted from 0", limits=(0, 10**6))
+    resume_params: str = option("", GOING_ON, "weights to start from (default: new random weights)", metavar="FILE")
     resume_states: str = option(
         "",
         GOING_ON,
-        "optimizer states to start from: momentum and float32 weights; the schedule is this command line's",
+        "optimizer states to start from: momentum and float32 weights. The learning rate follows this command line, "
+        "where the original takes it from the file (default: zero momentum)",
         metavar="FILE",
     )
-    batch_norm: bool = option(False, IDLE, "batch normalisation the networks have anyway")
-    use_gn: bool = option(False, IDLE, "group normalisation the networks do not have")
-    use_pretrained: bool = option(False, IDLE, "start from weights: --resume-params does")
+    batch_norm: bool = option(False, IDLE, "use batch normalisation, which the networks always have")
+    use_gn: bool = option(False, IDLE, "use group normalisation, which no network has")
+    use_pretrained: bool = option(False, IDLE, "start from published weights; --resume-params does that")
 
     published_side = IMAGENET_SIZE
     log_format = "%(message)s"
 
     @property
     def saves(self) -> bool:
-        """Whether any weights are written."""
+        """Return whether the run writes any weights."""
         return super().saves and self.save_frequency != 0
 
     @property
     def directories(self) -> Dict[str, str]:
-        """Where files of the run are written, by flag."""
+        """Return the directories that the run writes to, by the flag that names each."""
         return {**super().directories, "--logging-file": os.path.dirname(self.logging_file)}
 
     @property
     def basic(self) -> bool:
-        """Whether the network has basic blocks, of two convolutions, instead of bottlenecks of three."""
+        """Return whether the network has basic blocks of two convolutions instead of bottlenecks of three."""
         return self.num_layer in BASIC_BLOCKS
 
     @property
     def blocks(self) -> Tuple[int, ...]:
-        """Blocks of the four stages."""
+        """Return the number of blocks in each of the four stages."""
         return (EXACT_BLOCKS if self.exact_layers else BLOCKS)[self.num_layer]
 
     @property
     def gpu_ids(self) -> str:
-        """Numbers of the GPUs to train on, comma-separated; empty for the CPU."""
+        """Return the numbers of the GPUs to train on, comma-separated; empty for the CPU."""
         return ",".join(map(str, range(self.num_gpus)))
 
     @property
     def hybrid(self) -> bool:
-        """Whether the network is compiled."""
+        """Return whether the network is compiled."""
         return self.mode == "hybrid"
 
     @property
     def used_crop_ratio(self) -> float:
-        """The `crop_ratio`, or its default if that is not above 0."""
+        """Return the crop ratio, which is the default 0.875 where `crop_ratio` is 0 or less, as in the original."""
         return self.crop_ratio if self.crop_ratio > 0 else ImageNetSettings.crop_ratio
 
 
 def resolve(settings: ImageNetSettings) -> ImageNetSettings:
-    """Fill in what is not given (host, fusion, seed) and translate the first release's names.
+    """Check the settings, fill in host, fusion and seed if they are not given, and translate the first release's names.
 
-    Afterwards `model` is one of `IMAGENET_HOSTS`, and `scenario` is what the first release called it, None if the
-    command line has today's name.
+    In the result, `model` is one of `IMAGENET_HOSTS` or a listed network, and `scenario` is the first release's name of
+    it, or None if the command line has today's name.
 
     Raises:
-        InputError: for a model that does not exist, a value out of range, or flags that contradict each other.
+        InputError: the model does not exist or does not accept a flag, a value is out of range, or flags contradict
+            each other.
     """
     model, scenario = _host(settings.model, settings.scenario)
     settings = replace(settings, model=model, scenario=scenario)
     check_model_settings(settings)
     check_declared(replace(settings, crop_ratio=settings.used_crop_ratio))
     if settings.basic and model != "resnet":
-        raise InputError(f"--num-layer {settings.num_layer} is a ResNet's: take --model resnet")
+        raise InputError(f"--num-layer {settings.num_layer} exists for ResNets only: take --model resnet")
     if settings.resume_epoch >= settings.num_epochs:
         raise InputError(
             f"--resume-epoch {settings.resume_epoch} leaves nothing to train: raise --num-epochs {settings.num_epochs}"
@@ -272,7 +324,7 @@ def resolve(settings: ImageNetSettings) -> ImageNetSettings:
 
 
 def _host(model: Optional[str], scenario: Optional[str]) -> Tuple[str, Optional[str]]:
-    """Host that `--model` and `--scenario` mean, and the first release's name of it if they have that."""
+    """Return the host that `--model` and `--scenario` name, and the first release's name of it if that was given."""
     meant = "resnet" if scenario is None else _host_called(scenario)
     if meant is None:
         raise unknown_name("--scenario", str(scenario), ["ResNet", "ResNeXt"])
@@ -293,5 +345,5 @@ def _host_called(name: str) -> Optional[str]:
 
 
 def used_dtype(settings: ImageNetSettings, on_gpu: bool) -> str:
-    """Number format that a run on GPUs, or on a CPU, has: float16 becomes float32 on a CPU, and with --amp."""
+    """Return the number format of the run: float16 becomes float32 on a CPU, and with --amp every format does."""
     return "float32" if settings.amp or (settings.dtype == "float16" and not on_gpu) else settings.dtype

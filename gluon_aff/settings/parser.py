@@ -1,4 +1,4 @@
-"""Declared options on a command line."""
+"""Add declared options to a command-line parser, and turn parsed options into settings."""
 
 from __future__ import annotations
 
@@ -13,19 +13,25 @@ Settings = TypeVar("Settings")
 
 
 def add_options(settings: Type[RunSettings], parser: argparse.ArgumentParser, argv: List[str]) -> None:
-    """Give `parser` the options that a settings class declares; some in `argv` change defaults of others."""
+    """Add the options that a settings class declares to `parser`.
+
+    Args:
+        settings: class whose fields declare the options.
+        parser: parser to extend.
+        argv: arguments of the command line; `--release` and `--recipe` in it change the defaults of other options.
+    """
     options = declared(settings)
     parser.usage = settings.usage
     for title in sorted({each.group for each in options.values()}, key=GROUPS.index):
         members = [each for each in options.values() if each.group == title]
         add_declared(parser.add_argument_group(title), sorted(members, key=lambda each: _place(each.name, options)))
-    if issubclass(settings, ClassifierSettings):  # the original trains those
+    if issubclass(settings, ClassifierSettings):  # segmentation has no original command line to stay compatible with
         _keep_abbreviations(parser, options)
     _set_defaults(parser, options, argv)
 
 
 def add_declared(group: argparse._ActionsContainer, options: Iterable[Option]) -> None:
-    """Give a parser, or a group of one, these options."""
+    """Add declared options to a parser or to one of its groups."""
     exclusive: Dict[str, argparse._ActionsContainer] = {}
     for each in options:
         if each.exclusive and each.exclusive not in exclusive:
@@ -43,16 +49,16 @@ def _add(group: argparse._ActionsContainer, each: Option) -> None:
 
 
 def _place(name: str, options: Mapping[str, Option]) -> Tuple[int, ...]:
-    """Where the option stands in --help, in comparison with others of its group."""
+    """Return a key that sorts the options of a group into their order in --help."""
     after = options[name].after
     before: Tuple[int, ...] = () if after is None else _place(after, options) if after else (-1,)
     return (*before, list(options).index(name))
 
 
 def _keep_abbreviations(parser: argparse.ArgumentParser, options: Mapping[str, Option]) -> None:
-    """Let an abbreviation mean what it meant in the original, where our flags would make it ambiguous.
+    """Keep the meaning that abbreviated flags have in the original, where new flags would make them ambiguous.
 
-    One that is a flag of ours itself cannot be kept.
+    An abbreviation that is now a flag of its own, such as --r, loses its old meaning.
     """
     flags = parser._option_string_actions
     original = ["--help", *(flag for each in options.values() if not each.new for flag in each.flags)]
@@ -65,7 +71,7 @@ def _keep_abbreviations(parser: argparse.ArgumentParser, options: Mapping[str, O
 
 
 def _set_defaults(parser: argparse.ArgumentParser, options: Mapping[str, Option], argv: List[str]) -> None:
-    """Set the defaults, or those of `--release first` or `--recipe afinets` in `argv`, and show them in --help."""
+    """Set the defaults, which `--release first` and `--recipe afinets` in `argv` change, and add them to --help."""
     said = _said(argv, parser, options)
     defaults = {name: each.default for name, each in options.items()}
     for attribute, flag, value in (("first_release", "release", "first"), ("afinets", "recipe", "afinets")):
@@ -80,8 +86,8 @@ def _set_defaults(parser: argparse.ArgumentParser, options: Mapping[str, Option]
 
 
 def _said(argv: List[str], parser: argparse.ArgumentParser, options: Mapping[str, Option]) -> argparse.Namespace:
-    """What `argv` says, as text; what is wrong with it is for `parser` to complain of."""
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)  # it does not know that --r is another option
+    """Parse `argv` into texts without checking them; `parser` reports any mistakes later."""
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)  # it would take --r for an abbreviation
     for each in options.values():
         const = True if each.kind is bool else None
         first.add_argument(*each.all_flags, dest=each.name, nargs="?", const=const, default=each.default)
@@ -89,7 +95,7 @@ def _said(argv: List[str], parser: argparse.ArgumentParser, options: Mapping[str
 
 
 def _written_out(argument: str, parser: argparse.ArgumentParser) -> str:
-    """`argument` with its flag in full if it is abbreviated."""
+    """Return `argument` with its flag spelled out if it is an unambiguous abbreviation."""
     name, equals, value = argument.partition("=")
     flags = parser._option_string_actions
     meant = [name] if name in flags else [flag for flag in flags if flag.startswith(name)]
@@ -101,6 +107,6 @@ def _written_out(argument: str, parser: argparse.ArgumentParser) -> str:
 
 
 def settings_from(kind: Type[Settings], options: Mapping[str, object]) -> Settings:
-    """Settings, a dataclass, from parsed options, which may be more."""
+    """Build the settings dataclass `kind` from parsed options, leaving out options that are not among its fields."""
     known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
     return kind(**{name: value for name, value in options.items() if name in known})

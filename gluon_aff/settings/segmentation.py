@@ -1,4 +1,4 @@
-"""Settings of `train_segmentation.py`, its options; the defaults are the paper's (Table 2, StopSign)."""
+"""Settings of `train_segmentation.py`; the defaults are the paper's (Table 2, StopSign)."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ from gluon_aff.settings.shared import CurveSettings, fusion_flag, seed_or_drawn
 
 @dataclass(frozen=True)
 class SegmentationSettings(CurveSettings):
-    """Options of a run on StopSign; see `train_segmentation.py --help`."""
+    """Options of a segmentation run on StopSign; see `train_segmentation.py --help`."""
 
-    r: int = option(4, help="channel reduction ratio of the fusions")
-    blocks: int = option(1, "network", "blocks per stage, the paper's b", limits=(1, 1000))
-    channel_times: int = option(1, "network", "width multiplier of 8, 16, 32, 64 channels", limits=(1, 1000))
+    r: int = option(4, help="channel reduction ratio of the attention, C to C/r")
+    blocks: int = option(1, "network", "blocks per stage, called b in the paper", limits=(1, 1000))
+    channel_times: int = option(
+        1, "network", "factor on the channels 8, 16, 32, 64 of the stem and the three stages", limits=(1, 1000)
+    )
     decoder_width: Optional[int] = option(
         None,
         "network",
-        "of every fused map (default: the lower level's)",
+        "channels of every fused feature map (default: as many as the lower level has)",
         metavar="CHANNELS",
         limits=(4, 10**6),  # the head has a quarter
         networks=(ASSEMBLED,),
@@ -30,7 +32,7 @@ class SegmentationSettings(CurveSettings):
     fuse_order: str = option(
         "top-down",
         "network",
-        "top-down, from the smallest map to the largest, or bottom-up, the others into the largest",
+        "top-down fuses from the smallest feature map to the largest; bottom-up fuses the other maps into the largest",
         choices=FUSE_ORDERS,
         networks=(ASSEMBLED,),
         in_name="-",
@@ -38,18 +40,20 @@ class SegmentationSettings(CurveSettings):
     stem: str = option(
         "normal",
         "network",
-        "normal reduces the image to a quarter; tiny, for small images, does not",
+        "normal reduces height and width to a quarter; tiny keeps them, for small images",
         choices=STEMS,
         networks=(ASSEMBLED,),
         in_name="-",
     )
     data_dir: Optional[str] = option(
-        None, help="COCO 2017: annotations/instances_train2017.json and instances_val2017.json, train2017/, val2017/"
+        None,
+        help="folder of COCO 2017 with annotations/instances_train2017.json, annotations/instances_val2017.json, "
+        "train2017/ and val2017/ (required)",
     )
     min_area: int = option(
         0,
         "data",
-        "leave out images with fewer pixels of a stop sign",
+        "leave out images whose stop signs have fewer pixels than this",
         metavar="PIXELS",
         limits=(0, 10**9),
         after="data_dir",
@@ -57,24 +61,28 @@ class SegmentationSettings(CurveSettings):
     base_size: int = option(
         512,
         "data",
-        "longer side is scaled to 0.5 to 2 times it; validation images are squashed to a square of it",
+        "size to scale images to: the longer side of a training image becomes 0.5 to 2 times this, a validation image "
+        "becomes a square of this side",
         metavar="PIXELS",
         limits=(32, 10**4),
         after="data_dir",
     )
     crop_size: int = option(
-        480, "data", "side of training crops", metavar="PIXELS", limits=(32, 10**4), after="data_dir"
+        480, "data", "side of the square training crops", metavar="PIXELS", limits=(32, 10**4), after="data_dir"
     )
     batch_size: int = option(32)
     num_workers: int = option(
-        8, help="worker processes that read images, at most one per core", flags=("-j", "--num-workers"), synonyms=()
+        8,
+        help="number of worker processes that read images; at most one per core is used",
+        flags=("-j", "--num-workers"),
+        synonyms=(),
     )
     num_epochs: int = option(300)
     lr: float = option(0.01, help="learning rate of AdaGrad")
     lr_mode: str = option(
         "poly",
         "schedule",
-        "poly, to 0 by the power 0.9 as in the paper; or constant, which the authors' code came to",
+        "poly lowers the rate to 0 by the power 0.9, as the paper says; constant keeps it, as the authors' code does",
         choices=("poly", "constant"),
         after="lr",
     )
@@ -84,20 +92,20 @@ class SegmentationSettings(CurveSettings):
 
 
 def resolve(settings: SegmentationSettings) -> SegmentationSettings:
-    """Fill in what is not given: fusion and seed.
+    """Check the settings, and fill in the fusion and the seed if they are not given.
 
     Raises:
-        InputError: for a value out of range.
+        InputError: a value is out of range.
     """
     check_declared(settings)
     return replace(settings, askc_type=fusion_flag(settings.askc_type), seed=seed_or_drawn(settings.seed))
 
 
 def data_folder(settings: SegmentationSettings) -> str:
-    """The folder of the data.
+    """Return the folder of the data set.
 
     Raises:
-        InputError: it is not given.
+        InputError: `--data-dir` is not given.
     """
     if settings.data_dir is None:
         raise InputError(

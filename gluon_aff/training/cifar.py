@@ -16,7 +16,7 @@ from gluon_aff.settings.cifar import CIFARSettings, resolve
 from gluon_aff.training.architectures import cifar_architecture
 from gluon_aff.training.curve_bookkeeper import CurveBookkeeper
 from gluon_aff.training.logbook import append_best_accuracy
-from gluon_aff.training.notes import cifar_notes, first_release_notes
+from gluon_aff.training.notes import cifar_facts, cifar_warnings, first_release_warnings
 from gluon_aff.training.random_choices import mixup_weights
 from gluon_aff.training.run import RunPlan, train
 from gluon_aff.training.scores import top1_accuracy
@@ -60,7 +60,8 @@ def train_cifar(settings: CIFARSettings, devices: Optional[Devices] = None) -> C
             learner=learner,
             data=_facts(setup, training),
             workers=workers,
-            notes=[*first_release_notes(given), *cifar_notes(setup.settings, setup.global_batch), *_doubt(training)],
+            facts=list(cifar_facts(setup.settings, setup.global_batch)),
+            warnings=[*first_release_warnings(given), *cifar_warnings(setup.settings), *_doubt(training)],
             batches=batches.epoch,
             mixup_weights=lambda epoch: mixup_weights(setup.settings, epoch, len(batches)),
             validation=lambda: validation_batches(validation, setup.local_batch, setup.share),
@@ -118,7 +119,7 @@ def _label_set(settings: CIFARSettings) -> Optional[str]:
 
 
 def _doubt(training: LabelledImages) -> List[str]:
-    return [] if training.official else ["data: not the official set (there is a SHA1SUMS file beside it)"]
+    return [] if training.official else ["the data is not the official set: a SHA1SUMS file of its own describes it"]
 
 
 def _rate(setup: Setup[CIFARSettings]) -> Optional[Callable[[int], float]]:

@@ -18,7 +18,7 @@ from gluon_aff.settings.imagenet import ImageNetSettings, resolve, used_dtype
 from gluon_aff.training.architectures import imagenet_architecture
 from gluon_aff.training.checkpoint import RunState
 from gluon_aff.training.imagenet_bookkeeper import Errors, ImageNetBookkeeper, best_error
-from gluon_aff.training.notes import imagenet_notes
+from gluon_aff.training.notes import imagenet_facts, imagenet_warnings
 from gluon_aff.training.random_choices import mixup_weights
 from gluon_aff.training.run import RunPlan, train
 from gluon_aff.training.setup import DataFacts, Setup, chosen_devices, set_up
@@ -61,7 +61,8 @@ def train_imagenet(settings: ImageNetSettings) -> ImageNetRun:
             learner=_learner_settings(setup, len(batches)),
             data=_facts(setup, batches),
             workers=setup.data_workers,
-            notes=[*imagenet_notes(asked, setup.global_batch, on_gpu), *_doubts(batches, validation), *earlier],
+            facts=[*imagenet_facts(asked, setup.global_batch), *earlier],
+            warnings=[*imagenet_warnings(asked, on_gpu), *_doubts(batches, validation)],
             batches=batches.epoch,
             mixup_weights=lambda epoch: mixup_weights(setup.settings, epoch, len(batches)),
             validation=lambda: validation.batches,

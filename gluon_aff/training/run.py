@@ -55,7 +55,8 @@ class RunPlan(Generic[Score]):
         learner: the network, and how it learns.
         data: what it trains on.
         workers: processes that prepare data.
-        notes: lines on what a user should know.
+        facts: lines to print before the run that say what it trains.
+        warnings: lines to print before the run that need attention.
         batches: of an epoch, from a step on.
         mixup_weights: of an epoch's batches against their reverse, (steps,).
         validation: batches to validate on.
@@ -69,7 +70,8 @@ class RunPlan(Generic[Score]):
     learner: LearnerSettings
     data: DataFacts
     workers: int
-    notes: Sequence[str]
+    facts: Sequence[str]
+    warnings: Sequence[str]
     batches: Callable[[int, int], Iterable[Batch]]
     mixup_weights: Callable[[int], np.ndarray]
     validation: Callable[[], Iterable[Batch]]
@@ -90,7 +92,7 @@ def train(setup: Setup[AnySettings], plan: RunPlan[Score]) -> RunState:
         GluonAFFError: a file cannot be written.
     """
     learner = setup.learner(plan.learner)
-    setup.announce(learner, plan.workers, plan.notes)
+    setup.announce(learner, plan.workers, plan.facts, plan.warnings)
     with open_files(setup, plan.learner, plan.data) as files:
         state, book = _begin(files, learner, plan.fresh), plan.book(files)
         book.begin(state)

@@ -13,6 +13,7 @@ from gluon_aff.printing import show
 from gluon_aff.training.cards import WriteWeights, weights_writer
 from gluon_aff.training.checkpoint import RunFacts, clear, locked
 from gluon_aff.training.logbook import SILENT_LOG, RunLog, open_log
+from gluon_aff.training.notes import marked
 from gluon_aff.training.setup import DataFacts, Setup
 from gluon_aff.training.stopping import StopRequest, stop_on_signals
 from gluon_aff.training.tensorboard import Board, open_board
@@ -103,4 +104,7 @@ def _clear_checkpoints(setup: Setup[Any]) -> None:
     if folder and not (checkpoint and os.path.realpath(os.path.dirname(checkpoint.path)) == os.path.realpath(folder)):
         aside = clear(folder)
         if aside:
-            show(f"the unfinished run that was here: --resume {aside}", file=sys.stderr)
+            moved = (
+                f"an unfinished run was in {folder}: its checkpoint is now in {aside}; --resume {aside} continues it"
+            )
+            show(marked(moved), file=sys.stderr)

@@ -16,7 +16,7 @@ from gluon_aff.schedule import Schedule
 from gluon_aff.settings.segmentation import SegmentationSettings, data_folder, resolve
 from gluon_aff.training.architectures import segmentation_architecture
 from gluon_aff.training.curve_bookkeeper import CurveBookkeeper
-from gluon_aff.training.notes import segmentation_notes
+from gluon_aff.training.notes import segmentation_facts, segmentation_warnings
 from gluon_aff.training.run import RunPlan, train
 from gluon_aff.training.scores import iou_and_niou
 from gluon_aff.training.setup import DataFacts, Setup, chosen_devices, set_up
@@ -56,13 +56,15 @@ def train_segmentation(settings: SegmentationSettings, devices: Optional[Devices
     chosen, note = chosen_devices(settings, devices)
     setup = set_up(settings, seed_given=given.seed is not None, devices=chosen, device_note=note)
     training, validation = _load_data(setup)
+    images = len(training), len(validation)
     with _batches(setup, training, validation) as batches:
         learner = _learner_settings(setup, len(batches))
         plan = RunPlan(
             learner=learner,
             data=_facts(setup, training),
             workers=setup.data_workers,
-            notes=list(segmentation_notes(setup.settings, (len(training), len(validation)), setup.global_batch)),
+            facts=list(segmentation_facts(setup.settings, images, setup.global_batch)),
+            warnings=list(segmentation_warnings(setup.settings, images)),
             batches=batches.epoch,
             mixup_weights=lambda epoch: np.ones(len(batches)),
             validation=batches.validation,

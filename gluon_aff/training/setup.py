@@ -28,6 +28,7 @@ from gluon_aff.training.checkpoint import (
     read_checkpoint,
     same_run,
 )
+from gluon_aff.training.notes import marked
 
 AUTO = "auto"
 
@@ -128,14 +129,21 @@ class Setup(Generic[AnySettings]):
         """
         return self.engine.learner(settings, self.devices, self.cluster)
 
-    def announce(self, learner: Learner, workers: int, notes: Iterable[str]) -> None:
-        """Print, once in a process, what computes, the number of data `workers`, the `notes`, and a new learner's."""
+    def announce(self, learner: Learner, workers: int, facts: Iterable[str], warnings: Iterable[str]) -> None:
+        """Print, in the process that writes the run's files, what is going to be trained and what to be aware of.
+
+        Args:
+            learner: the network; its own notes are printed for a new run.
+            workers: number of processes that prepare data.
+            facts: lines that only inform; they come first.
+            warnings: lines that need attention; they come last, each with a mark.
+        """
         if not self.writes:
             return
-        lines = [*notes, *(() if self.checkpoint else learner.notes)]
+        lines = [*facts, *(() if self.checkpoint else learner.notes), *map(marked, warnings)]
         show(f"{self.engine.NAME}, {self.device_note}; {workers} data workers", *lines, file=sys.stderr)
         if self.settings.sync_bn and len(self.devices) == 1:
-            show("--sync-bn has no effect on one device", file=sys.stderr)
+            show(marked("--sync-bn has no effect on one device"), file=sys.stderr)
 
 
 def chosen_devices(settings: RunSettings, given: Optional[Devices] = None) -> Tuple[Devices, str]:

@@ -122,6 +122,28 @@ def test_float64_trains_from_the_images_to_the_weights():
     assert trained.validated().infer(images)().shape == (4, 4)
 
 
+def test_average_pools_train_without_a_line_of_mxnets_and_to_the_same_bits(capfd):
+    def first_step(excluding):
+        trained = learner(
+            replace(FLOAT64, dtype="float32", batch_shape=(3, 3, 32, 32)), Devices("cpu", (0,)), Cluster()
+        )
+        if excluding:
+            trained.net.apply(exclude_padding)
+        images = np.random.default_rng(0).normal(size=(3, 3, 32, 32)).astype("float32")
+        trained.step(images, np.arange(3, dtype="float32"), 0.5, False)()
+        arrays = trained.parameters()
+        return arrays, "forward_scoring" in capfd.readouterr().err
+
+    def exclude_padding(block):
+        if isinstance(block, mx.gluon.nn.AvgPool2D):
+            block._kwargs["count_include_pad"] = False
+
+    (silent, said), (talkative, said_otherwise) = first_step(False), first_step(True)
+    assert (said, said_otherwise) == (False, True)
+    for name, array in silent.items():
+        np.testing.assert_array_equal(array, talkative[name])
+
+
 def test_float64_of_several_workers_is_refused():
     with pytest.raises(InputError, match="--dtype float64: several workers exchange float32 and float16 only"):
         learner(FLOAT64, Devices("cpu", (0,)), replace(Cluster(), size=2))

@@ -13,7 +13,7 @@ from gluon_aff.errors import InputError
 from gluon_aff.run_names import name_of
 from gluon_aff.settings.cifar import CIFARSettings, resolve
 from gluon_aff.settings.parser import settings_from
-from gluon_aff.training.notes import cifar_notes, first_release_notes
+from gluon_aff.training.notes import cifar_facts, cifar_warnings, first_release_warnings
 
 # training.md: "Flags and defaults", as the settings line of a log names them
 ORIGINAL_DEFAULTS = {
@@ -117,21 +117,24 @@ def test_r_is_no_short_form_of_recipe_or_release(flags):
 def test_a_listed_network_as_it_is():
     settings = resolve(parse("--model afi_b_resnet32_cifar100"))
     assert str(name_of(settings)) == "cifar100-afi_b_resnet32_cifar100"
-    assert next(cifar_notes(settings, 128)) == "network: afi_b_resnet32_cifar100"
+    assert next(cifar_facts(settings, 128)) == "network: afi_b_resnet32_cifar100"
     integrating = resolve(parse("--model AFI_B_resnet32_cifar100 --r 8 --stages 1,3 --attention SE"))
     assert str(name_of(integrating)) == "cifar100-afi_b_resnet32_cifar100-r-8-stages-1+3-SE"
-    assert next(cifar_notes(integrating, 128)) == "network: afi_b_resnet32_cifar100-r-8-stages-1+3-SE"
+    assert next(cifar_facts(integrating, 128)) == "network: afi_b_resnet32_cifar100-r-8-stages-1+3-SE"
 
 
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        ("--model resnet20_b1 --fusion Add", "--askc-type: --model resnet20_b1 is a network as it is; leave that out"),
-        ("--model afi_resnet32_cifar100 --blocks 18 --deep-stem --r 8", "--blocks, --deep-stem: --model afi"),
-        ("--model resnet32_cifar100 --r 8", "--r: --model resnet32_cifar100 is a network as it is"),
-        ("--model resnet --stages 1 --attention SE", "--stages, --attention: --model resnet integrates no features"),
-        ("--model afi_resnet32_cifar100 --stages 1,x", "--stages 1,x: name them by numbers"),
-        ("--model afi_resnet50", "--model afi_resnet50: it is for images of 224 x 224, not of 32 x 32"),
+        ("--model resnet20_b1 --fusion Add", "--askc-type cannot be used: --model resnet20_b1 is a complete network; "),
+        (
+            "--model afi_resnet32_cifar100 --blocks 18 --deep-stem --r 8",
+            "--blocks, --deep-stem cannot be used: --model afi",
+        ),
+        ("--model resnet32_cifar100 --r 8", "--r cannot be used: --model resnet32_cifar100 is a complete network"),
+        ("--model resnet --stages 1 --attention SE", "--stages, --attention cannot be used: --model resnet is not an"),
+        ("--model afi_resnet32_cifar100 --stages 1,x", "--stages 1,x: give the numbers of stages, such as 1 or 1,2"),
+        ("--model afi_resnet50", "--model afi_resnet50 takes images of 224 x 224 pixels, not of 32 x 32"),
         ("--model afi_resnet23_cifar100", r"did you mean afi_resnet32_cifar100\? the nearest of"),
     ],
 )
@@ -143,14 +146,16 @@ def test_flags_that_a_model_does_not_take(command, message):
 @pytest.mark.parametrize(
     ("command", "late"),
     [
-        ("--recipe afinets --num-epochs 200", ["decay epochs behind the end, 200: 225"]),
+        ("--recipe afinets --num-epochs 200", ["(200 epochs), which have no effect: 225"]),
         ("--recipe afinets", []),
-        ("--num-epochs 300", ["decay epochs behind the end, 300: 440"]),
+        ("--num-epochs 300", ["(300 epochs), which have no effect: 440"]),
         ("--num-epochs 300 --cosine", []),
     ],
 )
-def test_decay_epochs_behind_the_end_are_said(command, late):
-    assert [line for line in cifar_notes(resolve(parse(command)), 64) if "behind the end" in line] == late
+def test_decay_epochs_after_the_end_are_said(command, late):
+    start = "decay epochs after the end of the run "
+    warnings = cifar_warnings(resolve(parse(command)))
+    assert [line.replace(start, "") for line in warnings if line.startswith(start)] == late
 
 
 @pytest.mark.parametrize("depth", [29, 38, 47])
@@ -167,12 +172,12 @@ def test_the_first_releases_resnexts_are_as_wide_as_they_were_in_both(release, m
 
 
 def test_a_model_name_of_the_first_release_is_said():
-    (line,) = first_release_notes(parse("--model resnext38_32x4d"))
-    assert line.startswith("the command line means the first release's resnext38_32x4d: today's resnext is trained")
-    assert "--release first has that release's defaults" in line
-    (line,) = first_release_notes(parse("--model resnext38_32x4d --release first"))
+    (line,) = first_release_warnings(parse("--model resnext38_32x4d"))
+    assert line.startswith("--model resnext38_32x4d is a name of the first release: this run trains today's resnext")
+    assert "--release first takes that release's defaults" in line
+    (line,) = first_release_warnings(parse("--model resnext38_32x4d --release first"))
     assert line.endswith("whose shortcuts differ")
-    assert list(first_release_notes(parse("--model resnext"))) == []
+    assert list(first_release_warnings(parse("--model resnext"))) == []
 
 
 def test_missing_seed_is_drawn_and_a_given_one_kept():
@@ -185,8 +190,8 @@ def test_missing_seed_is_drawn_and_a_given_one_kept():
     [
         ("--model resnext37", r"unknown --model 'resnext37': did you mean resnext\?.*resnext38_32x4d"),
         ("--num-epochs -1", "--num-epochs -1: must be from 0 to"),
-        ("--r a.params", "--r was short for --resume-from"),
-        ("--resume a.params", "--resume was short for --resume-from"),
+        ("--r a.params", "--r abbreviated --resume-from"),
+        ("--resume a.params", "--resume abbreviated --resume-from"),
         ("--batch-size 0", "--batch-size 0"),
         ("--mixup --mixup-alpha 0", "--mixup-alpha 0.0: must be from 0.001"),
         ("--lr nan", "--lr nan: must be from 0"),
@@ -231,31 +236,39 @@ def test_what_the_original_accepts_is_accepted(command, settings):
         ("--no-wd", "--no-wd has no effect without --cosine"),
         ("", "decay epochs come 10 earlier than --lr-decay-epoch says"),
         ("--warmup-epochs -3", "decay epochs come 3 later than --lr-decay-epoch says"),
-        ("--mode symbolic", "--mode symbolic is not supported: this run is imperative"),
-        ("--resume-from ''", "--resume-from is empty: this run begins with new weights"),
+        ("--mode symbolic", "--mode symbolic is not supported: the run is imperative"),
+        ("--resume-from ''", "--resume-from is empty: the run starts from new random weights"),
         ("--logging-dir ''", "no log will be written"),
         ("--start-layer 0", "fusion ASKCFuse from stage 0 on"),
         ("--drop-rate 0.1", "--drop-rate has no effect"),
         ("--warmup-lr 0.1", "--warmup-lr has no effect"),
         ("--batch-size 1", "global context is all zeros while training"),
         ("--save-period 0", "no weights will be written"),
-        ("--model resnext --channel-times 8", "not 4 wide per group"),
+        ("--model resnext --channel-times 8", "the file name says that each group is 4 channels wide"),
         ("--start-layer 4", "fusion addition in all stages"),
         ("--dataset cifar10 --fine-label", "no effect on CIFAR-10"),
-        ("--mixup --num-epochs 40", "--mixup has no effect: it is off for the last 40 epochs"),
-        ("--cosine --num-epochs 5", "warm-up lasts to the end"),
+        ("--mixup --num-epochs 40", "--mixup has no effect: --mixup-off-epoch 40 turns it off in the whole run of 40"),
+        ("--cosine --num-epochs 5", "the warm-up lasts to the end of the run"),
         ("--model resnext38_32x4d", "network: resnext of 38 layers, fusion ASKCFuse"),
         ("--batch-size 32", "32 images per device, 64 per step"),
     ],
 )
 def test_notes_say_what_would_surprise(command, expected):
     settings = resolve(parse(command))
-    assert any(expected in line for line in cifar_notes(settings, 2 * settings.batch_size))
+    said = [*cifar_facts(settings, 2 * settings.batch_size), *cifar_warnings(settings)]
+    assert any(expected in line for line in said)
 
 
-def test_notes_are_silent_where_nothing_surprises():
+def test_nothing_warns_where_nothing_surprises():
     settings = resolve(parse("--dataset cifar10 --cosine --no-wd"))
-    assert [line.split(":")[0] for line in cifar_notes(settings, 128)] == ["network", "batch", "best weights"]
+    assert list(cifar_warnings(settings)) == []
+    assert [line.split(":")[0] for line in cifar_facts(settings, 128)] == ["network", "batch", "best weights"]
+
+
+def test_the_original_s_20_superclasses_warn_and_the_100_classes_do_not():
+    superclasses, classes = (list(cifar_warnings(resolve(parse(f"--cosine {flag}")))) for flag in ("", "--fine-label"))
+    assert [line.split(",")[0] for line in superclasses] == ["labels: CIFAR-100's 20 superclasses"]
+    assert classes == []
 
 
 @pytest.mark.parametrize(
@@ -269,4 +282,4 @@ def test_files_have_the_originals_flag_whatever_the_fusion_is_called(given, flag
 @pytest.mark.parametrize("flags", ["--askc-type DirectAdd", "--start-layer 4"])
 def test_plain_addition_does_not_warn_of_single_images(flags):
     settings = resolve(parse(f"--batch-size 1 {flags}"))
-    assert not any("global context" in line for line in cifar_notes(settings, 1))
+    assert not any("global context" in line for line in cifar_warnings(settings))

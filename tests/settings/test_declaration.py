@@ -17,7 +17,7 @@ from gluon_aff.run_names import name_of
 from gluon_aff.settings import cifar, imagenet, segmentation
 from gluon_aff.settings.declaration import declared
 from gluon_aff.settings.parser import settings_from
-from gluon_aff.training.notes import cifar_notes, imagenet_notes, segmentation_notes
+from gluon_aff.training import notes
 
 GOLDEN = Path(__file__).with_name("declared_options.json")
 OPTIONS = {
@@ -149,12 +149,12 @@ def not_empty(command):
 
 
 def describes_the_network(command):
-    """Settings that a listed network, which is as it is, refuses."""
+    """Settings that a listed network, which is complete, refuses."""
     if command not in NAMED:
         return []
     start = replace(OPTIONS[command][1](), model=NAMED[command])
     found = refused(command, start, lambda usual: [not usual if isinstance(usual, bool) else 18, "conv"])
-    return sorted(name for name, said in found.items() if "is a network as it is" in said)
+    return sorted(name for name, said in found.items() if "is a complete network" in said)
 
 
 def may_differ(command):
@@ -164,9 +164,15 @@ def may_differ(command):
 def names_and_notes(command):
     options, _ = OPTIONS[command]
     of_command = {
-        "train-cifar": lambda settings: cifar_notes(settings, 512),
-        "train-imagenet": lambda settings: imagenet_notes(settings, 512, settings.dtype != "bfloat16"),
-        "train-segmentation": lambda settings: segmentation_notes(settings, (1734, 60), 32),
+        "train-cifar": lambda settings: [*notes.cifar_facts(settings, 512), *notes.cifar_warnings(settings)],
+        "train-imagenet": lambda settings: [
+            *notes.imagenet_facts(settings, 512),
+            *notes.imagenet_warnings(settings, settings.dtype != "bfloat16"),
+        ],
+        "train-segmentation": lambda settings: [
+            *notes.segmentation_facts(settings, (1734, 60), 32),
+            *notes.segmentation_warnings(settings, (1734, 60)),
+        ],
     }
     for line in LINES[command]:
         settings = options.resolve(settings_of(command, line))

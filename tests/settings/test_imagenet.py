@@ -17,7 +17,7 @@ from gluon_aff.run_names import best_file, name_of, paths_of, periodic_file
 from gluon_aff.settings.imagenet import ImageNetSettings, resolve, used_dtype
 from gluon_aff.settings.parser import add_options, settings_from
 from gluon_aff.training.logbook import settings_line
-from gluon_aff.training.notes import imagenet_notes
+from gluon_aff.training.notes import imagenet_facts, imagenet_warnings
 
 # training.md: "Flags and defaults", as the settings line of a log names them
 ORIGINAL_DEFAULTS = {
@@ -98,7 +98,7 @@ OURS = {
 
 def said(command, **arguments):
     settings = resolve(parse(command))
-    return list(imagenet_notes(settings, 4 * settings.batch_size, **arguments))
+    return [*imagenet_facts(settings, 4 * settings.batch_size), *imagenet_warnings(settings, **arguments)]
 
 
 @pytest.mark.parametrize("which", DOCUMENTED_IMAGENET)
@@ -149,7 +149,7 @@ def test_the_first_releases_commands_mix_up_to_the_end_as_its_published_runs_did
 
 
 def test_the_first_releases_defaults_are_offered_where_its_names_are_used():
-    offer = "--release first has that release's defaults"
+    offer = "--release first takes that release's defaults"
     assert any(offer in line for line in said("--model resnext50_32x4d_askc"))
     assert not any(offer in line for line in said("--model resnext50_32x4d_askc --release first"))
     assert not any(offer in line for line in said("--model resnext"))
@@ -170,16 +170,17 @@ def test_the_second_papers_recipe():
     assert parse("--recipe aff") == ImageNetSettings()
     assert parse("--recipe afinets --num-epochs 3 --lr-mode cosine").lr_mode == "cosine"
     assert parse("--recipe afinets --r 8").num_epochs == 90
-    assert "decay epochs behind the end, 60: 60, 80" in said("--recipe afinets --num-epochs 60")
+    late = "decay epochs after the end of the run (60 epochs), which have no effect: 60, 80"
+    assert late in said("--recipe afinets --num-epochs 60")
 
 
 def test_a_listed_network_as_it_is():
     for command, name in (("", "afi_resnet50"), ("--r 16 --stages 2", "afi_resnet50-r-16-stages-2")):
         assert str(name_of(resolve(parse(f"--model AFI_resnet50 {command}")))) == f"ImageNet-{name}"
     for flags in ("--num-layer 34", "--fusion iAFF", "--exact-layers", "--last-gamma", "--use-se", "--stages 1"):
-        with pytest.raises(InputError, match="--model aff_resnet50 is a network as it is; leave that out"):
+        with pytest.raises(InputError, match="--model aff_resnet50 is a complete network; leave that out"):
             resolve(parse(f"--model aff_resnet50 {flags}"))
-    with pytest.raises(InputError, match="of 32 x 32, not of 224 x 224"):
+    with pytest.raises(InputError, match="of 32 x 32 pixels, not of 224 x 224"):
         resolve(parse("--model afi_resnet32_cifar100"))
 
 
@@ -220,7 +221,7 @@ def test_hosts_by_todays_and_by_the_first_releases_names(given, model, scenario)
     settings = resolve(parse(given))
     assert (settings.model, settings.scenario) == (model, scenario)
     assert resolve(settings) == settings
-    first_release = [line for line in imagenet_notes(settings, 512) if "first release" in line]
+    first_release = [line for line in imagenet_warnings(settings) if "first release" in line]
     assert len(first_release) == (scenario is not None)
 
 
@@ -350,7 +351,7 @@ def test_the_parser_refuses_what_it_does_not_know(flag, capsys):
 
 @pytest.mark.parametrize(("name", "value"), [("num_layer", 20), ("mode", "x"), ("dtype", "int8"), ("lr_mode", "x")])
 def test_settings_that_no_parser_has_seen_are_checked_too(name, value):
-    with pytest.raises(InputError, match=f"--{name.replace('_', '-')} {value}: there are"):
+    with pytest.raises(InputError, match=f"--{name.replace('_', '-')} {value}: choose one of"):
         resolve(replace(ImageNetSettings(), **{name: value}))
 
 
@@ -358,35 +359,38 @@ def test_settings_that_no_parser_has_seen_are_checked_too(name, value):
     ("command", "expected"),
     [
         ("--auto_aug --use-rec", "--auto_aug HAS NO EFFECT with --use-rec, as in the original"),
-        ("--rec-train a.rec --rec-val-idx b.idx", "--rec-train, --rec-val-idx: no effect without --use-rec"),
+        ("--rec-train a.rec --rec-val-idx b.idx", "without --use-rec, --rec-train, --rec-val-idx has no effect"),
         ("--batch-norm", "--batch-norm has no effect"),
         ("--use-gn", "--use-gn has no effect"),
         ("--use-pretrained", "--use-pretrained has no effect"),
         ("--warmup-lr 0.1", "--warmup-lr has no effect"),
         ("--use-se", "--use-se has no effect on the ResNet"),
-        ("--model resnext --use-se", "squeeze-and-excitation in every block"),
+        ("--model resnext --use-se", "--use-se puts squeeze-and-excitation in every block"),
         ("--model resnext --last-gamma", "--last-gamma has no effect on the ResNeXt"),
-        ("--r 4", "--r 4 is used, where the original has 16"),
-        ("--mode symbolic", "--mode symbolic is not supported: this run is imperative"),
-        ("--crop-ratio 0", "--crop-ratio 0 is taken for 0.875"),
+        ("--r 4", "--r 4 is used; the original ignores --r and always reduces by 16"),
+        ("--mode symbolic", "--mode symbolic is not supported: the run is imperative"),
+        ("--crop-ratio 0", "--crop-ratio 0 stands for 0.875"),
         ("--teacher x --hard-weight 1", "--teacher has no effect with --hard-weight 1, as in the original"),
         ("--num-layer 152", "--num-layer 152 is 140 layers (blocks 3, 4, 36, 3), as in the original"),
         ("--num-layer 152 --exact-layers", "network: resnet of 152 layers"),
-        ("--exact-layers", "--exact-layers has no effect but with --num-layer 152"),
+        ("--exact-layers", "--exact-layers has an effect only with --num-layer 152"),
         ("--start-layer 4", "fusion ASKCFuse from stage 4 on"),
         ("--start-layer 5", "fusion addition in all stages"),
         ("--model resnext", "network: resnext of 50 layers, fusion ASKCFuse from stage 3 on, 1000 outputs"),
-        ("", "128 images per device, 512 per step; lr is not scaled with it"),
+        ("", "128 images per device, 512 per step; the learning rate is not scaled with it"),
         ("", "chosen by top-1 error on the validation images"),
-        ("--mixup --num-epochs 5", "--mixup has no effect: it is off for the last 5 epochs"),
-        ("--num-epochs 5", "warm-up lasts to the end"),
+        (
+            "--mixup --num-epochs 5",
+            "--mixup has no effect: --mixup-off-epoch 5 turns it off in the whole run of 5 epochs",
+        ),
+        ("--num-epochs 5", "the warm-up lasts to the end of the run"),
         ("--save-frequency 0", "no weights will be written"),
         ("--save-dir ''", "no weights will be written"),
         ("--batch-size 1", "global context is all zeros while training"),
         ("--teacher-params a.params", "--teacher-params has no effect without --teacher"),
-        ("--resume-epoch 3", "no --resume-params: the weights are drawn anew"),
-        ("--resume-params a.params", "no --resume-states: the momentum starts at zero"),
-        ("--resume-params a.params", "no --resume-epoch: epochs are counted from 0"),
+        ("--resume-epoch 3", "without --resume-params, the run starts from new random weights"),
+        ("--resume-params a.params", "without --resume-states, the momentum starts at zero"),
+        ("--resume-params a.params", "without --resume-epoch, epochs are counted from 0"),
     ],
 )
 def test_notes_say_what_would_surprise(command, expected):
@@ -403,7 +407,8 @@ def test_notes_say_what_would_surprise(command, expected):
         "--model resnet --teacher resnet50_v1b --teacher-params a.params",
     ],
 )
-def test_notes_are_silent_where_nothing_surprises(command):
+def test_nothing_warns_where_nothing_surprises(command):
+    assert list(imagenet_warnings(resolve(parse(command)))) == []
     assert [line.split(":")[0] for line in said(command)] == ["network", "batch", "best weights"]
 
 

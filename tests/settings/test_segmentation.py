@@ -9,7 +9,7 @@ from gluon_aff.errors import InputError
 from gluon_aff.run_names import name_of
 from gluon_aff.settings.parser import settings_from
 from gluon_aff.settings.segmentation import SegmentationSettings, data_folder, resolve
-from gluon_aff.training.notes import segmentation_notes
+from gluon_aff.training.notes import segmentation_facts, segmentation_warnings
 
 # Table 2, and paper_spec 3.4 and 3.5 for what it leaves out
 PAPER = {
@@ -85,12 +85,13 @@ def test_data_has_to_be_named():
     ("images", "said"), [((1734, 69), False), ((1700, 70), False), ((1500, 69), True), ((8, 4), True)]
 )
 def test_another_number_of_images_is_said(images, said):
-    lines = "\n".join(segmentation_notes(resolve(parse("")), images, 32))
-    assert f"{images[0]:,} images to train on, {images[1]} to validate on" in lines
-    assert ("about 1,734 and 69" in lines) == said
+    settings = resolve(parse(""))
+    facts, warnings = "\n".join(segmentation_facts(settings, images, 32)), list(segmentation_warnings(settings, images))
+    assert f"{images[0]:,} images to train on, {images[1]} to validate on" in facts
+    assert ["about 1,734 training and 69 validation images" in line for line in warnings] == [True] * said
 
 
 def test_one_image_per_device_is_a_trap_of_the_global_context():
     for command, said in (("", True), ("--fusion Add", False), ("--batch-size 2", False)):
-        lines = segmentation_notes(resolve(parse(f"--batch-size 1 {command}")), (1734, 69), 1)
+        lines = segmentation_warnings(resolve(parse(f"--batch-size 1 {command}")), (1734, 69))
         assert any("global context is all zeros" in line for line in lines) == said

@@ -147,12 +147,12 @@ def test_what_is_kept_names_no_log_where_there_is_none(settings, tmp_path):
 
 
 def test_a_first_releases_model_says_so_at_the_start(settings, monkeypatch):
-    def announce(setup, learner, workers, notes):
-        raise AssertionError(*notes)
+    def announce(setup, learner, workers, facts, warnings):
+        raise AssertionError(*warnings)
 
     monkeypatch.setattr(Setup, "learner", lambda *arguments: None)
     monkeypatch.setattr(Setup, "announce", announce)
-    with pytest.raises(AssertionError, match="the command line means the first release's resnext29_32x4d"):
+    with pytest.raises(AssertionError, match="--model resnext29_32x4d is a name of the first release"):
         train_cifar(replace(settings, model="resnext29_32x4d"))
 
 
