@@ -1,4 +1,4 @@
-"""The network that the settings of a training command describe."""
+"""Turn the settings of a training command into the architecture that they describe."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gluon_aff.settings.shared import ClassifierSettings, named_arguments
 
 
 def cifar_architecture(settings: CIFARSettings) -> Architecture:
-    """Network of resolved `settings`."""
+    """Return the architecture that resolved CIFAR `settings` describe."""
     if settings.named:
         return _listed(settings, settings.head_classes)
     own: Dict[str, Any] = {}
@@ -31,7 +31,7 @@ def cifar_architecture(settings: CIFARSettings) -> Architecture:
 
 
 def imagenet_architecture(settings: ImageNetSettings) -> Architecture:
-    """Network of resolved `settings`."""
+    """Return the architecture that resolved ImageNet `settings` describe."""
     if settings.named:
         return _listed(settings, settings.classes)
     own: Dict[str, Any] = {"use_se": settings.use_se}
@@ -56,7 +56,7 @@ def _listed(settings: ClassifierSettings, outputs: int) -> Architecture:
 
 
 def segmentation_architecture(settings: SegmentationSettings) -> Architecture:
-    """Network of resolved `settings`."""
+    """Return the architecture that resolved segmentation `settings` describe."""
     names = ("askc_type", "blocks", "channel_times", "r", "scale", "context", "decoder_width", "fuse_order", "stem")
     arguments = {name: getattr(settings, name) for name in names}
     return Architecture(SEGMENTATION_HOST, SEGMENTATION_HOST, arguments, settings.crop_size)

@@ -1,4 +1,4 @@
-"""What a run writes weights with: the card beside them says what they are of."""
+"""Write a run's weights together with a card that describes them."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from gluon_aff.weights.identify import name_of_network
 
 
 class WriteWeights(Protocol):
-    """`write_with_card` of a run's network."""
+    """Function that writes weights of a run: `write_with_card` with the network and the card filled in."""
 
     def __call__(
         self, path: str, arrays: Mapping[str, np.ndarray], *, write_states: Optional[Callable[[str], None]] = None
     ) -> None:
-        """Write `arrays` to `path`, and the states, if any, beside it."""
+        """Write `arrays` to `path`, the card next to it, and the optimizer's states if `write_states` is given."""
 
 
 def weights_writer(setup: Setup[Any], learner: LearnerSettings, data: DataFacts) -> WriteWeights:
-    """Return what writes `.params` files of a run, with their cards.
+    """Return the function that writes a run's `.params` files with their cards.
 
     Args:
-        setup: of the run.
-        learner: the network that it trains.
-        data: that it trains on.
+        setup: setup of the run.
+        learner: settings of the network that the run trains.
+        data: facts about the data that it trains on.
     """
     card = Card(
         network=name_of_network(name_of(setup.settings), learner.architecture, data.outputs, setup.engine),

@@ -1,16 +1,17 @@
-"""Checkpoints: all that a run needs to go on as if it had never stopped.
+"""Checkpoints, which hold all that a run needs to continue as if it had never stopped.
 
-A run's checkpoints are in `{save_dir}/{run name}.checkpoint/`, beside a lock and the name of the process that holds it:
+A run's checkpoints are in `{save_dir}/{run name}.checkpoint/`, together with a lock file and a file that names the
+process which holds the lock:
 
-    epoch-12/               the newest only; epoch-12-step-340 where a signal ended the run within an epoch
+    epoch-12/               only the newest is kept; epoch-12-step-340 if a signal ended the run within an epoch
         parameters.params   weights, averaged over the devices as in any .params file
-        devices.params      running statistics of each device, where there are several
-        optimizer.params    momentum and float32 weights, by the parameters' names
-        log.txt             the run's lines so far
-        checkpoint.json     the rest, and the SHA-256 of each file above
+        devices.params      running statistics of each device, if there are several devices
+        optimizer.params    momentum and float32 weights, by the names of the parameters
+        log.txt             the run's log lines so far
+        checkpoint.json     everything else, and the SHA-256 of each file above
 
-A checkpoint is written under another name and renamed, and only then is the one before it removed. Nothing in it is a
-pickle.
+A checkpoint is written under a temporary name and then renamed; only after that is the previous one removed. It
+contains no pickles.
 """
 
 from __future__ import annotations
@@ -47,15 +48,15 @@ Settings = TypeVar("Settings", bound=RunSettings)
 
 @dataclass(frozen=True)
 class RunState:
-    """Where a run is.
+    """State of a run between two steps, without the network's and the optimizer's arrays.
 
     Attributes:
-        epoch: finished epochs.
-        best: best figure so far, as the recipe counts it.
-        params: weights that gave it.
-        begun: what is done of the next epoch.
-        errors: training and validation error of each finished epoch, where the recipe draws them.
-        best_niou: highest nIoU so far, where the recipe segments.
+        epoch: number of finished epochs.
+        best: best score so far: the highest accuracy or IoU, or on ImageNet the lowest top-1 error, in 0..1.
+        params: path of the weights that reached it, or None.
+        begun: progress within the next epoch.
+        errors: training and validation error of each finished epoch, for recipes that draw a curve.
+        best_niou: highest nIoU so far, for segmentation.
     """
 
     epoch: int
@@ -67,7 +68,7 @@ class RunState:
 
     @property
     def position(self) -> str:
-        """Name of this state's checkpoint."""
+        """Return the name of the checkpoint of this state, such as `epoch-12` or `epoch-12-step-340`."""
         return f"epoch-{self.epoch}" + (f"-step-{self.begun.steps}" if self.begun.steps else "")
 
 
@@ -76,13 +77,14 @@ FRESH = RunState(0, best=0.0)
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What does not change while a process trains.
+    """Facts about a run that stay the same while a process trains.
 
     Attributes:
-        settings: of the run, by name.
-        devices: that it trains on, those of all machines.
-        log_start: offset of its first line in the log.
-        sessions: engine and versions that each process of the run had, this one's last, and where it started from.
+        settings: the run's settings, by name.
+        devices: number of devices that the run trains on, over all machines.
+        log_start: offset of the run's first line in the log, in bytes.
+        sessions: for each process that has trained this run so far, the current one last, its engine, its versions and
+            the position it started from.
     """
 
     settings: Mapping[str, Any]
@@ -92,13 +94,13 @@ class RunFacts:
 
     @property
     def engine(self) -> str:
-        """Name of what trains; MXNet where an older version does not say."""
+        """Return the name of the engine that trains; checkpoints of older versions lack it and are MXNet's."""
         return self.sessions[-1].get("engine", "MXNet") if self.sessions else "MXNet"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint found whole: its directory and what it says."""
+    """A checkpoint whose files have been verified: its directory and the content of `checkpoint.json`."""
 
     path: str
     state: RunState
@@ -107,22 +109,26 @@ class Checkpoint:
 
     @property
     def finished(self) -> bool:
-        """Whether its run has no epoch left."""
+        """Return whether the run has completed all its epochs."""
         return self.state.epoch >= int(self.facts.settings["num_epochs"])
 
     def log(self) -> bytes:
-        """The run's log up to it."""
+        """Return the lines of the run's log up to this checkpoint.
+
+        Raises:
+            InputError: the file cannot be read.
+        """
         with _reading(self.path), open(os.path.join(self.path, LOG), "rb") as file:
             return file.read()
 
 
 @contextlib.contextmanager
 def locked(folder: str) -> Iterator[None]:
-    """Keep the checkpoints in `folder` to this process; the system lets go of the lock when the process ends.
+    """Lock the checkpoints in `folder` for this process; the system releases the lock when the process ends.
 
     Raises:
-        InputError: another process has them.
-        GluonAFFError: the folder cannot be made.
+        InputError: another process holds the lock.
+        GluonAFFError: the folder cannot be created.
     """
     lock, owner = (os.path.join(folder, name) for name in ("lock", "owner"))
     with contextlib.ExitStack() as held:
@@ -158,13 +164,13 @@ def save_checkpoint(
     learner: Learner,
     log: bytes,
 ) -> str:
-    """Write the checkpoint of `state` into `folder`, which exists, in place of those there; return its path.
+    """Write the checkpoint of `state` into the existing `folder`, remove older ones there, and return its path.
 
     Raises:
-        GluonAFFError: it cannot be written; the one before it stays.
+        GluonAFFError: it cannot be written; the previous checkpoint stays.
     """
     path = os.path.join(folder, state.position)
-    if os.path.isdir(path):  # a run that went on from it and stopped before it did anything
+    if os.path.isdir(path):  # the run continued from this checkpoint and stopped before its first step
         return path
     partial = f"{path}.partial"
     try:
@@ -191,7 +197,7 @@ def save_checkpoint(
         _flush_directory(folder)
     except (OSError, GluonAFFError) as error:
         kept = newest_checkpoint(folder)
-        last = f"{kept} is whole, --resume auto goes on from it" if kept else "there is none from before"
+        last = f"{kept} is intact, and --resume auto continues from it" if kept else "there is no earlier one"
         raise GluonAFFError(f"checkpoint {path} cannot be written ({last_line(error)}): {last}") from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -202,7 +208,7 @@ def save_checkpoint(
 
 
 def newest_checkpoint(folder: str) -> Optional[str]:
-    """Path of the one in `folder` that is furthest, None if there is none; clocks have no say in it."""
+    """Return the path of the checkpoint in `folder` with the most epochs and steps, or None if there is none."""
     names = _names(folder)
     return os.path.join(folder, max(names, key=_place)) if names else None
 
@@ -220,15 +226,15 @@ def _place(name: str) -> Tuple[int, int]:
 
 
 def read_checkpoint(path: str) -> Checkpoint:
-    """The checkpoint at `path`, or the newest in it, if each of its files is what was written.
+    """Read and verify the checkpoint at `path`, or the newest checkpoint in the folder `path`.
 
     Raises:
-        InputError: there is none, or it is damaged.
+        InputError: there is none, or a file differs from what was written.
     """
     if not os.path.isfile(os.path.join(path, FACTS)):
         newest = newest_checkpoint(path)
         if newest is None:
-            raise InputError(f"--resume {path}: there is no checkpoint: name a directory such as NAME.checkpoint")
+            raise InputError(f"--resume {path}: no checkpoint is there; name a directory such as NAME.checkpoint")
         path = newest
     with _reading(path):
         with open(os.path.join(path, FACTS), "rb") as file:
@@ -257,7 +263,7 @@ def read_checkpoint(path: str) -> Checkpoint:
 
 @contextlib.contextmanager
 def _reading(path: str) -> Iterator[None]:
-    """Call what goes wrong a damaged checkpoint."""
+    """Turn any error that reading a checkpoint raises into an InputError that calls it damaged."""
     try:
         yield
     except InputError:
@@ -268,10 +274,10 @@ def _reading(path: str) -> Iterator[None]:
 
 
 def restore(checkpoint: Checkpoint, learner: Learner) -> None:
-    """Give the learner, before its first step, what it had at the checkpoint.
+    """Give `learner`, before its first step, the parameters and the optimizer's state of the checkpoint.
 
     Raises:
-        InputError: it is damaged or does not fit the network.
+        InputError: the checkpoint is damaged or does not fit the network.
     """
     with _reading(checkpoint.path):
         files = {
@@ -284,36 +290,36 @@ def restore(checkpoint: Checkpoint, learner: Learner) -> None:
 
 
 def check_seen_by_all(checkpoint: Optional[Checkpoint], cluster: Cluster) -> None:
-    """See that all workers go on from the same place.
+    """Check that all workers continue from the same checkpoint, which they find each by itself.
 
     Raises:
-        InputError: on a worker that does not.
+        InputError: this worker has found another checkpoint than worker 0.
     """
     place = np.array([-1, -1] if checkpoint is None else [checkpoint.state.epoch, checkpoint.state.begun.steps])
     if (cluster.broadcast(place) != place).any():
         found = checkpoint.path if checkpoint else "none"
         raise InputError(
-            f"--resume: worker {cluster.rank} sees another checkpoint ({found}) than worker 0: put --save-dir on a "
-            "file system that all machines share"
+            f"--resume: worker {cluster.rank} and worker 0 see different checkpoints (worker {cluster.rank}: {found}): "
+            "put --save-dir on a file system that all machines share"
         )
 
 
 def same_run(checkpoint: Checkpoint, settings: Settings, devices: int, seed_given: bool) -> Settings:
-    """The `settings` with the checkpoint's seed, if the two are of the same run.
+    """Check that a checkpoint belongs to the run that `settings` describe, and return them with its seed.
 
     Args:
-        checkpoint: to go on from.
-        settings: a dataclass, resolved.
-        devices: that would go on, those of all machines.
-        seed_given: the settings' seed was not drawn.
+        checkpoint: checkpoint to continue from.
+        settings: resolved settings.
+        devices: number of devices that would continue the run, over all machines.
+        seed_given: whether the user gave the seed; a drawn one is replaced by the checkpoint's.
 
     Raises:
-        InputError: if not; it names what differs.
+        InputError: the checkpoint is of another run; the message names the settings that differ.
     """
     if not seed_given:
         settings = replace(settings, seed=checkpoint.facts.settings.get("seed"))
     options = declared(type(settings))
-    # Settings missing from an older checkpoint had today's defaults
+    # Settings missing from the checkpoint of an older version had today's defaults
     saved = {**{name: each.default for name, each in options.items()}, **checkpoint.facts.settings}
     differing = [
         f"{options[name].flags[-1]} is {value!r} and was {saved[name]!r}"
@@ -323,18 +329,22 @@ def same_run(checkpoint: Checkpoint, settings: Settings, devices: int, seed_give
     if devices != checkpoint.facts.devices:
         differing.append(f"there are {devices} devices and were {checkpoint.facts.devices}")
     if differing:
-        raise InputError(f"{checkpoint.path} is of another run ({'; '.join(differing)}): give what it had, {LEAVE_OUT}")
+        differences = "; ".join(differing)
+        raise InputError(f"{checkpoint.path} is of another run ({differences}): give its settings, {LEAVE_OUT}")
     return settings
 
 
 def clear(folder: str) -> Optional[str]:
-    """Make way in `folder` for a new run; return where the checkpoints of an unfinished one now are, if there were any.
+    """Empty `folder` of an earlier run's checkpoints: delete those of a finished run, move those of an unfinished one.
 
-    A kill may have left several, of which the new run must not take one for its own. The newest goes last, so that what
-    a kill leaves here is what `--resume auto` would have found.
+    If a process was killed while it wrote one, there may be several, and the new run must not take any of them for its
+    own. They are moved in order, the newest last: if this process is killed meanwhile, `--resume auto` still finds it.
+
+    Returns:
+        The folder to which the checkpoints of an unfinished run were moved, None if there were none.
 
     Raises:
-        GluonAFFError: that cannot be done.
+        GluonAFFError: a checkpoint cannot be moved or deleted.
     """
     newest = newest_checkpoint(folder)
     if newest is None:
@@ -353,7 +363,7 @@ def clear(folder: str) -> Optional[str]:
         for name in sorted(_names(folder), key=_place):
             shutil.rmtree(os.path.join(folder, name))
     except OSError as error:
-        raise GluonAFFError(f"{newest} cannot be put aside ({error.strerror}): remove it") from None
+        raise GluonAFFError(f"{newest} cannot be moved away ({error.strerror}): remove it") from None
     return None
 
 
@@ -370,15 +380,15 @@ def _own_sha256(content: Mapping[str, Any]) -> str:
 
 
 def _flush(folder: str) -> None:
-    """Have the disk hold what was written to the files in `folder`."""
+    """Flush the files in `folder` to the disk."""
     for name in os.listdir(folder):
-        with open(os.path.join(folder, name), "r+b") as file:  # Windows flushes no file that is open for reading only
+        with open(os.path.join(folder, name), "r+b") as file:  # Windows cannot flush a file opened for reading only
             os.fsync(file.fileno())
     _flush_directory(folder)
 
 
 def _flush_directory(folder: str) -> None:
-    if os.name == "nt":  # it opens no directories
+    if os.name == "nt":  # Windows cannot open directories
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:

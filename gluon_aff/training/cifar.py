@@ -1,4 +1,4 @@
-"""The original's CIFAR training run, from settings to files."""
+"""Train on CIFAR as the original does, from settings to files."""
 
 from __future__ import annotations
 
@@ -25,9 +25,14 @@ from gluon_aff.training.setup import DataFacts, Setup, chosen_devices, set_up
 
 @dataclass(frozen=True)
 class CIFARRun:
-    """What a run left: best validation accuracy (0..1), and paths of weights, log and curve (None if not written).
+    """Result of a CIFAR run.
 
-    Of several workers, 0 has written them; `rank` is this one's.
+    Attributes:
+        best_accuracy: highest validation accuracy, in 0..1.
+        params: path of the weights that reached it, None if none were written.
+        log: path of the log, None if it was not written.
+        curve: path of the curve of errors, None if it was not drawn.
+        rank: number of this worker; only worker 0 writes files.
     """
 
     best_accuracy: float
@@ -41,19 +46,19 @@ def train_cifar(settings: CIFARSettings, devices: Optional[Devices] = None) -> C
     """Train as the original's `train_cifar.py` does.
 
     Args:
-        settings: the command line's options.
-        devices: what to train on; the `--gpus` of the settings if None.
+        settings: options of the command line.
+        devices: devices to train on; None takes those of `--gpus` in the settings.
 
     Raises:
-        InputError: before anything is written, if the settings, the data, the weights or a directory are unusable.
-        TrainingError: if the loss is not finite.
-        Stopped: if a signal ended it; what it did is in a checkpoint.
+        InputError: the settings, the data, the weights or a directory are unusable; nothing has been written.
+        TrainingError: the loss is not finite.
+        Stopped: a signal ended the run; a checkpoint holds its state.
     """
     given, settings = settings, resolve(settings)
     chosen, note = chosen_devices(settings, devices)
     setup = set_up(settings, seed_given=given.seed is not None, devices=chosen, device_note=note)
     training, validation = _load_data(setup)
-    workers = setup.data_workers if setup.settings.auto_aug else 0  # else outrun
+    workers = setup.data_workers if setup.settings.auto_aug else 0  # the main process is faster without AutoAugment
     with _training_batches(setup, training, workers) as batches:
         learner = _learner_settings(setup, len(batches))
         plan = RunPlan(
@@ -112,7 +117,7 @@ def _facts(setup: Setup[CIFARSettings], training: LabelledImages) -> DataFacts:
 
 
 def _label_set(settings: CIFARSettings) -> Optional[str]:
-    """Of CIFAR-100, which has two."""
+    """Return which of CIFAR-100's two label sets the run uses, None for CIFAR-10."""
     if settings.dataset != "cifar100":
         return None
     return "fine" if settings.fine_label else "superclass"
@@ -123,7 +128,7 @@ def _doubt(training: LabelledImages) -> List[str]:
 
 
 def _rate(setup: Setup[CIFARSettings]) -> Optional[Callable[[int], float]]:
-    """The learning rate of an epoch; with --cosine the learner has a schedule."""
+    """Return the function from an epoch to its learning rate; None with --cosine, where the learner has a schedule."""
     settings = setup.settings
     if settings.cosine:
         return None

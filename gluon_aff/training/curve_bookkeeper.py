@@ -1,4 +1,4 @@
-"""What CIFAR's and segmentation's epochs leave: a line in the log, the best weights, the curve of errors."""
+"""Record the epochs of CIFAR and segmentation runs: a log line, the best weights and the curve of errors."""
 
 from __future__ import annotations
 
@@ -20,33 +20,33 @@ Errors = Sequence[Tuple[float, float]]
 
 @dataclass(frozen=True)
 class CurveBookkeeper:
-    """`run.Bookkeeper` of scores to be raised, 0..1, each with the nIoU where the recipe segments.
+    """`run.Bookkeeper` for scores in 0..1 of which the highest is best; segmentation adds the nIoU to each.
 
     Attributes:
-        files: of the run.
-        objective: says what error a metric is.
+        files: files of the run.
+        objective: training objective, which turns the training metric into an error for the curve.
     """
 
     files: RunFiles
     objective: Objective
 
     def begin(self, state: RunState) -> None:
-        """Draw the errors so far."""
+        """Draw the curve of the epochs before this process, if there are any."""
         self._draw(state.errors)
 
     def observer(self, state: RunState) -> Optional[StepObserver]:
-        """Nothing is told of steps."""
+        """Return None, since these recipes log whole epochs only."""
         return None
 
     def kept(self, state: RunState) -> Optional[str]:
-        """Path of the best weights so far."""
+        """Return the path of the best weights so far, None if there are none."""
         return state.params
 
     def trained(self, learner: Learner, state: RunState, *, now: bool) -> None:
-        """Nothing is written before the validation."""
+        """Write nothing, since the log line of an epoch includes its validation."""
 
     def validated(self, learner: Learner, state: RunState, score: Scores, *, seconds: float) -> RunState:
-        """Write the weights if they are the best, the epoch's line, and the curve."""
+        """Write the weights if they are the best so far, the epoch's log line and the curve; return the new state."""
         value, niou = score
         if value > state.best:
             state = replace(state, best=value, params=self._save_best(learner, value, superseded=state.params))
@@ -59,7 +59,7 @@ class CurveBookkeeper:
         return replace(state, errors=errors, best_niou=max(niou or 0.0, state.best_niou))
 
     def figures(self, state: RunState, score: Scores) -> Dict[str, float]:
-        """Metric, score and, where the recipe segments, nIoU."""
+        """Return the training metric, the validation score and, for segmentation, the nIoU."""
         value, niou = score
         return {"train": state.begun.metric, "val": value, **({} if niou is None else {"niou": niou})}
 
@@ -69,12 +69,12 @@ class CurveBookkeeper:
             draw_curve(errors, curve)
 
     def _save_best(self, learner: Learner, score: float, superseded: Optional[str]) -> Optional[str]:
-        """Write the weights, then remove the file that is `superseded` if one is to be kept; return the path."""
+        """Write the weights and return their path; with --keep-one-best, then remove the `superseded` file."""
         settings = self.files.setup.settings
         if not settings.saves or not self.files.writes:
             return None
         path = os.path.join(settings.save_dir, f"{best_file(self.files.setup.paths.name, score)}.params")
         self.files.write_weights(path, learner.parameters())
         if settings.keep_one_best and superseded not in (None, path):
-            remove_with_card(str(superseded))  # not there in a run that was killed after this, and goes on from before
+            remove_with_card(str(superseded))  # it may be gone: a run killed after this line continues from before it
         return path

@@ -1,4 +1,4 @@
-"""One epoch of training."""
+"""Train for one epoch."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ StepObserver = Callable[[int, float, float], None]
 
 @dataclass(frozen=True)
 class EpochProgress:
-    """How far an epoch is.
+    """Progress within an epoch.
 
     Attributes:
-        steps: done so far.
-        metric_sum: of their metrics.
-        loss_sum: of their losses.
-        seconds: what they took.
+        steps: number of steps done so far.
+        metric_sum: sum of the metrics of these steps.
+        loss_sum: sum of the losses of these steps.
+        seconds: time that they took.
     """
 
     steps: int = 0
@@ -37,16 +37,16 @@ class EpochProgress:
 
     @property
     def metric(self) -> float:
-        """Mean metric of a step."""
+        """Return the mean of the metric over the steps so far."""
         return self.metric_sum / self.steps
 
     @property
     def loss(self) -> float:
-        """Mean loss of an image."""
+        """Return the mean loss per image over the steps so far."""
         return self.loss_sum / self.steps
 
     def after(self, figures: StepFigures) -> EpochProgress:
-        """With one more step done."""
+        """Return the progress after one more step with these `figures`."""
         return replace(
             self,
             steps=self.steps + 1,
@@ -67,19 +67,20 @@ def train_epoch(
     begun: EpochProgress = NOT_BEGUN,
     on_step: Optional[StepObserver] = None,
 ) -> EpochProgress:
-    """Train on `batches`, to the end of the epoch or until the run is to stop.
+    """Train on `batches` until the epoch ends or the run is asked to stop, and return the progress.
 
     Args:
-        learner: what trains.
-        batches: those not done yet: images (N, 3, H, W) and labels (N,) or masks, N a multiple of the devices.
-        mixup_weights: (steps of the epoch,), weight of each batch against its reverse, in 0..1.
-        epoch: number shown and reported.
-        stop: looked at after each step.
-        begun: what was done of the epoch before.
-        on_step: told after each step its number, the mean metric so far and the learning rate.
+        learner: the network to train.
+        batches: batches that are left in the epoch: images (N, 3, H, W), and labels (N,) or masks (N, 1, H, W); N is a
+            multiple of the number of devices.
+        mixup_weights: (steps of the epoch,), share in 0..1 of each batch in its mix with its reverse.
+        epoch: number of the epoch, for the progress bar and messages.
+        stop: request to stop, which is checked after each step.
+        begun: progress that an earlier process made in this epoch.
+        on_step: function that is called after each step with its number, the mean metric so far and the learning rate.
 
     Raises:
-        TrainingError: if a loss or, at the end, a weight is not finite.
+        TrainingError: a loss or, after the last step, a weight is not finite.
     """
     start, total = time.perf_counter(), len(mixup_weights)
     done = begun
@@ -97,7 +98,7 @@ def train_epoch(
             bar.update()
             if on_step:
                 on_step(done.steps - 1, done.metric, rate)
-    if not learner.end_epoch():  # the last update, which no loss has shown yet
+    if not learner.end_epoch():  # no loss has shown yet whether the last update went wrong
         raise TrainingError(f"weights are not finite after epoch {epoch}, step {done.steps - 1}; a lower --lr may help")
     return replace(done, seconds=begun.seconds + time.perf_counter() - start)
 
@@ -105,7 +106,7 @@ def train_epoch(
 def _steps(
     learner: Learner, batches: Iterable[Batch], mixup_weights: Iterable[float], stop: StopRequest
 ) -> Iterator[Tuple[Callable[[], StepFigures], float]]:
-    """Figures, not waited for, and learning rate of each step, until the run is to stop."""
+    """Yield a function that waits for the figures, and the learning rate, of each step until the run is to stop."""
     for (images, labels), weight in zip(batches, mixup_weights):
         yield learner.step(images, labels, weight, stop.signal != 0), learner.learning_rate
         if stop():

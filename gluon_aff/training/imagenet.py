@@ -1,4 +1,4 @@
-"""The original's ImageNet training run, from settings to files."""
+"""Train on ImageNet as the original does, from settings to files."""
 
 from __future__ import annotations
 
@@ -28,9 +28,13 @@ IMAGENET_TRAINING_IMAGES = 1_281_167
 
 @dataclass(frozen=True)
 class ImageNetRun:
-    """What a run left: lowest top-1 error (0..1), paths of its weights (None if not saved) and of the log.
+    """Result of an ImageNet run.
 
-    Of several workers, 0 has written them; `rank` is this one's.
+    Attributes:
+        best_error: lowest top-1 validation error, in 0..1.
+        params: path of the weights that reached it, None if none were written.
+        log: path of the log.
+        rank: number of this worker; only worker 0 writes files.
     """
 
     best_error: float
@@ -43,9 +47,9 @@ def train_imagenet(settings: ImageNetSettings) -> ImageNetRun:
     """Train as the original's `train_imagenet.py` does.
 
     Raises:
-        InputError: before anything is written, if the settings, the data, the weights or a directory are unusable.
-        TrainingError: if the loss is not finite.
-        Stopped: if a signal ended it; what it did is in a checkpoint.
+        InputError: the settings, the data, the weights or a directory are unusable; nothing has been written.
+        TrainingError: the loss is not finite.
+        Stopped: a signal ended the run; a checkpoint holds its state.
     """
     given, asked = settings, resolve(settings)
     devices, note = chosen_devices(asked)
@@ -120,15 +124,16 @@ def _check_labels(setup: Setup[ImageNetSettings], batches: ImageNetBatches, vali
     check_same_classes(batches.class_list, validation.class_list)
     classes, outputs = max(batches.classes, validation.classes), setup.settings.classes
     if classes > outputs:
-        raise InputError(f"the data has {classes} classes, and the network {outputs} outputs: raise --classes")
+        raise InputError(f"the data has {classes} classes and the network only {outputs} outputs: raise --classes")
 
 
 def _doubts(batches: ImageNetBatches, validation: ValidationData) -> List[str]:
     unknown = not (batches.class_list and validation.class_list) and validation.classes < batches.classes
     doubt = (
-        f"training has labels up to {batches.classes - 1} and validation up to {validation.classes - 1}, and no "
-        ".classes or .lst file beside both record files says for which classes: if one was missing when the validation "
-        "records were made, the labels after it are wrong; gluon-aff make-records makes both alike"
+        f"the training labels go up to {batches.classes - 1} and the validation labels only to "
+        f"{validation.classes - 1}, and there is no .classes or .lst file next to both record files that names their "
+        "classes: if a class was missing when the validation records were made, all labels after it are wrong; "
+        "gluon-aff make-records labels both sets alike"
     )
     return [*batches.notes, *validation.notes, *([doubt] if unknown else [])]
 
@@ -160,9 +165,12 @@ def _learner_settings(setup: Setup[ImageNetSettings], steps_per_epoch: int) -> L
 
 
 def _start(setup: Setup[ImageNetSettings], steps_per_epoch: int) -> Start:
-    """New weights, or what --resume-params and --resume-states name, unless a checkpoint has both."""
+    """Return what training starts from: random weights or the files of --resume-params and --resume-states.
+
+    A checkpoint brings its own weights and states later.
+    """
     settings = setup.settings
-    updates = settings.resume_epoch * steps_per_epoch  # the schedule goes with the epochs, whatever the states say
+    updates = settings.resume_epoch * steps_per_epoch  # the schedule follows --resume-epoch, not the states' file
     if setup.checkpoint:
         return Start(updates=updates)
     return Start(settings.resume_params or None, states=settings.resume_states or None, updates=updates)
@@ -177,7 +185,7 @@ def _distillation(settings: ImageNetSettings) -> Optional[Distillation]:
 
 
 def _errors(network: Network, batches: Iterable[Batch], images: int, setup: Setup[ImageNetSettings]) -> Errors:
-    """Top-1 and top-5 error on the images of all workers, of which this one has so many in its batches."""
+    """Return the top-1 and top-5 error over the images of all workers; this worker's batches hold `images` of them."""
     figures = evaluate(network.infer, batches, setup.settings.classes, images)
     counts = [round(figures.top1 * figures.images), round(figures.top5 * figures.images), figures.images]
     top1, top5, count = setup.cluster.sum(counts)

@@ -1,4 +1,4 @@
-"""What ImageNet's epochs leave: lines in the log, the weights of the lowest error, weights every so many epochs."""
+"""Record the epochs of ImageNet runs: log lines, the weights of the lowest error and periodic weights."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ Errors = Tuple[float, float]
 
 @dataclass(frozen=True)
 class ImageNetBookkeeper:
-    """`run.Bookkeeper` of top-1 and top-5 errors, 0..1.
+    """`run.Bookkeeper` for top-1 and top-5 errors in 0..1.
 
     Attributes:
-        files: of the run.
-        steps: of an epoch.
-        earlier_params: best weights of the epochs before `--resume-epoch`.
+        files: files of the run.
+        steps: number of steps in an epoch.
+        earlier_params: path of the best weights of the epochs before `--resume-epoch`, None if there are none.
     """
 
     files: RunFiles
@@ -37,14 +37,14 @@ class ImageNetBookkeeper:
 
     @property
     def settings(self) -> ImageNetSettings:
-        """Of the run."""
+        """Return the settings of the run."""
         return self.files.setup.settings
 
     def begin(self, state: RunState) -> None:
-        """Nothing is written before the first epoch."""
+        """Write nothing, since there is no curve to draw."""
 
     def observer(self, state: RunState) -> Optional[StepObserver]:
-        """What logs a line every `log_interval` steps."""
+        """Return a function that writes a log line every `log_interval` steps."""
         interval, epoch = self.settings.log_interval, state.epoch
         last, last_step = time.monotonic(), state.begun.steps - 1
 
@@ -59,11 +59,11 @@ class ImageNetBookkeeper:
         return observe
 
     def kept(self, state: RunState) -> Optional[str]:
-        """Path of the best weights so far."""
+        """Return the path of the best weights so far, None if there are none."""
         return state.params or self.earlier_params
 
     def trained(self, learner: Learner, state: RunState, *, now: bool) -> None:
-        """Log the metric, and write the weights if they are due, however good they are."""
+        """Log the training metric, and write the periodic weights every `save_frequency` epochs and after the last."""
         if now:
             self.files.log.info(training_line(state.epoch, self._metric_name, state.begun.metric))
         every = self.settings.save_frequency
@@ -72,7 +72,7 @@ class ImageNetBookkeeper:
             self._save(learner, periodic_file(self.files.setup.paths.name, state.epoch))
 
     def validated(self, learner: Learner, state: RunState, score: Errors, *, seconds: float) -> RunState:
-        """Log speed and errors, and write the weights if they are the best."""
+        """Log the speed and the errors, write the weights if they are the best so far, and return the new state."""
         epoch, (error, top5_error) = state.epoch, score
         speed = self.files.setup.global_batch * self.steps / state.begun.seconds
         self.files.log.info(speed_line(epoch, speed, seconds))
@@ -85,7 +85,7 @@ class ImageNetBookkeeper:
         return replace(state, best=error, params=params)
 
     def figures(self, state: RunState, score: Errors) -> Dict[str, float]:
-        """Metric and errors."""
+        """Return the training metric and the validation errors."""
         error, top5_error = score
         return {self._metric_name: state.begun.metric, "err-top1": error, "err-top5": top5_error}
 
@@ -94,7 +94,7 @@ class ImageNetBookkeeper:
         return "rmse" if self.settings.mixup else "accuracy"
 
     def _save(self, learner: Learner, name: str) -> Optional[str]:
-        """Write `{name}.params` and `.states`; return the first's path, None if nothing is to be written here."""
+        """Write `{name}.params` and `{name}.states`; return the path of the weights, None if none are written here."""
         if not self.settings.saves or not self.files.writes:
             return None
         path = os.path.join(self.settings.save_dir, f"{name}.params")
@@ -103,9 +103,14 @@ class ImageNetBookkeeper:
 
 
 def best_error(settings: ImageNetSettings, name: str) -> Tuple[float, Optional[str]]:
-    """Lowest error, and its file, among the run's best weights of epochs before `resume_epoch`; 1 and None if none.
+    """Find the best weights that the run wrote before `--resume-epoch`, by the names of the files in `--save-dir`.
 
-    `name` is what the names of the run's files have in common.
+    Args:
+        settings: settings of the run.
+        name: the part that the names of the run's files have in common.
+
+    Returns:
+        Their top-1 error in 0..1 and their path; 1 and None if there are none.
     """
     paths = glob.glob(os.path.join(glob.escape(settings.save_dir), "*.params"))
     named = ((best_in(os.path.basename(path), name), path) for path in paths)

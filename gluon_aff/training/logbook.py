@@ -1,4 +1,4 @@
-"""What a run writes beside its weights: log, curve, best accuracy. Formats are the original's."""
+"""Write the log, the curve of errors and the file of the best accuracy, in the original's formats."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NEW_RUN = b"Namespace("
 
 
 class _LogFile(logging.FileHandler):
-    """Log file that stops the run where it cannot be written, instead of a traceback a line."""
+    """Log file that stops the run if it cannot be written, where logging's own prints a traceback for every line."""
 
     def handleError(self, record: logging.LogRecord) -> None:
         reason = last_line(sys.exc_info()[1] or OSError("unknown reason"))
@@ -28,14 +28,14 @@ class _LogFile(logging.FileHandler):
 
 @dataclass(frozen=True)
 class RunLog:
-    """A run's log.
+    """An open log of a run.
 
     Attributes:
-        info: writes a line.
-        path: of the file.
-        start: offset of the run's first line in it.
-        opened: which file that was.
-        line_format: of its lines.
+        info: function that writes a line.
+        path: path of the file.
+        start: offset of the run's first line in the file, in bytes.
+        opened: status of the file when it was opened, which tells whether it is still the same file.
+        line_format: `logging` format of the lines.
     """
 
     info: Callable[[str], None]
@@ -45,32 +45,32 @@ class RunLog:
     line_format: str
 
     def lines(self, *messages: str) -> bytes:
-        """What `info` writes for each of them."""
+        """Return the bytes that `info` writes for these messages."""
         record = partial(logging.LogRecord, "root", logging.INFO, "", 0, args=None, exc_info=None)
         formatter = logging.Formatter(self.line_format)
         return "".join(f"{formatter.format(record(msg=message))}\n" for message in messages).encode()
 
     def text(self) -> bytes:
-        """The run's lines so far.
+        """Return the run's lines so far, nothing if the log is not a regular file.
 
         Raises:
-            GluonAFFError: the file is not there any more.
+            GluonAFFError: the file is gone, or another one is in its place.
         """
         if not os.path.exists(self.path) or os.path.isfile(self.path):
             return self._text_of_file()
-        return b""  # a terminal or the like
+        return b""  # a terminal, for example
 
     def _text_of_file(self) -> bytes:
         try:
             with open(self.path, "rb") as file:
                 if not os.path.samestat(os.fstat(file.fileno()), self.opened):
-                    raise OSError("another file is there")
+                    raise OSError("another file is in its place")
                 file.seek(self.start)
                 return file.read()
         except OSError as error:
             reason = error.strerror or error
             raise GluonAFFError(
-                f"{self.path} has gone while the run wrote it ({reason}): --resume auto writes it anew and goes on"
+                f"{self.path} disappeared during the run ({reason}): --resume auto writes it again and continues"
             ) from None
 
 
@@ -81,30 +81,30 @@ SILENT_LOG = RunLog(lambda line: None, os.devnull, 0, os.stat(os.devnull), loggi
 def open_log(
     path: str, line_format: str = logging.BASIC_FORMAT, earlier: bytes = b"", start: int = 0
 ) -> Iterator[RunLog]:
-    """Log that appends lines to `path` and shows them on stderr.
+    """Open a log that appends lines to a file and prints them on stderr.
 
-    The original's CIFAR logs have the root logger's `INFO:root:` before each line, its ImageNet logs nothing.
+    The original's CIFAR logs have the root logger's `INFO:root:` before each line; its ImageNet logs have nothing.
 
     Args:
-        path: of the log; its directory is made.
-        line_format: of its lines.
-        earlier: the lines of a run that goes on; the log will end with them.
-        start: where in the log they were.
+        path: path of the log; its directory is created.
+        line_format: `logging` format of the lines.
+        earlier: lines that a resumed run has written before; the log is made to end with them.
+        start: their offset in the log, in bytes.
 
     Raises:
-        InputError: another process writes it, or it cannot be opened.
+        InputError: another process writes the log, or it cannot be opened.
     """
     log = logging.Logger("root", logging.INFO)
     with contextlib.ExitStack() as opened:
         try:
             os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
             file = opened.enter_context(open(path, "ab"))
-            if os.path.isfile(path):  # and no terminal or the like
+            if os.path.isfile(path):  # not a terminal, for example
                 opened.enter_context(locked(f"{os.path.realpath(path)}.lock"))
                 start = _end_with(path, earlier, start)
             handlers: List[logging.Handler] = [_LogFile(path), logging.StreamHandler(sys.stderr)]
         except LockedError:
-            raise InputError(f"{path} is being written by another run: stop it first, or log elsewhere") from None
+            raise InputError(f"another run writes to {path}: stop it first, or choose another log") from None
         except OSError as error:
             raise InputError(f"{path}: {error.strerror}; choose another place for the log") from None
         for handler in handlers:
@@ -115,14 +115,19 @@ def open_log(
 
 
 def _close(handler: logging.Handler) -> None:
-    with contextlib.suppress(OSError):  # what cannot be flushed has been said
+    with contextlib.suppress(OSError):  # an error while writing has been reported already
         handler.close()
 
 
 def _end_with(path: str, earlier: bytes, start: int) -> int:
-    """Let the log end with a run's `earlier` lines, which were at `start`, or with a whole line; return their offset.
+    """Make the log end with the `earlier` lines of a run, and return their offset; without any, with a complete line.
 
-    What the run wrote behind them before it was killed it will write again, so that is cut off.
+    Lines after them, which the run wrote before it was killed, are cut off: the run will write them again.
+
+    Args:
+        path: path of the log.
+        earlier: lines of the run so far.
+        start: offset at which they began when they were written.
     """
     with open(path, "r+b") as file:
         file.seek(start)
@@ -142,40 +147,55 @@ def _end_with(path: str, earlier: bytes, start: int) -> int:
 
 
 def settings_line(settings: Mapping[str, Any]) -> str:
-    """The settings as argparse printed them for the original: `Namespace(a=1, b='x')`, sorted by name."""
+    """Format settings as argparse prints them for the original: `Namespace(a=1, b='x')`, sorted by name."""
     return "Namespace({})".format(", ".join(f"{name}={value!r}" for name, value in sorted(settings.items())))
 
 
 def epoch_line(
     epoch: int, train: float, val: float, loss: float, lr: float, seconds: float, niou: Optional[float] = None
 ) -> str:
-    """An epoch's line in CIFAR logs; in those of segmentation, where `train` and `val` are IoU, with the nIoU."""
+    """Format an epoch's line in CIFAR and segmentation logs.
+
+    Args:
+        epoch: number of the epoch, from 0.
+        train: training metric: RMSE with mixup, accuracy without, or IoU.
+        val: validation accuracy or IoU, in 0..1.
+        loss: mean loss per image.
+        lr: learning rate of the last step.
+        seconds: duration of the epoch.
+        niou: validation nIoU in 0..1, which only segmentation has.
+    """
     more = "" if niou is None else f" niou={niou:f}"
     return f"[Epoch {epoch}] train={train:f} val={val:f}{more} loss={loss:f} lr: {lr:f} time: {seconds:f}"
 
 
 def batch_line(epoch: int, step: int, speed: float, metric_name: str, metric: float, rate: float) -> str:
-    """A line about some steps in ImageNet logs; `speed` in images/s."""
+    """Format the line that ImageNet logs have every few steps; `speed` is in images per second."""
     return f"Epoch[{epoch}] Batch [{step}]\tSpeed: {speed:f} samples/sec\t{metric_name}={metric:f}\tlr={rate:f}"
 
 
 def training_line(epoch: int, metric_name: str, metric: float) -> str:
-    """The first of an epoch's three lines in ImageNet logs."""
+    """Format the first of the three lines that ImageNet logs have for an epoch."""
     return f"[Epoch {epoch}] training: {metric_name}={metric:f}"
 
 
 def speed_line(epoch: int, speed: float, seconds: float) -> str:
-    """The second: images/s while training, and the whole epoch's seconds."""
+    """Format the second line: images per second while training, and the seconds of the whole epoch."""
     return f"[Epoch {epoch}] speed: {int(speed)} samples/sec\ttime cost: {seconds:f}"
 
 
 def validation_line(epoch: int, top1_error: float, top5_error: float) -> str:
-    """The third: errors in 0..1."""
+    """Format the third line: the validation errors, in 0..1."""
     return f"[Epoch {epoch}] validation: err-top1={top1_error:f} err-top5={top5_error:f}"
 
 
 def draw_curve(errors: Sequence[Tuple[float, float]], path: str) -> None:
-    """Draw each epoch's training and validation error into the PNG file `path`, replaced in one step; no display."""
+    """Draw the curve of errors and replace the PNG file at `path` with it in one step; this needs no display.
+
+    Args:
+        errors: training and validation error of each epoch, in 0..1.
+        path: path of the file.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
@@ -194,10 +214,16 @@ def draw_curve(errors: Sequence[Tuple[float, float]], path: str) -> None:
 
 
 def append_best_accuracy(dataset: str, gpus: str, accuracy: float) -> None:
-    """Append `best Acc: 0.1234` to `{dataset}_{host name}_GPU_{gpus}_best_Acc.log` here."""
+    """Append `best Acc: 0.1234` to `{dataset}_{host name}_GPU_{gpus}_best_Acc.log` in the working directory.
+
+    Raises:
+        GluonAFFError: the file cannot be written.
+    """
     name = f"{dataset}_{socket.gethostname()}_GPU_{gpus}_best_Acc.log"
     try:
         with open(name, "a") as file:
             file.write(f"best Acc: {accuracy:.4f}\n")
     except OSError as error:
-        raise GluonAFFError(f"{name} cannot be written here ({error.strerror}); the rest of the run is whole") from None
+        raise GluonAFFError(
+            f"{name} cannot be written in the working directory ({error.strerror}); the run's other files are complete"
+        ) from None

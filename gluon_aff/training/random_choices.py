@@ -1,4 +1,4 @@
-"""Random choices of a run that are not its data's."""
+"""Draw the random numbers of a run that do not concern its data: mixup's weights, and seeds for the framework."""
 
 from __future__ import annotations
 
@@ -15,16 +15,23 @@ Item = TypeVar("Item")
 
 
 def mixup_weights(settings: ClassifierSettings, epoch: int, steps: int) -> np.ndarray:
-    """Weight of each batch of `epoch` against its reverse, (steps,); 1 where nothing is mixed."""
+    """Return the share of each batch of `epoch` in its mix with its reverse: (steps,), in 0..1, and 1 without mixup."""
     if not settings.mixup or epoch >= settings.num_epochs - settings.mixup_off_epoch:
         return np.ones(steps)
     return draw_mixup_weights(settings.mixup_alpha, settings.drawn_seed, epoch, steps)
 
 
 def reseeding(learner: Learner, batches: Iterable[Item], seed: int, epoch: int, first: int) -> Iterator[Item]:
-    """The batches of an epoch from the `first` on, the framework's random numbers seeded for each.
+    """Yield batches, and seed the framework's random numbers before each.
 
-    Their state cannot be kept: a run that goes on has the same dropout because of this.
+    A checkpoint cannot hold the state of these numbers; because of the seeds, a resumed run has the same dropout.
+
+    Args:
+        learner: learner whose framework is seeded.
+        batches: batches of an epoch from number `first` on.
+        seed: seed of the run.
+        epoch: number of the epoch.
+        first: number of the first of the `batches` in the epoch.
     """
     seeds = stream(seed, epoch, Purpose.FRAMEWORK)
     seeds.integers(2**31, size=first)

@@ -1,4 +1,4 @@
-"""A run, from its setup to its last epoch: training, validation, what is written of them, checkpoints."""
+"""Carry out a run from its setup to its last epoch: train, validate, record the epochs and write checkpoints."""
 
 from __future__ import annotations
 
@@ -26,44 +26,57 @@ Scored = TypeVar("Scored", contravariant=True)
 
 
 class Bookkeeper(Protocol[Scored]):
-    """What a recipe writes of its epochs: lines of the log, weights, curves; of several workers, only 0 does."""
+    """Records the epochs of a recipe: log lines, weights and curves. Of several workers, only worker 0 writes."""
 
     def begin(self, state: RunState) -> None:
-        """Before the first epoch."""
+        """Record what is due before the first epoch of this process."""
 
     def observer(self, state: RunState) -> Optional[StepObserver]:
-        """What is told of each step of the next epoch."""
+        """Return a function that is called after each step of the next epoch, or None."""
 
     def kept(self, state: RunState) -> Optional[str]:
-        """Path of the best weights so far."""
+        """Return the path of the best weights so far, None if there are none."""
 
     def trained(self, learner: Learner, state: RunState, *, now: bool) -> None:
-        """After the training half of an epoch; it was done before the run stopped, and said then, if not `now`."""
+        """Record the training half of an epoch.
+
+        Args:
+            learner: the network after it.
+            state: state of the run.
+            now: whether this process has trained; otherwise an earlier one did, logged it, and stopped in validation.
+        """
 
     def validated(self, learner: Learner, state: RunState, score: Scored, *, seconds: float) -> RunState:
-        """After the validation; the epoch took so long. Returns the state with what is best now."""
+        """Record the validation of an epoch and return the state with the best score so far.
+
+        Args:
+            learner: the network.
+            state: state of the run before.
+            score: result of the validation.
+            seconds: duration of the whole epoch.
+        """
 
     def figures(self, state: RunState, score: Scored) -> Dict[str, float]:
-        """The epoch's metric and scores by the names that the log has."""
+        """Return the epoch's training metric and validation scores, by their names in the log."""
 
 
 @dataclass(frozen=True)
 class RunPlan(Generic[Score]):
-    """What a run trains, on what, and what it writes.
+    """Everything that distinguishes a recipe: what it trains, on what data, and what it records.
 
     Attributes:
-        learner: the network, and how it learns.
-        data: what it trains on.
-        workers: processes that prepare data.
+        learner: settings of the network and of how it learns.
+        data: facts about the training data.
+        workers: number of processes that prepare data.
         facts: lines to print before the run that say what it trains.
         warnings: lines to print before the run that need attention.
-        batches: of an epoch, from a step on.
-        mixup_weights: of an epoch's batches against their reverse, (steps,).
-        validation: batches to validate on.
-        score: of a network on them.
-        book: what is written, with the run's files.
-        rate: learning rate of an epoch; None if the learner has a schedule.
-        reseeds: seed the framework's random numbers for each batch, as dropout needs.
+        batches: function that returns the batches of an epoch, given its number and the step to start at.
+        mixup_weights: function that returns the shares of an epoch's batches in their mixes, (steps,), in 0..1.
+        validation: function that returns the batches to validate on.
+        score: function that computes the score of a network on such batches.
+        book: function that makes the bookkeeper from the run's files.
+        rate: function that returns the learning rate of an epoch; None if the learner has a schedule.
+        reseeds: whether to seed the framework's random numbers before each batch, which dropout needs.
         fresh: state that a new run begins with.
     """
 
@@ -83,12 +96,12 @@ class RunPlan(Generic[Score]):
 
 
 def train(setup: Setup[AnySettings], plan: RunPlan[Score]) -> RunState:
-    """Train and validate for the epochs that are left; return the state after the last.
+    """Train and validate for the epochs that are left, and return the state after the last one.
 
     Raises:
-        InputError: a file cannot be used, the checkpoint does not fit the network, or another process has the files.
+        InputError: a file cannot be used, the checkpoint does not fit the network, or another process uses the files.
         TrainingError: the loss is not finite.
-        Stopped: a signal ended it; what it did is in a checkpoint.
+        Stopped: a signal ended the run; a checkpoint holds its state.
         GluonAFFError: a file cannot be written.
     """
     learner = setup.learner(plan.learner)
@@ -107,9 +120,9 @@ def train(setup: Setup[AnySettings], plan: RunPlan[Score]) -> RunState:
 def _run_epoch(
     learner: Learner, plan: RunPlan[Score], book: Bookkeeper[Score], files: RunFiles, state: RunState
 ) -> RunState:
-    """The state after the next epoch, or after the rest of it."""
+    """Train and validate for the next epoch, or for the rest of it, and return the state after it."""
     begun = _train_half(learner, plan, book, files, state)
-    trained_now = begun.steps > state.begun.steps  # else the run stopped while it validated
+    trained_now = begun.steps > state.begun.steps  # otherwise an earlier process stopped while it validated
     state, start = replace(state, begun=begun), time.perf_counter()
     book.trained(learner, state, now=trained_now)
     try:
@@ -126,7 +139,7 @@ def _run_epoch(
 def _train_half(
     learner: Learner, plan: RunPlan[Score], book: Bookkeeper[Score], files: RunFiles, state: RunState
 ) -> EpochProgress:
-    """The training half of the next epoch, whole."""
+    """Train on the remaining batches of the next epoch and return its complete progress."""
     epoch, first = state.epoch, state.begun.steps
     weights, batches = plan.mixup_weights(epoch), plan.batches(epoch, first)
     if plan.reseeds:
@@ -142,9 +155,9 @@ def _train_half(
 
 
 def _begin(files: RunFiles, learner: Learner, fresh: RunState) -> RunState:
-    """Where the run is: as the checkpoint has it, or `fresh`.
+    """Return the state of the checkpoint, which is restored, or `fresh` for a new run.
 
-    A new run's first checkpoint, which has its seed, and the first lines of its log are written.
+    For a new run, write the first lines of the log and a first checkpoint, which holds the seed.
     """
     checkpoint = files.setup.checkpoint
     if checkpoint:
@@ -162,10 +175,10 @@ def _begin(files: RunFiles, learner: Learner, fresh: RunState) -> RunState:
 
 
 def keep(files: RunFiles, learner: Learner, state: RunState) -> None:
-    """Write a checkpoint of `state`, between two epochs, if one is due; end the run if it is to end.
+    """Write a checkpoint between two epochs if one is due, or if a stop was requested.
 
     Raises:
-        Stopped: it has been asked to end, and is not done.
+        Stopped: a stop was requested before the last epoch was done.
         GluonAFFError: the checkpoint cannot be written.
     """
     settings = files.setup.settings
@@ -177,16 +190,16 @@ def keep(files: RunFiles, learner: Learner, state: RunState) -> None:
 
 
 def stopped(files: RunFiles, learner: Learner, state: RunState) -> Stopped:
-    """What ends a run that has been asked to end; the checkpoint of `state` is written.
+    """Write the checkpoint of `state` and return the exception that ends a run which was asked to stop.
 
     Raises:
-        GluonAFFError: it cannot be.
+        GluonAFFError: the checkpoint cannot be written.
     """
-    kept = "Kept: no checkpoint, as asked for"
+    kept = "No checkpoint was kept, since checkpoints are turned off"
     if files.folder:
         path = save_checkpoint(files.folder, state, files.facts, learner, files.log.text())
-        kept = f"Kept: {path}. To go on: the same command with --resume auto"
+        kept = f"Kept: {path}. To continue, give the same command with --resume auto"
     elif not files.writes:
         kept = "worker 0 has the checkpoint"
     name = signal.Signals(files.stop.signal).name
-    return Stopped(f"stopped by {name} behind {state.position}. {kept}", files.stop.signal)
+    return Stopped(f"stopped by {name} after {state.position}. {kept}", files.stop.signal)

@@ -1,4 +1,4 @@
-"""A process's files of a run: its checkpoints, its log, and the lock on both."""
+"""Open the files of a run in this process: its checkpoints and its log, with a lock on both."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from gluon_aff.training.tensorboard import Board, open_board
 
 @dataclass(frozen=True)
 class RunFiles:
-    """What a process writes of a run beside its results; of several workers, 0 writes.
+    """Files that a process of a run has open; of several workers, only worker 0 writes.
 
     Attributes:
-        setup: what the run started from.
-        facts: about the run.
-        log: of the run.
-        stop: whether it is to end.
-        board: is told the epochs' figures, for TensorBoard.
-        write_weights: writes a `.params` file, with a card that says what it is of.
+        setup: setup of the run.
+        facts: facts about the run, for its checkpoints.
+        log: log of the run.
+        stop: request to stop, which signals set.
+        board: function that writes an epoch's figures for TensorBoard.
+        write_weights: function that writes a `.params` file with its card.
     """
 
     setup: Setup[Any]
@@ -41,26 +41,28 @@ class RunFiles:
 
     @property
     def writes(self) -> bool:
-        """Whether this process does."""
+        """Return whether this process writes the run's files."""
         return self.setup.writes
 
     @property
     def folder(self) -> Optional[str]:
-        """Of the checkpoints, None if this process writes none."""
+        """Return the folder of the checkpoints, None if this process writes none."""
         return self.setup.paths.checkpoints if self.writes else None
 
 
 @contextlib.contextmanager
 def open_files(setup: Setup[Any], learner: LearnerSettings, data: DataFacts) -> Iterator[RunFiles]:
-    """Lock the checkpoints, open the log, catch signals, until the run ends; of several workers, 0 writes.
+    """Lock the checkpoints, open the log and catch signals until the run ends.
+
+    Of several workers, only worker 0 locks and writes files.
 
     Args:
-        setup: what the run starts from.
-        learner: the network that it trains.
-        data: that it trains on.
+        setup: setup of the run.
+        learner: settings of the network that the run trains.
+        data: facts about the data that it trains on.
 
     Raises:
-        InputError: another process has the checkpoints or the log.
+        InputError: another process uses the checkpoints or the log.
         GluonAFFError: a file cannot be written.
     """
     checkpoint = setup.checkpoint
@@ -94,12 +96,12 @@ def _open_log(setup: Setup[Any]) -> ContextManager[RunLog]:
     path, line_format = setup.paths.log or os.devnull, setup.settings.log_format
     if setup.checkpoint is None:
         return open_log(path, line_format)
-    show(f"going on from {setup.checkpoint.path}", file=sys.stderr)
+    show(f"continuing from {setup.checkpoint.path}", file=sys.stderr)
     return open_log(path, line_format, setup.checkpoint.log(), setup.checkpoint.facts.log_start)
 
 
 def _clear_checkpoints(setup: Setup[Any]) -> None:
-    """Make way for the run's checkpoints, unless it goes on from one of those there."""
+    """Clear the folder for the run's checkpoints, unless the run continues from one of those in it."""
     folder, checkpoint = setup.paths.checkpoints, setup.checkpoint
     if folder and not (checkpoint and os.path.realpath(os.path.dirname(checkpoint.path)) == os.path.realpath(folder)):
         aside = clear(folder)

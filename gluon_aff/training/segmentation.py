@@ -1,4 +1,4 @@
-"""The paper's segmentation run, on StopSign, from settings to files."""
+"""Train the paper's segmentation network on StopSign, from settings to files."""
 
 from __future__ import annotations
 
@@ -26,10 +26,15 @@ POWER = 0.9
 
 @dataclass(frozen=True)
 class SegmentationRun:
-    """What a run left: best validation IoU and nIoU (0..1), not always of one epoch, and paths of weights, log, curve.
+    """Result of a segmentation run.
 
-    The weights are those of the best IoU, None if not saved; the log is None if not written. Of several workers, 0 has
-    written the files; `rank` is this one's.
+    Attributes:
+        best_iou: highest validation IoU, in 0..1.
+        best_niou: highest validation nIoU, in 0..1, perhaps of another epoch.
+        params: path of the weights that reached the highest IoU, None if none were written.
+        log: path of the log, None if it was not written.
+        curve: path of the curve of errors.
+        rank: number of this worker; only worker 0 writes files.
     """
 
     best_iou: float
@@ -44,13 +49,13 @@ def train_segmentation(settings: SegmentationSettings, devices: Optional[Devices
     """Train on StopSign as the paper describes (Section 5.1, Table 2).
 
     Args:
-        settings: the command line's options.
-        devices: what to train on; the `--gpus` of the settings if None.
+        settings: options of the command line.
+        devices: devices to train on; None takes those of `--gpus` in the settings.
 
     Raises:
-        InputError: before anything is written, if the settings, the data or a directory are unusable.
-        TrainingError: if the loss is not finite.
-        Stopped: if a signal ended it; what it did is in a checkpoint.
+        InputError: the settings, the data or a directory are unusable; nothing has been written.
+        TrainingError: the loss is not finite.
+        Stopped: a signal ended the run; a checkpoint holds its state.
     """
     given, settings = settings, resolve(settings)
     chosen, note = chosen_devices(settings, devices)
@@ -80,7 +85,7 @@ def train_segmentation(settings: SegmentationSettings, devices: Optional[Devices
 def _load_data(setup: Setup[SegmentationSettings]) -> Tuple[StopSigns, StopSigns]:
     folder = data_folder(setup.settings)
     if setup.writes:
-        show(f"reading the annotations in {folder}", file=sys.stderr)  # COCO's take a while
+        show(f"reading the annotations in {folder}", file=sys.stderr)  # reading COCO's takes a while
     training, validation = (load_stop_signs(folder, train, setup.settings.min_area) for train in (True, False))
     return training, validation
 

@@ -1,4 +1,4 @@
-"""What a process begins a run with: its engine and devices, the other workers, the checkpoint to go on from."""
+"""Set a process up for a run: its engine and devices, the other workers, and the checkpoint to continue from."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ AUTO = "auto"
 
 @dataclass(frozen=True)
 class DataFacts:
-    """What a run trains on, for its log and for the card beside its weights.
+    """Facts about the data of a run, for its log and for the cards of its weights.
 
     Attributes:
         dataset: cifar10, cifar100, imagenet or stopsign.
-        official: the data is as published.
-        label_values: classes of the data.
-        outputs: of the network.
-        names: of the classes, in the order of their labels; none if they are not known.
-        labels: set of labels, where the data has several.
-        base_size: side that images are scaled to in validation, where the network segments.
+        official: whether the data is the published data set.
+        label_values: number of classes in the data.
+        outputs: number of outputs of the network.
+        names: names of the classes in the order of their labels, empty if they are not known.
+        labels: label set, `fine` or `superclass`, for CIFAR-100.
+        base_size: side in pixels to which validation images are scaled, for segmentation.
     """
 
     dataset: str
@@ -61,16 +61,16 @@ AnySettings = TypeVar("AnySettings", CIFARSettings, ImageNetSettings, Segmentati
 
 @dataclass(frozen=True)
 class Setup(Generic[AnySettings]):
-    """What one process begins a run with.
+    """Everything that one process of a run has before it builds the network.
 
     Attributes:
-        settings: resolved, with worker 0's seed or the checkpoint's.
-        engine: what computes.
-        devices: this process's.
-        device_note: line about them.
-        cluster: the run's workers.
-        paths: where the run's files go.
-        checkpoint: to go on from, None for a new run.
+        settings: resolved settings, with the seed of worker 0 or of the checkpoint.
+        engine: framework that computes.
+        devices: devices of this process.
+        device_note: text that names the devices.
+        cluster: the workers of the run.
+        paths: paths of the run's files.
+        checkpoint: checkpoint to continue from, None for a new run.
     """
 
     settings: AnySettings
@@ -83,36 +83,36 @@ class Setup(Generic[AnySettings]):
 
     @property
     def writes(self) -> bool:
-        """Whether this process writes the run's files: of several workers, 0 does."""
+        """Return whether this process writes the run's files: of several workers, only worker 0 does."""
         return self.cluster.rank == 0
 
     @property
     def device_count(self) -> int:
-        """Devices of all workers."""
+        """Return the number of devices of all workers."""
         return len(self.devices) * self.cluster.size
 
     @property
     def local_batch(self) -> int:
-        """Images of a step in this process."""
+        """Return the number of images that this process trains on in a step."""
         return self.settings.batch_size * len(self.devices)
 
     @property
     def global_batch(self) -> int:
-        """Images of a step."""
+        """Return the number of images in a step, over all workers."""
         return self.settings.batch_size * self.device_count
 
     @property
     def share(self) -> Share:
-        """This worker's of every batch."""
+        """Return which part of every batch this worker takes."""
         return Share(self.cluster.rank, self.cluster.size)
 
     @property
     def data_workers(self) -> int:
-        """Processes that prepare data for this one."""
+        """Return the number of processes that prepare data for this one."""
         return usable_workers(self.settings.num_workers, self.cluster.local_size)
 
     def versions(self, data: DataFacts) -> str:
-        """The line after the settings in a log, which `results.logs` reads."""
+        """Return the log line after the settings, which `results.logs` reads: versions, devices, batch and labels."""
         devices = ",".join(self.devices.names * self.cluster.size)
         return (
             f"gluon_aff {__version__}, {self.engine.NAME} {self.engine.VERSION}, NumPy {np.__version__}, "
@@ -122,7 +122,7 @@ class Setup(Generic[AnySettings]):
         )
 
     def learner(self, settings: LearnerSettings) -> Learner:
-        """A network to train on this process's devices.
+        """Build the network and its trainer on the devices of this process.
 
         Raises:
             InputError: the settings do not go together, or a file cannot be used.
@@ -147,7 +147,11 @@ class Setup(Generic[AnySettings]):
 
 
 def chosen_devices(settings: RunSettings, given: Optional[Devices] = None) -> Tuple[Devices, str]:
-    """The `given` devices, or those that the settings ask for, and a line about them."""
+    """Return the `given` devices, or those that the settings name, and a text about them.
+
+    Raises:
+        InputError: the engine cannot use what the settings name.
+    """
     if given:
         return given, f"devices: {', '.join(given.names)}"
     strict = isinstance(settings, ImageNetSettings) and settings.strict_devices
@@ -155,7 +159,10 @@ def chosen_devices(settings: RunSettings, given: Optional[Devices] = None) -> Tu
 
 
 def processes_needed(settings: RunSettings) -> int:
-    """How many processes train: as many as GPUs where the engine has one process for each; 1 in one of several."""
+    """Return how many processes to start for a run: one for each GPU where the engine needs that, otherwise 1.
+
+    In a process that has been started as one of several, the answer is 1.
+    """
     if not engine(settings.engine).PROCESS_PER_GPU or "RANK" in os.environ:
         return 1
     devices, _ = chosen_devices(settings)
@@ -163,25 +170,27 @@ def processes_needed(settings: RunSettings) -> int:
 
 
 def set_up(settings: AnySettings, *, seed_given: bool, devices: Devices, device_note: str) -> Setup[AnySettings]:
-    """Join the run's other workers, see that its files can be written, and find the checkpoint to go on from.
+    """Join the other workers, check that files can be written, and find the checkpoint to continue from.
 
     Args:
-        settings: resolved.
-        seed_given: theirs was not drawn.
-        devices: those that all workers of this machine see.
-        device_note: line about them.
+        settings: resolved settings.
+        seed_given: whether the user gave the seed, so that it was not drawn.
+        devices: devices that all workers of this machine see.
+        device_note: text that names them.
 
     Raises:
-        InputError: there are no other workers, or not the same number of devices for each; a directory cannot be
-            written; the devices cannot share batch statistics; or there is no checkpoint that `--resume` names, or it
-            is damaged or of another run.
+        InputError: the other workers are missing or have other numbers of devices; a directory cannot be written; the
+            devices cannot share batch statistics; or the checkpoint that `--resume` names is missing, damaged or of
+            another run.
     """
     computes = engine(settings.engine)
     cluster = computes.join_cluster(settings.kvstore)
     own = cluster.devices(devices)
     seed, count = cluster.broadcast(np.array([settings.seed, len(own)], np.int64)).tolist()
     if len(own) != count:
-        raise InputError(f"worker {cluster.rank} has {len(own)} devices and worker 0 has {count}: name as many")
+        raise InputError(
+            f"worker {cluster.rank} has {len(own)} devices and worker 0 has {count}: give all workers the same number"
+        )
     check_directories(settings.directories)
     _check_sync_bn(settings, own)
     settings, paths = replace(settings, seed=seed), paths_of(settings)
@@ -200,9 +209,13 @@ def set_up(settings: AnySettings, *, seed_given: bool, devices: Devices, device_
 
 
 def _check_sync_bn(settings: RunSettings, devices: Devices) -> None:
-    """Raise InputError where several devices would share the batch statistics of a listed network."""
+    """Check that several devices do not share the batch statistics of a listed network, which is not supported.
+
+    Raises:
+        InputError: they would.
+    """
     if settings.sync_bn and settings.named and len(devices) > 1:
-        raise InputError("--sync-bn goes with networks that are put together from flags: leave it out")
+        raise InputError("--sync-bn works only with networks assembled from flags, not with listed ones: leave it out")
 
 
 def _chosen_checkpoint(resume: Optional[str], folder: Optional[str], cluster: Cluster) -> Optional[Checkpoint]:
@@ -217,6 +230,6 @@ def _found_checkpoint(resume: str, folder: Optional[str]) -> Optional[Checkpoint
     if resume != AUTO:
         return read_checkpoint(os.path.expanduser(resume))
     if folder is None:
-        raise InputError("--resume auto: without --save-dir, or with --checkpoint-every 0, there are no checkpoints")
+        raise InputError("--resume auto finds no checkpoints without --save-dir or with --checkpoint-every 0")
     newest = newest_checkpoint(folder)
     return read_checkpoint(newest) if newest else None

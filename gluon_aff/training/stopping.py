@@ -1,4 +1,4 @@
-"""Ending a run on a signal without losing what it did."""
+"""Stop a run on a signal without losing what it has done."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ Item = TypeVar("Item")
 
 @dataclass
 class StopRequest:
-    """Whether a run is to end.
+    """Request to stop a run, which its loops check.
 
     Attributes:
-        signal: what asked this process to, 0 as long as nothing did.
-        alone: this process is all of the run. Workers have to end behind the same step, which they agree on.
-        agreed: they have.
+        signal: number of the signal that requested the stop, 0 if none did.
+        alone: whether this process is the whole run; several workers must agree to stop after the same step.
+        agreed: whether the workers have agreed to stop.
     """
 
     signal: int = 0
@@ -30,24 +30,25 @@ class StopRequest:
     agreed: bool = False
 
     def __call__(self) -> bool:
-        """Whether this process is to end now."""
+        """Return whether this process must stop now."""
         return self.signal != 0 if self.alone else self.agreed
 
     def agree(self) -> None:
-        """Let the run end, whichever worker was asked to."""
+        """Note that all workers stop now, even if only one of them received a signal."""
         self.agreed = True
         self.signal = self.signal or signal.SIGTERM
 
 
 class StopRequestedError(Exception):
-    """Ends a loop over `unless_stopped`."""
+    """Raised in a loop over `unless_stopped` when a stop was requested."""
 
 
 @contextlib.contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
-    """Request that the first SIGINT, SIGTERM or SIGHUP sets; a second one ends the process as it does without this.
+    """Yield a request to stop that the first SIGINT, SIGTERM or SIGHUP sets; a second signal ends the process at once.
 
-    Signals that the process ignores, as under nohup, stay ignored. Python lets the main thread only handle any.
+    Signals that the process ignores, for example under nohup, stay ignored. In any other thread than the main thread,
+    Python cannot handle signals, and the request is never set.
     """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
@@ -61,8 +62,8 @@ def stop_on_signals() -> Iterator[StopRequest]:
             signal.signal(each, signal.SIG_DFL)
         request.signal = number
         name = signal.Signals(number).name
-        line = f"{name}: the step is finished and a checkpoint written; a second signal stops at once\n"
-        with contextlib.suppress(OSError):  # the terminal may be gone
+        line = f"{name}: stopping after this step, with a checkpoint; a second signal stops at once\n"
+        with contextlib.suppress(OSError):  # the terminal may be closed
             end_of_bar = "\n" if sys.stderr.isatty() else ""
             os.write(sys.stderr.fileno(), f"{end_of_bar}{line}".encode())
 
@@ -76,10 +77,10 @@ def stop_on_signals() -> Iterator[StopRequest]:
 
 
 def unless_stopped(items: Iterable[Item], stop: StopRequest) -> Iterator[Item]:
-    """The items, until the run is asked to end.
+    """Yield the items until a stop is requested.
 
     Raises:
-        StopRequestedError: then.
+        StopRequestedError: a stop was requested.
     """
     for item in items:
         if stop():

@@ -1,4 +1,4 @@
-"""A run's figures for TensorBoard, beside the log that has them all."""
+"""Write a run's figures for TensorBoard; the log has them, too."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Callable, Iterator, Mapping, Optional
 from gluon_aff.errors import GluonAFFError
 from gluon_aff.extras import import_extra
 
-# Is told the number of an epoch and its figures by name.
+# A function that takes the number of an epoch and its figures by name.
 Board = Callable[[int, Mapping[str, float]], None]
 
 
 @contextlib.contextmanager
 def open_board(folder: Optional[str], epoch: int) -> Iterator[Board]:
-    """Yield what writes figures as scalars into `folder`, from `epoch` on; nothing is written if it is None.
+    """Yield a function that writes the figures of an epoch into `folder` as scalars; None writes nothing.
 
-    What the folder has of that epoch and later ones, from a run that was killed, TensorBoard no longer shows.
+    TensorBoard hides what `folder` already holds of `epoch` and later ones, which a killed run may have written.
 
     Raises:
         InputError: tensorboardX is not installed.
@@ -29,7 +29,7 @@ def open_board(folder: Optional[str], epoch: int) -> Iterator[Board]:
     try:
         writer = tensorboard.SummaryWriter(folder, purge_step=epoch)
     except OSError as error:
-        raise GluonAFFError(f"--tensorboard {folder} cannot be written ({error.strerror}): name another") from None
+        raise GluonAFFError(f"--tensorboard {folder} cannot be written ({error.strerror}): name another one") from None
 
     def write(epoch: int, figures: Mapping[str, float]) -> None:
         for name, figure in figures.items():

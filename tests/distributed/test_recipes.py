@@ -114,7 +114,7 @@ def test_a_killed_worker_ends_the_job_and_a_restart_completes_it(start, few_shap
     launched.end()
     assert launched.code == 0, launched.err
     assert "worker 1 ended with exit code 137 (SIGKILL)" in launched.err
-    assert "going on from" in launched.err
+    assert "continuing from" in launched.err
     assert_the_same_run(tmp_path, of_one_process)
 
 
@@ -126,8 +126,8 @@ def test_sigterm_at_the_launcher_writes_one_checkpoint(start, few_shapes, of_one
     launched.process.send_signal(signal.SIGTERM)
     launched.end()
     assert launched.code == 128 + signal.SIGTERM, launched.err
-    (place,) = set(re.findall(r"stopped by SIGTERM behind (\S+)\.", launched.err))  # the same for both
-    assert f"worker 0 | train_cifar.py: stopped by SIGTERM behind {place}. Kept: {CHECKPOINTS}/{place}." in launched.err
+    (place,) = set(re.findall(r"stopped by SIGTERM after (\S+)\.", launched.err))  # the same for both
+    assert f"worker 0 | train_cifar.py: stopped by SIGTERM after {place}. Kept: {CHECKPOINTS}/{place}." in launched.err
     resumed = start("-n", 2, "-s", 1, "--", *command(few_shapes, "--kvstore", "dist_sync", "--resume", "auto")).end()
     assert resumed.code == 0, resumed.err
     assert_the_same_run(tmp_path, of_one_process)

@@ -200,9 +200,9 @@ def test_a_strange_json_is_refused(text, tmp_path):
 
 
 def test_a_checkpoint_that_is_not_there(settings):
-    with pytest.raises(InputError, match="--resume nowhere: there is no checkpoint"):
+    with pytest.raises(InputError, match="--resume nowhere: no checkpoint is there"):
         train_cifar(replace(settings, resume="nowhere"))
-    with pytest.raises(InputError, match="--resume auto: without --save-dir"):
+    with pytest.raises(InputError, match="--resume auto finds no checkpoints without --save-dir"):
         train_cifar(replace(settings, save_dir=""))
 
 
@@ -233,7 +233,7 @@ def test_a_run_stopped_within_an_epoch_ends_as_if_it_had_not_been(devices, steps
     whole = train_cifar(replace(settings, save_dir="whole", logging_dir="whole"), CPUS[devices])
     with monkeypatch.context() as patched:
         stop_at(patched, steps)
-        with pytest.raises(Stopped, match=r"stopped by SIGTERM behind epoch-\d-step-\d.*--resume auto") as stop:
+        with pytest.raises(Stopped, match=r"stopped by SIGTERM after epoch-\d-step-\d.*--resume auto") as stop:
             train_cifar(settings, CPUS[devices])
     assert stop.value.signal == signal.SIGTERM
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
@@ -384,7 +384,9 @@ def test_a_run_that_is_refused_leaves_the_checkpoint_where_it_is(settings, monke
     stop_at(monkeypatch, 7)
     with pytest.raises(Stopped):
         train_cifar(settings)
-    with open_log(f"logs/train_{NAME}.log", "%(message)s"), pytest.raises(InputError, match="being written by another"):
+    with open_log(f"logs/train_{NAME}.log", "%(message)s"), pytest.raises(
+        InputError, match="another run writes to logs"
+    ):
         train_cifar(replace(settings, resume=None))
     assert newest_checkpoint(FOLDER) is not None
 
@@ -432,7 +434,7 @@ def test_what_vanishes_stops_the_run_in_one_line(what, settings, tmp_path, monke
 
     with monkeypatch.context() as patched:
         patched.setattr(training_run, "train_epoch", counted)
-        with pytest.raises(GluonAFFError, match="log has gone" if what == "log" else "cannot be written") as error:
+        with pytest.raises(GluonAFFError, match="log disappeared" if what == "log" else "cannot be written") as error:
             train_cifar(settings)
     assert "\n" not in str(error.value)
     run = train_cifar(settings)

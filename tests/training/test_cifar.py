@@ -158,7 +158,7 @@ def test_a_first_releases_model_says_so_at_the_start(settings, monkeypatch):
 
 def test_a_listed_network_shares_no_batch_statistics(settings, tmp_path):
     listed = replace(settings, model="afi_resnet32_cifar100", askc_type=None, channel_times=4, sync_bn=True)
-    with pytest.raises(InputError, match="--sync-bn goes with networks that are put together from flags"):
+    with pytest.raises(InputError, match="--sync-bn works only with networks assembled from flags"):
         train_cifar(listed, Devices(numbers=(0, 1)))
     assert list(tmp_path.iterdir()) == []
 

@@ -286,7 +286,7 @@ SEEN = {
     "seed": Seen("cosine", lambda run: (labels_by(run, 5), run.seeds[0]), (True, 5)),
     "keep_one_best": Seen("cosine", best_files, [f"weights/0.5000-{IAFF}-best.params"]),
     "checkpoint_every": Seen("cosine", checkpoints, ["epoch-0", "epoch-0", "epoch-0", "epoch-3"]),
-    "resume": Seen("resumed", lambda run: (run.err.count("going on from params/"), len(run.epochs)), (1, 0)),
+    "resume": Seen("resumed", lambda run: (run.err.count("continuing from params/"), len(run.epochs)), (1, 0)),
     "kvstore": Seen("cosine", lambda run: run.trainer._kvstore_params["kvstore"], "local"),
     "sync_bn": Seen("cosine", lambda run: "--sync-bn has no effect on one device" in run.err, True),
     "r": network_argument("cosine", "r"),

@@ -50,7 +50,7 @@ def said(folder):
 
 
 def wait_until_it_trains(process, folder):
-    while "Namespace(" not in said(folder) and "going on from" not in said(folder):
+    while "Namespace(" not in said(folder) and "continuing from" not in said(folder):
         assert process.poll() is None, said(folder)
         time.sleep(0.01)
 
@@ -191,7 +191,7 @@ def test_a_second_signal_stops_at_once():
         process.send_signal(signal.SIGTERM)
         _, err = process.communicate(timeout=30)
     assert process.returncode == -signal.SIGTERM
-    assert err.strip() == "SIGINT: the step is finished and a checkpoint written; a second signal stops at once"
+    assert err.strip() == "SIGINT: stopping after this step, with a checkpoint; a second signal stops at once"
 
 
 def test_an_ignored_signal_stays_ignored():
@@ -218,7 +218,7 @@ def test_a_second_run_in_the_same_directory_is_refused(few_shapes, tmp_path):
     process.communicate()
     process = start(tmp_path, few_shapes, "--resume", "auto")
     wait_until_it_trains(process, tmp_path)
-    assert "going on from" in said(tmp_path)  # the dead one's lock does not count
+    assert "continuing from" in said(tmp_path)  # the dead one's lock does not count
     process.kill()
     process.communicate()
 

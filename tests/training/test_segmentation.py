@@ -130,7 +130,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_bit(settings, steps, monkeypatch)
     whole = train_segmentation(replace(settings, save_dir="whole", logging_dir="whole"))
     with monkeypatch.context() as patch:
         stop_at(patch, steps)
-        with pytest.raises(Stopped, match="To go on: the same command with --resume auto"):
+        with pytest.raises(Stopped, match="To continue, give the same command with --resume auto"):
             train_segmentation(settings)
     run = train_segmentation(settings)
     assert without_times(log_lines(run)) == without_times(log_lines(whole))

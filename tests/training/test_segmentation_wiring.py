@@ -166,7 +166,7 @@ SEEN = {
     "logging_dir": Seen("other", written_in("log"), [f"log/train_{NAME}.log"]),
     "save_plot_dir": Seen("other", written_in("curve"), [f"curve/{NAME}_history.png"]),
     "checkpoint_every": Seen("other", checkpoints, ["epoch-0", "epoch-0", "epoch-2", "epoch-2"]),
-    "resume": Seen("resumed", lambda run: (run.err.count("going on from params/"), len(run.epochs)), (1, 0)),
+    "resume": Seen("resumed", lambda run: (run.err.count("continuing from params/"), len(run.epochs)), (1, 0)),
 }
 
 
