@@ -1,7 +1,7 @@
-"""AutoAugment (Cubuk et al., 2019, arXiv:1805.09501) on Pillow images, with every random choice handed in.
+"""AutoAugment (Cubuk et al., 2019, arXiv:1805.09501) on Pillow images, with all random choices as arguments.
 
-The policies and the meaning of a level are those of autogluon 0.0.x, which the original training ran: level l is 0..9,
-areas moved in from outside are black.
+The policies and the meaning of the levels 0..9 are those of autogluon 0.0.x, which the original used for training.
+Areas that a shift, shear or rotation brings in from outside the image are black.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from PIL import Image, ImageEnhance, ImageOps
 
 
 class Step(NamedTuple):
-    """One operation of a policy: its name, how often it runs (0..1) and how strong it is (0..9)."""
+    """One operation of a policy: its name, its probability in 0..1 and its strength, a level in 0..9."""
 
     operation: str
     probability: float
@@ -27,12 +27,12 @@ Operation = Callable[[Image.Image, int, int], Image.Image]
 
 @dataclass(frozen=True)
 class AutoAugmentDraws:
-    """The random choices for N images.
+    """Random choices of AutoAugment for N images.
 
     Attributes:
-        policy: integer, N, which of the 25 policies.
-        uniform: float64, N x 2, in [0, 1): a step runs where its number is below its probability.
-        sign: integer, N x 2, -1 or 1: the direction of a shear, a shift or a rotation.
+        policy: integer (N,), number of the policy among the 25.
+        uniform: float64 (N, 2), in [0, 1): a step is applied if its number is below its probability.
+        sign: integer (N, 2), -1 or 1: direction of a shear, a shift or a rotation.
     """
 
     policy: np.ndarray
@@ -40,7 +40,7 @@ class AutoAugmentDraws:
     sign: np.ndarray
 
     def take(self, rows: np.ndarray) -> AutoAugmentDraws:
-        """The choices for some of the images, in the order of `rows`."""
+        """Return the choices for the images numbered `rows`, in that order."""
         return AutoAugmentDraws(self.policy[rows], self.uniform[rows], self.sign[rows])
 
 
@@ -49,7 +49,10 @@ def _affine(image: Image.Image, matrix: Tuple[float, ...]) -> Image.Image:
 
 
 def _shear(level: int) -> float:
-    """0.3 * level / 10, rounded as in autogluon, which keeps it as a share of -0.3..0.3: it shows in the pixels."""
+    """Return 0.3 * level / 10, rounded as in autogluon, which stores it as a share of -0.3..0.3.
+
+    The rounding changes pixels.
+    """
     share = (0.3 * level / 10 + 0.3) / 0.6
     return share * 0.6 - 0.3
 
@@ -98,7 +101,7 @@ def _enhance(enhancer: Callable[[Image.Image], Any]) -> Operation:
     return lambda image, level, sign: enhancer(image).enhance(0.1 + 1.8 * level / 10)
 
 
-# Name to operation(image, level, sign): an RGB image in, a new one of the same size out.
+# Operations by name: operation(image, level, sign) takes an RGB image and returns a new one of the same size.
 OPERATIONS: Dict[str, Operation] = {
     "ShearX": _shear_x,
     "ShearY": _shear_y,
@@ -174,13 +177,13 @@ IMAGENET_POLICIES: Tuple[Policy, ...] = (
 
 
 def apply_policy(image: Image.Image, policy: Policy, uniforms: Sequence[float], signs: Sequence[int]) -> Image.Image:
-    """Run those of the two steps whose uniform number in [0, 1) is below their probability.
+    """Apply each of the policy's two steps whose uniform number is below its probability, and return the image.
 
     Args:
-        image: RGB, of any size.
+        image: RGB image of any size.
         policy: a row of `CIFAR10_POLICIES` or `IMAGENET_POLICIES`.
-        uniforms: a number for each step.
-        signs: -1 or 1 for each step; only shears, shifts and rotations look at it.
+        uniforms: a number in [0, 1) for each step.
+        signs: -1 or 1 for each step, which only shears, shifts and rotations use.
     """
     for step, uniform, sign in zip(policy, uniforms, signs):
         if uniform < step.probability:
@@ -189,7 +192,7 @@ def apply_policy(image: Image.Image, policy: Policy, uniforms: Sequence[float], 
 
 
 def apply_cifar_policies(images: np.ndarray, draws: AutoAugmentDraws) -> np.ndarray:
-    """AutoAugment with CIFAR-10's policies: uint8, B x H x W x 3, in and out."""
+    """Apply CIFAR-10's AutoAugment policies to images, uint8 (B, H, W, 3), and return them in the same form."""
     choices = zip(draws.policy.tolist(), draws.uniform.tolist(), draws.sign.tolist())
     return np.stack(
         [

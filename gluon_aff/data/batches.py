@@ -1,7 +1,7 @@
-"""Batches for training and validation, the same for any number of worker processes.
+"""Make training batches that do not depend on the number of worker processes.
 
-Workers run a pure function on what they are sent, images and random choices, and send uint8 images back; what is quick,
-the choices before and the normalisation after, is done here.
+Workers apply a pure function to the images and random choices that they receive, and send uint8 images back. The quick
+work, drawing the choices and normalising the images, is done in the main process.
 """
 
 from __future__ import annotations
@@ -25,7 +25,12 @@ BATCHES_AHEAD_PER_WORKER = 2
 
 
 def usable_workers(requested: int, processes: int = 1) -> int:
-    """How many of the requested workers each of the training processes here can have at once on its cores, from 0."""
+    """Return the number of workers to use, at least 0: `requested`, but at most one per core.
+
+    Args:
+        requested: number of workers that the user wants.
+        processes: number of training processes on this machine, which share its cores.
+    """
     # Only Linux tells which cores a process may use.
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(0, min(requested, max(1, cores // processes)))
@@ -33,7 +38,7 @@ def usable_workers(requested: int, processes: int = 1) -> int:
 
 @dataclass(frozen=True)
 class Share:
-    """Which part of every batch a process takes: the one of that `rank`, from 0, of `size` equal ones."""
+    """Part of every batch that a process takes: of `size` equal parts, the one numbered `rank`, from 0."""
 
     rank: int = 0
     size: int = 1
@@ -43,22 +48,23 @@ WHOLE = Share()
 
 
 class ShuffledBatches:
-    """Training batches in another order every epoch; subclasses say what is done for each.
+    """Training batches that come in another order every epoch; subclasses define how a batch is made.
 
-    The bytes of a batch depend on the data, the batch size, the share, the seed, the epoch and its place in the epoch,
-    and on nothing else. Close it, or use it in a `with` statement, to end its workers; they also end with their parent.
+    The bytes of a batch depend only on the data, the batch size, the share, the seed, the epoch and the place of the
+    batch in the epoch. Close the object, or use it in a `with` statement, to end its workers; they also end with their
+    parent process.
 
     Args:
-        images: how many there are.
-        batch_size: images of this share of a batch; the images left over at the end of an epoch are discarded.
-        seed: the run's seed, 0 or more.
-        num_workers: worker processes; 0 does the work in this process, when a batch is asked for.
-        make_work: returns what is done for a batch; it can be pickled.
-        share: the part of every batch that is made here.
+        images: number of images in the training set.
+        batch_size: number of images in this share of a batch; images left over at the end of an epoch are not used.
+        seed: seed of the run, 0 or more.
+        num_workers: number of worker processes; 0 does the work in this process, when a batch is needed.
+        make_work: function that returns the function which makes a batch; it must be picklable.
+        share: part of every batch that this process makes.
 
     Raises:
-        InputError: the batch size is not above 0.
-        DataError: there are fewer images than one batch takes.
+        InputError: the batch size is below 1.
+        DataError: there are fewer images than one batch needs.
     """
 
     def __init__(
@@ -80,7 +86,7 @@ class ShuffledBatches:
         self._pool = WorkerPool(num_workers, make_work) if num_workers > 0 else None
 
     def __len__(self) -> int:
-        """Batches in an epoch."""
+        """Return the number of batches in an epoch."""
         return self._shape[0]
 
     def __enter__(self: Batches) -> Batches:
@@ -90,17 +96,17 @@ class ShuffledBatches:
         self.close()
 
     def close(self) -> None:
-        """End the workers and wait until they are gone."""
+        """End the workers and wait until they have ended."""
         if self._pool is not None:
             self._pool.close()
 
     def _rows(self, epoch: int, first: int) -> np.ndarray:
-        """Numbers of this share's images in each batch of an epoch from `first` on, (batches, batch size)."""
+        """Return the numbers of this share's images in an epoch's batches from `first` on: (batches, batch size)."""
         order = epoch_order(self._seed, epoch, self.images)
         return order[: math.prod(self._shape)].reshape(self._shape)[first:, self._rank]
 
     def _done(self, tasks: Iterator[Tuple[Any, ...]]) -> Iterator[Any]:
-        """What the work makes of each task, in order."""
+        """Yield the result of each task, in the order of the tasks."""
         if self._pool is None:
             return (self._work(*task) for task in tasks)
         return in_order(self._pool.submit, tasks, self._ahead)

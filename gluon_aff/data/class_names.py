@@ -1,4 +1,4 @@
-"""What the labels of CIFAR-10, CIFAR-100 and ImageNet are called, in label order."""
+"""Names of the classes of CIFAR-10, CIFAR-100 and ImageNet, in the order of their labels."""
 
 from __future__ import annotations
 
@@ -29,15 +29,16 @@ medium_mammals non-insect_invertebrates people reptiles small_mammals trees vehi
 
 
 def class_names(dataset: str, fine_label: bool = False) -> List[str]:
-    """Names of the classes of a data set, in label order.
+    """Return the names of a data set's classes, in the order of their labels.
 
     Args:
-        dataset: 'cifar10', 'cifar100' or 'imagenet'. ImageNet's names are GluonCV's, of which 'crane' (a bird, a
+        dataset: 'cifar10', 'cifar100' or 'imagenet'. ImageNet's names are GluonCV's, in which 'crane' (a bird and a
             machine) and 'maillot' stand for two labels each.
-        fine_label: CIFAR-100's 100 classes instead of its 20 superclasses; the others have one label set only.
+        fine_label: whether to return CIFAR-100's 100 classes instead of its 20 superclasses; the other data sets have
+            only one set of labels.
 
     Raises:
-        InputError: no such data set.
+        InputError: there is no such data set.
     """
     if dataset == "imagenet":
         return IMAGENET.read_text(encoding="ascii").splitlines()

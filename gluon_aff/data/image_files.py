@@ -1,4 +1,4 @@
-"""Image files of any kind, read whole or not at all."""
+"""Read image files with Pillow, and refuse those that are not complete."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from gluon_aff.data.image_formats import FORMATS, HEAD, NO_LEVELS, ODD_LEVELS, P
 from gluon_aff.errors import InputError, last_line
 
 MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr")
-SIXTEEN_BITS_AS_32 = ("PNG", "PPM")  # Pillow's mode I is of 16 bits in these
-BITS_PER_SAMPLE = 258  # tag of TIFF
+SIXTEEN_BITS_AS_32 = ("PNG", "PPM")  # in these formats, Pillow's mode I holds 16 bits
+BITS_PER_SAMPLE = 258  # a TIFF tag
 
 
 def read_image(path: str, upright: bool = True) -> Image.Image:
-    """The image in a file, in RGB.
+    """Read the image in a file and return it in RGB.
 
-    The pixels are those that training and validation see, whose decoder is OpenCV's (`data/imagenet/images.py`), which
-    drops alpha and the lower 8 of 16 bits (a TIFF of 8 bits lies on black). CMYK is converted without its colour
-    profile. JPEG in CMYK, TIFF in YCbCr, and colours of 16 bits in TIFF and PPM may differ from there by 1, a BMP of 16
-    bits by 7. Of an animation, the first frame is taken.
+    The pixels are those that training and validation see, which decode with OpenCV (`data/imagenet/images.py`): alpha
+    is dropped, except that an 8-bit TIFF is laid on black, and of 16 bits the upper 8 remain. CMYK is converted without
+    its colour profile. Values may differ from OpenCV's by 1 in CMYK JPEGs, YCbCr TIFFs and 16-bit colours in TIFF and
+    PPM, and by 7 in 16-bit BMPs. Of an animation, the first frame is read.
 
     Args:
-        path: of the file.
-        upright: apply EXIF's orientation.
+        path: path of the file.
+        upright: whether to turn the image as its EXIF data says.
 
     Raises:
-        InputError: the file is missing, damaged, no image, larger than `MOST_PIXELS`, in a format that is not read, or
-            of a kind of pixels that has no 8-bit RGB values.
+        InputError: the file is missing, damaged, not an image, larger than `MOST_PIXELS`, in an unsupported format, or
+            has pixels without 8-bit RGB values.
     """
     try:
         if not Path(path).is_file():
@@ -46,12 +46,15 @@ def read_image(path: str, upright: bool = True) -> Image.Image:
         raise InputError(f"{path} cannot be read as an image ({last_line(error)})") from None
 
 
-MOST_PIXELS = 1 << 30  # of an image: OpenCV's limit, with which training and validation read
+MOST_PIXELS = 1 << 30  # in an image; it is the limit of OpenCV, with which training and validation read
 
 
 @contextlib.contextmanager
 def _whole_images_only() -> Iterator[None]:
-    """Make Pillow refuse truncated files, which importing GluonCV turns off, and large ones; silence its remarks."""
+    """Make Pillow refuse truncated and very large files, and silence its other warnings.
+
+    Importing GluonCV makes Pillow accept truncated files.
+    """
     truncated, pixels = ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS
     ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS = False, MOST_PIXELS
     try:
@@ -64,11 +67,11 @@ def _whole_images_only() -> Iterator[None]:
 
 
 def _to_rgb(image: Image.Image, file: ImageFile.ImageFile) -> Image.Image:
-    """The pixels as `decode` in `data/imagenet/images.py` has them, which training and validation see.
+    """Convert an image to the RGB pixels that `decode` in `data/imagenet/images.py` returns for its file.
 
     Args:
-        image: of the file, perhaps turned.
-        file: as Pillow opened it.
+        image: image of the file, perhaps turned upright.
+        file: the file as Pillow opened it.
     """
     if file.format == "PPM":
         _check_levels(str(file.filename))
@@ -86,7 +89,7 @@ def _to_rgb(image: Image.Image, file: ImageFile.ImageFile) -> Image.Image:
 
 
 def _weighs_by_alpha(file: ImageFile.ImageFile) -> bool:
-    """Whether OpenCV multiplies the colours by alpha: of a TIFF file of 8 bits, since libtiff does, and no other."""
+    """Return whether OpenCV multiplies the colours by alpha, which happens in 8-bit TIFF files only (by libtiff)."""
     return isinstance(file, TiffImagePlugin.TiffImageFile) and set(file.tag_v2.get(BITS_PER_SAMPLE, ())) == {8}
 
 

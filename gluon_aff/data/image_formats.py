@@ -1,23 +1,23 @@
-"""The formats in which images are read, whoever decodes them.
+"""Image formats that are read, by Pillow as well as by OpenCV.
 
-The list is closed: image files come from strangers, and Pillow and OpenCV know dozens of other formats, of which some
-run programs (Pillow hands EPS to Ghostscript) and many are hardly ever tried.
+All other formats are refused, since image files may come from strangers: Pillow and OpenCV know dozens of further
+formats, some of which run other programs (Pillow passes EPS to Ghostscript), and many are rarely tested.
 """
 
 from __future__ import annotations
 
 import re
 
-FORMATS = "JPEG, PNG, BMP, WebP, TIFF, PNM"  # what OpenCV decodes of them; Pillow reads GIF besides
+FORMATS = "JPEG, PNG, BMP, WebP, TIFF, PNM"  # OpenCV decodes these; Pillow also reads GIF
 PILLOW_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "PPM", "GIF")
 
-# Of files in class folders; all decoders give these the same pixels. GIF is missing, which not every OpenCV decodes.
+# Endings of the files that are read in class folders. GIF is missing, since not every build of OpenCV decodes it.
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm")
 
-HEAD = 4096  # bytes that tell the format; a PNM header is longer only by its comments
+HEAD = 4096  # bytes that suffice to recognise the format; only comments can make a PNM header longer
 
-NO_LEVELS = "pixels that are floating-point or have 32 bits have no fixed range: save it with 8 or 16 bits"
-ODD_LEVELS = "its brightest level is neither 255 nor 65535: save it anew, as PNG for example"
+NO_LEVELS = "floating-point and 32-bit pixels have no fixed range: save it with 8 or 16 bits"
+ODD_LEVELS = "its brightest level is neither 255 nor 65535: save it again, for example as PNG"
 
 _BEGINNING = re.compile(rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|BM|RIFF....WEBP|II[*+]\0|MM\0[*+]|P[1-6]\s", re.DOTALL)
 _TIFF = re.compile(rb"II[*+]\0|MM\0[*+]")
@@ -27,16 +27,16 @@ _HIGHEST_LEVELS = (255, 65535)
 
 
 def begins_like_an_image(head: bytes) -> bool:
-    """Whether a file that begins so is in one of FORMATS."""
+    """Return whether a file that begins with the bytes `head` is in one of `FORMATS`."""
     return _BEGINNING.match(head) is not None
 
 
 def is_tiff(head: bytes) -> bool:
-    """Whether a file that begins so is a TIFF file."""
+    """Return whether a file that begins with the bytes `head` is a TIFF file."""
     return _TIFF.match(head) is not None
 
 
 def of_odd_levels(head: bytes) -> bool:
-    """Whether a file that begins so is a PNM file whose white is neither 255 nor 65535; decoders disagree on those."""
+    """Return whether `head` begins a PNM file whose white is neither 255 nor 65535; decoders disagree about those."""
     found = _HIGHEST_LEVEL.match(head[:HEAD])
     return found is not None and int(found[1]) not in _HIGHEST_LEVELS

@@ -1,4 +1,4 @@
-"""How much of each image is in a mix with another (mixup: Zhang et al., 2018, arXiv:1710.09412)."""
+"""Draw the weights of mixup (Zhang et al., 2018, arXiv:1710.09412)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from gluon_aff.errors import InputError
 
 
 def draw_mixup_weights(alpha: float, seed: int, epoch: int, batches: int) -> np.ndarray:
-    """One weight per batch of an epoch: float64, in 0..1, from Beta(alpha, alpha).
+    """Draw one weight for each batch of an epoch from Beta(alpha, alpha): float64 (batches,), in 0..1.
 
     Raises:
         InputError: alpha is not above 0.

@@ -1,4 +1,4 @@
-"""Pictures as the input of CIFAR's networks or ImageNet's."""
+"""Turn pictures into the input of CIFAR's or ImageNet's networks."""
 
 from __future__ import annotations
 
@@ -18,19 +18,28 @@ Preprocess = Callable[[Image.Image], np.ndarray]
 
 
 def preprocessing(for_cifar: bool, input_size: int) -> Preprocess:
-    """What turns an RGB image into the input, float32 (3, H, W), of CIFAR's networks or ImageNet's.
+    """Return a function that turns an RGB image into a network's input, float32 (3, H, W).
 
-    It is `fitting` and `normalised`.
+    It applies `fitting` and then `normalised`.
+
+    Args:
+        for_cifar: whether the network is CIFAR's, otherwise ImageNet's.
+        input_size: side of the input of ImageNet's networks, in pixels.
     """
     fit = fitting(for_cifar, input_size)
     return lambda image: normalised(fit(image), for_cifar)
 
 
 def fitting(for_cifar: bool, input_size: int, squash: bool = False) -> Preprocess:
-    """What turns an RGB image into the pixels, uint8 (H, W, 3), that CIFAR's networks or ImageNet's see.
+    """Return a function that turns an RGB image into the pixels, uint8 (H, W, 3), that a network sees.
 
-    CIFAR's: the centre square, scaled by Pillow's bicubic filter. Images of 32 x 32 pixels stay as they are.
-    ImageNet's: resized and cropped as in validation. With `squash` the whole image, resized to a square likewise.
+    For CIFAR, these are the centre square, scaled to 32 x 32 pixels by Pillow's bicubic filter; an image of 32 x 32
+    pixels stays as it is. For ImageNet, the image is resized and cropped as in validation.
+
+    Args:
+        for_cifar: whether the network is CIFAR's, otherwise ImageNet's.
+        input_size: side of the input of ImageNet's networks, in pixels.
+        squash: whether to resize the whole image to a square instead of cropping it.
     """
 
     def cifar(image: Image.Image) -> np.ndarray:
@@ -48,16 +57,16 @@ def fitting(for_cifar: bool, input_size: int, squash: bool = False) -> Preproces
 
 
 def normalised(pixels: np.ndarray, for_cifar: bool) -> np.ndarray:
-    """`fitting`'s pixels as the network's input, float32 (3, H, W), normalised as in training or validation."""
+    """Normalise the pixels that `fitting` returns as in training and validation; return float32 (3, H, W)."""
     batch = pixels[np.newaxis]
     return (normalise_cifar(batch) if for_cifar else normalise(batch, FOLDER_MEAN, FOLDER_STD))[0]
 
 
 def image_input(path: str, preprocess: Preprocess) -> np.ndarray:
-    """What `preprocess` makes of the image in a file.
+    """Read the image in a file and return the result of `preprocess`.
 
     Raises:
-        InputError: `read_image`'s, or the image cannot be preprocessed.
+        InputError: the image cannot be read or preprocessed; the message names the file.
     """
     image = read_image(path)
     try:

@@ -1,7 +1,7 @@
-"""Random streams that depend on the seed, the epoch and the purpose only.
+"""Random numbers that depend only on the seed, the epoch and their purpose.
 
-A run that is resumed, or that uses another number of workers, draws the same numbers, because no stream outlives its
-epoch and none is shared between purposes.
+A run that is resumed or that uses another number of workers draws the same numbers, because no stream of numbers
+outlasts its epoch or serves two purposes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from gluon_aff.errors import InputError
 
 
 class Purpose(enum.IntEnum):
-    """What a stream is for; the values are part of every published seed, so they never change."""
+    """Purpose of a stream of random numbers; its value is part of the seed, so that it must never change."""
 
     SHUFFLE = 0
     AUGMENTATION = 1
@@ -24,12 +24,12 @@ class Purpose(enum.IntEnum):
 
 
 def stream(seed: int, epoch: int, purpose: Purpose) -> np.random.Generator:
-    """The generator for one purpose in one epoch.
+    """Return the random number generator for one purpose in one epoch.
 
     Args:
-        seed: the run's seed, 0 or more.
-        epoch: the epoch's number, 0 or more.
-        purpose: keeps the shuffle, the augmentation and mixup independent of each other.
+        seed: seed of the run, 0 or more.
+        epoch: number of the epoch, 0 or more.
+        purpose: makes shuffling, augmentation and mixup independent of each other.
 
     Raises:
         InputError: the seed is negative.
@@ -40,18 +40,27 @@ def stream(seed: int, epoch: int, purpose: Purpose) -> np.random.Generator:
 
 
 def uniform_rows(seed: int, epoch: int, images: Sequence[int], numbers: int) -> np.ndarray:
-    """Uniform numbers in [0, 1) to augment with, one row for each image: float64, B x `numbers`.
+    """Draw uniform numbers in [0, 1) for augmentation, a row for each image: float64 (B, numbers).
 
-    Row i belongs to image number i of the data set: its numbers are the same whichever others are asked for.
+    The numbers of an image depend on its number in the data set, and not on the other images in `images`.
+
+    Args:
+        seed: seed of the run, 0 or more.
+        epoch: number of the epoch, 0 or more.
+        images: numbers of B images in the data set.
+        numbers: how many to draw for each image.
+
+    Raises:
+        InputError: the seed is negative.
     """
     rows = np.empty((len(images), numbers))
     for row, image in zip(rows, images):
         generator = stream(seed, epoch, Purpose.AUGMENTATION)
-        cast(np.random.PCG64, generator.bit_generator).advance(image * numbers)  # a number takes one step
+        cast(np.random.PCG64, generator.bit_generator).advance(image * numbers)  # one step for each number
         generator.random(out=row)
     return rows
 
 
 def epoch_order(seed: int, epoch: int, samples: int) -> np.ndarray:
-    """The order in which an epoch visits the images: a permutation of 0..samples - 1."""
+    """Return the order in which an epoch visits the images: a permutation of 0..samples - 1."""
     return stream(seed, epoch, Purpose.SHUFFLE).permutation(samples)

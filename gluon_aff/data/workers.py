@@ -1,8 +1,8 @@
-"""Worker processes that make batches, fed and read through pipes.
+"""Worker processes that make batches and exchange them with their parent through pipes.
 
-They are plain child processes and not `multiprocessing`'s: a fork would copy the state of MXNet's threads, and a
-spawned process imports the user's script again. A worker is told once what it does, so any of them can take any batch,
-and it ends when its standard input does, which is also what happens when its parent is killed.
+They are plain child processes, not `multiprocessing`'s: a fork would copy the state of MXNet's threads, and a spawned
+process would import the user's script again. A worker first receives the function to apply, so that any worker can take
+any batch. It ends when its standard input is closed, which also happens when its parent is killed.
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ MakeWork = Callable[[], Work]
 
 
 class Worker:
-    """One worker process; Ctrl-C does not reach it, so that only its parent answers.
+    """One worker process; Ctrl-C does not reach it, so that only its parent reacts.
 
     Args:
-        make_work: sent there and called once; returns what is done with each task. It can be pickled.
+        make_work: function that the worker calls once; it returns the function to apply to each task. It must be
+            picklable.
     """
 
     def __init__(self, make_work: MakeWork) -> None:
@@ -42,17 +43,17 @@ class Worker:
         pickle.dump(make_work, self._tasks, pickle.HIGHEST_PROTOCOL)  # sent with the first task
 
     def run(self, task: Tuple[Any, ...]) -> Any:
-        """`work(*task)`, over there.
+        """Compute `work(*task)` in the worker and return the result.
 
         Raises:
-            GluonAFFError: as the work there does.
-            TrainingError: the process ended.
+            GluonAFFError: the work raised it in the worker.
+            TrainingError: the worker process has ended.
         """
         try:
             pickle.dump(task, self._tasks, pickle.HIGHEST_PROTOCOL)
             self._tasks.flush()
             answer = pickle.load(self._answers)
-        # A ValueError comes from the pipes of a worker that failed earlier and was closed.
+        # The pipes of a worker that failed earlier and was closed raise ValueError.
         except (OSError, EOFError, ValueError, pickle.UnpicklingError) as error:
             raise TrainingError(
                 f"a data worker process ended with code {self.close()} (-9 is often a lack of memory): "
@@ -65,13 +66,13 @@ class Worker:
     def close(self) -> int:
         """End the process, wait until it is gone and return its exit code."""
         self._answers.close()
-        with contextlib.suppress(BrokenPipeError):  # it had ended already, with a task half sent
+        with contextlib.suppress(BrokenPipeError):  # it ended while it was being sent a task
             self._tasks.close()
         return self._process.wait()
 
 
 class WorkerPool:
-    """Workers that take tasks as they become free, each looked after by a thread."""
+    """Several workers that take tasks as they become free; a thread waits for the answer of each."""
 
     def __init__(self, size: int, make_work: MakeWork) -> None:
         self._workers = [Worker(make_work) for _ in range(size)]
@@ -81,7 +82,7 @@ class WorkerPool:
         self._threads = ThreadPoolExecutor(size)
 
     def submit(self, task: Tuple[Any, ...]) -> Future:
-        """Have the next free worker do the work of `task`."""
+        """Give `task` to the next free worker and return a future of the result."""
         return self._threads.submit(self._run, task)
 
     def _run(self, task: Tuple[Any, ...]) -> Any:
@@ -92,15 +93,15 @@ class WorkerPool:
             self._idle.put(worker)
 
     def close(self) -> None:
-        """End all workers once they have finished what they were given."""
+        """Wait until all tasks are done, and end the workers."""
         self._threads.shutdown()
         for worker in self._workers:
             worker.close()
 
 
 def serve() -> None:
-    """Answer tasks from standard input on standard output until there are no more; what to do comes first."""
-    # Whatever else is printed in this process must not get between the answers.
+    """Read the function to apply, then tasks, from standard input, and write the results to standard output."""
+    # Anything else that this process prints must not get between the answers.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     try:
@@ -110,7 +111,7 @@ def serve() -> None:
             pickle.dump(_answer(work, task), answers, pickle.HIGHEST_PROTOCOL)
             answers.flush()
     except (EOFError, BrokenPipeError, pickle.UnpicklingError):
-        os._exit(0)  # the parent is done or gone, and with it the pipe that a normal exit would flush
+        os._exit(0)  # the parent has closed the pipe, which a normal exit would try to flush
 
 
 def _answer(work: Work, task: Tuple[Any, ...]) -> Any:

@@ -153,7 +153,7 @@ def test_a_strip_has_an_error_where_resizing_would_fill_the_memory(tmp_path):
     path = tmp_path / "strip.png"
     Image.new("RGB", (60_000, 1), RED).save(path)
     (found,) = predict(Dense(side=224), [str(path)], preprocessing(False, 224), 2, 4)
-    assert found.error == f"{path} cannot be used (60000 x 1 pixels are too long a strip)"
+    assert found.error == f"{path} cannot be used (60000 x 1 pixels are too long and narrow to resize)"
     (found,) = predict(Dense(), [str(path)], preprocessing(True, 32), 2, 4)
     assert len(found.classes) == 2
 

@@ -1,7 +1,7 @@
-"""What happens to CIFAR images before the network: AutoAugment, crop, flip, normalise, on whole batches in NumPy.
+"""Augment and normalise whole batches of CIFAR images with NumPy.
 
-The order and the figures are the original's: AutoAugment, then a random 32 x 32 crop out of the image with 4 black
-pixels around it, then a random horizontal flip, then normalisation.
+The order and the numbers are the original's: AutoAugment, then a random 32 x 32 crop of the image with a border of 4
+black pixels, then a random horizontal flip, then normalisation.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ PADDING = 4
 
 @dataclass(frozen=True)
 class AugmentationDraws:
-    """All random choices for N images.
+    """Random choices for the augmentation of N images.
 
     Attributes:
-        auto: those of AutoAugment.
-        offset: integer, N x 2, row and column of the crop in the padded image, 0..8.
-        flip: bool, N, mirror left to right.
+        auto: choices of AutoAugment.
+        offset: integer (N, 2), row and column of the crop in the padded image, 0..8.
+        flip: bool (N,), whether to mirror the image left to right.
     """
 
     auto: AutoAugmentDraws
@@ -34,22 +34,22 @@ class AugmentationDraws:
     flip: np.ndarray
 
     def take(self, rows: np.ndarray) -> AugmentationDraws:
-        """The choices for some of the images, in the order of `rows`."""
+        """Return the choices for the images numbered `rows`, in that order."""
         return AugmentationDraws(self.auto.take(rows), self.offset[rows], self.flip[rows])
 
 
 def draw_epoch(seed: int, epoch: int, samples: int) -> AugmentationDraws:
-    """Every random choice of an epoch: row i depends on the seed, the epoch and i, and on nothing else.
+    """Draw all random choices of an epoch; row i depends only on the seed, the epoch and i.
 
-    That holds because an image owns one row of a table of uniform numbers, each of which takes one step of the
-    generator; bounded integers, drawn directly, would take a varying number of steps.
+    This works because each image has one row in a table of uniform numbers, each of which takes exactly one step of the
+    generator; integers that are drawn directly take a varying number of steps.
 
     Args:
-        seed: the run's seed, 0 or more.
-        epoch: the epoch's number, 0 or more.
+        seed: seed of the run, 0 or more.
+        epoch: number of the epoch, 0 or more.
         samples: number of images in the data set.
     """
-    # Column 5 was of use once: without it, a seed would draw other images than before.
+    # Column 5 is unused; without it, the same seed would give other images than in earlier versions.
     table = stream(seed, epoch, Purpose.AUGMENTATION).random((samples, 9))
     auto = AutoAugmentDraws(
         policy=(table[:, 0] * len(CIFAR10_POLICIES)).astype(np.intp),
@@ -61,15 +61,15 @@ def draw_epoch(seed: int, epoch: int, samples: int) -> AugmentationDraws:
 
 
 def crop_and_flip(images: np.ndarray, offset: np.ndarray, flip: np.ndarray) -> np.ndarray:
-    """Cut each image out of its zero-padded self at its own offset, then mirror the flagged ones.
+    """Pad each image with 4 black pixels, crop it at its offset to its former size, and mirror it if `flip` says so.
 
     Args:
-        images: uint8, B x H x W x 3.
-        offset: integer, B x 2, row and column, 0..8.
-        flip: bool, B.
+        images: uint8 (B, H, W, 3).
+        offset: integer (B, 2), row and column of the crop in the padded image, 0..8.
+        flip: bool (B,).
 
     Returns:
-        uint8, B x H x W x 3.
+        uint8 (B, H, W, 3).
     """
     batch, height, width, _ = images.shape
     padded = np.pad(images, ((0, 0), (PADDING, PADDING), (PADDING, PADDING), (0, 0)))
@@ -80,25 +80,28 @@ def crop_and_flip(images: np.ndarray, offset: np.ndarray, flip: np.ndarray) -> n
 
 
 def augment_batch(images: np.ndarray, draws: AugmentationDraws, auto_augment: bool) -> np.ndarray:
-    """The random part of the training transform: [AutoAugment], crop, flip; uint8, B x 32 x 32 x 3, in and out."""
+    """Apply the random part of the training transform: AutoAugment if `auto_augment`, then crop and flip.
+
+    Images are uint8 (B, 32, 32, 3) before and after.
+    """
     if auto_augment:
         images = apply_cifar_policies(images, draws.auto)
     return crop_and_flip(images, draws.offset, draws.flip)
 
 
 def normalise(images: np.ndarray) -> np.ndarray:
-    """To a tensor with mean 0 and deviation 1, roughly: (x / 255 - CIFAR_MEAN) / CIFAR_STD.
+    """Normalise images to about mean 0 and deviation 1: (x / 255 - CIFAR_MEAN) / CIFAR_STD.
 
     Args:
-        images: uint8, B x H x W x 3.
+        images: uint8 (B, H, W, 3).
 
     Returns:
-        float32, B x 3 x H x W, as Gluon's ToTensor and Normalize make it, but for rounding.
+        float32 (B, 3, H, W), the result of Gluon's ToTensor and Normalize except for rounding.
     """
     deviation = np.array(CIFAR_STD).reshape(3, 1, 1)
     scale = (1 / (255 * deviation)).astype(np.float32)
     shift = (-np.array(CIFAR_MEAN).reshape(3, 1, 1) / deviation).astype(np.float32)
-    # The bytes are brought into order before they become four times as many.
+    # Transposing before the conversion moves a quarter of the bytes.
     batch = np.ascontiguousarray(images.transpose(0, 3, 1, 2)).astype(np.float32)
     batch *= scale
     batch += shift
@@ -106,5 +109,5 @@ def normalise(images: np.ndarray) -> np.ndarray:
 
 
 def batch_augmenter() -> Callable[[np.ndarray, AugmentationDraws, bool], np.ndarray]:
-    """What a worker process does with its tasks."""
+    """Return the function that worker processes apply to their tasks."""
     return augment_batch

@@ -1,4 +1,4 @@
-"""Batches of CIFAR's images for training and validation."""
+"""Make batches of CIFAR images for training and validation."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ class TrainBatches(ShuffledBatches):
 
     Args:
         data: the training set.
-        batch_size: images of this share of a batch; the images left over at the end of an epoch are discarded.
-        seed: the run's seed, 0 or more.
-        auto_augment: run AutoAugment before crop and flip.
-        num_workers: worker processes; 0 does the work in this process, when a batch is asked for.
-        share: the part of every batch that is made here.
+        batch_size: number of images in this share of a batch; images left over at the end of an epoch are not used.
+        seed: seed of the run, 0 or more.
+        auto_augment: whether to apply AutoAugment before crop and flip.
+        num_workers: number of worker processes; 0 does the work in this process, when a batch is needed.
+        share: part of every batch that this process makes.
 
     Raises:
-        InputError: the batch size is not above 0.
-        DataError: there are fewer images than one batch takes.
+        InputError: the batch size is below 1.
+        DataError: there are fewer images than one batch needs.
     """
 
     def __init__(
@@ -41,10 +41,10 @@ class TrainBatches(ShuffledBatches):
         self._auto_augment = auto_augment
 
     def epoch(self, number: int, first: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch from `first` on: images float32, B x 3 x 32 x 32, labels float32, B.
+        """Yield the batches of an epoch from `first` on: images float32 (B, 3, 32, 32) and labels float32 (B,).
 
         Raises:
-            TrainingError: a worker process died.
+            TrainingError: a worker process ended unexpectedly.
         """
         batches = self._rows(number, first)
         draws = draw_epoch(self._seed, number, self.images)
@@ -54,9 +54,9 @@ class TrainBatches(ShuffledBatches):
 
 
 def validation_batches(data: LabelledImages, batch_size: int, share: Share = WHOLE) -> Iterator[Batch]:
-    """Images in order, normalised only: every batch or, of a share, every `size`-th one; the last one may be short.
+    """Yield the images in order, normalised but not augmented; the last batch may be short.
 
-    Shapes and types are as in training.
+    Shapes and types are those of training batches. Of several shares, each has every `size`-th batch.
     """
     for start in range(share.rank * batch_size, len(data), share.size * batch_size):
         stop = start + batch_size

@@ -1,9 +1,9 @@
-"""Read CIFAR-10 and CIFAR-100 in their binary form, from a folder or straight from the archive, sums checked.
+"""Read CIFAR-10 and CIFAR-100 in their binary form from a folder or directly from the archive, and verify checksums.
 
-A record is one label byte (CIFAR-10) or a coarse and a fine one (CIFAR-100), then 32 x 32 red, green and blue values.
-The SHA-1 sums are the ones Gluon checks, the SHA-256 sums of the archives on Krizhevsky's page those of TensorFlow
-Datasets. Data in the same layout that is not the official set (the sample sets, data of your own) carries a `SHA1SUMS`
-file as `sha1sum *.bin > SHA1SUMS` writes it.
+A record consists of one label byte (CIFAR-10) or a coarse and a fine label byte (CIFAR-100), followed by 32 x 32 red,
+green and blue values. The SHA-1 sums of the files are those that Gluon checks; the SHA-256 sums of the archives on
+Krizhevsky's page are from TensorFlow Datasets. Other data in the same layout, such as the sample sets or your own,
+needs a `SHA1SUMS` file as written by `sha1sum *.bin > SHA1SUMS`.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ from gluon_aff.printing import show
 CIFAR_SITE = "https://www.cs.toronto.edu/~kriz"
 CIFAR_PAGE = f"{CIFAR_SITE}/cifar.html"
 SUMS_FILE = "SHA1SUMS"
-SECONDS_BETWEEN_LOOKS = 1.0  # while another process downloads
+SECONDS_BETWEEN_LOOKS = 1.0  # while another process downloads the archive
 
-# Red, green, blue on a 0..1 scale. They are CIFAR-10's; the original normalised CIFAR-100 with them too.
+# Red, green and blue on a 0..1 scale. They are CIFAR-10's; the original uses them for CIFAR-100, too.
 CIFAR_MEAN = (0.4914, 0.4822, 0.4465)
 CIFAR_STD = (0.2023, 0.1994, 0.2010)
 
 _PIXEL_BYTES = 3 * 32 * 32
 _TEXT_BYTES = 1 << 16
-# A small archive can unpack to any size, and so can what it says of its members. CIFAR's have 8 members in 184 MB.
+# A small archive, or the headers in it, can unpack to any size. CIFAR's archives have 8 members in 184 MB.
 MOST_UNPACKED = 2 << 30
 MOST_MEMBERS = 10_000
-MOST_EXTENSION_BYTES = 1 << 12  # of a header that only says more of the next member, such as a long name
+MOST_EXTENSION_BYTES = 1 << 12  # in a header that only extends the next one, for example with a long name
 _EXTENSIONS = (
     *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
 )
-LARGEST_FILE = 2 << 30  # bytes of a file in a folder, read whole into memory: 13 times CIFAR-100's
+LARGEST_FILE = 2 << 30  # bytes; a file is read whole into memory, and CIFAR-100's largest has a thirteenth of this
 
 
 @dataclass(frozen=True)
@@ -51,11 +51,11 @@ class LabelledImages:
     """A data set in memory.
 
     Attributes:
-        images: uint8, N x 32 x 32 x 3, red, green, blue.
-        labels: int32, N, in 0..classes - 1.
-        classes: number of label values: 10, 100 (fine) or 20 (coarse).
-        official: whether these are the official files, by their sums.
-        names: of the classes, in the order of their labels.
+        images: uint8 (N, 32, 32, 3): red, green, blue.
+        labels: int32 (N,), in 0..classes - 1.
+        classes: number of classes: 10, 100 (fine) or 20 (coarse).
+        official: whether the checksums are those of the official files.
+        names: names of the classes in the order of their labels.
     """
 
     images: np.ndarray
@@ -70,7 +70,7 @@ class LabelledImages:
 
 @dataclass(frozen=True)
 class _Layout:
-    """How a data set lies on disk: its files with their sums, and for each label byte of a record range and names."""
+    """Layout of a data set on disk: its files with their checksums, and the range and names of each label byte."""
 
     archive: str
     archive_sha256: str
@@ -83,12 +83,12 @@ class _Layout:
 
     @property
     def record(self) -> int:
-        """Bytes of one record."""
+        """Return the number of bytes in a record."""
         return len(self.label_values) + _PIXEL_BYTES
 
     @property
     def files(self) -> Tuple[str, ...]:
-        """The names of all its files."""
+        """Return the names of all files of the data set."""
         return (*self.train, *self.test)
 
 
@@ -123,19 +123,19 @@ _LAYOUTS = {
 
 
 def load_cifar(dataset: str, train: bool, fine_label: bool = False, data_dir: Optional[str] = None) -> LabelledImages:
-    """Load one half of CIFAR-10 or CIFAR-100.
+    """Load the training or the test images of CIFAR-10 or CIFAR-100.
 
     Args:
         dataset: 'cifar10' or 'cifar100'.
-        train: the training images, otherwise the test images.
-        fine_label: CIFAR-100's 100 classes instead of its 20 superclasses, which are Gluon's default and so were the
-            original's. CIFAR-10 has one label set only.
-        data_dir: the official archive, the unpacked folder, or a folder that holds either. None is Gluon's own folder,
-            `$MXNET_HOME/datasets/{dataset}`, to which the archive is downloaded if it is not there.
+        train: whether to load the training images, otherwise the test images.
+        fine_label: whether to use CIFAR-100's 100 classes instead of its 20 superclasses, which are Gluon's default and
+            therefore the original's. CIFAR-10 has only one set of labels.
+        data_dir: the official archive, the unpacked folder, or a folder that holds either. None stands for Gluon's
+            folder `$MXNET_HOME/datasets/{dataset}`, to which the archive is downloaded if it is not there.
 
     Raises:
-        InputError: no such data set.
-        DataError: the files are missing, damaged, or neither official nor listed in a `SHA1SUMS` file beside them, or
+        InputError: there is no such data set.
+        DataError: the files are missing, damaged, neither official nor listed in a `SHA1SUMS` file next to them, or
             cannot be downloaded.
     """
     if dataset not in _LAYOUTS:
@@ -158,7 +158,7 @@ def load_cifar(dataset: str, train: bool, fine_label: bool = False, data_dir: Op
 
 
 def _find(layout: _Layout, path: Path) -> Optional[Path]:
-    """The archive or the folder with the .bin files that `path` means, if there is one."""
+    """Return the archive or the folder of .bin files that `path` is or holds, None if there is none."""
     if path.is_file():
         return path
     for folder in (path, path / layout.folder):
@@ -183,13 +183,13 @@ def _given_data(layout: _Layout, data_dir: str) -> Path:
 
 
 def _gluon_data(dataset: str, layout: _Layout) -> Path:
-    """What is in Gluon's own folder, the official archive where nothing else is."""
+    """Return the archive or the folder of .bin files in Gluon's folder, after a download if there is neither."""
     root = Path(os.environ.get("MXNET_HOME", "~/.mxnet")).expanduser() / "datasets" / dataset
     return _find(layout, root) or _downloaded(layout, root / layout.archive)
 
 
 def _downloaded(layout: _Layout, archive: Path) -> Path:
-    from gluon_aff.download import UnderWayError, download  # its requests take longer to import than all else here
+    from gluon_aff.download import UnderWayError, download  # imports `requests`, which takes longer than all else here
 
     def problem(path: str) -> Optional[str]:
         found = hashlib.sha256(Path(path).read_bytes()).hexdigest()
@@ -201,7 +201,7 @@ def _downloaded(layout: _Layout, archive: Path) -> Path:
         while not archive.is_file():
             try:
                 download(url, str(archive), problem, layout.archive)
-            except UnderWayError:  # by another worker of the run, most likely
+            except UnderWayError:  # another worker of the run is probably downloading it
                 time.sleep(SECONDS_BETWEEN_LOOKS)
     except GluonAFFError as error:
         raise DataError(f"{error}, or name its place with --data-dir; it is on {CIFAR_PAGE}") from None
@@ -209,7 +209,7 @@ def _downloaded(layout: _Layout, archive: Path) -> Path:
 
 
 def _read_folder(folder: Path, names: Iterable[str]) -> Dict[str, np.ndarray]:
-    """The bytes of those files that exist."""
+    """Read those of the files that exist, and return their bytes by name."""
     try:
         present = [folder / name for name in names if (folder / name).is_file()]
         for path in present:
@@ -223,10 +223,10 @@ def _read_folder(folder: Path, names: Iterable[str]) -> Dict[str, np.ndarray]:
 
 
 def _read_archive(layout: _Layout, archive: Path, names: Iterable[str]) -> Dict[str, np.ndarray]:
-    """The bytes of those members that exist, read in memory: nothing of the archive is written to disk.
+    """Read those of the members that exist, and return their bytes by name; nothing is written to disk.
 
-    A member counts under its exact official name (`cifar-100-binary/train.bin`) or without the folder, as Gluon's copy
-    of the archive has it; every other member is passed over.
+    A member is recognised by its exact official name (`cifar-100-binary/train.bin`) or by that name without the folder,
+    as in Gluon's copy of the archive. All other members are skipped.
     """
     member_names = {
         prefix + name: name for name in names for prefix in (f"{layout.folder}/", f"./{layout.folder}/", "", "./")
@@ -242,19 +242,23 @@ def _read_archive(layout: _Layout, archive: Path, names: Iterable[str]) -> Dict[
         raise
     except (tarfile.TarError, EOFError, OSError, ValueError, zlib.error) as error:
         raise DataError(
-            f"{archive} is not a whole .tar.gz archive ({last_line(error)}): get {layout.archive} from {CIFAR_PAGE}"
+            f"{archive} is not a complete .tar.gz archive ({last_line(error)}): get {layout.archive} from {CIFAR_PAGE}"
         ) from error
     return found
 
 
 class _Bounded:
-    """A stream that ends with an error where it has given MOST_UNPACKED bytes."""
+    """A stream that raises an error after MOST_UNPACKED bytes."""
 
     def __init__(self, stream: Any) -> None:
         self._stream, self._left = stream, MOST_UNPACKED
 
     def read(self, size: int) -> bytes:
-        """The next `size` bytes, or what is left of them."""
+        """Read up to `size` bytes.
+
+        Raises:
+            tarfile.ReadError: the stream is too long.
+        """
         data = self._stream.read(size)
         self._left -= len(data)
         if self._left < 0:
@@ -263,11 +267,15 @@ class _Bounded:
 
 
 class _CheckedHeader(tarfile.TarInfo):
-    """A member's header, refused where its size is none: some versions of tarfile read such a member for ever."""
+    """Header of a member, with a check of its size: some versions of tarfile never finish reading a negative one."""
 
     @classmethod
     def frombuf(cls, *arguments: Any) -> _CheckedHeader:
-        """The header in a block."""
+        """Parse the header in a block and check the size that it gives.
+
+        Raises:
+            tarfile.ReadError: the size is negative or too large.
+        """
         header = super().frombuf(*arguments)
         if header.size < 0 or (header.type in _EXTENSIONS and header.size > MOST_EXTENSION_BYTES):
             raise tarfile.ReadError(f"a member has {header.size:,} bytes")
@@ -275,7 +283,7 @@ class _CheckedHeader(tarfile.TarInfo):
 
 
 def _members(stream: Any) -> Iterator[Tuple[tarfile.TarFile, tarfile.TarInfo]]:
-    """The members of an archive, read from its first byte to its last: tarfile cannot go back in a stream."""
+    """Yield the members of an archive in order, each to be read at once, since tarfile cannot go back in a stream."""
     with tarfile.open(fileobj=stream, mode="r|", tarinfo=_CheckedHeader) as tar:
         for number, member in enumerate(tar):
             if number == MOST_MEMBERS:
@@ -296,20 +304,24 @@ def _read_member(layout: _Layout, archive: Path, tar: tarfile.TarFile, member: t
 
 
 def _own_sums(where: Path, listing: Optional[np.ndarray]) -> Dict[str, str]:
-    """File name to SHA-1 sum, from a `SHA1SUMS` listing: the sum, a space, a space or `*`, the name."""
+    """Parse a `SHA1SUMS` file, whose lines are the sum, a space, a space or `*`, and the name; return sums by name."""
     if listing is None:
         return {}
     try:
         lines = decoded(listing.tobytes()).splitlines()
     except UnicodeDecodeError as error:
         raise DataError(
-            f"{where}: {SUMS_FILE} is no text ({error}): write it with sha1sum *.bin > {SUMS_FILE}"
+            f"{where}: {SUMS_FILE} is not a text file ({error}): write it with sha1sum *.bin > {SUMS_FILE}"
         ) from None
     return {line[42:]: line[:40].lower() for line in lines if line[40:42] in ("  ", " *")}
 
 
 def _check_file(layout: _Layout, where: Path, name: str, data: Optional[np.ndarray], expected: str) -> None:
-    """Refuse a file that is missing, cut short, or not the one its sum speaks of."""
+    """Check that a file is there and complete, and that its checksum is the expected one.
+
+    Raises:
+        DataError: it is not.
+    """
     if data is None:
         raise DataError(f"{where}: {name} is missing: get {layout.archive} from {CIFAR_PAGE}")
     if data.size == 0 or data.size % layout.record:
@@ -321,33 +333,33 @@ def _check_file(layout: _Layout, where: Path, name: str, data: Optional[np.ndarr
     if found != expected:
         raise DataError(
             f"{where}: {name} has SHA-1 {found}, expected {expected}: get {layout.archive} again from {CIFAR_PAGE}, "
-            f"or, if the data is your own, run 'sha1sum *.bin > {SUMS_FILE}' beside it"
+            f"or, if the data is your own, run 'sha1sum *.bin > {SUMS_FILE}' in its folder"
         )
 
 
 def _own_names(where: Path, file: str, listing: Optional[np.ndarray], classes: int) -> Tuple[str, ...]:
-    """Names of the classes of data that is not official: those listed, a line each, or their numbers."""
+    """Return the names of the classes of data that is not official: the lines of `listing`, or their numbers."""
     if listing is None:
         return tuple(map(str, range(classes)))
     try:
         names = tuple(line.strip() for line in decoded(listing.tobytes()).splitlines() if line.strip())
     except UnicodeDecodeError as error:
-        raise DataError(f"{where}: {file} is no text ({error}): write the names of the classes, one a line") from None
+        raise DataError(f"{where}: {file} is not a text file ({error}): write one class name per line") from None
     if len(names) != classes:
         raise DataError(
-            f"{where}: {file} names {len(names)} classes, and there are {classes}: name them all, or remove it"
+            f"{where}: {file} names {len(names)} classes, but there are {classes}: name them all, or remove the file"
         )
     return names
 
 
 def _decode(layout: _Layout, where: Path, files: Iterable[np.ndarray], column: int) -> LabelledImages:
-    """The images of some files, with the labels in that column."""
+    """Decode the records of some files into images, with the labels in the given label column."""
     records = np.concatenate([data.reshape(-1, layout.record) for data in files])
     labels, pixels = np.split(records, [len(layout.label_values)], axis=1)
     for value, values in zip(labels.max(axis=0), layout.label_values):
         if value >= values:
             raise DataError(
-                f"{where}: a label byte is {value}, but labels stop at {values - 1} there: "
+                f"{where}: a label byte is {value}, but the largest label is {values - 1}: "
                 f"this is not {layout.archive} in binary form; get it from {CIFAR_PAGE}"
             )
     return LabelledImages(

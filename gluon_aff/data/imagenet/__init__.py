@@ -1,1 +1,1 @@
-"""ImageNet, in class folders and in record files, and other images in these layouts."""
+"""Read and augment ImageNet, and other images in its layouts, from class folders and from record files."""

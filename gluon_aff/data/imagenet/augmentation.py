@@ -1,8 +1,8 @@
-"""What happens to an ImageNet image before the network, with every random choice handed in.
+"""Augment ImageNet images, with all random choices as arguments.
 
-Three chains, those of the original: ImageRecordIter's for records; Gluon's transforms for folders; EfficientNet's crop
-with Pillow's jitter for folders and large inputs. Each ends in uint8. The first two are MXNet's formulas, oddities
-included, since published networks were trained with them: tests compare.
+There are three chains, as in the original: ImageRecordIter's for records, Gluon's transforms for folders, and for
+folders with large inputs EfficientNet's crop with Pillow's jitter. Each returns uint8. The first two follow MXNet's
+formulas including their oddities, since the published networks were trained with them; tests compare with MXNet.
 """
 
 from __future__ import annotations
@@ -28,37 +28,37 @@ from gluon_aff.data.imagenet.images import (
 )
 from gluon_aff.data.randomness import uniform_rows
 
-AREA = (0.08, 1.0)  # of the image
-EFFICIENTNET_AREA = (0.1, 1.0)  # GluonCV's: TensorFlow's has 0.08, but covers at least 0.1
+AREA = (0.08, 1.0)  # share of the image's area that a crop has
+EFFICIENTNET_AREA = (0.1, 1.0)  # as in GluonCV; TensorFlow says 0.08, but its crops cover at least 0.1
 ASPECT = (3 / 4, 4 / 3)  # width over height
 ATTEMPTS = 10
 JITTER = 0.4
 LIGHTING = 0.1
 LUMA = (0.299, 0.587, 0.114)
-# Principal components of ImageNet's colours (red, green, blue in rows), each times its deviation.
+# Principal components of ImageNet's colours (rows: red, green, blue), each multiplied by its standard deviation.
 LIGHTING_AXES = np.array(
     [[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]]
 ) * np.array([55.46, 4.794, 1.148])
 
 ORDERS = tuple(itertools.permutations(range(3)))
-NUMBERS = 14 + 5 * ATTEMPTS  # uniform numbers that an image takes
+NUMBERS = 14 + 5 * ATTEMPTS  # uniform numbers for one image
 
 Jitter = Callable[[np.ndarray, float], np.ndarray]
 
 
 @dataclass(frozen=True)
 class ImageDraws:
-    """The random choices for an image.
+    """Random choices for the augmentation of an image.
 
     Attributes:
-        policy: which of AutoAugment's.
-        uniforms: in [0, 1): whether each of the policy's steps runs.
-        signs: -1 or 1 for each of them.
-        flip: mirror left to right.
-        factors: of brightness, contrast and saturation, in 0.6..1.4.
-        order: in which these three follow each other.
-        lighting: what is added to red, green and blue.
-        attempts: ATTEMPTS x 5, in [0, 1): area, aspect, swap of the sides, row and column of possible crops.
+        policy: number of the AutoAugment policy.
+        uniforms: numbers in [0, 1) that decide whether each of the policy's steps is applied.
+        signs: -1 or 1 for each step, the direction of shears, shifts and rotations.
+        flip: whether to mirror the image left to right.
+        factors: factors on brightness, contrast and saturation, in 0.6..1.4.
+        order: order in which these three are applied.
+        lighting: values that are added to red, green and blue.
+        attempts: (ATTEMPTS, 5), in [0, 1): area, aspect, swap of the sides, row and column of possible crops.
     """
 
     policy: int
@@ -72,12 +72,12 @@ class ImageDraws:
 
 
 def draw_numbers(seed: int, epoch: int, images: Sequence[int]) -> np.ndarray:
-    """What `to_draws` takes, a row for each image: float64, B x NUMBERS."""
+    """Draw the numbers that `to_draws` takes, a row for each image: float64 (B, NUMBERS), in [0, 1)."""
     return uniform_rows(seed, epoch, images, NUMBERS)
 
 
 def to_draws(numbers: np.ndarray) -> ImageDraws:
-    """The choices that a row of `draw_numbers` stands for."""
+    """Translate a row of `draw_numbers` into the choices that it stands for."""
     first = numbers[: NUMBERS - 5 * ATTEMPTS].tolist()
     return ImageDraws(
         policy=int(first[0] * len(IMAGENET_POLICIES)),
@@ -92,25 +92,25 @@ def to_draws(numbers: np.ndarray) -> ImageDraws:
 
 
 def _normal(uniforms: Sequence[float]) -> np.ndarray:
-    """Four normally distributed numbers from four uniform ones, by Box and Muller."""
+    """Turn four uniform numbers into four normally distributed ones, by the method of Box and Muller."""
     lengths = np.sqrt(-2 * np.log1p(-np.array(uniforms[::2])))
     angles = 2 * np.pi * np.array(uniforms[1::2])
     return np.concatenate([lengths * np.cos(angles), lengths * np.sin(angles)])
 
 
 def augment_record(image: np.ndarray, input_size: int, draws: ImageDraws) -> np.ndarray:
-    """ImageRecordIter's chain: random crop, resize, jitter, lighting, flip.
+    """Augment an image of a record as ImageRecordIter does: random crop, resize, jitter, lighting, flip.
 
     Args:
-        image: uint8, H x W x 3: blue, green, red.
+        image: uint8 (H, W, 3): blue, green, red.
         input_size: side of the result in pixels.
-        draws: the choices; those of AutoAugment are not looked at.
+        draws: random choices; those for AutoAugment are ignored.
 
     Returns:
-        uint8, input_size x input_size x 3: red, green, blue.
+        uint8 (input_size, input_size, 3): red, green, blue.
 
     Raises:
-        DataError: no crop fits, and the image is too long a strip to be enlarged.
+        DataError: no crop fits, and the image is too long and narrow to be enlarged.
     """
     height, width = image.shape[:2]
     box = record_crop(height, width, draws.attempts)
@@ -123,16 +123,16 @@ def augment_record(image: np.ndarray, input_size: int, draws: ImageDraws) -> np.
 
 
 def augment_file(image: np.ndarray, input_size: int, draws: ImageDraws, auto_augment: bool) -> np.ndarray:
-    """The chain for folders: [AutoAugment on the whole image], random crop, resize, flip, jitter, lighting.
+    """Augment an image of a folder: AutoAugment on the whole image, random crop, resize, flip, jitter, lighting.
 
     Args:
-        image: uint8, H x W x 3: blue, green, red.
+        image: uint8 (H, W, 3): blue, green, red.
         input_size: side of the result in pixels; from 320 on, EfficientNet's crop and Pillow's operations are used.
-        draws: the choices.
-        auto_augment: run AutoAugment.
+        draws: random choices.
+        auto_augment: whether to apply AutoAugment.
 
     Returns:
-        uint8, input_size x input_size x 3: red, green, blue.
+        uint8 (input_size, input_size, 3): red, green, blue.
     """
     if auto_augment:
         policy = IMAGENET_POLICIES[draws.policy]
@@ -151,7 +151,10 @@ def augment_file(image: np.ndarray, input_size: int, draws: ImageDraws, auto_aug
 
 
 def record_crop(height: int, width: int, attempts: np.ndarray) -> Optional[Box]:
-    """The first crop that fits, of uniform area and aspect, with its sides swapped in half of the attempts."""
+    """Return the first of the random crops that fits into the image, None if none does.
+
+    Area and aspect are uniform, and in half of the attempts the sides are swapped, as in ImageRecordIter.
+    """
     for area, aspect, swap, row, column in attempts.tolist():
         size = _within(area, AREA) * height * width
         ratio = _within(aspect, ASPECT)
@@ -163,9 +166,10 @@ def record_crop(height: int, width: int, attempts: np.ndarray) -> Optional[Box]:
 
 
 def folder_crop(height: int, width: int, input_size: int, attempts: np.ndarray) -> Box:
-    """The first crop that fits, of uniform area and logarithm of the aspect; else the centre, input_size a side.
+    """Return the first of the random crops that fits into the image; if none does, a square in the centre.
 
-    The centre crop is scaled down to what the image has, its shape kept.
+    The area and the logarithm of the aspect are uniform, as in Gluon. The side of the square is `input_size`, or the
+    shorter side of a smaller image.
     """
     for area, aspect, _, row, column in attempts.tolist():
         size = _within(area, AREA) * height * width
@@ -178,7 +182,10 @@ def folder_crop(height: int, width: int, input_size: int, attempts: np.ndarray) 
 
 
 def efficientnet_crop(height: int, width: int, input_size: int, attempts: np.ndarray) -> Box:
-    """EfficientNet's crop: uniform aspect, then uniform height among those possible; else its centre crop."""
+    """Return EfficientNet's random crop, of uniform aspect and of uniform height among those possible.
+
+    If none fits, it is EfficientNet's centre crop.
+    """
     least, most = (share * height * width for share in EFFICIENTNET_AREA)
     for extent, aspect, _, row, column in attempts.tolist():
         ratio = _within(aspect, ASPECT)
@@ -211,7 +218,7 @@ def _placed(height: int, width: int, tall: int, wide: int, row: float, column: f
 
 
 def _enlarged(image: np.ndarray, least: int) -> np.ndarray:
-    """The image, enlarged if a side is below `least` pixels."""
+    """Return the image, enlarged if its shorter side has fewer than `least` pixels."""
     height, width = image.shape[:2]
     shorter = min(height, width)
     if shorter >= least:
@@ -226,7 +233,7 @@ def _flip(image: np.ndarray, draws: ImageDraws) -> np.ndarray:
 
 
 def _jitter(image: np.ndarray, draws: ImageDraws, operations: Sequence[Jitter]) -> np.ndarray:
-    """Brightness, contrast and saturation in the order drawn."""
+    """Change brightness, contrast and saturation in the order that was drawn."""
     image = np.ascontiguousarray(image)
     for place in draws.order:
         image = operations[place](image, draws.factors[place])
@@ -234,7 +241,7 @@ def _jitter(image: np.ndarray, draws: ImageDraws, operations: Sequence[Jitter]) 
 
 
 def _light(image: np.ndarray, draws: ImageDraws) -> np.ndarray:
-    """Add the colour drawn, rounding down; red, green, blue."""
+    """Add the drawn lighting to red, green and blue, and round down."""
     values = np.arange(256)[:, np.newaxis] + draws.lighting.astype(np.float32)
     table = np.clip(values, 0, 255).astype(np.uint8)
     return opencv().LUT(np.ascontiguousarray(image), table[np.newaxis])
@@ -256,13 +263,13 @@ def _record_saturation(image: np.ndarray, factor: float) -> np.ndarray:
 
 
 def _record_grey(image: np.ndarray) -> np.ndarray:
-    """ImageRecordIter's grey of blue, green, red: it takes the first for red."""
+    """Convert blue, green, red to grey as ImageRecordIter does, which takes the first for red."""
     cv2 = opencv()
     return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
 
 
 def _scaled(image: np.ndarray, factor: float, shift: float) -> np.ndarray:
-    """Factor * image + shift, rounded."""
+    """Return factor * image + shift, rounded to the nearest integer."""
     table = np.clip(np.rint(np.arange(256) * factor + shift), 0, 255).astype(np.uint8)
     return opencv().LUT(image, table)
 
@@ -277,14 +284,14 @@ def _gluon_contrast(image: np.ndarray, factor: float) -> np.ndarray:
 
 
 def _gluon_saturation(image: np.ndarray, factor: float) -> np.ndarray:
-    """MXNet's operator sets out to mix with grey, but keeps only blue's share of that."""
+    """Change the saturation as MXNet's operator does, which mixes with blue's share of the grey instead of the grey."""
     grey = image[..., 2:] * np.float32(LUMA[2])
     mixed = grey * np.float32(1 - factor) + image * np.float32(factor)
     return np.clip(mixed, 0, 255).astype(np.uint8)
 
 
 def _truncated(image: np.ndarray, factor: float, shift: float) -> np.ndarray:
-    """Factor * image + shift, rounded down."""
+    """Return factor * image + shift, rounded down."""
     values = np.arange(256, dtype=np.float32) * np.float32(factor) + np.float32(shift)
     return opencv().LUT(image, np.clip(values, 0, 255).astype(np.uint8))
 

@@ -1,6 +1,6 @@
-"""Batches of ImageNet-like data, as worker processes make them.
+"""Make batches of ImageNet-like data in worker processes.
 
-A worker is told once where the images are and what happens to them; a task then is the images' places and their random
+A worker first receives what is common to all images; a task then consists of the places of its images and their random
 choices.
 """
 
@@ -16,8 +16,8 @@ from gluon_aff.data.imagenet.augmentation import augment_file, augment_record, t
 from gluon_aff.data.imagenet.images import decode, naming, opencv
 from gluon_aff.data.imagenet.record_files import encoded_image, open_record_file, record_in, record_label, record_name
 
-# Images of a batch, each as (path, label) of its file or (number, first byte, byte after it) of its record; their rows
-# of `draw_numbers`.
+# The images of a batch, each as (path, label) of a file or (number, first byte, end) of a record, and their rows of
+# `draw_numbers`.
 ImageTask = Tuple[Sequence[tuple], np.ndarray]
 ImageBatch = Tuple[np.ndarray, np.ndarray]  # uint8, B x S x S x 3: red, green, blue; labels, float32, B
 MakeBatch = Callable[[Sequence[tuple], np.ndarray], ImageBatch]
@@ -25,14 +25,14 @@ MakeBatch = Callable[[Sequence[tuple], np.ndarray], ImageBatch]
 
 @dataclass(frozen=True)
 class ImageRecipe:
-    """What is the same for all images of a training set.
+    """Everything that is common to all images of a training set.
 
     Attributes:
-        input_size: side of the images for the network, in pixels.
+        input_size: side of the images that the network sees, in pixels.
         record: path of the record file; None for image files.
         index: path of its index, for messages.
-        classes: a record's label has to be below it, if it is given.
-        auto_augment: run AutoAugment; image files only.
+        classes: number of classes, below which the label of a record must be; None allows any label.
+        auto_augment: whether to apply AutoAugment, for image files only.
     """
 
     input_size: int
@@ -43,12 +43,14 @@ class ImageRecipe:
 
 
 def batch_maker(recipe: ImageRecipe) -> MakeBatch:
-    """Function that reads, decodes and augments the images of a task; a record file is opened here, once.
+    """Return a function that reads, decodes and augments the images of a task; the record file is opened only once.
+
+    That function raises DataError if an image cannot be read.
 
     Raises:
-        DataError: the record file cannot be opened; from the function: an image cannot be read.
+        DataError: the record file cannot be opened.
     """
-    opencv().setNumThreads(1)  # workers share the cores already
+    opencv().setNumThreads(1)  # there is a worker for each core already
     one = _file_maker(recipe) if recipe.record is None else _record_maker(recipe, recipe.record)
 
     def make(places: Sequence[tuple], numbers: np.ndarray) -> ImageBatch:

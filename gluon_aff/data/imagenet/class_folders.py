@@ -1,4 +1,4 @@
-"""Class folders: their images, their labels, and what in them is no image."""
+"""Find the images and labels in class folders, and report entries that are left out."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from gluon_aff.errors import DataError
 
 @dataclass(frozen=True)
 class ClassFolders:
-    """The images in class folders.
+    """Images found in class folders.
 
     Attributes:
         samples: path and label of each image, sorted by folder and name.
-        classes: which class each label stands for.
-        notes: what a user should know about them, a line each.
+        classes: the class of each label.
+        notes: lines about entries that are left out and classes without images.
     """
 
     samples: List[Tuple[str, int]]
@@ -28,15 +28,15 @@ class ClassFolders:
 
 
 def class_folders(place: str, layout: str, classes: Optional[ClassList] = None) -> ClassFolders:
-    """The images in class folders, taken by the endings of their names; hidden entries are passed over.
+    """Find the images in class folders by the endings of their names; hidden entries are skipped.
 
     Args:
-        place: folder with the class folders.
-        layout: what to name instead, for messages, such as "val/CLASS/IMAGE".
-        classes: which label each folder has; its place among the sorted names if None.
+        place: folder that holds the class folders.
+        layout: expected layout for messages, such as "val/CLASS/IMAGE".
+        classes: the class of each label; None numbers the sorted names of the folders.
 
     Raises:
-        DataError: the folder cannot be read or has no such images, or a class folder is none of the `classes`.
+        DataError: the folder cannot be read or holds no images, or a class folder is not among the `classes`.
     """
     left_out: Counter[str] = Counter()
     samples: List[Tuple[str, int]] = []
@@ -66,10 +66,10 @@ def class_folders(place: str, layout: str, classes: Optional[ClassList] = None) 
 
 
 def training_folders_beside(folder: str) -> Optional[ClassList]:
-    """The classes of the class folders in `train` beside a folder with other images of a data set.
+    """Return the classes of the class folders in `train`, next to a folder with other images of the same data set.
 
     Returns:
-        None if there are none, or that is the folder itself.
+        The classes; None if `train` does not exist, has no class folders, or is `folder` itself.
 
     Raises:
         DataError: `train` cannot be read.
@@ -80,10 +80,10 @@ def training_folders_beside(folder: str) -> Optional[ClassList]:
 
 
 def named_folders(place: str) -> Optional[ClassList]:
-    """The classes that the folders in `place` stand for, whatever is in them; None without any.
+    """Return the classes that the folders in `place` stand for, even if they are empty; None if there are no folders.
 
     Raises:
-        DataError: it cannot be read.
+        DataError: `place` cannot be read.
     """
     try:
         folders, _ = _entries(place)
@@ -97,21 +97,21 @@ def _labels(place: str, folders: List[str], classes: ClassList) -> Dict[str, int
     unknown = [folder for folder in folders if folder not in labels]
     if unknown:
         raise DataError(
-            f"{place} has class folders that {classes.source} has not ({named(unknown)}), so there is no label for "
-            "them: remove what is no class, or name the folder whose classes count with --classes"
+            f"{place} has class folders that {classes.source} does not have ({named(unknown)}), so that there are no "
+            "labels for them: remove folders that are not classes, or name the training set with --classes"
         )
     return labels
 
 
 def _entries(place: str) -> Tuple[List[str], List[str]]:
-    """Folders, and what is none, that are not hidden, sorted."""
+    """Return the names of the folders in `place`, and of everything else there, sorted and without hidden entries."""
     names = sorted(name for name in os.listdir(place) if not name.startswith("."))
     folders = [name for name in names if os.path.isdir(os.path.join(place, name))]
     return folders, sorted(set(names) - set(folders))
 
 
 def _images(folder: str) -> Tuple[List[str], List[str]]:
-    """Paths of the images in a class folder, and the kind of everything else there."""
+    """Return the paths of the images in a class folder, and the kinds of all other entries."""
     names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
     images = [name for name in names if _kind(name) in ENDINGS]
     others = [name for name in names if _kind(name) not in ENDINGS]
@@ -132,5 +132,5 @@ def _notes(place: str, left_out: Dict[str, int], empty: List[str]) -> List[str]:
             f"these endings are read: {', '.join(ENDINGS)}"
         )
     if empty:
-        notes.append(f"{place}: {len(empty):,} of the classes have no images: {named(empty)}")
+        notes.append(f"{place}: {len(empty):,} classes have no images: {named(empty)}")
     return notes

@@ -1,7 +1,7 @@
-"""Which class each label of a set stands for, and whether two sets agree about it.
+"""Find out which class each label of a data set stands for, and check that two sets agree.
 
-Labels are the places of the class folders among their sorted names, so a folder that is missing or is none of the
-classes shifts all labels after it. The numbers alone do not show that; the names do.
+A label is the place of a class folder among the sorted names, so that a missing or an additional folder shifts all
+labels after it. Only the names reveal that, not the numbers.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from typing import Dict, Iterator, List, Optional, Sequence, Set
 
 from gluon_aff.errors import DataError
 
-WORDNET_ID = re.compile(r"n\d{8}")  # what ImageNet's class folders are called
+WORDNET_ID = re.compile(r"n\d{8}")  # the names of ImageNet's class folders
 LONGEST_LINE = 1 << 16  # characters; a path is shorter on every system
-SHOWN = 5  # classes that a message names
+SHOWN = 5  # number of classes that a message names
 
 
 @dataclass(frozen=True)
 class ClassList:
-    """Which class each label of a set stands for.
+    """Names of the classes that the labels of a data set stand for.
 
     Attributes:
-        source: the folder or file that says so, for messages.
-        names: of the classes, by label.
-        whole: whether there are no other classes; a list of images knows only those that have some.
+        source: the folder or file that they come from, for messages.
+        names: names of the classes, by label.
+        whole: whether these are all classes; a list of images names only classes that have images.
     """
 
     source: str
@@ -35,86 +35,86 @@ class ClassList:
 
     @property
     def ordered(self) -> List[str]:
-        """The names in the order of their labels."""
+        """Return the names in the order of their labels."""
         return [self.names[label] for label in sorted(self.names)]
 
 
 def class_list(source: str, names: Sequence[str]) -> ClassList:
-    """The list of all classes, the n-th of which has label n."""
+    """Return the list of all classes, in which the n-th name has label n, counted from 0."""
     return ClassList(source, dict(enumerate(names)), whole=True)
 
 
 def check_same_classes(training: Optional[ClassList], validation: Optional[ClassList]) -> bool:
-    """Whether both sets' classes are known, in which case every label has to stand for the same class in both.
+    """Check that every label stands for the same class in two sets, and return whether the classes of both are known.
 
     Raises:
-        DataError: one does not.
+        DataError: both are known, and a label stands for different classes.
     """
     if not training or not validation:
         return False
     different = _different(training, validation)
     if different:
         raise DataError(
-            f"{training.source} and {validation.source} have different classes ({named(sorted(different))}), so their "
-            "labels would not be the same: add what is missing, empty folders if need be, and remove what is no class; "
-            "record files are then to be made anew with gluon-aff make-records"
+            f"{training.source} and {validation.source} have different classes ({named(sorted(different))}), so that "
+            "their labels would not be the same: add missing classes, if necessary as empty folders, remove folders "
+            "that are not classes, and make record files again with gluon-aff make-records"
         )
     return True
 
 
 def named(names: Sequence[str]) -> str:
-    """Some names for a message, the first ones of many."""
+    """Join names for a message, and shorten a long list to its first names."""
     return ", ".join([*names[:SHOWN], *(["..."] if len(names) > SHOWN else [])])
 
 
 def strangers(names: Sequence[str]) -> List[str]:
-    """Names that are no WordNet ids where most of the others, as in ImageNet, are."""
+    """Return the names that are not WordNet ids if most of the names are, as in ImageNet; otherwise none."""
     others = [name for name in names if not WORDNET_ID.fullmatch(name)]
     return others if 2 * len(others) < len(names) else []
 
 
 def classes_file(record: str) -> str:
-    """Path of the file with the names of a record file's classes, one a line, in the order of their labels."""
+    """Return the path of the file that lists a record file's classes, one per line in the order of their labels."""
     return f"{os.path.splitext(record)[0]}.classes"
 
 
 def classes_content(names: Sequence[str]) -> bytes:
-    """What such a file holds."""
+    """Return the content of a `.classes` file that lists these names."""
     return "".join(f"{name}\n" for name in names).encode("utf-8", "surrogateescape")
 
 
 def read_classes(path: str) -> ClassList:
-    """Read such a file.
+    """Read a `.classes` file.
 
     Raises:
-        DataError: it cannot be read, or a line is empty or is there twice.
+        DataError: it cannot be read, or a line is empty or occurs twice.
     """
     names = list(_lines(path))
     if not names or "" in names or len(set(names)) < len(names):
-        raise DataError(f"{path} is no list of classes: each has to stand on a line of its own, once")
+        raise DataError(f"{path} is not a list of classes: write each on a line of its own, once")
     return class_list(path, names)
 
 
 def record_classes(record: str, labels: int = 0) -> Optional[ClassList]:
-    """The classes of a record file: by the file of their names, or by the list of images that im2rec makes.
+    """Return the classes of a record file from the `.classes` file or im2rec's `.lst` file next to it.
 
     Args:
-        record: path of the record file, which need not be there.
-        labels: how many label values it has, as far as that is known.
+        record: path of the record file, which does not have to exist.
+        labels: number of labels in the record file, 0 if it is not known.
 
     Returns:
-        None if neither lies beside the record file, or the list is not one of class folders.
+        The classes; None if there is neither file, or if the `.lst` file was not made from class folders.
 
     Raises:
-        DataError: one cannot be read, or names fewer classes than there are labels.
+        DataError: a file cannot be read, or names fewer classes than there are labels.
     """
     path = classes_file(record)
     if os.path.exists(path):
         known = read_classes(path)
         if labels > len(known.names):
             raise DataError(
-                f"{path} names {len(known.names)} classes, and {record} has labels up to {labels - 1}: remove the "
-                "one that is out of date, or make both anew with gluon-aff make-records"
+                f"{path} names {len(known.names)} classes, but {record} has labels up to {labels - 1}: remove the "
+                "one that is out of date, or make both again with gluon-aff make-records"
             )
         return known
     images = f"{os.path.splitext(record)[0]}.lst"
@@ -122,7 +122,7 @@ def record_classes(record: str, labels: int = 0) -> Optional[ClassList]:
 
 
 def _listed_classes(path: str) -> Optional[ClassList]:
-    """Lines of a list are a key, a label and a path such as `CLASS/IMAGE`, with tabs between."""
+    """Read the classes from a `.lst` file, whose lines are a key, a label and a path `CLASS/IMAGE`, tab-separated."""
     names: Dict[int, str] = {}
     labels: Dict[str, int] = {}
     for line in _lines(path):

@@ -1,7 +1,7 @@
-"""MXNet's record files: where their records are, what they hold, how one is written.
+"""Find, read and format the records in MXNet's record files.
 
-A record is an image, encoded, behind a header with its label. MXNet's own reader ends the process without a word when
-it meets a wrong offset or an image that is damaged, so everything is checked here.
+A record is a header with the label, followed by the encoded image. MXNet's reader ends the process without a message
+when an offset is wrong or an image is damaged, so that everything is checked here.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ import numpy as np
 from gluon_aff.errors import DataError
 
 RECORD_MAGIC = struct.pack("<I", 0xCED7230A)
-RECORD_HEADER = struct.Struct("<IfQQ")  # MXNet's IRHeader: number of labels after it, or 0 and the label; id, id2
-LABEL = struct.Struct("<f")  # one of those after the header
-RECORD_LIMIT = 1 << 29  # bytes: a piece's length has 29 bits
-LONGEST_INDEX_LINE = 1 << 10  # bytes: two numbers; a file without line ends is not read whole into memory
-LOOKS = 1 << 14  # headers looked at before training; a millionfold look would take a network drive half an hour
+RECORD_HEADER = struct.Struct("<IfQQ")  # MXNet's IRHeader: number of labels that follow, or 0; the label; id; id2
+LABEL = struct.Struct("<f")  # a label that follows the header
+RECORD_LIMIT = 1 << 29  # bytes, since the length of a piece has 29 bits
+LONGEST_INDEX_LINE = 1 << 10  # bytes; a line has two numbers, and a file without line ends is not read into memory
+LOOKS = 1 << 14  # number of headers checked before training; all of a million take half an hour on a network drive
 WHOLE, FIRST, MIDDLE, LAST = range(4)
 
-# The pieces of a record in its file, first byte and length of each. A record is in one piece, except that one which
-# contains RECORD_MAGIC is written in several, cut at each and without it.
+# The pieces of a record in its file, first byte and length of each. A record has one piece, unless it contains
+# RECORD_MAGIC: then it is cut at each of them, and they are left out.
 Pieces = Tuple[Tuple[int, int], ...]
 
 
 def open_record_file(record: str) -> Any:
-    """The bytes of a file, read when they are looked at.
+    """Map a record file into memory, so that bytes are read only when they are used.
 
     Raises:
-        DataError: it cannot be opened.
+        DataError: the file cannot be opened.
     """
     try:
         with open(record, "rb") as file:
@@ -40,15 +40,15 @@ def open_record_file(record: str) -> Any:
             return b"" if empty else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except OSError as error:
         raise DataError(
-            f"{record}: {error.strerror}; copy it to its .idx file or make both anew with gluon-aff make-records"
+            f"{record}: {error.strerror}; copy it next to its .idx file or make both again with gluon-aff make-records"
         ) from None
 
 
 def index_offsets(index: str) -> List[int]:
-    """Where the index says that records begin, in bytes; its lines are a key and that.
+    """Read the offsets of the records, in bytes, from an index, whose lines are a key and an offset.
 
     Raises:
-        DataError: it is missing or is something else.
+        DataError: the file is missing or is not an index.
     """
     try:
         with open(index, "rb") as file:
@@ -56,21 +56,21 @@ def index_offsets(index: str) -> List[int]:
             return [int(line.split()[1]) for line in lines if line.strip()]
     except OSError as error:
         raise DataError(
-            f"{index}: {error.strerror}; copy it to its .rec file or make both anew with gluon-aff make-records"
+            f"{index}: {error.strerror}; copy it next to its .rec file or make both again with gluon-aff make-records"
         ) from None
     except (ValueError, IndexError):
         raise DataError(
-            f"{index} is not an index of a .rec file: copy it again or make both anew with gluon-aff make-records"
+            f"{index} is not an index of a .rec file: copy it again or make both again with gluon-aff make-records"
         ) from None
 
 
 def record_at(content: Any, begin: int, record: str) -> Tuple[Pieces, int]:
-    """The record that begins at a byte of a file, and where it ends, which is a multiple of 4.
+    """Return the pieces of the record that begins at a byte of a file, and where it ends, which is a multiple of 4.
 
-    Before each piece stand RECORD_MAGIC and, in 3 bits and 29, its kind and its length.
+    Each piece is preceded by RECORD_MAGIC and a word with its kind in 3 bits and its length in 29.
 
     Raises:
-        DataError: there is none, or not all of it.
+        DataError: no record begins there, or it is not complete.
     """
     pieces: List[Tuple[int, int]] = []
     while True:
@@ -88,10 +88,10 @@ def record_at(content: Any, begin: int, record: str) -> Tuple[Pieces, int]:
 
 
 def all_records(content: Any, record: str) -> Iterator[Tuple[Pieces, int]]:
-    """The records of a file, one after another, each with where it ends.
+    """Yield the records of a file in order, each with the offset of its end.
 
     Raises:
-        DataError: the file is cut short or damaged; the records before that have been yielded.
+        DataError: the file is cut short or damaged; all records before that have been yielded.
     """
     begin = 0
     while begin < len(content):
@@ -100,40 +100,40 @@ def all_records(content: Any, record: str) -> Iterator[Tuple[Pieces, int]]:
 
 
 def joined(content: Any, pieces: Pieces, at_most: Optional[int] = None) -> bytes:
-    """The bytes of a record, or no more than the first so many."""
+    """Return the bytes of a record, but at most the first `at_most`."""
     lengths = (length if at_most is None else min(length, at_most) for _, length in pieces)
     return RECORD_MAGIC.join(content[begin : begin + n] for (begin, _), n in zip(pieces, lengths))[:at_most]
 
 
 def encoded_image(content: Any, pieces: Pieces) -> bytes:
-    """The encoded image of a record that has a `record_label`."""
+    """Return the encoded image of a record, which follows the header and any labels."""
     whole = joined(content, pieces)
     return whole[RECORD_HEADER.size + LABEL.size * RECORD_HEADER.unpack_from(whole)[0] :]
 
 
 def record_label(content: Any, pieces: Pieces, number: int, record: str, classes: Optional[int] = None) -> int:
-    """The label of a record: in its header, or after it as an array of one.
+    """Return the label of a record, which is in the header or follows it as an array of one.
 
     Args:
-        content: of the file.
-        pieces: of the record.
-        number: of the record, for messages.
-        record: the file's path, for messages.
-        classes: how many there are; any number if None.
+        content: content of the file.
+        pieces: pieces of the record.
+        number: number of the record, for messages.
+        record: path of the file, for messages.
+        classes: number of classes, below which the label must be; None allows any label.
 
     Raises:
-        DataError: it has none that stands for a class.
+        DataError: the record has no label, several, or one that is not a class.
     """
     label = _single_label(joined(content, pieces, RECORD_HEADER.size + LABEL.size))
     if label is None or label < 0 or not label.is_integer():
         raise DataError(
-            f"{record_name(number, record)} has no class as its label: make the file with "
-            "gluon-aff make-records, which gives one whole number, 0 or more, for each image"
+            f"the label of {record_name(number, record)} is not a class: make the file with "
+            "gluon-aff make-records, which gives each image one whole number, 0 or more"
         )
     if classes is not None and label >= classes:
         raise DataError(
             f"{record_name(number, record)} has label {int(label)}, but there are {classes} classes, 0 to "
-            f"{classes - 1}: use a record file with these classes, or train with more"
+            f"{classes - 1}: use a record file with these classes, or raise --classes"
         )
     return int(label)
 
@@ -149,22 +149,22 @@ def _single_label(head: bytes) -> Optional[float]:
 
 
 def record_name(number: int, record: str) -> str:
-    """What to call a record in a message."""
+    """Return the name of a record for messages."""
     return f"image {number} (counted from 0) of {record}"
 
 
 def matched_records(content: Any, record: str, index: str) -> List[Pieces]:
-    """All records of a file, after a look at every header in it and at its index.
+    """Return all records of a file, after checking every header in it against its index.
 
     Raises:
-        DataError: one of the two is missing, damaged, empty or of another set.
+        DataError: the file or the index is missing, damaged or empty, or they do not belong together.
     """
     offsets = index_offsets(index)
     found = [pieces for pieces, _ in all_records(content, record)]
     if sorted(offsets) != [pieces[0][0] - 8 for pieces in found]:
         raise DataError(
-            f"{index} has {len(offsets):,} records and {record} {len(found):,}, or other ones: "
-            "copy both again, or make both anew with gluon-aff make-records"
+            f"{index} ({len(offsets):,} records) does not belong to {record} ({len(found):,} records): "
+            "copy both again, or make both again with gluon-aff make-records"
         )
     if not found:
         raise _no_images(record)
@@ -172,10 +172,10 @@ def matched_records(content: Any, record: str, index: str) -> List[Pieces]:
 
 
 def indexed_spans(content: Any, record: str, index: str) -> np.ndarray:
-    """First byte of each record, and of what follows it, by the index: integer, N x 2, in the order of the file.
+    """Return the first byte and the end of each record as the index says: integer (N, 2), in the order of the file.
 
     Raises:
-        DataError: the index is missing or cannot be of this file, or there are no records.
+        DataError: the index is missing or cannot belong to this file, or there are no records.
     """
     begins = np.array(sorted(index_offsets(index)), np.int64)
     if not len(content) and not len(begins):
@@ -186,10 +186,10 @@ def indexed_spans(content: Any, record: str, index: str) -> np.ndarray:
 
 
 def record_in(content: Any, span: Tuple[int, int], record: str, index: str) -> Pieces:
-    """The record that fills a row of `indexed_spans`.
+    """Return the pieces of the record that fills a row of `indexed_spans`.
 
     Raises:
-        DataError: no record does.
+        DataError: there is no record of that length.
     """
     try:
         pieces, end = record_at(content, span[0], record)
@@ -201,10 +201,10 @@ def record_in(content: Any, span: Tuple[int, int], record: str, index: str) -> P
 
 
 def highest_label(content: Any, spans: np.ndarray, record: str, index: str, classes: Optional[int]) -> int:
-    """Look at the headers of all records, or of LOOKS evenly spread ones, and return the highest label found.
+    """Check the headers of all records, or of LOOKS evenly spread ones, and return the highest label found.
 
     Raises:
-        DataError: one is not where the index says, or has no label below `classes`.
+        DataError: a record is not where the index says, or has no label below `classes`.
     """
     numbers = np.unique(np.linspace(0, len(spans) - 1, min(len(spans), LOOKS)).astype(int)).tolist()
     return max(
@@ -214,10 +214,10 @@ def highest_label(content: Any, spans: np.ndarray, record: str, index: str, clas
 
 
 def framed(content: bytes) -> bytes:
-    """A record as it stands in a file: its pieces, each behind RECORD_MAGIC, kind and length, filled up to 4 bytes.
+    """Format a record for a file: its pieces, each after RECORD_MAGIC, kind and length, padded to 4 bytes.
 
     Raises:
-        DataError: it is too long.
+        DataError: the content is too long.
     """
     if len(content) >= RECORD_LIMIT:
         raise DataError(f"{len(content):,} bytes are too many for a record")
@@ -237,11 +237,11 @@ def _damaged(record: str, where: int) -> DataError:
 
 
 def _no_images(record: str) -> DataError:
-    return DataError(f"{record} has no images: make both anew with gluon-aff make-records")
+    return DataError(f"{record} has no images: make it and its index again with gluon-aff make-records")
 
 
 def _mismatched(record: str, index: str, where: int = 0) -> DataError:
     return DataError(
-        f"{record} has no record at byte {where:,} as {index} says, or a longer or shorter one: copy both again, or "
-        "make both anew with gluon-aff make-records"
+        f"{record} does not have the record that {index} says is at byte {where:,}: copy both again, or make both "
+        "again with gluon-aff make-records"
     )

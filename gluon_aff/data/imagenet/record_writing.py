@@ -1,4 +1,4 @@
-"""Writing record files from class folders: what MXNet's im2rec does, in threads, and going on where it was stopped."""
+"""Write record files from class folders, as MXNet's im2rec does, but in threads and continuing an interrupted call."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from gluon_aff.iteration import in_order
 JPEG_MAGIC = b"\xff\xd8\xff"
 AHEAD_PER_WORKER = 4
 
-# A record that has been written: the picture's number in the list, and the record's first byte in the file.
+# A record that has been written: the number of its picture, and the offset of the record in the file.
 Written = Tuple[int, int]
 
 
 @dataclass(frozen=True)
 class WrittenRecords:
-    """What `write_records` has written.
+    """Result of `write_records`.
 
     Attributes:
-        images: number of records.
-        classes: which class each label stands for.
-        skipped: paths, in the folder, of pictures that could not be read.
-        notes: what a user should know about the folders, a line each.
+        images: number of records written.
+        classes: the class of each label.
+        skipped: paths, relative to the folder, of pictures that could not be read.
+        notes: lines about entries that are left out and classes without images.
     """
 
     images: int
@@ -47,15 +47,15 @@ class WrittenRecords:
 
 @dataclass(frozen=True)
 class _Job:
-    """Pictures to write, in order, and how.
+    """Pictures to write, in order, and how to write them.
 
     Attributes:
-        folder: with the class folders.
-        classes: their names, in the order of their labels.
-        pictures: path in the folder, and label.
-        shorter_side: to resize to, in pixels; None to leave the size.
-        quality: of JPEG, 1..100.
-        skip_unreadable: leave pictures out that cannot be read.
+        folder: folder that holds the class folders.
+        classes: names of the classes in the order of their labels.
+        pictures: path relative to the folder, and label, of each picture.
+        shorter_side: length in pixels to which the shorter side is resized; None keeps the size.
+        quality: JPEG quality, 1..100.
+        skip_unreadable: whether to leave out pictures that cannot be read.
     """
 
     folder: str
@@ -77,29 +77,29 @@ def write_records(
     skip_unreadable: bool = False,
     classes: Optional[str] = None,
 ) -> WrittenRecords:
-    """Write `{out}.rec`, `.idx` and `.lst`, in MXNet's formats, from `folder/CLASS/IMAGE`, and `{out}.classes`.
+    """Write `{out}.rec`, `.idx` and `.lst`, in MXNet's formats, and `{out}.classes` from `folder/CLASS/IMAGE`.
 
-    The label is the class's place among the sorted names of the training set's class folders, so that it stands for
-    the same class in training and validation; `{out}.classes` has the names, one a line. JPEG files go in as they are,
-    unless they are resized; other pictures become JPEG. A call that was stopped leaves `{out}.rec.partial` and
-    `{out}.job.partial`; the next one with the same arguments and pictures goes on from there, any other begins anew.
-    The bytes do not depend on the number of workers.
+    A label is the place of the class among the sorted names of the training set's class folders, so that it stands for
+    the same class in training and validation; `{out}.classes` lists these names, one per line. JPEG files are stored
+    unchanged unless they are resized; other pictures are converted to JPEG. A call that is interrupted leaves
+    `{out}.rec.partial` and `{out}.job.partial`; the next call with the same arguments and pictures continues from
+    there, and any other call starts again. The bytes do not depend on the number of workers.
 
     Args:
-        folder: with the class folders.
-        out: path of the files to write, without ending; its directory is made.
-        shorter_side: resize the shorter side to so many pixels, bilinear; None leaves the size.
-        quality: of JPEG, 1..100, for what is not taken as it is.
-        shuffle: write the pictures in random order, not class after class.
-        seed: of that order, 0 or more.
-        num_workers: threads that read, resize and compress; 0 does it in this one.
-        skip_unreadable: leave out pictures that cannot be read, instead of stopping at the first.
-        classes: the training set: a folder with its class folders, or the `.classes` file of its records. None: the
-            folder `train` beside `folder` if there is one, else `folder` itself.
+        folder: folder that holds the class folders.
+        out: path of the files to write, without ending; its directory is created.
+        shorter_side: length in pixels to which the shorter side is resized, bilinearly; None keeps the size.
+        quality: JPEG quality, 1..100, of pictures that are not stored unchanged.
+        shuffle: whether to write the pictures in random order instead of class by class.
+        seed: seed of that order, 0 or more.
+        num_workers: number of threads that read, resize and compress; 0 does everything in the calling thread.
+        skip_unreadable: whether to leave out pictures that cannot be read, instead of stopping at the first.
+        classes: the training set, as a folder with class folders or as the `.classes` file of its records. None stands
+            for the folder `train` next to `folder` if there is one, otherwise for `folder` itself.
 
     Raises:
-        InputError: a number that makes no sense, or OpenCV's Python module is not usable.
-        DataError: no pictures, one that cannot be read, a class folder that the training set has not, `{out}.rec`
+        InputError: a number is out of range, or OpenCV's Python module cannot be used.
+        DataError: there are no pictures, one cannot be read, a class folder is not in the training set, `{out}.rec`
             exists, or the files cannot be written.
     """
     if not 1 <= quality <= 100:
@@ -121,7 +121,7 @@ def write_records(
         _finish(job, out, written)
     except OSError as error:
         raise DataError(
-            f"{out}.rec cannot be written ({last_line(error)}): check free space and rights; the same call goes on"
+            f"{out}.rec cannot be written ({last_line(error)}): check free space and rights; the same call continues"
         ) from None
     numbers = {number for number, _ in written}
     skipped = tuple(path for number, (path, _) in enumerate(pictures) if number not in numbers)
@@ -129,7 +129,7 @@ def write_records(
 
 
 def _classes(folder: str, given: Optional[str]) -> Optional[ClassList]:
-    """The training set's classes, as `write_records` is `given` them; None if the folder's own count."""
+    """Return the training set's classes, which `given` names or `train` next to `folder` has; None if neither does."""
     if given is None:
         return training_folders_beside(folder)
     given = os.path.expanduser(given)
@@ -142,7 +142,7 @@ def _classes(folder: str, given: Optional[str]) -> Optional[ClassList]:
 
 
 def _write(job: _Job, out: str, num_workers: int) -> List[Written]:
-    """Write `{out}.rec.partial` to its end."""
+    """Write the remaining records to `{out}.rec.partial`, and return all records in it."""
     os.makedirs(os.path.dirname(out) or ".", exist_ok=True)
     written, end = _resumed(job, out)
     total = len(job.pictures)
@@ -163,7 +163,7 @@ def _write(job: _Job, out: str, num_workers: int) -> List[Written]:
 
 
 def _resumed(job: _Job, out: str) -> Tuple[List[Written], int]:
-    """What an earlier call for this job has written, and where that ends; without one, nothing, and 0."""
+    """Return the records that an earlier call wrote for the same job, if any, and the offset of their end."""
     partial, state = Path(f"{out}.rec.partial"), Path(f"{out}.job.partial")
     signature = _signature(job)
     if partial.exists() and state.exists() and state.read_text() == signature:
@@ -176,7 +176,7 @@ def _resumed(job: _Job, out: str) -> Tuple[List[Written], int]:
 
 
 def _signature(job: _Job) -> str:
-    """Changes with everything that the record file depends on: SHA-256 in hexadecimal."""
+    """Return a SHA-256 sum, in hexadecimal, of everything on which the record file depends."""
     how = (job.shorter_side, job.quality, opencv().__version__, job.classes)
     digest = hashlib.sha256(repr(how).encode())
     for path, label in job.pictures:
@@ -187,7 +187,7 @@ def _signature(job: _Job) -> str:
 
 
 def _whole_records(partial: str) -> Tuple[List[Written], int]:
-    """The records of a file whose last one may not be whole, and where they end."""
+    """Return the complete records of a file, the last of which may be cut short, and the offset of their end."""
     content = open_record_file(partial)
     written: List[Written] = []
     end = 0
@@ -200,7 +200,7 @@ def _whole_records(partial: str) -> Tuple[List[Written], int]:
 
 
 def _made(job: _Job, numbers: range, num_workers: int) -> Iterator[Optional[bytes]]:
-    """The pictures' records in order; None for one that is skipped."""
+    """Yield the records of the pictures in order, None for a picture that is skipped."""
 
     def make(number: int) -> Optional[bytes]:
         return _record(job, number)
@@ -225,7 +225,7 @@ def _record(job: _Job, number: int) -> Optional[bytes]:
 
 
 def _as_jpeg(content: bytes, job: _Job) -> bytes:
-    """The picture as JPEG; it is decoded in any case, so that training will not stop at it."""
+    """Return a picture as JPEG; it is decoded in any case, since training would stop at one that cannot be."""
     image = decode(content, upright=True)
     if job.shorter_side is None and content.startswith(JPEG_MAGIC):
         return content
@@ -236,7 +236,7 @@ def _as_jpeg(content: bytes, job: _Job) -> bytes:
 
 
 def _finish(job: _Job, out: str, written: List[Written]) -> None:
-    """Write the index and the lists, and rename the record file, which says that all is there."""
+    """Write the index and the lists, and then rename the record file, whose final name shows that all are complete."""
     index = "".join(f"{number}\t{begin}\n" for number, begin in written)
     listed = ((number, *job.pictures[number]) for number, _ in written)
     lines = "".join(f"{number}\t{label:f}\t{path}\n" for number, path, label in listed)

@@ -1,8 +1,8 @@
-"""ImageNet's training batches, from class folders or from record files, the same for any number of worker processes.
+"""Make ImageNet's training batches from class folders or record files, the same for any number of worker processes.
 
-The original's readers are not used: ImageRecordIter ends the process when one image cannot be decoded, and neither it
-nor Gluon's transforms can be seeded image by image. The workers do the same with OpenCV and send uint8 images back;
-normalisation, which is quick and makes four times as many bytes of them, is done here.
+The original's readers are not used: ImageRecordIter ends the process when an image cannot be decoded, and neither it
+nor Gluon's transforms can be seeded for each image. The workers do the same work with OpenCV and send uint8 images
+back; the main process normalises them, which is quick and makes four times as many bytes.
 """
 
 from __future__ import annotations
@@ -29,29 +29,29 @@ from gluon_aff.errors import DataError, InputError
 
 
 class ImageNetBatches(ShuffledBatches):
-    """Shuffled, augmented training batches, from `record_batches` or `folder_batches`.
+    """Shuffled, augmented training batches, made by `record_batches` or `folder_batches`.
 
     Args:
-        recipe: what is done with an image.
-        images: how many there are.
-        places: returns what a worker takes for images of these numbers.
-        classes: how many there are.
-        batch_size: images of this share of a batch; the images left over at the end of an epoch are discarded.
-        seed: the run's seed, 0 or more.
-        num_workers: worker processes; 0 does the work in this process, when a batch is asked for.
-        class_list: which class each label stands for, if that is known.
-        notes: what a user should know about the images, a line each.
-        share: the part of every batch that is made here.
+        recipe: what is common to all images.
+        images: number of images.
+        places: function that returns the places of the images with these numbers, for a worker's task.
+        classes: number of classes.
+        batch_size: number of images in this share of a batch; images left over at the end of an epoch are not used.
+        seed: seed of the run, 0 or more.
+        num_workers: number of worker processes; 0 does the work in this process, when a batch is needed.
+        class_list: the class of each label, None if it is not known.
+        notes: lines about the images that a user should see.
+        share: part of every batch that this process makes.
 
     Attributes:
-        images: as given.
-        classes: as given.
-        class_list: as given.
-        notes: as given.
+        images: number of images.
+        classes: number of classes.
+        class_list: the class of each label, None if it is not known.
+        notes: lines about the images that a user should see.
 
     Raises:
-        InputError: the batch size is not above 0.
-        DataError: there are fewer images than one batch takes.
+        InputError: the batch size is below 1.
+        DataError: there are fewer images than one batch needs.
     """
 
     def __init__(
@@ -75,13 +75,13 @@ class ImageNetBatches(ShuffledBatches):
         self._places = places
 
     def epoch(self, number: int, first: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch from `first` on.
+        """Yield the batches of an epoch from `first` on.
 
-        Images float32, (B, 3, H, W), normalised, and labels float32, (B,).
+        They are images float32 (B, 3, H, W), normalised, and labels float32 (B,).
 
         Raises:
             DataError: an image cannot be read; the message names it.
-            TrainingError: a worker process died.
+            TrainingError: a worker process ended unexpectedly.
         """
         mean, std = (FOLDER_MEAN, FOLDER_STD) if self._recipe.record is None else (RECORD_MEAN, RECORD_STD)
         for images, labels in self._done(self._tasks(number, first)):
@@ -102,24 +102,24 @@ def record_batches(
     classes: Optional[int] = None,
     share: Share = WHOLE,
 ) -> ImageNetBatches:
-    """Training batches from a record file, augmented as ImageRecordIter did for the original.
+    """Return training batches from a record file, augmented as by the original's ImageRecordIter.
 
-    All headers in the file are looked at before, or, if it is large, those of 16,384 records; the others follow when
-    their images are read.
+    The headers of all records, or in a large file those of 16,384 records, are checked at once; the others are checked
+    when their images are read.
 
     Args:
         rec: path of the record file.
         idx: path of its index.
-        batch_size: images of this share of a batch.
-        seed: the run's seed, 0 or more.
-        input_size: side of the images in pixels.
-        num_workers: worker processes; 0 does the work in this process.
-        classes: how many there may be; None: any number.
-        share: the part of every batch that is made here.
+        batch_size: number of images in this share of a batch.
+        seed: seed of the run, 0 or more.
+        input_size: side in pixels of the images that the network sees.
+        num_workers: number of worker processes; 0 does the work in this process.
+        classes: largest number of classes; None allows any number.
+        share: part of every batch that this process makes.
 
     Raises:
-        InputError: a number that makes no sense, or OpenCV's Python module is not usable.
-        DataError: missing or damaged files, too few images, or labels that are none of the classes.
+        InputError: a number is out of range, or OpenCV's Python module cannot be used.
+        DataError: files are missing or damaged, there are too few images, or a label is not below `classes`.
     """
     _check_numbers(batch_size, input_size)
     rec, idx = os.path.expanduser(rec), os.path.expanduser(idx)
@@ -145,21 +145,21 @@ def folder_batches(
     classes: Optional[int] = None,
     share: Share = WHOLE,
 ) -> ImageNetBatches:
-    """Training batches from class folders, augmented as by the original's transforms.
+    """Return training batches from class folders, augmented as by the original's transforms.
 
     Args:
-        data_dir: folder that has `train/CLASS/IMAGE`; labels follow the order of the class folders' names.
-        batch_size: images of this share of a batch.
-        seed: the run's seed, 0 or more.
-        input_size: side of the images in pixels.
-        auto_augment: run AutoAugment with ImageNet's policies, on the whole image, before anything else.
-        num_workers: worker processes; 0 does the work in this process.
-        classes: how many there may be; None: any number.
-        share: the part of every batch that is made here.
+        data_dir: folder that holds `train/CLASS/IMAGE`; labels follow the sorted names of the class folders.
+        batch_size: number of images in this share of a batch.
+        seed: seed of the run, 0 or more.
+        input_size: side in pixels of the images that the network sees.
+        auto_augment: whether to apply AutoAugment with ImageNet's policies to the whole image first.
+        num_workers: number of worker processes; 0 does the work in this process.
+        classes: largest number of classes; None allows any number.
+        share: part of every batch that this process makes.
 
     Raises:
-        InputError: a number that makes no sense, or OpenCV's Python module is not usable.
-        DataError: no such folders, too few images, or more folders than classes.
+        InputError: a number is out of range, or OpenCV's Python module cannot be used.
+        DataError: there are no such folders, too few images, or more folders than `classes`.
     """
     _check_numbers(batch_size, input_size)
     place = os.path.join(os.path.expanduser(data_dir), "train")
@@ -167,8 +167,8 @@ def folder_batches(
     samples, count = found.samples, len(found.classes.names)
     if classes is not None and count > classes:
         raise DataError(
-            f"{place} has {count} class folders, but there are {classes} classes: remove those that are none, "
-            "or train with more"
+            f"{place} has {count} class folders, but there are {classes} classes: remove folders that are not classes, "
+            "or raise --classes"
         )
     recipe = ImageRecipe(input_size, auto_augment=auto_augment)
 

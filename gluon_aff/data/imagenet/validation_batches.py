@@ -1,10 +1,10 @@
-"""ImageNet's validation images, from class folders or from record files, each counted once.
+"""Read ImageNet's validation images from class folders or record files, each exactly once.
 
-Pixels are those of the original's readers (tests compare): the transforms of Gluon or, for large inputs, of Pillow for
-folders, ImageRecordIter for records. MXNet's are not used here. Its engine runs the operators of Gluon's transforms one
-after another, whatever the number of threads; ImageRecordIter fills the last batch with rubbish or with images seen
-before, and an image or index that is damaged ends the process without a word. So OpenCV, which both call, is called
-directly, in threads.
+The pixels are those of the original's readers, with which tests compare: ImageRecordIter for records, and for folders
+Gluon's transforms or, with large inputs, Pillow's. These readers themselves are not used: MXNet's engine runs the
+operators of Gluon's transforms one after another whatever the number of threads; ImageRecordIter fills the last batch
+with random bytes or repeated images, and a damaged image or index ends the process without a message. Therefore OpenCV,
+which both of them call, is called directly in threads.
 """
 
 from __future__ import annotations
@@ -49,16 +49,16 @@ from gluon_aff.iteration import in_order
 
 @dataclass(frozen=True)
 class ValidationData:
-    """A validation set.
+    """A validation set, or this worker's share of one.
 
     Attributes:
-        images: how many there are, in the share asked for.
-        classes: number of label values: class folders, or the largest label in a record file and one.
-        class_list: which class each label stands for, if that is known.
-        batches: images float32, (N, 3, H, W), normalised, and labels float32, (N,), in order; the last batch may be
-            short. Every pass reads anew. Iterating raises DataError for an image that cannot be read.
-        notes: what a user should know about the images, a line each.
-        as_in_training: the training set that lies beside it is known to have the same classes.
+        images: number of images in the share.
+        classes: number of classes: of class folders, or the largest label in the record file plus 1.
+        class_list: the class of each label, None if it is not known.
+        batches: images float32 (N, 3, H, W), normalised, and labels float32 (N,), in order; the last batch may be
+            short. Each iteration reads the files again, and raises DataError if an image cannot be read.
+        notes: lines about the images that a user should see.
+        as_in_training: whether the training set next to it is known to have the same classes.
     """
 
     images: int
@@ -71,16 +71,16 @@ class ValidationData:
 
 @dataclass(frozen=True)
 class _Source:
-    """Where encoded images come from, and what is done with them.
+    """Source of encoded images, and how they are processed.
 
     Attributes:
-        samples: what `read` takes, and the label, of each image.
-        read: returns the encoded image.
-        name: returns what to call the image in a message.
-        upright: turn JPEG images as their EXIF data says.
-        crop: returns uint8, input size x input size x 3, of an image uint8, H x W x 3.
-        mean: red, green, blue on a 0..255 scale.
-        std: likewise.
+        samples: key and label of each image.
+        read: function that returns the encoded image of a key.
+        name: function that returns the name of a key's image, for messages.
+        upright: whether to turn JPEG images as their EXIF data says.
+        crop: function from an image, uint8 (H, W, 3), to the network's pixels, uint8 (input size, input size, 3).
+        mean: means of red, green and blue on a 0..255 scale.
+        std: standard deviations of red, green and blue on a 0..255 scale.
     """
 
     samples: List[Tuple[Any, int]]
@@ -92,7 +92,7 @@ class _Source:
     std: Sequence[float]
 
     def batch(self, samples: List[Tuple[Any, int]]) -> Batch:
-        """Read, decode and crop these samples."""
+        """Read, decode, crop and normalise the images of these samples, and return them with their labels."""
         keys, labels = zip(*samples)
         images = np.stack([self._image(key) for key in keys])
         return normalise(images, self.mean, self.std), np.array(labels, np.float32)
@@ -104,7 +104,7 @@ class _Source:
 
 @dataclass(frozen=True)
 class _Batches:
-    """All batches of a source, made by threads, as many ahead as there are threads; 0 makes each when asked for it."""
+    """All batches of a source; each thread prepares one ahead, and with 0 threads each is made when it is needed."""
 
     source: _Source
     size: int
@@ -123,14 +123,22 @@ class _Batches:
 def validation_data(
     data_dir: str, input_size: int, batch_size: int, num_workers: int, crop_ratio: float = CROP_RATIO
 ) -> ValidationData:
-    """ImageNet's validation images, or others in its layouts.
+    """Find and return ImageNet's validation images, or others in its layouts.
 
-    Looked for in this order: `val.rec` and `val.idx` in `data_dir` or its folder `rec`; class folders in `data_dir/val`
-    or `data_dir` itself. Of both, the records are read; name the folder `val` itself to read that. For the arguments
-    and the errors see `record_validation` and `folder_validation`.
+    The first of these is taken: `val.rec` and `val.idx` in `data_dir` or in its folder `rec`; class folders in
+    `data_dir/val`; class folders in `data_dir`. To read the folder `val` although there are records, name it itself.
+
+    Args:
+        data_dir: folder to look in.
+        input_size: side of the square crop in pixels.
+        batch_size: number of images per batch.
+        num_workers: number of threads that decode; at most one per core is used.
+        crop_ratio: side of the crop divided by the shorter side of the image, in 0..1.
 
     Raises:
-        DataError: besides, a label stands for another class than in the training set beside the validation set.
+        InputError: a number is out of range, or OpenCV's Python module cannot be used.
+        DataError: files are missing or damaged, or a label stands for another class than in the training set next to
+            the validation set.
     """
     records = _find_records(Path(data_dir).expanduser())
     if records is None:
@@ -152,20 +160,20 @@ def record_validation(
     crop_ratio: float = CROP_RATIO,
     share: Share = WHOLE,
 ) -> ValidationData:
-    """The validation images of a record file.
+    """Return the validation images of a record file.
 
     Args:
         rec: path of the record file.
         idx: path of its index.
         input_size: side of the square crop in pixels.
-        batch_size: images per batch.
-        num_workers: threads that decode; at most one per core is used, and 0 decodes in this one.
-        crop_ratio: crop's side over the image's shorter side, in 0..1.
-        share: which images; there have to be as many as shares.
+        batch_size: number of images per batch.
+        num_workers: number of threads that decode; at most one per core is used, and 0 decodes in the calling thread.
+        crop_ratio: side of the crop divided by the shorter side of the image, in 0..1.
+        share: part of the images to read; there must be at least as many images as shares.
 
     Raises:
-        InputError: a number that makes no sense, or OpenCV's Python module is not usable.
-        DataError: missing or damaged files, no images, or labels that are no classes.
+        InputError: a number is out of range, or OpenCV's Python module cannot be used.
+        DataError: files are missing or damaged, there are too few images, or a label is not a class.
     """
     _check_numbers(input_size, batch_size, crop_ratio)
     rec, idx = os.path.expanduser(rec), os.path.expanduser(idx)
@@ -195,19 +203,20 @@ def folder_validation(
     crop_ratio: float = CROP_RATIO,
     share: Share = WHOLE,
 ) -> ValidationData:
-    """The validation images in class folders, in `data_dir/val` or `data_dir`, labelled by the order of their names.
+    """Return the validation images in class folders; labels follow the sorted names of the folders.
 
     Args:
-        data_dir: folder.
-        input_size: side of the square crop in pixels; from 320 on, the crop is EfficientNet's and resized bicubic.
-        batch_size: images per batch.
-        num_workers: threads that decode; at most one per core is used, and 0 decodes in this one.
-        crop_ratio: crop's side over the image's shorter side, in 0..1; without effect from input size 320 on.
-        share: which images; there have to be as many as shares.
+        data_dir: folder with the class folders, or with a folder `val` that holds them.
+        input_size: side of the square crop in pixels; from 320 on, it is EfficientNet's crop, resized bicubically.
+        batch_size: number of images per batch.
+        num_workers: number of threads that decode; at most one per core is used, and 0 decodes in the calling thread.
+        crop_ratio: side of the crop divided by the shorter side of the image, in 0..1; without effect from input size
+            320 on.
+        share: part of the images to read; there must be at least as many images as shares.
 
     Raises:
-        InputError: a number that makes no sense, or OpenCV's Python module is not usable.
-        DataError: there are no such folders or no images in them.
+        InputError: a number is out of range, or OpenCV's Python module cannot be used.
+        DataError: there are no such folders, or too few images in them.
     """
     _check_numbers(input_size, batch_size, crop_ratio)
     found = class_folders(_validation_folder(data_dir), "val.rec and val.idx, or with val/CLASS/IMAGE")
@@ -233,14 +242,14 @@ def _validation_folder(data_dir: str) -> str:
 def _check_numbers(input_size: int, batch_size: int, crop_ratio: float) -> None:
     if input_size < 1 or batch_size < 1 or not 0 < crop_ratio <= 1:
         raise InputError(
-            f"input size {input_size}, batch size {batch_size} and crop ratio {crop_ratio} do not go together: "
-            "the sizes have to be 1 or more, the ratio in 0..1"
+            f"input size {input_size}, batch size {batch_size} and crop ratio {crop_ratio}: the sizes have to be 1 or "
+            "more, and the ratio has to be above 0 and at most 1"
         )
     opencv()
 
 
 def _find_records(root: Path) -> Optional[Tuple[str, str]]:
-    """The record file and its index, one of which may be missing; None if both are."""
+    """Return the paths of `val.rec` and `val.idx`, one of which may be missing; None if both are."""
     for folder in (root, root / "rec"):
         record, index = folder / "val.rec", folder / "val.idx"
         if os.path.exists(record) or os.path.exists(index):
@@ -249,9 +258,10 @@ def _find_records(root: Path) -> Optional[Tuple[str, str]]:
 
 
 def folder_crop(image: np.ndarray, input_size: int, crop_ratio: float = CROP_RATIO) -> np.ndarray:
-    """What validation sees of an image in a folder; arguments and result as `resize_and_crop`'s.
+    """Return the pixels that validation sees of an image in a folder.
 
-    From input size 320 on it is EfficientNet's centre crop, whatever the ratio.
+    Arguments and result are those of `resize_and_crop`; from input size 320 on, the crop is EfficientNet's centre crop,
+    whatever the ratio.
     """
     if input_size < LARGE_INPUT:
         return resize_and_crop(image, input_size, crop_ratio)

@@ -1,1 +1,1 @@
-"""Small data sets in the layouts of the large ones, made on the spot."""
+"""Make small data sets in the layouts of the large ones, without a download."""

@@ -1,7 +1,8 @@
-"""Two small data sets in CIFAR's binary layouts, made on the spot: a run from end to end needs no download.
+"""Make two small data sets in CIFAR's binary layouts, so that a whole run needs no download.
 
-`write_digits` re-packs scikit-learn's handwritten digits (real pictures) as CIFAR-10, `write_shapes` draws coloured
-shapes as CIFAR-100. `load_cifar` reads both like the official sets; the `SHA1SUMS` file says that they are not.
+`write_digits` packs scikit-learn's handwritten digits, which are real pictures, as CIFAR-10; `write_shapes` draws
+coloured shapes as CIFAR-100. `load_cifar` reads both like the official sets; their `SHA1SUMS` file shows that they are
+not official.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from gluon_aff.errors import DataError, InputError
 
 DIGIT_SIZE = 24
 TEST_SHARE = 6  # every sixth image of a class
-# Red, green, blue in 0..255.
+# Red, green and blue in 0..255.
 COLOURS = {
     "red": (228, 40, 40),
     "yellow": (240, 220, 40),
@@ -27,12 +28,12 @@ COLOURS = {
     "blue": (60, 100, 240),
     "violet": (200, 70, 220),
 }
-# Shapes are drawn this much larger and scaled down, for smooth edges.
+# Side in pixels at which shapes are drawn before they are scaled down, for smooth edges.
 CANVAS = 128
 
 
 class Mark(NamedTuple):
-    """One stroke of a shape: an ellipse (left, top, right, bottom) or a polygon, in 0..16 units, painted or cut out."""
+    """One part of a shape: an ellipse (left, top, right, bottom) or a polygon, in 0..16, that is painted or cut out."""
 
     points: Tuple[float, ...]
     ellipse: bool = False
@@ -76,16 +77,16 @@ SHAPES: Dict[str, Tuple[Mark, ...]] = {
 
 
 def write_digits(folder: str) -> None:
-    """Write scikit-learn's 1,797 handwritten digits in CIFAR-10's layout: 1,501 to train, 296 to test.
+    """Write scikit-learn's 1,797 handwritten digits in CIFAR-10's layout: 1,501 training and 296 test images.
 
-    Each 8 x 8 picture is enlarged to 24 x 24 in the middle of a black 32 x 32 image, so that crops and shifts leave its
-    strokes whole.
+    Each picture of 8 x 8 pixels is enlarged to 24 x 24 in the middle of a black image of 32 x 32, so that crops and
+    shifts do not cut off its strokes.
 
     Args:
-        folder: where to; it is made. The same set already there is left as it is.
+        folder: folder to create; one that holds the same set already is left unchanged.
 
     Raises:
-        DataError: the folder holds something else.
+        DataError: the folder holds something else, or cannot be written.
         InputError: scikit-learn is missing.
     """
     try:
@@ -106,19 +107,19 @@ def write_digits(folder: str) -> None:
 
 
 def write_shapes(folder: str, train_images: int = 5000, test_images: int = 1000, seed: int = 0) -> None:
-    """Write drawn shapes in CIFAR-100's layout: 20 shapes (coarse labels), each in 5 colours (fine labels).
+    """Draw shapes and write them in CIFAR-100's layout: 20 shapes (coarse labels), each in 5 colours (fine labels).
 
-    The fine label is 5 * coarse + colour; size, place and background vary. All kinds are equally frequent.
+    The fine label is 5 * coarse + colour. Size, place and background vary, and all fine labels are equally frequent.
 
     Args:
-        folder: where to; it is made. The same set already there is left as it is.
-        train_images: how many, a multiple of 100.
-        test_images: how many, a multiple of 100.
-        seed: 0 or more.
+        folder: folder to create; one that holds the same set already is left unchanged.
+        train_images: number of training images, a multiple of 100.
+        test_images: number of test images, a multiple of 100.
+        seed: seed of the random numbers, 0 or more.
 
     Raises:
-        DataError: the folder holds something else.
-        InputError: a number that does not fit.
+        DataError: the folder holds something else, or cannot be written.
+        InputError: a number is not as required.
     """
     if seed < 0:
         raise InputError(f"the seed is {seed}, but it has to be 0 or more")
@@ -132,7 +133,7 @@ def write_shapes(folder: str, train_images: int = 5000, test_images: int = 1000,
 
 
 def _enlarged(digits: np.ndarray) -> np.ndarray:
-    """Digits N x 8 x 8 in 0..16 to uint8, N x 32 x 32 x 3, in 0..255."""
+    """Enlarge digits, (N, 8, 8) in 0..16, to images, uint8 (N, 32, 32, 3) in 0..255."""
     grey = np.rint(digits * (255 / 16)).astype(np.uint8)
     size = (DIGIT_SIZE, DIGIT_SIZE)
     large = np.stack([np.asarray(Image.fromarray(digit).resize(size, Image.Resampling.BICUBIC)) for digit in grey])
@@ -142,12 +143,12 @@ def _enlarged(digits: np.ndarray) -> np.ndarray:
 
 
 def _rank_in_class(labels: np.ndarray) -> np.ndarray:
-    """How many earlier samples have the same label, for each sample."""
+    """Return for each sample how many earlier ones have the same label."""
     return (np.cumsum(labels[:, np.newaxis] == np.arange(labels.max() + 1), axis=0) - 1)[np.arange(len(labels)), labels]
 
 
 def _draw_records(images: int, random: np.random.Generator) -> np.ndarray:
-    """CIFAR-100 records, uint8, N x 3074, in random order."""
+    """Draw images and return them as CIFAR-100 records, uint8 (N, 3074), in random order."""
     kinds = len(SHAPES) * len(COLOURS)
     if images < kinds or images % kinds:
         raise InputError(f"{images} images do not make {kinds} equally frequent kinds: use a multiple of {kinds}")
@@ -164,7 +165,7 @@ def _draw_records(images: int, random: np.random.Generator) -> np.ndarray:
 
 
 def _mask(marks: Tuple[Mark, ...]) -> Image.Image:
-    """A shape in white on black, CANVAS pixels wide and high."""
+    """Draw a shape in white on black, CANVAS pixels wide and high."""
     image = Image.new("L", (CANVAS, CANVAS))
     draw = ImageDraw.Draw(image)
     for mark in marks:
@@ -174,7 +175,7 @@ def _mask(marks: Tuple[Mark, ...]) -> Image.Image:
 
 
 def _placed(mask: Image.Image, size: int, place: List[int]) -> np.ndarray:
-    """The shape scaled to `size` pixels with its top left corner at `place` (row, column): uint8, 32 x 32."""
+    """Scale a shape to `size` pixels and place its top left corner at `place` (row, column); return uint8 (32, 32)."""
     canvas = np.zeros((32, 32), np.uint8)
     row, column = place
     canvas[row : row + size, column : column + size] = mask.resize((size, size), Image.Resampling.BOX)
@@ -182,7 +183,7 @@ def _placed(mask: Image.Image, size: int, place: List[int]) -> np.ndarray:
 
 
 def _painted(cover: np.ndarray, colours: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Shapes (uint8, N x 32 x 32) in their colours (N x 3) on noisy grey slopes: uint8, N x 32 x 32 x 3."""
+    """Paint shapes, uint8 (N, 32, 32), in their colours (N, 3) on noisy grey gradients; return uint8 (N, 32, 32, 3)."""
     grey, down, right = random.uniform([[30], [-30], [-30]], [[90], [30], [30]], size=(3, len(cover)))
     ramp = np.linspace(-0.5, 0.5, 32)
     slope = grey[:, np.newaxis, np.newaxis] + down[:, np.newaxis, np.newaxis] * ramp[:, np.newaxis]
@@ -196,7 +197,7 @@ def _painted(cover: np.ndarray, colours: np.ndarray, random: np.random.Generator
 
 
 def _to_planes(images: np.ndarray) -> np.ndarray:
-    """Images N x 32 x 32 x 3 as CIFAR stores them: N x 3072, all red values first."""
+    """Convert images (N, 32, 32, 3) to CIFAR's order of bytes, (N, 3072), in which all red values come first."""
     return images.transpose(0, 3, 1, 2).reshape(len(images), -1)
 
 
@@ -205,16 +206,20 @@ def _lines(names: Iterable[str]) -> bytes:
 
 
 def _write_set(folder: Path, files: Dict[str, bytes]) -> None:
-    """Write the files and their `SHA1SUMS`."""
+    """Write the files of a set, and `SHA1SUMS` with their checksums."""
     sums = (f"{hashlib.sha1(data).hexdigest()}  {name}" for name, data in files.items() if name.endswith(".bin"))
     write_whole(folder, {**files, SUMS_FILE: _lines(sums)})
 
 
 def write_whole(folder: Path, files: Dict[str, bytes]) -> None:
-    """Write files, by their paths in the folder, so that it appears with all of them or not at all.
+    """Create a folder with all its files in one step, so that no incomplete folder is left behind.
+
+    Args:
+        folder: folder to create; one that holds exactly these files already is left unchanged.
+        files: content of the files, by their paths relative to the folder.
 
     Raises:
-        DataError: the folder holds something else than just these files, or cannot be written.
+        DataError: the folder holds other files, or cannot be written.
     """
     if folder.exists() and not _is_empty(folder):
         if not _holds(folder, files):
@@ -241,7 +246,7 @@ def _is_empty(folder: Path) -> bool:
 
 
 def _holds(folder: Path, files: Dict[str, bytes]) -> bool:
-    """The folder has exactly these files."""
+    """Return whether the folder holds exactly these files."""
     found = (entry for entry in folder.rglob("*") if not entry.is_dir())
     if not folder.is_dir() or {entry.relative_to(folder).as_posix() for entry in found} != set(files):
         return False

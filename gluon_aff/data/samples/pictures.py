@@ -1,4 +1,4 @@
-"""A small set of pictures in ImageNet's folders, made on the spot: a run from end to end needs no download."""
+"""Make a small set of pictures in ImageNet's folders, so that a whole run needs no download."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from gluon_aff.errors import InputError
 
 WIDTH, HEIGHT = 128, 100
 JPEG_QUALITY = 90
-PATCH_WIDTHS = (96, 160)  # pixels of the photograph
-NOISE = 5  # deviation, on a 0..255 scale
+PATCH_WIDTHS = (96, 160)  # smallest and largest, in pixels of the photograph
+NOISE = 5  # standard deviation on a 0..255 scale
 
 
 class Region(NamedTuple):
-    """Part of a photograph of scikit-learn's, in pixels."""
+    """Part of one of scikit-learn's sample photographs, in pixels."""
 
     photograph: str
     left: int
@@ -40,21 +40,21 @@ Painter = Callable[[np.random.Generator], np.ndarray]
 
 
 def write_pictures(folder: str, train_images: int = 320, val_images: int = 80, seed: int = 0) -> None:
-    """Write JPEG pictures, 128 x 100, of 8 classes, equally many of each, as `train/CLASS/` and `val/CLASS/`.
+    """Write JPEG pictures of 128 x 100 pixels into `train/CLASS/` and `val/CLASS/`, equally many for each of 8 classes.
 
-    Five classes are patches of scikit-learn's two sample photographs, three are drawn: chequers, discs and gratings.
-    Place, size, colours and brightness vary. Patches of both halves overlap, so that figures on this set say that a run
-    works, and nothing about generalisation.
+    Five classes are patches of scikit-learn's two sample photographs, and three are drawn: chequers, discs and
+    gratings. Place, size, colours and brightness vary. Training and validation patches overlap, so that scores on this
+    set show that a run works, and say nothing about generalisation.
 
     Args:
-        folder: where to; it is made. The same set already there is left as it is.
-        train_images: how many, a multiple of 8.
-        val_images: how many, a multiple of 8.
-        seed: 0 or more.
+        folder: folder to create; one that holds the same set already is left unchanged.
+        train_images: number of training images, a multiple of 8.
+        val_images: number of validation images, a multiple of 8.
+        seed: seed of the random numbers, 0 or more.
 
     Raises:
-        DataError: the folder holds something else.
-        InputError: a number that does not fit, or scikit-learn is missing.
+        DataError: the folder holds something else, or cannot be written.
+        InputError: a number is not as required, or scikit-learn is missing.
     """
     if seed < 0:
         raise InputError(f"the seed is {seed}, but it has to be 0 or more")
@@ -75,7 +75,7 @@ def write_pictures(folder: str, train_images: int = 320, val_images: int = 80, s
 
 
 def _painters() -> Dict[str, Painter]:
-    """Class name to what makes a picture of it, float, 100 x 128 x 3, in 0..255."""
+    """Return for each class a function that makes a picture of it: float (100, 128, 3), in 0..255."""
     try:
         from sklearn.datasets import load_sample_images
     except ImportError:
@@ -101,14 +101,14 @@ def _patches(photograph: Image.Image, region: Region) -> Painter:
 
 
 def _waves(random: np.random.Generator, turn: float) -> np.ndarray:
-    """A sine with a period of 12 to 24 pixels, running at an angle: float, 100 x 128, in -1..1."""
+    """Return a sine wave at the angle `turn`, with a period of 12 to 24 pixels: float (100, 128), in -1..1."""
     row, column = np.mgrid[:HEIGHT, :WIDTH]
     place = np.cos(turn) * column + np.sin(turn) * row
     return np.sin(2 * np.pi * (place / random.uniform(12, 24) + random.random()))
 
 
 def _two_colours(share: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """From a dark colour, where the share is 0, to a light one, where it is 1: float, H x W x 3."""
+    """Blend a random dark colour, where `share` is 0, with a random light one, where it is 1: float (H, W, 3)."""
     dark, light = random.uniform([[0], [150]], [[90], [255]], size=(2, 3))
     return dark + share[..., np.newaxis] * (light - dark)
 

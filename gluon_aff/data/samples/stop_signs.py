@@ -1,6 +1,6 @@
-"""A small StopSign in COCO's layout, drawn on the spot: a run from end to end needs no download.
+"""Draw a small StopSign data set in COCO's layout, so that a whole run needs no download.
 
-Red octagons with a white rim, some behind a pole, among shapes that share their colour or their form.
+The signs are red octagons with a white rim, some of them behind a pole, among shapes of the same colour or form.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from gluon_aff.errors import InputError
 
 WIDTH, HEIGHT = 128, 104
 JPEG_QUALITY = 92
-NOISE = 6  # deviation, on a 0..255 scale
-ENLARGED = 8  # images are drawn so much larger and scaled down, for smooth edges
-RIM = 0.86  # of the radius, where the red begins
-SIGN, DISTRACTOR = 13, 10  # COCO's numbers
+NOISE = 6  # standard deviation on a 0..255 scale
+ENLARGED = 8  # factor by which images are drawn larger and then scaled down, for smooth edges
+RIM = 0.86  # share of the radius at which the red begins
+SIGN, DISTRACTOR = 13, 10  # COCO's numbers of the categories
 CATEGORIES = ({"id": DISTRACTOR, "name": "traffic light"}, {"id": SIGN, "name": CATEGORY})
-DISTRACTORS = 5  # at most, in an image
+DISTRACTORS = 5  # the most in an image
 WITHOUT_SIGN, BEHIND_POLE, CROWD = 0.1, 0.25, 0.1  # shares of the images
 
 Point = Tuple[float, float]
@@ -32,30 +32,33 @@ Polygon = List[Point]
 
 
 class Scene(NamedTuple):
-    """A drawn image, uint8, HEIGHT x WIDTH x 3, and its annotations without their numbers."""
+    """A drawn image, uint8 (HEIGHT, WIDTH, 3), and its annotations without their ids."""
 
     pixels: np.ndarray
     annotations: List[Dict[str, Any]]
 
 
 def write_stop_signs(folder: str, train_images: int = 240, val_images: int = 60, seed: int = 0) -> None:
-    """Write drawn stop signs, 128 x 104, in the layout of COCO 2017.
+    """Draw images of stop signs, 128 x 104 pixels, and write them in the layout of COCO 2017.
 
-    Nine images in ten hold one or more signs; of those, a quarter has a pole before one, whose mask then is two
-    polygons, and a tenth two overlapping ones, masked together by run lengths as COCO does with crowds.
+    Nine in ten images have a sign. In a quarter of these a pole stands before the sign, so that its mask consists of
+    two polygons; in a tenth, two signs overlap and have one mask of run lengths, as COCO marks crowds.
 
     Args:
-        folder: where to; it is made. The same set already there is left as it is.
-        train_images: how many, 1 or more.
-        val_images: how many, 1 or more.
-        seed: 0 or more.
+        folder: folder to create; one that holds the same set already is left unchanged.
+        train_images: number of training images, 1 or more.
+        val_images: number of validation images, 1 or more.
+        seed: seed of the random numbers, 0 or more.
 
     Raises:
-        DataError: the folder holds something else.
-        InputError: a number that does not fit.
+        DataError: the folder holds something else, or cannot be written.
+        InputError: a number is not as required.
     """
     if seed < 0 or min(train_images, val_images) < 1:
-        raise InputError(f"seed {seed}, {train_images} and {val_images} images: 0 or more, and 1 or more of each")
+        raise InputError(
+            f"seed {seed}, {train_images} training and {val_images} validation images: the seed has to be 0 or more, "
+            "and each number of images 1 or more"
+        )
     files: Dict[str, bytes] = {}
     for half, (name, images) in enumerate({"train2017": train_images, "val2017": val_images}.items()):
         random = np.random.Generator(np.random.PCG64((seed, half)))
@@ -83,7 +86,7 @@ def _scene(random: np.random.Generator) -> Scene:
 
 
 def _signs(draw: ImageDraw.ImageDraw, shown: float, random: np.random.Generator) -> Dict[str, Any]:
-    """Draw a sign, whole, behind a pole or with another before it; `shown`, in 0..1, says which. Its annotation."""
+    """Draw a sign, a sign behind a pole or one behind another, as `shown` in 0..1 says; return the annotation."""
     radius = random.uniform(12, 30)
     centre = random.uniform(8, WIDTH - 8), random.uniform(8, HEIGHT - 8)
     sign = _octagon(centre, radius, random.uniform(-0.1, 0.1))
@@ -107,7 +110,7 @@ def _draw_sign(draw: ImageDraw.ImageDraw, centre: Point, outline: Polygon, rando
     _polygon(draw, outline, (235, 235, 235))
     _polygon(draw, inner, red)  # type: ignore[arg-type]
     size = abs(outline[0][0] - centre[0])
-    for letter in (-0.55, -0.2, 0.15, 0.5):  # bars for the word
+    for letter in (-0.55, -0.2, 0.15, 0.5):  # bars in place of the letters of STOP
         left = centre[0] + letter * size - 0.08 * size
         top, bottom = centre[1] - 0.28 * size, centre[1] + 0.28 * size
         _polygon(
@@ -116,7 +119,7 @@ def _draw_sign(draw: ImageDraw.ImageDraw, centre: Point, outline: Polygon, rando
 
 
 def _distract(draw: ImageDraw.ImageDraw, random: np.random.Generator) -> Polygon:
-    """Draw a red disc, triangle or square, or an octagon of another colour; its outline."""
+    """Draw a red disc, triangle or square, or an octagon of another colour, and return its outline."""
     kind = int(random.integers(4))
     centre, radius = (random.uniform(0, WIDTH), random.uniform(0, HEIGHT)), random.uniform(5, 16)
     corners, turn = ((24, 0.0), (3, -np.pi / 2), (4, np.pi / 4), (8, np.pi / 8))[kind]
@@ -129,7 +132,7 @@ def _distract(draw: ImageDraw.ImageDraw, random: np.random.Generator) -> Polygon
 
 
 def _background(random: np.random.Generator) -> Image.Image:
-    """A slope from one dull colour to another, with dull boxes on it: ENLARGED times as large as the image."""
+    """Draw a gradient between two dull colours, with dull boxes on it, at ENLARGED times the size of the image."""
     top, bottom = random.uniform(40, 200, size=(2, 3))
     share = np.linspace(0, 1, HEIGHT * ENLARGED)[:, np.newaxis, np.newaxis]
     slope = np.broadcast_to(top + share * (bottom - top), (HEIGHT * ENLARGED, WIDTH * ENLARGED, 3))
@@ -151,7 +154,7 @@ def _polygon(draw: ImageDraw.ImageDraw, points: Sequence[Point], colour: Tuple[i
 
 
 def _enlarged(points: Sequence[Point]) -> Polygon:
-    """Points where the image is drawn; Pillow's coordinates are those of the pixels' centres."""
+    """Scale points to the size at which the image is drawn; Pillow's coordinates are those of the pixels' centres."""
     return [(x * ENLARGED - 0.5, y * ENLARGED - 0.5) for x, y in points]
 
 
@@ -166,7 +169,7 @@ def _octagon(centre: Point, radius: float, turn: float) -> Polygon:
 
 
 def _side(polygon: Polygon, column: float, sign: int) -> Polygon:
-    """The part of a convex polygon where sign * (x - column) is 0 or more."""
+    """Return the part of a convex polygon in which sign * (x - column) is 0 or more."""
     kept: Polygon = []
     for (x0, y0), (x1, y1) in zip(polygon, [*polygon[1:], polygon[0]]):
         inside, next_inside = sign * (x0 - column) >= 0, sign * (x1 - column) >= 0
@@ -178,13 +181,13 @@ def _side(polygon: Polygon, column: float, sign: int) -> Polygon:
 
 
 def _flat(polygons: Sequence[Polygon]) -> List[List[float]]:
-    """Polygons as COCO has them, x and y in turn, within the image; without those that the image cuts to nothing."""
+    """Clip polygons to the image and return them as COCO stores them, x and y in turn; drop those outside it."""
     clipped = [np.clip(polygon, 0, (WIDTH, HEIGHT)) for polygon in polygons if len(polygon) > 2]
     return [np.round(points, 2).ravel().tolist() for points in clipped]
 
 
 def _run_lengths(polygons: Sequence[Polygon]) -> Dict[str, Any]:
-    """The pixels in any of the polygons, as COCO has crowds: lengths of runs down the columns, the first of 0s."""
+    """Return the union of the polygons as run lengths down the columns, zeros first, as COCO stores crowds."""
     mask = Image.new("L", (WIDTH * ENLARGED, HEIGHT * ENLARGED))
     for polygon in polygons:
         ImageDraw.Draw(mask).polygon(_enlarged(polygon), fill=255)
@@ -199,7 +202,7 @@ def _annotation(category: int, segmentation: Any) -> Dict[str, Any]:
 
 
 def _annotations(scenes: Sequence[Scene]) -> Dict[str, Any]:
-    """The file of annotations of one half."""
+    """Return the content of the annotations file of the training or the validation images."""
     named = [(number, annotation) for number, scene in enumerate(scenes, 1) for annotation in scene.annotations]
     return {
         "info": {"description": "drawn stop signs"},

@@ -1,1 +1,1 @@
-"""StopSign: images and the masks of the stop signs in them."""
+"""Read and augment StopSign: images and the masks of the stop signs in them."""

@@ -1,7 +1,7 @@
-"""StopSign: the images of COCO 2017 with a stop sign in them, and where the signs are.
+"""Find the images of COCO 2017 that show a stop sign, and the masks of the signs.
 
-The paper calls it a subset of COCO (Section 5) and says no more, so all images with an instance of the category count,
-however small.
+The paper only says that StopSign is a subset of COCO (Section 5). Here it has all images with an instance of the
+category, however small.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from gluon_aff.data.stop_signs.run_lengths import checked_run_lengths
 from gluon_aff.errors import DataError, InputError, last_line
 
 CATEGORY = "stop sign"
-OFFICIAL = "COCO 2017 Dataset"  # description in the official files
+OFFICIAL = "COCO 2017 Dataset"  # the description in the official files
 LAYOUT = "annotations/instances_{train,val}2017.json, train2017/ and val2017/"
 FIELDS = {
     "images": ("id",),
@@ -26,11 +26,11 @@ FIELDS = {
     "categories": ("id", "name"),
 }
 SEGMENTATION = "a list of polygons, [[x1, y1, x2, y2, x3, y3, ...], ...], or run lengths with size and counts"
-FEWEST_COORDINATES = 6  # of a polygon: three points
-LARGEST_FILE = 2 << 30  # bytes of annotations; COCO's have 0.45 GB, and Python takes ten times that in memory
-# What pycocotools is asked for, since it counts in 32 bits and checks no size: a larger one ends the process.
-MOST_PIXELS = 1 << 27  # of an image; those of COCO have less than half a million
-LONGEST_OUTLINE = 1 << 21  # of a polygon, in pixels: pycocotools takes about 100 bytes for each
+FEWEST_COORDINATES = 6  # in a polygon, which has three points or more
+LARGEST_FILE = 2 << 30  # bytes of annotations; COCO's have 0.45 GB, and Python needs ten times that in memory
+# Limits for pycocotools, which counts in 32 bits and checks no sizes, so that larger values end the process.
+MOST_PIXELS = 1 << 27  # in an image; COCO's images have less than half a million
+LONGEST_OUTLINE = 1 << 21  # pixels around a polygon; pycocotools needs about 100 bytes for each
 
 RunLengths = Dict[str, Any]  # COCO's compressed run lengths: size (height, width), counts
 
@@ -44,30 +44,30 @@ class MaskedImage(NamedTuple):
 
 @dataclass(frozen=True)
 class StopSigns:
-    """One half of the set.
+    """The training or the validation images of StopSign.
 
     Attributes:
-        images: in the order of their COCO ids.
-        official: they are COCO's, by the description in the annotations.
+        images: images and masks, in the order of their COCO ids.
+        official: whether the description in the annotations is that of COCO 2017.
     """
 
     images: Tuple[MaskedImage, ...]
     official: bool
 
     def __len__(self) -> int:
-        """Number of images."""
+        """Return the number of images."""
         return len(self.images)
 
 
 def load_stop_signs(data_dir: str, train: bool, min_area: int = 0) -> StopSigns:
-    """The training or the validation half of StopSign.
+    """Find the training or the validation images of StopSign, with their masks.
 
-    The mask is the union of all instances of the category, polygons and run lengths, crowds included.
+    A mask is the union of all instances of the category in an image, in polygons and run lengths, including crowds.
 
     Args:
-        data_dir: folder with COCO 2017 in its official layout, of which only the files needed have to be there.
-        train: the training half.
-        min_area: images whose mask has fewer pixels are left out.
+        data_dir: folder with COCO 2017 in its official layout, of which only the needed files must exist.
+        train: whether to load the training images, otherwise the validation images.
+        min_area: smallest mask in pixels; images with a smaller one are left out.
 
     Raises:
         InputError: pycocotools is missing.
@@ -95,10 +95,10 @@ def load_stop_signs(data_dir: str, train: bool, min_area: int = 0) -> StopSigns:
 
 
 def mask_toolbox() -> Any:
-    """COCO's functions on masks.
+    """Import and return pycocotools' functions on masks.
 
     Raises:
-        InputError: they are not installed.
+        InputError: pycocotools is not installed.
     """
     try:
         from pycocotools import mask
@@ -114,14 +114,14 @@ def _read_annotations(path: str) -> Any:
     try:
         if os.path.getsize(path) > LARGEST_FILE:
             raise DataError(f"{path} is larger than {LARGEST_FILE >> 30} GiB: leave out what is no {CATEGORY}")
-        with open(path, encoding="utf-8-sig") as file:  # an editor may have put a mark before the text
+        with open(path, encoding="utf-8-sig") as file:  # an editor may have added a byte-order mark
             content = json.load(file)
         if not isinstance(content, dict):
-            raise TypeError("it has no object at its top")
+            raise TypeError("its content is not an object")
         _check_fields(content)
         coco = COCO()
         coco.dataset = content
-        with contextlib.redirect_stdout(io.StringIO()):  # it tells how far it is
+        with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
             coco.createIndex()
         return coco
     except DataError:
@@ -134,47 +134,47 @@ def _read_annotations(path: str) -> Any:
 
 @contextlib.contextmanager
 def _naming(path: str) -> Any:
-    """Call what goes wrong damaged annotations."""
+    """Turn any other error within this context into one that calls the annotations damaged."""
     try:
         yield
     except DataError:
         raise
-    except Exception as error:  # pycocotools raises bare ones
+    except Exception as error:  # pycocotools raises plain Exceptions
         raise _damaged(path, error) from None
 
 
 class _EntryError(ValueError):
-    """What is wrong with an entry of the file; the message names it and its field."""
+    """An entry of the annotations file is wrong; the message names the entry and its field."""
 
 
 def _damaged(path: str, error: BaseException) -> DataError:
     if isinstance(error, _EntryError):
-        return DataError(f"{path}: {error}. Mend it there; if the file is COCO's own, get it again")
+        return DataError(f"{path}: {error}. Correct it there; if the file is COCO's own, get it again")
     return DataError(
-        f"{path} holds no whole COCO annotations ({type(error).__name__}: {last_line(error)}): get it again"
+        f"{path} is not a complete file of COCO annotations ({type(error).__name__}: {last_line(error)}): get it again"
     )
 
 
 def _check_fields(content: Dict[str, Any]) -> None:
-    """See that each entry has the fields that pycocotools goes by.
+    """Check that each entry has the fields that pycocotools needs.
 
     Raises:
-        _EntryError: one has not.
+        _EntryError: a field is missing.
     """
     for part, fields in FIELDS.items():
         entries = content.get(part)
         if not isinstance(entries, list):
-            raise _EntryError(f'"{part}" is missing, or no list')
+            raise _EntryError(f'"{part}" is missing or is not a list')
         for place, entry in enumerate(entries):
             if not isinstance(entry, dict):
-                raise _EntryError(f'entry {place} of "{part}" is no object with fields')
+                raise _EntryError(f'entry {place} of "{part}" is not an object with fields')
             missing = [field for field in fields if not isinstance(entry.get(field), (int, str))]
             if missing:
                 raise _EntryError(f'entry {place} of "{part}" has no "{missing[0]}", or it is neither number nor text')
 
 
 def _signs(coco: Any, path: str) -> Dict[int, List[Any]]:
-    """The category's instances by the image's id."""
+    """Return the instances of the category, by the id of their image."""
     categories = [number for number, category in coco.cats.items() if category["name"] == CATEGORY]
     if not categories:
         raise DataError(f'{path} has no category "{CATEGORY}": name a folder with COCO 2017\'s instances')
@@ -186,37 +186,39 @@ def _signs(coco: Any, path: str) -> Dict[int, List[Any]]:
 
 
 def _check_size(image: Any) -> None:
-    """See that the size of an image is one.
+    """Check that an image has a valid size and a file name.
 
     Raises:
-        _EntryError: it is none, or missing, or the name of the file is.
+        _EntryError: one of them is missing or not valid.
     """
     missing = [field for field in ("file_name", "width", "height") if field not in image]
     if missing:
         raise _EntryError(f'image {image["id"]} has no "{missing[0]}"')
     if not isinstance(image["file_name"], str):
-        raise _EntryError(f"image {image['id']}, file_name: it is no text")
+        raise _EntryError(f"image {image['id']}, file_name: it is not a text")
     size = [image["width"], image["height"]]
     if not all(type(side) is int and side > 0 for side in size) or math.prod(size) > MOST_PIXELS:
         raise _EntryError(f"image {image['id']} has {size[0]} x {size[1]} pixels: 1 to {MOST_PIXELS:,} can be read")
 
 
 def _run_lengths(coco: Any, annotation: Any, image: Any) -> RunLengths:
-    """The mask of one instance, checked first: pycocotools writes beyond its arrays where a shape is none.
+    """Check the shape of one instance and return it as run lengths.
+
+    An invalid shape must not reach pycocotools, which would write beyond its arrays.
 
     Raises:
-        _EntryError: it is none.
+        _EntryError: the shape is not valid.
     """
     size, what = [image["height"], image["width"]], f"annotation {annotation['id']}, segmentation"
     if "segmentation" not in annotation:
-        raise _EntryError(f"{what}: it is missing, and a box alone is no mask. It has to be {SEGMENTATION}")
+        raise _EntryError(f"{what}: it is missing, and a box alone is not a mask. It has to be {SEGMENTATION}")
     shape = annotation["segmentation"]
     if isinstance(shape, list):
         _check_polygons(shape, max(size), what)
     elif not (isinstance(shape, dict) and {"size", "counts"} <= set(shape)):
-        raise _EntryError(f"{what}: it is no shape. It has to be {SEGMENTATION}")
+        raise _EntryError(f"{what}: it is not a shape. It has to be {SEGMENTATION}")
     elif shape["size"] != size:
-        raise _EntryError(f"{what}: it has another size than its image, which is [{size[0]}, {size[1]}]")
+        raise _EntryError(f"{what}: its size is not that of its image, [{size[0]}, {size[1]}]")
     else:
         try:
             shape = {"size": size, "counts": checked_run_lengths(shape["counts"], size[0] * size[1])}
@@ -227,11 +229,11 @@ def _run_lengths(coco: Any, annotation: Any, image: Any) -> RunLengths:
 
 def _check_polygons(shape: List[Any], longest: int, what: str) -> None:
     if shape and all(_is_number(value) for value in shape):
-        raise _EntryError(f"{what}: the numbers of a polygon lie in a list of their own. It has to be {SEGMENTATION}")
+        raise _EntryError(f"{what}: each polygon needs a list of its own. It has to be {SEGMENTATION}")
     if not (shape and all(isinstance(polygon, list) and all(map(_is_number, polygon)) for polygon in shape)):
-        raise _EntryError(f"{what}: there is no polygon in it, or one that is no list of numbers")
+        raise _EntryError(f"{what}: it has no polygon, or one that is not a list of numbers")
     if not all(_is_polygon(polygon, longest) for polygon in shape):
-        raise _EntryError(f"{what}: a polygon has fewer than three points, is too long, or far from its image")
+        raise _EntryError(f"{what}: a polygon has fewer than three points, is too long, or is far outside its image")
 
 
 def _is_number(value: Any) -> bool:
@@ -239,9 +241,10 @@ def _is_number(value: Any) -> bool:
 
 
 def _is_polygon(coordinates: Any, longest: int) -> bool:
-    """Whether these are x and y of three points or more, none further from the image than its longer side.
+    """Return whether these are x and y of three points or more, close to the image and with a short enough outline.
 
-    Nor may the way around it be longer than LONGEST_OUTLINE.
+    No point may be further from the image than its longer side, `longest`, and the outline may have at most
+    LONGEST_OUTLINE pixels.
     """
     numbers = len(coordinates) >= FEWEST_COORDINATES and len(coordinates) % 2 == 0
     if not numbers or not all(-longest <= number <= 2 * longest for number in coordinates):
@@ -257,6 +260,6 @@ def _check_images(images: Iterable[MaskedImage], path: str, min_area: int) -> No
     missing = [image.path for image in images if not os.path.isfile(image.path)]
     if missing:
         raise DataError(
-            f"{missing[0]} is missing, with it {len(missing) - 1} more of {len(images)} images that {path} names: "
+            f"{missing[0]} and {len(missing) - 1} more of the {len(images)} images that {path} names are missing: "
             "unpack COCO's images there"
         )

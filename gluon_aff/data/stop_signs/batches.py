@@ -1,4 +1,4 @@
-"""Batches of images and masks, the same for any number of worker processes."""
+"""Make batches of images and masks that do not depend on the number of worker processes."""
 
 from __future__ import annotations
 
@@ -16,21 +16,23 @@ from gluon_aff.errors import InputError
 
 
 class MaskBatches(ShuffledBatches):
-    """Training batches, shuffled and augmented, and validation batches, in order, of images and their masks.
+    """Batches of images and their masks: shuffled and augmented for training, in order for validation.
 
     Args:
         training: images to train on.
         validation: images to validate on.
-        batch_size: images of this share of a batch; those left over at the end of a training epoch are discarded.
-        base_size: training images are scaled to 0.5 to 2 times it, validation images to a square of it, in pixels.
-        crop_size: side of the training images in pixels.
-        seed: the run's seed, 0 or more.
-        num_workers: worker processes; 0 does the work in this process, when a batch is asked for.
-        share: the part of every batch that is made here.
+        batch_size: number of images in this share of a batch; images left over at the end of a training epoch are not
+            used.
+        base_size: size in pixels to which images are scaled: the longer side of a training image to 0.5 to 2 times
+            this, a validation image to a square of this side.
+        crop_size: side of the square training crops in pixels.
+        seed: seed of the run, 0 or more.
+        num_workers: number of worker processes; 0 does the work in this process, when a batch is needed.
+        share: part of every batch that this process makes.
 
     Raises:
-        InputError: a size is not above 0.
-        DataError: there are fewer training images than one batch takes.
+        InputError: a size is below 1.
+        DataError: there are fewer training images than one batch needs.
     """
 
     def __init__(
@@ -53,13 +55,13 @@ class MaskBatches(ShuffledBatches):
         self._batch_size, self._share = batch_size, share
 
     def epoch(self, number: int, first: int = 0) -> Iterator[Batch]:
-        """The training batches of an epoch from `first` on.
+        """Return the training batches of an epoch from `first` on.
 
-        Images float32, (B, 3, S, S), normalised, and masks float32, (B, 1, S, S), 0 or 1.
+        They are images float32 (B, 3, S, S), normalised, and masks float32 (B, 1, S, S), 0 or 1; S is the crop size.
 
         Raises:
             InputError: an image cannot be read; the message names it.
-            TrainingError: a worker process died.
+            TrainingError: a worker process ended unexpectedly.
         """
         rows = self._rows(number, first).tolist()
         return self._batches(
@@ -67,9 +69,9 @@ class MaskBatches(ShuffledBatches):
         )
 
     def validation(self) -> Iterator[Batch]:
-        """The validation batches of this share, each image of the set once; the last one may be short.
+        """Return the validation batches of this share, in order; the last one may be short.
 
-        Shapes, types and errors are as in training.
+        Shapes, types and errors are those of training batches, except that S is the base size.
         """
         size = self._batch_size
         starts = range(self._share.rank * size, len(self._validation), self._share.size * size)
@@ -80,7 +82,7 @@ class MaskBatches(ShuffledBatches):
 
 
 def network_input(pixels: np.ndarray) -> np.ndarray:
-    """Images uint8 (N, H, W, 3) as the network sees them: float32 (N, 3, H, W), normalised."""
+    """Normalise images, uint8 (N, H, W, 3), and return the network's input, float32 (N, 3, H, W)."""
     return normalise(pixels, FOLDER_MEAN, FOLDER_STD)
 
 

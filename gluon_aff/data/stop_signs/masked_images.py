@@ -1,7 +1,7 @@
-"""What happens to an image and its mask before the network, with every random choice handed in.
+"""Augment an image and its mask, with all random choices as arguments.
 
 The chain is that of the authors' sister project: mirror, scale by the longer side, pad with black below and on the
-right, crop, blur. A validation image is squashed to a square, since COCO's differ in size.
+right, crop, blur. Validation images are resized to squares, since COCO's images differ in size.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from gluon_aff.data.image_files import read_image
 from gluon_aff.data.stop_signs.annotations import MaskedImage, mask_toolbox
 from gluon_aff.errors import DataError
 
-SCALES = (0.5, 2.0)  # of the base size
-NUMBERS = 6  # uniform numbers that an image takes
+SCALES = (0.5, 2.0)  # smallest and largest longer side, as shares of the base size
+NUMBERS = 6  # uniform numbers for one image
 
-Pair = Tuple[np.ndarray, np.ndarray]  # uint8: H x W x 3, red, green, blue; H x W, 1 where the mask is
+Pair = Tuple[np.ndarray, np.ndarray]  # image uint8 (H, W, 3): red, green, blue; mask uint8 (H, W): 1 on a sign
 MakeBatch = Callable[[Sequence[MaskedImage], Optional[np.ndarray]], Pair]
 
 
 class Draws(NamedTuple):
-    """The random choices for an image.
+    """Random choices for the augmentation of an image.
 
     Attributes:
-        mirror: left to right.
-        long_side: of the scaled image, in pixels.
-        column: of the crop, in 0..1 of where it fits.
-        row: likewise.
+        mirror: whether to mirror the image left to right.
+        long_side: longer side of the scaled image, in pixels.
+        column: place of the crop among all columns at which it fits, in 0..1.
+        row: place of the crop among all rows at which it fits, in 0..1.
         blur: radius of the Gaussian blur in pixels, 0 for none.
     """
 
@@ -41,7 +41,7 @@ class Draws(NamedTuple):
 
 
 def to_draws(numbers: Sequence[float], base_size: int) -> Draws:
-    """The choices that NUMBERS uniform numbers in [0, 1) stand for."""
+    """Translate NUMBERS uniform numbers in [0, 1) into the choices that they stand for."""
     mirror, scale, column, row, blurs, radius = map(float, numbers)
     shortest, longest = (int(base_size * scale) for scale in SCALES)
     long_side = shortest + int(scale * (longest - shortest + 1))
@@ -49,9 +49,10 @@ def to_draws(numbers: Sequence[float], base_size: int) -> Draws:
 
 
 def batch_maker(base_size: int, crop_size: int) -> MakeBatch:
-    """Function that reads images, and augments them by their rows of numbers, or squashes them without any.
+    """Return a function that reads images and masks and makes a batch of them.
 
-    Its result: uint8, B x S x S x 3 and B x S x S; S is the crop size, or the base size.
+    It augments them by their rows of random numbers; without any, it resizes them to squares. It returns
+    uint8 (B, S, S, 3) and uint8 (B, S, S), where S is the crop size, or for squares the base size.
     """
 
     def make(places: Sequence[MaskedImage], numbers: Optional[np.ndarray]) -> Pair:
@@ -67,24 +68,24 @@ def batch_maker(base_size: int, crop_size: int) -> MakeBatch:
 
 
 def read_pair(place: MaskedImage) -> Tuple[Image.Image, Image.Image]:
-    """The image in RGB, as it lies in the file, and its mask with values 0 and 1.
+    """Read an image in RGB, ignoring its EXIF orientation, and decode its mask with the values 0 and 1.
 
     Raises:
         InputError: the image cannot be read.
-        DataError: it has another size than its annotations say.
+        DataError: the image has another size than its annotations say.
     """
     image = read_image(place.path, upright=False)
     height, width = place.mask["size"]
-    if image.size != (width, height):  # before there is an array of the size that the annotations say
+    if image.size != (width, height):  # checked before memory for a mask of that size is allocated
         raise DataError(
-            f"{place.path} has {image.width} x {image.height} pixels, and its annotations say {width} x {height}: get "
+            f"{place.path} has {image.width} x {image.height} pixels, but its annotations say {width} x {height}: get "
             "both again"
         )
     return image, Image.fromarray(np.ascontiguousarray(mask_toolbox().decode(place.mask)))
 
 
 def augment(image: Image.Image, mask: Image.Image, crop_size: int, draws: Draws) -> Pair:
-    """Mirror, scale, pad, crop, blur (the image only): crop_size x crop_size."""
+    """Mirror, scale, pad and crop an image and its mask to crop_size x crop_size pixels, and blur the image."""
     if draws.mirror:
         image, mask = (each.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for each in (image, mask))
     size = _scaled(image.size, draws.long_side)
@@ -98,17 +99,17 @@ def augment(image: Image.Image, mask: Image.Image, crop_size: int, draws: Draws)
 
 
 def squash(image: Image.Image, mask: Image.Image, base_size: int) -> Pair:
-    """Resize to base_size x base_size, the image bilinear, the mask to the nearest pixel."""
+    """Resize an image bilinearly, and its mask to the nearest pixels, to base_size x base_size."""
     return squash_image(image, base_size), np.asarray(mask.resize((base_size, base_size), Image.Resampling.NEAREST))
 
 
 def squash_image(image: Image.Image, base_size: int) -> np.ndarray:
-    """Resize bilinear: uint8 (base_size, base_size, 3)."""
+    """Resize an image bilinearly and return it as uint8 (base_size, base_size, 3)."""
     return np.asarray(image.resize((base_size, base_size), Image.Resampling.BILINEAR))
 
 
 def _scaled(size: Tuple[int, int], long_side: int) -> Tuple[int, int]:
-    """Width and height of an image of that `size` once its longer side is `long_side`."""
+    """Return the width and height of an image of this `size` after scaling its longer side to `long_side`."""
     longest = max(size)
     width, height = (max(1, int(side * long_side / longest + 0.5)) for side in size)
     return width, height

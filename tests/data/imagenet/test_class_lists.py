@@ -47,7 +47,7 @@ def test_records_of_a_validation_set_that_lacks_a_class_have_the_training_sets_l
     (train, _), (val, result) = written(tmp_path, "train"), written(tmp_path, "val")
     assert (labels_of(train), labels_of(val)) == ([0, 1, 2, 3], [0, 2, 3])
     assert Path(f"{val}.classes").read_text() == Path(f"{train}.classes").read_text() == "ant\nbee\ncat\ndog\n"
-    assert result.notes == (f"{tmp_path / 'val'}: 1 of the classes have no images: bee",)
+    assert result.notes == (f"{tmp_path / 'val'}: 1 classes have no images: bee",)
     data = validation_data(str(tmp_path / "rec"), 32, 4, 0)
     ((_, labels),) = data.batches
     assert labels.tolist() == [0, 2, 3]
@@ -69,7 +69,7 @@ def test_the_training_set_can_be_named_by_its_folder_or_by_its_records(tmp_path)
 def test_a_class_folder_that_the_training_set_has_not_gets_no_label(tmp_path):
     write_images(tmp_path / "train", ("ant", "cat"))
     write_images(tmp_path / "val", ("ant", "bee", "cat"))
-    with pytest.raises(DataError, match=r"val has class folders that .*train has not \(bee\).*--classes"):
+    with pytest.raises(DataError, match=r"val has class folders that .*train does not have \(bee\).*--classes"):
         written(tmp_path, "val")
     assert not (tmp_path / "rec").exists()
     val, _ = written(tmp_path, "val", classes=str(tmp_path / "val"))
@@ -120,7 +120,7 @@ def test_names_come_back_as_they_were_written(tmp_path):
 @pytest.mark.parametrize("text", ["", "a\n\nb\n", "a\nb\na\n"])
 def test_what_is_no_list_of_classes_is_refused(tmp_path, text):
     (tmp_path / "x.classes").write_text(text)
-    with pytest.raises(DataError, match=r"x\.classes is no list of classes"):
+    with pytest.raises(DataError, match=r"x\.classes is not a list of classes"):
         read_classes(str(tmp_path / "x.classes"))
 
 
@@ -128,7 +128,7 @@ def test_a_list_with_fewer_classes_than_labels_is_out_of_date(tmp_path):
     write_images(tmp_path / "train")
     train, _ = written(tmp_path, "train")
     Path(f"{train}.classes").write_text("ant\nbee\n")
-    with pytest.raises(DataError, match=r"names 2 classes, and .*train\.rec has labels up to 3"):
+    with pytest.raises(DataError, match=r"names 2 classes, but .*train\.rec has labels up to 3"):
         record_validation(f"{train}.rec", f"{train}.idx", 32, 4, 0)
 
 
@@ -171,5 +171,5 @@ def test_what_is_left_out_and_what_is_empty_is_said(tmp_path):
         f"{tmp_path}: 5 entries are left out (2 .gif, 1 .png, 1 folder, 1 without an ending): only files in class "
         "folders with these endings are read: .jpg, .jpeg, .png, "
     )
-    assert empty == f"{tmp_path}: 1 of the classes have no images: dog"
+    assert empty == f"{tmp_path}: 1 classes have no images: dog"
     assert [label for _, label in found.samples] == [0, 1, 2]

@@ -515,12 +515,27 @@ RECORD_TROUBLES = {
     "no records": (lambda f: (f / "train.rec").unlink(), r"train\.rec: No such file.*make-records"),
     "no index": (lambda f: (f / "train.idx").unlink(), r"train\.idx: No such file.*make-records"),
     "index is text": (lambda f: (f / "train.idx").write_text("hello"), r"train\.idx is not an index"),
-    "index of none": (lambda f: (f / "train.idx").write_text(""), r"no record at byte 0 as .*train\.idx says"),
-    "index of fewer": (lambda f: (f / "train.idx").write_text("0\t0\n"), r"no record at byte 0 as .*train\.idx says"),
-    "index of others": (lambda f: (f / "train.idx").write_text("0\t0\n1\t40\n"), "no record at byte 0 as .* says"),
-    "file cut": (lambda f: cut(f / "train.rec", 3), r"train\.rec has no record at byte [\d,]+ as .*train\.idx says"),
-    "damaged header": (lambda f: replace_bytes(f / "train.rec", 0, b"RIFF"), r"train\.rec has no record at byte 0"),
-    "negative label": (lambda f: replace_bytes(f / "train.rec", 12, np.float32(-1).tobytes()), "image 0 .* no class"),
+    "index of none": (
+        lambda f: (f / "train.idx").write_text(""),
+        r"not have the record that .*train\.idx says is at byte 0:",
+    ),
+    "index of fewer": (
+        lambda f: (f / "train.idx").write_text("0\t0\n"),
+        r"not have the record that .*train\.idx says is at byte 0:",
+    ),
+    "index of others": (
+        lambda f: (f / "train.idx").write_text("0\t0\n1\t40\n"),
+        "not have the record that .* says is at byte 0:",
+    ),
+    "file cut": (
+        lambda f: cut(f / "train.rec", 3),
+        r"train\.rec does not have the record that .*idx says is at byte [\d,]+:",
+    ),
+    "damaged header": (lambda f: replace_bytes(f / "train.rec", 0, b"RIFF"), r"train\.rec does not have the record"),
+    "negative label": (
+        lambda f: replace_bytes(f / "train.rec", 12, np.float32(-1).tobytes()),
+        "label of image 0 .* not a class",
+    ),
     "empty": (lambda f: [(f / name).write_bytes(b"") for name in ("train.rec", "train.idx")], "has no images"),
 }
 
@@ -545,7 +560,7 @@ def test_of_a_large_record_file_some_headers_are_looked_at_before(tmp_path, monk
         list(batches.epoch(0))
     paths = pack(tmp_path, [image] * 6, range(6))
     replace_bytes(tmp_path / "train.rec", int(Path(paths[1]).read_text().splitlines()[1].split()[1]), b"RIFF")
-    with pytest.raises(DataError, match=r"no record at byte [\d,]+ as .*train\.idx says"):
+    with pytest.raises(DataError, match=r"not have the record that .*train\.idx says is at byte [\d,]+:"):
         list(record_batches(*paths, 2, 0, 32, 0).epoch(0))
 
 
@@ -587,7 +602,7 @@ def test_an_image_that_cannot_be_decoded_is_named(tmp_path, num_workers):
 
 def test_a_strip_is_refused_before_it_is_enlarged(tmp_path):
     image = encoded(np.zeros((1, 30_000, 3), np.uint8))
-    with pytest.raises(DataError, match=r"30000 x 1 pixels are too long a strip"):
+    with pytest.raises(DataError, match=r"30000 x 1 pixels are too long and narrow to resize"):
         list(record_batches(*pack(tmp_path, [image], [0]), 1, 0, 224, 0).epoch(0))
 
 

@@ -124,7 +124,7 @@ def test_what_is_missing_is_named(tmp_path):
     coco(tmp_path, [(n, 4, [SQUARE], 0) for n in (1, 2, 3)])
     for number in (2, 3):
         (tmp_path / "val2017" / f"{number}.png").unlink()
-    with pytest.raises(DataError, match=r"val2017/2\.png is missing, with it 1 more of 3 images"):
+    with pytest.raises(DataError, match=r"val2017/2\.png and 1 more of the 3 images .* are missing"):
         load_stop_signs(folder, False)
 
 
@@ -156,17 +156,20 @@ DAMAGED = {
     "no number": (lambda text: text.replace('"id": 0', '"no": 0'), 'entry 0 of "annotations" has no "id"'),
     "no category": (lambda text: text.replace('"category_id"', '"c"'), 'entry 0 of "annotations" has no "category_id"'),
     "no image": (lambda text: text.replace('"image_id": 1', '"image_id": 8'), "annotation 0, image_id: there is no im"),
-    "no annotations": (lambda text: text.replace('"annotations"', '"a"'), '"annotations" is missing, or no list'),
+    "no annotations": (lambda text: text.replace('"annotations"', '"a"'), '"annotations" is missing or is not a list'),
     "a number": (lambda text: text.replace('"categories": [', '"categories": [3, '), 'entry 0 of "categories" is no'),
     "no file": (lambda text: text.replace('"file_name"', '"f"'), 'image 1 has no "file_name"'),
     "no segmentation": (lambda text: text.replace('"segmentation"', '"s"'), "0, segmentation: it is missing"),
-    "flat": (lambda text: text.replace(f"[{SQUARE}]", str(SQUARE)), r"a list of their own.*list of polygons, \[\[x1"),
-    "half flat": (lambda text: text.replace(f"[{SQUARE}]", f"[{SQUARE}, 3]"), "one that is no list of numbers"),
-    "null": (lambda text: text.replace(f"[{SQUARE}]", "null"), "it is no shape. It has to be a list of polygons"),
+    "flat": (
+        lambda text: text.replace(f"[{SQUARE}]", str(SQUARE)),
+        r"each polygon needs a list of its own.*list of polygons, \[\[x1",
+    ),
+    "half flat": (lambda text: text.replace(f"[{SQUARE}]", f"[{SQUARE}, 3]"), "one that is not a list of numbers"),
+    "null": (lambda text: text.replace(f"[{SQUARE}]", "null"), "it is not a shape. It has to be a list of polygons"),
     "no size": (lambda text: text.replace('"width"', '"w"'), 'image 1 has no "width"'),
     "two points": (lambda text: text.replace(str(SQUARE), "[1, 2, 3, 4]"), "fewer than three points"),
-    "no polygon": (lambda text: text.replace(f"[{SQUARE}]", "[]"), "there is no polygon in it"),
-    "text": (lambda text: text.replace(f"[{SQUARE}]", '"square"'), "annotation 0, segmentation: it is no shape"),
+    "no polygon": (lambda text: text.replace(f"[{SQUARE}]", "[]"), "it has no polygon"),
+    "text": (lambda text: text.replace(f"[{SQUARE}]", '"square"'), "annotation 0, segmentation: it is not a shape"),
     "a point and a half": (lambda text: text.replace(str(SQUARE), "[1, 2, 3, 4, 5, 6, 7]"), "fewer than three points"),
     "not finite": (lambda text: text.replace(str(SQUARE), "[1, 2, NaN, 4, 5, 6]"), "far from its image"),
     "far": (lambda text: text.replace(str(SQUARE), "[0, 0, 1e9, 0, 1e9, 1e9]"), "far from its image"),
@@ -176,13 +179,13 @@ DAMAGED = {
     "runs of halves": (lambda text: runs(text, [0.5, 599.5]), "neither whole numbers from 0"),
     "true runs": (lambda text: runs(text, "[true, 599]"), "neither whole numbers from 0"),
     "compressed runs": (lambda text: runs(text, '"]Y1"'), "do not fill"),
-    "compressed, cut": (lambda text: runs(text, '"]Y1Y"'), "compressed and cut short"),
-    "compressed, long": (lambda text: runs(text, f'"{"o" * 100_000}"'), "no compressed run lengths"),
-    "compressed, strange": (lambda text: runs(text, '"~~"'), "no compressed run lengths"),
-    "no runs": (lambda text: text.replace(f"[{SQUARE}]", '{"size": [20, 30]}'), "it is no shape"),
+    "compressed, cut": (lambda text: runs(text, '"]Y1Y"'), "the compressed text is cut short"),
+    "compressed, long": (lambda text: runs(text, f'"{"o" * 100_000}"'), "the text is not compressed run lengths"),
+    "compressed, strange": (lambda text: runs(text, '"~~"'), "the text is not compressed run lengths"),
+    "no runs": (lambda text: text.replace(f"[{SQUARE}]", '{"size": [20, 30]}'), "it is not a shape"),
     "size": (
         lambda text: text.replace(f"[{SQUARE}]", '{"size": [2, 3], "counts": [2, 4]}'),
-        "annotation 0, segmentation: it has another size than its image",
+        "annotation 0, segmentation: its size is not that of its image",
     ),
 }
 
