@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Train a CIFAR network; the original's command lines run unchanged. See --help."""
+"""Train a CIFAR network with the original's command lines or more options; see --help."""
 
 import sys
 

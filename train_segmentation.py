@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Train the paper's segmentation network on StopSign. See --help."""
+"""Train the paper's segmentation network on StopSign; see --help."""
 
 import sys
 

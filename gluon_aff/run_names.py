@@ -1,7 +1,7 @@
-"""Names of training runs and of their files, written and read.
+"""Write and read the names of training runs and of their files.
 
-A run's name is the original's, such as `cifar100-ASKCFuse-resnet-32-c-4-s-1`; then come the options that the original
-does not have, where they are not as usual, as their declarations say (`Option.in_name`).
+A run has the original's name, such as `cifar100-ASKCFuse-resnet-32-c-4-s-1`. Options that the original lacks follow if
+they differ from their defaults, with the text that their declarations give (`Option.in_name`).
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from gluon_aff.settings.imagenet import ORIGINAL_R, ImageNetSettings
 from gluon_aff.settings.segmentation import SegmentationSettings
 from gluon_aff.settings.shared import CurveSettings, RunSettings, stages_in
 
-LOG, CURVE, CHECKPOINTS = "train_{}.log", "{}_history.png", "{}.checkpoint"  # of the run of that name
-IMAGENET_FILES = "imagenet-"  # what their names have before the run's
+LOG, CURVE, CHECKPOINTS = "train_{}.log", "{}_history.png", "{}.checkpoint"  # the run's name goes into the braces
+IMAGENET_FILES = "imagenet-"  # precedes the run's name in the names of its files
 IMAGENET_RUNS = "ImageNet-"
-# Patterns of what stands in names
+# Regular expressions of the values in names
 DATASET, FUSION, MODEL, NUMBER, STAGE = "cifar100|cifar10", r"[\w+-]+?", r"\w+", r"\d{1,4}", r"-?\d{1,7}"
 VALUES = {int: r"\d{1,7}", float: r"\d+(?:\.\d+)?(?:e[-+]?\d+)?", str: r"\d{1,3}(?:\+\d{1,3})*"}
 
 
 @dataclass(frozen=True)
 class Scheme:
-    """How the runs of a command are named that train networks of one kind.
+    """Scheme of the names of runs that one command trains with one kind of networks.
 
     Attributes:
         settings: class of the command's settings.
-        networks: the kind, as in `Option.networks`; AFINETs stand for all networks that `gluon-aff models` lists.
-        template: what all names have, with the names of settings in braces.
-        patterns: of those settings; of what older files have there, too.
-        usual: values of options that are not said, besides the defaults.
+        networks: kind of the networks, as in `Option.networks`; AFINET stands for all that `gluon-aff models` lists.
+        template: the part that all names have, with the names of settings in braces.
+        patterns: regular expressions of these settings, including the forms that older files have.
+        usual: values of options that the name leaves out, in addition to the defaults.
     """
 
     settings: type
@@ -46,13 +46,13 @@ class Scheme:
 
     @property
     def parts(self) -> List[Option]:
-        """Options that a name has where they are not as usual."""
+        """Return the options that a name states if they differ from their usual values."""
         options = declared(self.settings).values()
         return [each for each in options if each.in_name is not None and self.networks in each.networks]
 
     @property
     def pattern(self) -> str:
-        """Regular expression of the names."""
+        """Return the regular expression that matches the names."""
         named = {name: f"(?P<{name}>{pattern})" for name, pattern in self.patterns.items()}
         return self.template.format(**named) + "".join(map(_part_pattern, self.parts))
 
@@ -92,11 +92,11 @@ SCHEMES = {
 
 @dataclass(frozen=True)
 class RunName:
-    """What the name of a run says.
+    """The name of a run, in parts.
 
     Attributes:
-        scheme: key of `SCHEMES`.
-        values: settings by name, with the `depth` of CIFAR's networks.
+        scheme: key of the scheme in `SCHEMES`.
+        values: settings that the name states, by their names, and the `depth` of CIFAR's networks.
     """
 
     scheme: str
@@ -111,18 +111,18 @@ class RunName:
 
     @property
     def suffix(self) -> str:
-        """The options that come last."""
+        """Return the last part of the name, which states options that the original lacks, such as `-r-8-strided`."""
         said = [each for each in SCHEMES[self.scheme].parts if each.name in self.values]
         return "".join(f"{each.in_name}{self.values[each.name]}".replace(",", "+") for each in said)
 
     @property
     def dataset(self) -> Optional[str]:
-        """Data set of the classes: cifar10, cifar100 or imagenet; None of a network that segments."""
+        """Return the data set of the classes: cifar10, cifar100 or imagenet; None for segmentation."""
         return self.values.get("dataset") or ("imagenet" if "imagenet" in self.scheme else None)
 
 
 def name_of(settings: RunSettings) -> RunName:
-    """Name of the run of resolved `settings`."""
+    """Return the name of the run that resolved `settings` describe."""
     (key,) = (
         key
         for key, scheme in SCHEMES.items()
@@ -141,7 +141,7 @@ def name_of(settings: RunSettings) -> RunName:
 
 
 def names_in(text: str) -> List[RunName]:
-    """Names of runs that `text`, the name of a file, may have."""
+    """Return all names of runs that the name of a file, `text`, may contain."""
     found = []
     for key, scheme in SCHEMES.items():
         match = re.search(scheme.pattern, text)
@@ -152,13 +152,13 @@ def names_in(text: str) -> List[RunName]:
 
 @dataclass(frozen=True)
 class RunPaths:
-    """Where the files of a run go.
+    """Paths of the files of a run.
 
     Attributes:
-        name: what the names of its files have in common.
-        checkpoints: their folder; None if there are none.
-        log: None if there is none.
-        curve: of the errors; None where the recipe draws none.
+        name: the part that the names of all its files have in common.
+        checkpoints: folder of the checkpoints; None if none are written.
+        log: path of the log; None if none is written.
+        curve: path of the curve of errors; None if the recipe draws none.
     """
 
     name: str
@@ -168,7 +168,7 @@ class RunPaths:
 
 
 def paths_of(settings: RunSettings) -> RunPaths:
-    """Where the files of the run of resolved `settings` go."""
+    """Return the paths of the files of the run that resolved `settings` describe."""
     name, log, curve = str(name_of(settings)), None, None
     if isinstance(settings, ImageNetSettings):
         name, log = f"{IMAGENET_FILES}{name}", settings.logging_file
@@ -180,17 +180,23 @@ def paths_of(settings: RunSettings) -> RunPaths:
 
 
 def best_file(name: str, score: float, epoch: Optional[int] = None) -> str:
-    """File, but for its suffix, of the best weights so far; `score` in 0..1, the error where the `epoch` is told."""
+    """Return the file name, without its suffix, of the best weights so far.
+
+    Args:
+        name: the part that the names of the run's files have in common.
+        score: accuracy or IoU in 0..1; on ImageNet, which gives the `epoch`, the top-1 error.
+        epoch: number of the epoch, from 0; None leaves it out of the name.
+    """
     return f"{score:.4f}-{name}{'' if epoch is None else f'-{epoch}'}-best"
 
 
 def periodic_file(name: str, epoch: int) -> str:
-    """File, but for its suffix, of an epoch's weights, however good they are."""
+    """Return the file name, without its suffix, of the periodic weights of an epoch."""
     return f"{name}-{epoch}"
 
 
 def best_in(file: str, name: str) -> Optional[Tuple[float, int]]:
-    """Score and epoch that the name of a `.params` file says, if it is one of the run's best."""
+    """Return the score and the epoch in the name of a file of the run's best weights; None for other files."""
     found = re.fullmatch(rf"([01]\.\d{{4}})-{re.escape(name)}-(\d+)-best\.params", file)
     return (float(found[1]), int(found[2])) if found else None
 

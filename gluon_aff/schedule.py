@@ -1,4 +1,4 @@
-"""Learning-rate schedules of the original commands."""
+"""Compute the learning rates of the original's commands and of the paper's segmentation."""
 
 from __future__ import annotations
 
@@ -10,13 +10,19 @@ from gluon_aff.errors import InputError
 
 
 def decay_epochs(listed: str, period: int, num_epochs: int, warmup_epochs: int) -> List[int]:
-    """Epochs at which the rate is cut: `listed` (comma-separated), or every `period` epochs if that is not 0.
+    """Return the epochs at which the learning rate is cut.
 
-    All are shifted by -warmup_epochs, as the original does even where there is no warm-up (train_cifar.py 130-135):
-    300 means 290 by default, and the published logs show it.
+    All cuts are shifted by -warmup_epochs, as in the original even without a warm-up (train_cifar.py, lines 130-135):
+    by default 300 means 290, which the published logs show.
+
+    Args:
+        listed: comma-separated epochs.
+        period: epochs between cuts, which replace the `listed` ones if this is above 0.
+        num_epochs: number of epochs of the run.
+        warmup_epochs: number of epochs by which the cuts come earlier.
 
     Raises:
-        InputError: if `listed` is no list of integers.
+        InputError: `listed` is not a list of integers.
     """
     if period > 0:
         epochs = list(range(period, num_epochs, period))
@@ -29,26 +35,26 @@ def decay_epochs(listed: str, period: int, num_epochs: int, warmup_epochs: int) 
 
 
 def step_rate(base: float, factor: float, cuts: Sequence[int], epoch: int) -> float:
-    """`base` times `factor` for each cut up to `epoch`; the same cut twice counts once, as in the original."""
+    """Return `base` times `factor` for each cut up to `epoch`; a repeated cut counts once, as in the original."""
     return base * factor ** sum(cut <= epoch for cut in set(cuts))
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """Learning rate of each update: linear from 0 to `base` over the warm-up, then by `mode`.
+    """Learning rate of each update: linear from 0 to `base` over the warm-up, and then as `mode` says.
 
-    To the last bit what GluonCV's LRSequential of two LRSchedulers gives, which the original trained with.
+    The rates equal to the last bit those of GluonCV's LRSequential of two LRSchedulers, which the original uses.
 
     Attributes:
-        mode: cosine (a half cosine to 0), poly (to 0 by `power`), linear (straight to 0), step (times `factor` at each
-            cut) or constant.
+        mode: cosine (half a cosine to 0), poly (a power of a straight line to 0), linear (a straight line to 0), step
+            (multiplied by `factor` at each cut) or constant.
         base: learning rate after the warm-up.
-        warmup_epochs: length of the warm-up.
-        num_epochs: length of both parts.
-        steps_per_epoch: batches in an epoch.
-        cuts: epochs of `step`, counted from the end of the warm-up.
-        factor: of `step`.
-        power: of `poly`.
+        warmup_epochs: number of epochs of the warm-up.
+        num_epochs: number of epochs including the warm-up.
+        steps_per_epoch: number of batches in an epoch.
+        cuts: epochs of the cuts in mode step, counted from the end of the warm-up.
+        factor: factor at each cut in mode step.
+        power: exponent in mode poly.
     """
 
     mode: str
@@ -62,20 +68,20 @@ class Schedule:
 
     @property
     def warmup_steps(self) -> int:
-        """Updates of the warm-up."""
+        """Return the number of updates of the warm-up."""
         return max(self.warmup_epochs, 0) * self.steps_per_epoch
 
     @property
     def steps_after(self) -> int:
-        """Updates after the warm-up."""
+        """Return the number of updates after the warm-up."""
         return max(self.num_epochs - self.warmup_epochs, 0) * self.steps_per_epoch
 
     def rate(self, update: int) -> float:
-        """Learning rate of the update of that number, from 0; after the last one it stays."""
+        """Return the learning rate of an update, counted from 0; after the last update it stays the same."""
         update = min(update, self.warmup_steps + self.steps_after - 1)
         if update >= self.warmup_steps:
             return self._after_warm_up(update - self.warmup_steps)
-        if self.warmup_steps == 1:  # which has no slope
+        if self.warmup_steps == 1:  # a single step has no slope, by which the formula below divides
             return 0.0
         return self.base + (0 - self.base) * (1 - update / (self.warmup_steps - 1))
 

@@ -1,4 +1,4 @@
-"""Training in several processes: how they are started, and how they meet."""
+"""Start the processes of a distributed run, and name the ways in which they exchange gradients."""
 
 SINGLE = ("local", "device")
 DISTRIBUTED = ("dist_sync", "dist_device_sync")

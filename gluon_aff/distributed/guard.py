@@ -1,8 +1,9 @@
-"""Runs one process of a launch, on its machine, and sees that it ends: `guard.py GRACE WORKERS COMMAND...`.
+"""Run one process of a launch on its machine, and make sure that it ends: `guard.py GRACE WORKERS COMMAND...`.
 
-Standard input carries the launcher's orders, TERM and KILL, a line each. It ends when the launcher does, however that
-happens, and when the connection to another machine breaks; the process, and all that it started, then end too. Run as a
-file, with Python 3.8 or newer; of the package it takes what counts cores, which lies beside it, installed or not.
+The launcher's orders, TERM and KILL, arrive on standard input, one per line. Standard input closes when the launcher
+ends for any reason, or when the connection to another machine breaks; then the process and all that it started are
+ended, too. This file is run as a script with Python 3.8 or newer. From the package, installed or not, it imports only
+the module that counts cores.
 """
 
 import contextlib
@@ -16,24 +17,24 @@ import time
 from pathlib import Path
 from typing import BinaryIO, List
 
-if __name__ == "__main__":  # Python is told to look at nothing of the user's, which PYTHONPATH is too
+if __name__ == "__main__":  # python -I ignores PYTHONPATH and the current folder
     sys.path.append(str(Path(__file__).resolve().parents[2]))
 
 from gluon_aff.machine.threads import usable_cores
 
 PR_SET_PDEATHSIG = 1
 NOT_EXECUTABLE = 126
-ALSO_SIGNALLED = 0.3  # seconds until a signal to all processes has reached this one, which the launcher may outrun
+ALSO_SIGNALLED = 0.3  # seconds to wait for a signal that was sent to all processes and reached the launcher first
 NOT_FOUND = 127
 
 
 def guard(grace: float, workers: int, command: List[str]) -> int:
-    """Run `command` until it ends or has to; return its exit code, 128 + n after signal n.
+    """Run `command` until it ends or is ended, and return its exit code, which is 128 + n after signal n.
 
     Args:
         grace: seconds between SIGTERM and SIGKILL if the launcher is gone.
-        workers: how many share this machine's cores.
-        command: program and arguments; DMLC_ROLE in the environment says what it is.
+        workers: number of workers that share this machine's cores.
+        command: program and arguments; DMLC_ROLE in the environment is the role of the process.
     """
     is_worker = os.environ.get("DMLC_ROLE") == "worker"
     if "OMP_NUM_THREADS" not in os.environ:
@@ -50,7 +51,7 @@ def guard(grace: float, workers: int, command: List[str]) -> int:
             command,
             stdin=subprocess.DEVNULL,
             start_new_session=True,
-            preexec_fn=lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL),  # should this process be killed
+            preexec_fn=lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL),  # in case this process is killed
         )
     except OSError as error:
         _say(f"{command[0]} cannot be started: {error.strerror}")
@@ -58,7 +59,7 @@ def guard(grace: float, workers: int, command: List[str]) -> int:
     orders = open(sys.stdin.fileno(), "rb", buffering=0, closefd=False)  # noqa: SIM115
     threading.Thread(target=_obey, args=(process.pid, orders, grace, is_worker, signalled), daemon=True).start()
     code = process.wait()
-    _signal(process.pid, signal.SIGKILL)  # what it left behind
+    _signal(process.pid, signal.SIGKILL)  # end what the process has started and left running
     return 128 - code if code < 0 else code
 
 
@@ -66,9 +67,9 @@ def _obey(group: int, orders: BinaryIO, grace: float, is_worker: bool, signalled
     for order in orders:
         if order.strip() == b"KILL":
             _signal(group, signal.SIGKILL)
-        elif not signalled.wait(ALSO_SIGNALLED):  # who signals this process, such as systemd or Slurm, signals all
+        elif not signalled.wait(ALSO_SIGNALLED):  # systemd or Slurm would have signalled the group as well
             _signal(group, signal.SIGTERM)
-    if is_worker and not signalled.is_set():  # servers are needed until the workers are done
+    if is_worker and not signalled.is_set():  # servers are needed until the workers have ended
         _signal(group, signal.SIGTERM)
     time.sleep(grace)
     _signal(group, signal.SIGKILL)

@@ -1,7 +1,7 @@
-"""Starting the processes of a distributed run, here or over SSH, and seeing that they end together.
+"""Start the processes of a distributed run, on this machine or over SSH, and make sure that they end together.
 
-A run has workers, which train. Under MXNet it has servers too, which sum what the workers send them, and a scheduler,
-through which they find each other; these are MXNet processes that do nothing else. PyTorch's workers meet at worker 0
+The workers of a run train. Under MXNet, a run also has servers, which sum what the workers send them, and a scheduler,
+through which all find each other; these are MXNet processes that do nothing else. PyTorch's workers meet at worker 0
 and sum among themselves. Every process runs under a `guard`.
 """
 
@@ -30,32 +30,33 @@ from gluon_aff.interpreter import LEAVE_OUT_CURRENT_FOLDER
 from gluon_aff.printing import CONTROL_SEQUENCE, show
 
 GUARD = str(Path(__file__).with_name("guard.py"))
-# Importing MXNet serves until the workers are done. Its servers would unpickle, that is run, what anyone sends them.
+# Importing MXNet in these roles serves until the workers have ended. Its servers would unpickle, and thereby execute,
+# whatever anyone sends them.
 SERVE = f"{LEAVE_OUT_CURRENT_FOLDER}; import pickle; pickle.loads = None; import mxnet"
 LOOPBACK = "127.0.0.1"
 LOCALHOST = "localhost"
 SSH = ("ssh", "-o", "BatchMode=yes", "-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=4")
 SSH_FAILED = 255
-# Variables that processes on other machines get too, by name or by how the name starts
+# Environment variables that are passed on to other machines, by their names or by the beginnings of their names
 PASSED_ON = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "OMP_NUM_THREADS", "DMLC_INTERFACE")
 PASSED_ON_PREFIXES = ("MXNET_", "PS_", "TORCH_", "NCCL_", "GLOO_", "GLUON_AFF_")
 
-LARGEST_HOST_FILE = 1 << 20  # bytes of a file of hosts
+LARGEST_HOST_FILE = 1 << 20  # bytes
 USAGE_ERROR = 2
-GRACE_SECONDS = 120.0  # to finish a step and to save
-STOP_SECONDS = 10.0  # between SIGTERM and SIGKILL for those that wait for a process that is gone
+GRACE_SECONDS = 120.0  # for workers to finish a step and to save
+STOP_SECONDS = 10.0  # between SIGTERM and SIGKILL for processes that wait for one that has ended
 SERVERS_STOP_SECONDS = 2.0
-CUT_SECONDS = 5.0  # between SIGKILL and giving up on a machine that does not answer
+CUT_SECONDS = 5.0  # between SIGKILL and closing the connection to a machine that does not answer
 LAST_LINES_SECONDS = 2.0
 CUT = b"CUT"
-STOPPED = (130, 137, 143)  # how processes end that are being stopped
+STOPPED = (130, 137, 143)  # exit codes of processes that are being stopped
 LINE_LIMIT = 2**16
 UNPRINTABLE = re.compile(CONTROL_SEQUENCE.pattern + rb"|[\x00-\x08\x0a-\x1f\x7f]|\xc2[\x80-\x9f]")
 
 
 @dataclass(frozen=True)
 class Machine:
-    """A machine: its name for SSH, "localhost" for this one, and how many workers it takes."""
+    """A machine: its name for SSH, or "localhost" for this one, and the number of workers that it takes."""
 
     name: str = LOCALHOST
     slots: int = 1
@@ -63,18 +64,18 @@ class Machine:
 
 @dataclass(frozen=True)
 class Job:
-    """What to start.
+    """A distributed run to start.
 
     Attributes:
-        command: of each worker.
-        workers: how many.
-        servers: how many; 0 starts no scheduler either, and tells the workers what torchrun would.
-        hosts: where; the first ones are filled first.
-        address: the first host's IP address, at which the others reach the scheduler, or worker 0.
-        port: where they do; a free one if None.
+        command: command line of each worker.
+        workers: number of workers.
+        servers: number of servers; 0 also starts no scheduler, and gives the workers the variables of torchrun.
+        hosts: machines to use; the first ones are filled first.
+        address: IP address of the first host, at which the others reach the scheduler or worker 0.
+        port: port at that address; None takes a free one.
         restarts: how often to start again after a failure.
         grace: seconds that workers have to end after SIGTERM.
-        labelled: each line of a process begins with its name.
+        labelled: whether each line of output begins with the name of its process.
     """
 
     command: Sequence[str]
@@ -90,7 +91,15 @@ class Job:
 
 @dataclass(frozen=True)
 class PlannedProcess:
-    """A process to start: its name in the output, where, in what environment, how many workers are there, and what."""
+    """A process to start.
+
+    Attributes:
+        label: name of the process in the output, such as `worker 0`.
+        host: name of its machine.
+        environment: environment variables that it gets in addition.
+        workers_there: number of workers on that machine.
+        command: program and arguments.
+    """
 
     label: str
     host: str
@@ -100,10 +109,10 @@ class PlannedProcess:
 
 
 def read_hosts(path: str) -> List[Machine]:
-    """Hosts of a file: a name a line, `slots=N` behind it for N workers, comments behind #.
+    """Read a file of hosts: one name per line, optionally followed by `slots=N` for N workers; # begins a comment.
 
     Raises:
-        InputError: naming the file, and the line.
+        InputError: the file cannot be read, names no host, or has an invalid line, which the message names.
     """
     try:
         lines = read_text(path, LARGEST_HOST_FILE).splitlines()
@@ -124,10 +133,10 @@ def read_hosts(path: str) -> List[Machine]:
 
 
 def first_address(hosts: Sequence[Machine], given: Optional[str]) -> str:
-    """IP address at which all hosts reach the first one: the one `given`, or that of its name.
+    """Return the IP address at which all hosts reach the first one: the one `given`, or that of its name.
 
     Raises:
-        InputError: if its name has none, or one that others cannot use.
+        InputError: the name has no address, or one that other machines cannot reach.
     """
     name = hosts[0].name
     remedy = "give the first host's address on the network of the others with --address"
@@ -143,21 +152,21 @@ def first_address(hosts: Sequence[Machine], given: Optional[str]) -> str:
 
 
 def place(workers: int, hosts: Sequence[Machine]) -> List[Machine]:
-    """Machine of each worker, in order.
+    """Return the machine of each worker, in the order of the workers.
 
     Raises:
-        InputError: if there are fewer slots.
+        InputError: the hosts have fewer slots than there are workers.
     """
     slots = [host for host in hosts for _ in range(host.slots)]
     if len(slots) < workers:
-        raise InputError(f"-n {workers}: the hosts have {len(slots)} slots; add hosts, or slots=N behind their names")
+        raise InputError(f"-n {workers}: the hosts have {len(slots)} slots; add hosts, or slots=N after their names")
     return slots[:workers]
 
 
 def plans(job: Job, port: int) -> List[PlannedProcess]:
-    """The processes of a job: scheduler and servers, then workers."""
+    """Plan the processes of a job: the scheduler and the servers, then the workers."""
     places = place(job.workers, job.hosts)
-    names = [host.name for host in places]  # a machine may stand on several lines, each with its slots
+    names = [host.name for host in places]  # a machine may have several lines, each with its slots
     used = list(dict.fromkeys(names))
     common = {
         "DMLC_PS_ROOT_URI": job.address,
@@ -191,7 +200,7 @@ def plans(job: Job, port: int) -> List[PlannedProcess]:
 
 
 def guarded(plan: PlannedProcess, grace: float) -> Tuple[List[str], Dict[str, str]]:
-    """Command line, and environment, that start the process of `plan` under its guard."""
+    """Return the command line and the environment that start a planned process under its guard."""
     command = [sys.executable, "-I", GUARD, str(grace), str(plan.workers_there), *plan.command]
     if plan.host == LOCALHOST:
         return command, {**os.environ, **plan.environment}
@@ -204,23 +213,27 @@ def guarded(plan: PlannedProcess, grace: float) -> Tuple[List[str], Dict[str, st
 
 
 def launch_here(command: Sequence[str], workers: int) -> int:
-    """Run a command as that many workers of this machine, without servers; return the exit code.
+    """Run a command in several workers on this machine, without servers, and return the exit code.
 
-    What they print is shown as if one process had printed it. A signal gives them two minutes to save.
+    Their output is shown as if one process had printed it. A signal gives them two minutes to save.
     """
     here = [Machine(slots=workers)]
     return launch(Job(command, workers, 0, here, LOOPBACK, None, 0, GRACE_SECONDS, labelled=False))
 
 
 def launch(job: Job) -> int:
-    """Run a job until all its workers have ended; return 0 if they all did well.
+    """Run a job until all its workers have ended, and return the exit code.
 
-    Otherwise the exit code of the first one that failed, 128 + n after signal n; 130, 143 or 129 if this process got
-    SIGINT, SIGTERM or SIGHUP, which the workers get as SIGTERM; a second one kills them. What was wrong to begin with,
-    exit code 2, is not started again.
+    A signal to this process, SIGINT, SIGTERM or SIGHUP, is passed on to the workers as SIGTERM; a second one kills
+    them. After a failure the job is started again as often as it says, except after exit code 2, which means that the
+    command line or the data is wrong.
+
+    Returns:
+        0 if all workers succeeded, otherwise the exit code of the first that failed, which is 128 + n after signal n;
+        130, 143 or 129 if this process received SIGINT, SIGTERM or SIGHUP.
 
     Raises:
-        InputError: if other machines are named and there is no ssh, or they have too few slots.
+        InputError: other machines are named and ssh is not installed, or the machines have too few slots.
     """
     if shutil.which(SSH[0]) is None and any(host.name != LOCALHOST for host in job.hosts):
         raise InputError("-H needs the program ssh, which is not installed here")
@@ -237,11 +250,11 @@ def launch(job: Job) -> int:
 
 @contextlib.contextmanager
 def _signals_to(events: queue.SimpleQueue) -> Iterator[None]:
-    """Put the numbers of the signals that arrive into `events`."""
+    """Put the number of each signal that arrives into `events`."""
     before = {
         number: signal.signal(number, lambda received, frame: events.put(received))
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-        if signal.getsignal(number) is not signal.SIG_IGN  # as under nohup
+        if signal.getsignal(number) is not signal.SIG_IGN  # for example under nohup
     }
     try:
         yield
@@ -251,7 +264,7 @@ def _signals_to(events: queue.SimpleQueue) -> Iterator[None]:
 
 
 class _Process:
-    """A process under way; puts itself into `events` once it has ended and its last lines are out."""
+    """A running process, which puts itself into `events` after it has ended and its last lines have been printed."""
 
     def __init__(
         self, plan: PlannedProcess, grace: float, out: threading.Lock, events: queue.SimpleQueue, labelled: bool
@@ -266,7 +279,7 @@ class _Process:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            start_new_session=True,  # Ctrl-C reaches the launcher only
+            start_new_session=True,  # so that Ctrl-C reaches the launcher only
         )
         prefix = f"{plan.label} | ".encode() if labelled else b""
         self._readers = [
@@ -278,19 +291,19 @@ class _Process:
 
     @property
     def code(self) -> int:
-        """Exit code, once it has ended."""
+        """Return the exit code of the process, which must have ended."""
         code = int(self._popen.returncode)
         return 128 - code if code < 0 else code
 
     def order(self, order: bytes) -> None:
-        """Have the guard send a signal."""
+        """Order the guard to send a signal: TERM or KILL."""
         stdin = cast(BinaryIO, self._popen.stdin)
-        with contextlib.suppress(BrokenPipeError):  # it is about to end
+        with contextlib.suppress(BrokenPipeError):  # the guard is ending
             stdin.write(order + b"\n")
             stdin.flush()
 
     def cut(self) -> None:
-        """End the guard, or the connection to it."""
+        """Kill the guard, or the connection to it."""
         self._popen.kill()
 
     def _wait(self, events: queue.SimpleQueue) -> None:
@@ -301,7 +314,7 @@ class _Process:
 
 
 class _Run:
-    """All processes of a job, once."""
+    """All processes of one start of a job."""
 
     def __init__(
         self, processes: Sequence[PlannedProcess], grace: float, events: queue.SimpleQueue, labelled: bool
@@ -310,13 +323,13 @@ class _Run:
         self._grace = grace
         self._events = events
         self._failure = 0
-        self._orders: List[Tuple[float, bytes]] = []  # still to be given, and when
+        self._orders: List[Tuple[float, bytes]] = []  # orders that are still to be given, with their times
         self._started = time.monotonic()
         out = threading.Lock()
         self._running = [_Process(each, grace, out, events, labelled) for each in processes]
 
     def wait(self) -> int:
-        """See all processes to their end; return the exit code."""
+        """Wait until all processes have ended, and return the exit code."""
         while self._running:
             timeout = max(0.0, self._orders[0][0] - time.monotonic()) if self._orders else None
             try:
@@ -354,11 +367,11 @@ class _Run:
             self.interrupted = number
             if not self._orders:
                 name = signal.Signals(number).name
-                say(f"{name}: the workers have {self._grace:.0f} s to end; again to kill them")
+                say(f"{name}: the workers have {self._grace:.0f} s to end; a second signal kills them")
                 self._stop(self._grace)
 
     def _stop(self, grace: float) -> None:
-        """End the workers, or, once they have ended, the others; those that have not in `grace` seconds, by force."""
+        """End the workers or, after them, the other processes; kill those that are left after `grace` seconds."""
         now = time.monotonic()
         self._orders = [(now, b"TERM"), (now + grace, b"KILL"), (now + grace + CUT_SECONDS, CUT)]
 
@@ -373,7 +386,7 @@ class _Run:
 
 
 def _described(process: _Process) -> str:
-    """The exit code of a process, and what it means."""
+    """Return a text with the exit code of a process and what it means."""
     code = process.code
     if code == SSH_FAILED and process.host != LOCALHOST:
         return f"exit code {code}: does `ssh {process.host} true` work without a password?"
@@ -384,31 +397,31 @@ def _described(process: _Process) -> str:
 
 
 def _pass_on(source: BinaryIO, sink: BinaryIO, prefix: bytes, out: threading.Lock) -> None:
-    """Write the lines of `source` to `sink`, each whole and behind `prefix`."""
+    """Write the lines of `source` to `sink`, each in one piece and after `prefix`."""
     for line in _lines(source.fileno()):
-        with out, contextlib.suppress(OSError, ValueError):  # nobody may be reading any more; the run goes on
+        with out, contextlib.suppress(OSError, ValueError):  # the run continues even if nobody reads its output
             sink.write(prefix + line + b"\n")
             sink.flush()
 
 
 def _lines(source: int) -> Iterator[bytes]:
-    """Lines that can be read from a file descriptor, as a terminal would show them in the end."""
+    """Yield the lines of a file descriptor as a terminal would finally show them."""
     rest = b""
     while True:
         data = os.read(source, LINE_LIMIT)
         *lines, rest = (rest + data).split(b"\n")
-        if rest and (not data or len(rest) > LINE_LIMIT):  # the last one, or one of a progress bar without an end
+        if rest and (not data or len(rest) > LINE_LIMIT):  # the last line, or an endless one of a progress bar
             lines.append(rest)
             rest = b""
         for line in lines:
-            # What follows a carriage return is written over what is before it.
+            # Text after a carriage return overwrites the text before it.
             yield UNPRINTABLE.sub(b"", line.rstrip(b"\r").rpartition(b"\r")[2])
         if not data:
             return
 
 
 def say(text: str) -> None:
-    """Tell the user, between the processes' lines."""
+    """Print a message of the launcher between the lines of the processes."""
     show(f"gluon-aff launch: {text}", file=sys.stderr, flush=True)
 
 

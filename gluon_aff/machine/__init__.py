@@ -1,1 +1,1 @@
-"""What machine this is and whether training can work on it; needs neither MXNet nor NumPy."""
+"""Check whether training can work on this machine; this needs neither MXNet nor NumPy."""

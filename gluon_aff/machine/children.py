@@ -1,4 +1,4 @@
-"""Asking a child process, so that whatever a native library does there, the asking one lives on."""
+"""Run checks in a child process, so that this process survives if a native library crashes there."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ SECONDS = 120.0
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back: `value`, which JSON can carry, or why there is none."""
+    """Answer of a child process: a `value` of types that JSON has, or the `problem` that prevented one."""
 
     value: Any = None
     problem: str = ""
 
 
 def ask(probe: str, *arguments: Any, seconds: float = SECONDS) -> Answer:
-    """Run `gluon_aff.machine.probes.{probe}(*arguments)` in a child process that imports what this one would.
+    """Run `gluon_aff.machine.probes.{probe}(*arguments)` in a child process that imports the same modules as this one.
 
     Args:
         probe: name of the function.
-        arguments: what JSON can carry.
-        seconds: patience; the child is killed after that.
+        arguments: arguments of types that JSON has.
+        seconds: time limit, after which the child is killed.
     """
     code = "from gluon_aff.machine import probes; probes.main()"
     try:
@@ -52,7 +52,7 @@ def ask(probe: str, *arguments: Any, seconds: float = SECONDS) -> Answer:
 
 
 def _environment() -> Dict[str, str]:
-    """Ours, but for the role in a cluster, by which importing MXNet would become serving."""
+    """Return this process's environment without DMLC_ROLE, since MXNet would start to serve when it is imported."""
     return {**{name: value for name, value in os.environ.items() if name != "DMLC_ROLE"}, SKIP_CHECK: "1"}
 
 
@@ -66,7 +66,10 @@ def _how_it_ended(code: int, stderr: str) -> str:
 
 
 def _handled_signal(last: str) -> int:
-    """Number of the signal that MXNet's handler, which then exits with 255, has named last; 0 if it has not."""
+    """Return the number of the signal in the last line of stderr, 0 if there is none.
+
+    MXNet's handler prints such a line and then exits with code 255.
+    """
     said = re.fullmatch(r"(.+): (\d+)", last)
     valid = said and int(said[2]) in set(signal.Signals) and signal.strsignal(int(said[2])) == said[1]
     return int(said[2]) if said and valid else 0

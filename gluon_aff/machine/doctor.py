@@ -1,4 +1,4 @@
-"""All checks in their order. A check that fails itself says so and stops no other."""
+"""Run all checks in order; a check that itself fails is reported and does not stop the others."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from gluon_aff.machine.resources import check_disk, check_memory, check_settings
 
 
 def examine(data_dirs: Sequence[str] = ()) -> Iterator[Finding]:
-    """Every finding, as soon as it is made; in all it takes some seconds.
+    """Yield each finding as soon as it is made; all together take some seconds.
 
     Args:
-        data_dirs: where to look for data sets, beside their usual places.
+        data_dirs: folders in which to look for data sets, in addition to their usual places.
     """
     mxnet = _find_mxnet()
     yield from _survived("Python", check_python, mxnet.works)
@@ -56,7 +56,7 @@ def examine(data_dirs: Sequence[str] = ()) -> Iterator[Finding]:
 def _survived(name: str, check: Callable[..., Union[Finding, List[Finding]]], *arguments: object) -> List[Finding]:
     try:
         found = check(*arguments)
-    except Exception as error:  # whatever a broken machine comes up with
+    except Exception as error:  # a broken machine can raise anything
         return [note(name, f"not checked: {_described(error)}")]
     return found if isinstance(found, list) else [found]
 

@@ -1,4 +1,4 @@
-"""Checks whether data sets and weights are there, by their names; what is in them is verified when they are read."""
+"""Check by file names whether data sets and weights are there; their content is verified when they are read."""
 
 from __future__ import annotations
 
@@ -17,7 +17,14 @@ IMAGENET_FOLDER = "~/.mxnet/datasets/imagenet"
 
 @dataclass(frozen=True)
 class CIFARFiles:
-    """Names of a CIFAR set: the folder in Gluon's, the archive, the folder in the archive and the files there."""
+    """Names of a CIFAR set.
+
+    Attributes:
+        gluon_folder: its folder in Gluon's folder of data sets.
+        archive: the official archive.
+        folder: the folder in the archive.
+        files: the files in that folder.
+    """
 
     gluon_folder: str
     archive: str
@@ -37,7 +44,7 @@ CIFAR = {
 
 
 def check_data(data_dirs: Sequence[str]) -> List[Finding]:
-    """A line per data set, and one per directory of `data_dirs` that has none of them."""
+    """Return a finding for each data set, and one for each folder of `data_dirs` that holds none of them."""
     found = [_check_cifar(name, data_dirs) for name in CIFAR] + [_check_imagenet(data_dirs)]
     empty = [place for place in data_dirs if not any(_all_in(Path(place).expanduser()))]
     remedy = "name the folder, or CIFAR's .tar.gz archive itself"
@@ -45,7 +52,7 @@ def check_data(data_dirs: Sequence[str]) -> List[Finding]:
 
 
 def check_weights() -> Finding:
-    """How many of the published weight files are there."""
+    """Count the published weight files that are there."""
     clone = os.environ.get(CLONE_VARIABLE, "")
     if clone and not Path(clone).is_dir():
         return mend(
@@ -60,7 +67,7 @@ def check_weights() -> Finding:
         f", {first} of {all_first} of the first release" if first else ""
     )
     if head == 0:
-        return note("weights", said, f"they are downloaded when asked for; ${CLONE_VARIABLE} names a clone of open-aff")
+        return note("weights", said, f"they are downloaded when needed; ${CLONE_VARIABLE} can name a clone of open-aff")
     return ok("weights", f"{said}; verified when loaded")
 
 
@@ -84,7 +91,7 @@ def _check_imagenet(data_dirs: Sequence[str]) -> Finding:
 
 
 def _cifar_in(files: CIFARFiles, place: Path) -> List[str]:
-    """What `place`, an archive or a folder, has of a CIFAR set."""
+    """Return descriptions of the parts of a CIFAR set that `place`, an archive or a folder, holds."""
     if place.is_file():
         return [str(place)] if place.name == files.archive else []
     for folder in (place, place / files.folder):
@@ -97,7 +104,7 @@ def _cifar_in(files: CIFARFiles, place: Path) -> List[str]:
 
 
 def _imagenet_in(place: Path) -> List[str]:
-    """What the folder `place` has of ImageNet: record files with their index, or class folders, for either half."""
+    """Return descriptions of the parts of ImageNet that `place` holds, in record files or class folders."""
     found = []
     for half in ("train", "val"):
         found += [
@@ -112,7 +119,7 @@ def _imagenet_in(place: Path) -> List[str]:
 def _has_folders(folder: Path) -> bool:
     if not folder.is_dir():
         return False
-    with os.scandir(folder) as entries:  # closed at the first of what may be a thousand class folders
+    with os.scandir(folder) as entries:  # stops at the first of perhaps a thousand class folders
         return any(entry.is_dir() for entry in entries)
 
 

@@ -1,4 +1,4 @@
-"""What a check of the doctor says."""
+"""Findings of the doctor's checks."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ MEND = "mend"
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the doctor.
+    """One line of the doctor's report.
 
     Attributes:
-        check: what was looked at.
-        state: ok; note: training works, but this is worth knowing; mend: training, or what was asked for, cannot work.
-        message: what is there.
-        remedy: what to do about it; never empty where something is to mend.
+        check: name of the check.
+        state: `ok`; `note` if training works but the finding is worth knowing; `mend` if training, or something that
+            the user has named, cannot work.
+        message: what the check has found.
+        remedy: what to do about it; never empty for `mend`.
     """
 
     check: str
@@ -27,15 +28,15 @@ class Finding:
 
 
 def ok(check: str, message: str) -> Finding:
-    """Nothing to do."""
+    """Make a finding that needs no action."""
     return Finding(check, OK, message)
 
 
 def note(check: str, message: str, remedy: str = "") -> Finding:
-    """Worth knowing."""
+    """Make a finding that is worth knowing, with an optional remedy."""
     return Finding(check, NOTE, message, remedy)
 
 
 def mend(check: str, message: str, remedy: str) -> Finding:
-    """Something must be done."""
+    """Make a finding that must be dealt with before training can work."""
     return Finding(check, MEND, message, remedy)

@@ -1,4 +1,4 @@
-"""NVIDIA GPUs of this machine, and whether MXNet can run on them."""
+"""Find the NVIDIA GPUs of this machine, and check whether MXNet can run on them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gluon_aff.machine.resources import gib
 from gluon_aff.machine.shared_library import Capability, GPUCode, capability_text, gpu_code
 from gluon_aff.machine.system_files import read_text
 
-# What mxnet-cu112 1.9.1 carries: the 990 entries of its libmxnet.so, as `gpu_code` reads them.
+# GPU code in mxnet-cu112 1.9.1, as `gpu_code` reads it from the 990 entries of its libmxnet.so.
 CU112 = GPUCode(machine_code=((5, 0), (6, 0), (7, 0), (8, 0), (8, 6)))
 TO_CUDA = "make gpu, or pip uninstall -y mxnet, then pip install --no-deps mxnet-cu112==1.9.1"
 SECONDS = 30.0
@@ -25,35 +25,42 @@ DISPLAY_CLASS = "0x03"
 
 
 def usable_gpus(gpus: str, there: int, strict: bool, framework: str) -> Tuple[List[int], str]:
-    """Those of `--gpus` (comma-separated ids) that are there, none where there are no GPUs, and a line about them.
+    """Return the GPUs of `--gpus` that exist, and a text about them; without any GPUs in the machine, return none.
 
     Args:
-        gpus: the option.
-        there: how many GPUs the framework finds.
-        strict: whether each has to be there.
-        framework: its name.
+        gpus: value of `--gpus`, comma-separated numbers.
+        there: number of GPUs that the framework finds.
+        strict: whether all of them must exist.
+        framework: name of the framework.
 
     Raises:
-        InputError: for text that is no list of ids, if GPUs exist but none of those named, or, with `strict`, if one of
-            those named does not exist.
+        InputError: the value is not a list of numbers; there are GPUs, but not those; or, with `strict`, one of them
+            does not exist.
     """
     try:
         wanted = sorted({int(gpu) for gpu in gpus.split(",") if gpu.strip()})
     except ValueError:
         raise InputError(f"--gpus {gpus!r} is not a list of GPU ids such as 0,1") from None
     if strict and any(not 0 <= gpu < there for gpu in wanted):
-        raise InputError(f"--strict-devices: GPUs {gpus} are asked for, and {framework} finds {there}")
+        raise InputError(f"--strict-devices: the command line names GPUs {gpus}, but {framework} finds {there}")
     usable = [gpu for gpu in wanted if 0 <= gpu < there]
     if wanted and there and not usable:
         raise InputError(f"--gpus {gpus}: this machine has GPUs 0 to {there - 1} only")
     missing = [str(gpu) for gpu in wanted if gpu not in usable]
-    note = f" (not there: {','.join(missing)})" if missing else ""
+    note = f" (missing: {','.join(missing)})" if missing else ""
     return usable, f"devices: GPU {','.join(map(str, usable))}{note}"
 
 
 @dataclass(frozen=True)
 class GPU:
-    """A GPU as CUDA sees it: `number` as CUDA_VISIBLE_DEVICES leaves it, `memory` in bytes."""
+    """A GPU as CUDA sees it.
+
+    Attributes:
+        number: its number among the GPUs that CUDA_VISIBLE_DEVICES leaves visible.
+        name: name of the model.
+        capability: compute capability.
+        memory: memory in bytes.
+    """
 
     number: int
     name: str
@@ -69,10 +76,10 @@ class Driver:
     """NVIDIA's driver.
 
     Attributes:
-        cuda: newest CUDA version it supports; None if there is no driver.
-        gpus: what it shows to this process.
-        problem: why there are none.
-        version: its own; empty where it cannot be read.
+        cuda: newest CUDA version that it supports; None if there is no driver.
+        gpus: GPUs that it shows to this process.
+        problem: reason why there are none.
+        version: version of the driver; empty if it cannot be read.
     """
 
     cuda: Optional[Tuple[int, int]] = None
@@ -82,7 +89,7 @@ class Driver:
 
 
 def find_driver() -> Driver:
-    """Ask the driver; in a child process, since a broken one may crash or never answer."""
+    """Query the driver in a child process, since a broken driver may crash or never answer."""
     answer = ask("driver", seconds=SECONDS)
     if answer.problem:
         return Driver(problem=answer.problem)
@@ -97,7 +104,7 @@ def find_driver() -> Driver:
 
 
 def carried_code(library: str) -> Optional[GPUCode]:
-    """GPU code of the `libmxnet.so` at `library`; None if it has none or it cannot be told."""
+    """Return the GPU code in the `libmxnet.so` at `library`; None if there is none or the file cannot be read."""
     try:
         code = gpu_code(library)
     except (OSError, ValueError):
@@ -106,12 +113,12 @@ def carried_code(library: str) -> Optional[GPUCode]:
 
 
 def unusable(gpus: Iterable[GPU], code: Optional[GPUCode]) -> Tuple[GPU, ...]:
-    """Those of `gpus` that `code` cannot run on; none if it is not known."""
+    """Return the `gpus` on which `code` cannot run; none if the code is not known."""
     return tuple(gpu for gpu in gpus if code is not None and not code.runs_on(gpu.capability))
 
 
 def nvidia_card() -> bool:
-    """Whether there is an NVIDIA display device, with a driver or without."""
+    """Return whether the machine has an NVIDIA display device, even without a driver."""
     return any(
         read_text(f"{device}/vendor") == NVIDIA and read_text(f"{device}/class").startswith(DISPLAY_CLASS)
         for device in system_files.ROOT.glob("sys/bus/pci/devices/*")
@@ -119,12 +126,12 @@ def nvidia_card() -> bool:
 
 
 def check_gpus(driver: Driver, cuda: int, code: Optional[GPUCode]) -> List[Finding]:
-    """The driver, and a line for each GPU.
+    """Check the driver and each GPU, and return a finding for each.
 
     Args:
-        driver: what it shows.
-        cuda: major version of CUDA that MXNet was built for; 0 for a build without CUDA.
-        code: GPU code that MXNet carries; None if that is not known.
+        driver: the driver and its GPUs.
+        cuda: major version of CUDA for which MXNet was built; 0 for a build without CUDA.
+        code: GPU code in MXNet's library; None if it is not known.
     """
     if driver.cuda is None:
         return [_no_driver(driver, cuda)]

@@ -1,4 +1,4 @@
-"""Checks whether the shared libraries that MXNet is linked to are there."""
+"""Check that the shared libraries to which MXNet is linked are there."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gluon_aff.machine.children import ask
 from gluon_aff.machine.findings import Finding, mend, note, ok
 from gluon_aff.machine.gpus import DRIVER_LIBRARY
 
-# Where pip has what mxnet-cu112's libmxnet.so is linked to, and that which those libraries are linked to themselves.
+# pip's packages of the libraries to which mxnet-cu112's libmxnet.so is linked, directly or through other libraries.
 CUDA_PACKAGES = {
     "libcudart.so.11.0": "nvidia-cuda-runtime-cu11",
     "libnvrtc.so.11.2": "nvidia-cuda-nvrtc-cu11",
@@ -30,11 +30,11 @@ SYSTEM_PACKAGES = {"libgomp.so.1": "libgomp1", "libGL.so.1": "libgl1"}
 
 
 def check_libraries(library: str, needed: Tuple[str, ...]) -> List[Finding]:
-    """What MXNet's native `library` is linked to: the system's libraries, and CUDA's in a build for CUDA.
+    """Check the libraries to which MXNet's native library is linked: the system's, and CUDA's in a build for CUDA.
 
     Args:
-        library: its path; empty if there is no MXNet.
-        needed: names of those libraries; none if it cannot be read.
+        library: path of MXNet's native library; empty if MXNet is not installed.
+        needed: names of the libraries to which it is linked; empty if it cannot be read.
     """
     if not library:
         return []
@@ -59,7 +59,7 @@ def _libraries(label: str, found: Dict[str, Dict[str, str]]) -> Finding:
 
 
 def _culprit(name: str, problem: str) -> str:
-    """The library that is missing: `name`, or one that it needs; with the loader's words if it is another problem."""
+    """Return the missing library, `name` or one that it needs; for other problems, add the loader's message."""
     said = re.match(r"(\S+): cannot open shared object file", problem)
     if said is None:
         return f"{name} ({problem})"

@@ -1,4 +1,4 @@
-"""Checks of MXNet: how it was installed, what it was built with, and whether it trains."""
+"""Check MXNet: how it was installed, with which features it was built, and whether it trains."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ NOT_INSTALLED = Answer(problem="not installed")
 
 @dataclass(frozen=True)
 class InstalledMXNet:
-    """MXNet as it is on disk, and what came of importing it.
+    """The MXNet that is installed, and the result of importing it.
 
     Attributes:
-        builds: distributions that installed it.
-        imported: version, features and library, of the probe `mxnet`.
-        library: its native library; empty if there is no MXNet.
-        needed: libraries that one is linked to; none if it cannot be read.
-        code: GPU code that it carries.
+        builds: distributions that have installed it.
+        imported: answer of the probe `mxnet`: version, features and library.
+        library: path of the native library; empty if MXNet is not installed.
+        needed: names of the libraries to which that is linked; empty if it cannot be read.
+        code: GPU code in the native library; None if there is none or it cannot be read.
     """
 
     builds: Tuple[str, ...] = ()
@@ -48,18 +48,18 @@ class InstalledMXNet:
 
     @property
     def works(self) -> bool:
-        """Whether it can be imported."""
+        """Return whether MXNet can be imported."""
         return not self.imported.problem
 
     @property
     def cuda(self) -> int:
-        """Major version of CUDA it was built for; 0 for a build without CUDA."""
+        """Return the major version of CUDA for which MXNet was built; 0 for a build without CUDA."""
         found = [match for match in map(CUDA_RUNTIME.match, self.needed) if match]
         return int(found[0][1]) if found else 0
 
 
 def find_mxnet() -> InstalledMXNet:
-    """Look at the MXNet that is installed."""
+    """Examine the MXNet that is installed, if any."""
     folder = mxnet_folder()
     if folder is None:
         return InstalledMXNet()
@@ -74,7 +74,7 @@ def find_mxnet() -> InstalledMXNet:
 
 
 def check_build(mxnet: InstalledMXNet) -> Finding:
-    """Which distribution MXNet comes from, and that it is one."""
+    """Check that MXNet is installed from exactly one distribution."""
     problem = mxnet_problem()
     if problem and python_problem():
         return note("MXNet build", "not installed: there is none for this Python")
@@ -82,14 +82,14 @@ def check_build(mxnet: InstalledMXNet) -> Finding:
         problem = machine_problem() or problem
         return mend("MXNet build", "not installed", problem.remedy)
     several = several_mxnet_builds()
-    if several:  # what was installed last may work
+    if several:  # the one that was installed last may work
         return (note if mxnet.works else mend)("MXNet build", *several)
     build = mxnet.builds[0] if mxnet.builds else f"not from pip, {mxnet.library}"
     return ok("MXNet build", f"{build}, {f'for CUDA {mxnet.cuda}' if mxnet.cuda else 'for the CPU'}")
 
 
 def check_import(mxnet: InstalledMXNet) -> List[Finding]:
-    """Whether MXNet, if it is installed, can be imported, and its features."""
+    """Check that MXNet, if it is installed, can be imported, and report its features."""
     if not mxnet.library:
         return []
     if not mxnet.works:
@@ -102,7 +102,7 @@ def check_import(mxnet: InstalledMXNet) -> List[Finding]:
 
 
 def check_training(mxnet: InstalledMXNet, driver: Driver) -> List[Finding]:
-    """One step of training on the CPU and on each GPU that MXNet can run on."""
+    """Try one step of training on the CPU and on each GPU on which MXNet can run."""
     if not mxnet.works:
         return [note(STEPS["mxnet"], "not tried, since MXNet cannot be imported")]
     useless = unusable(driver.gpus, mxnet.code)
@@ -114,9 +114,9 @@ def _step_remedy(mxnet: InstalledMXNet, device: str, problem: str) -> str:
     if "SIGILL" in problem:
         return OTHER_PROCESSOR
     if problem and device == "gpu":
-        return "nvidia-smi shows whether the GPU is well; --gpus names others, and --gpus '' is the CPU"
-    if problem and mxnet.cuda:  # which asks the driver whatever the device is
-        return "nvidia-smi shows whether the driver is well; CUDA_VISIBLE_DEVICES='' hides the GPUs from MXNet"
+        return "nvidia-smi shows whether the GPU works; --gpus selects other GPUs, and --gpus '' the CPU"
+    if problem and mxnet.cuda:  # a build for CUDA queries the driver even on the CPU
+        return "nvidia-smi shows whether the driver works; CUDA_VISIBLE_DEVICES='' hides the GPUs from MXNet"
     return REINSTALL
 
 

@@ -1,4 +1,4 @@
-"""Checks of the interpreter and of the Python packages beside MXNet."""
+"""Check the Python interpreter, PyTorch, and the packages that both engines need."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OPENCV_BUILDS = ("opencv-python-headless", "opencv-python", "opencv-contrib-pyth
 REINSTALL_TORCH = "pip install --force-reinstall torch"
 GLUONCV = "pip install gluoncv==0.10.5.post0"
 
-# distribution, modules to import, what it is for
+# Distribution, modules to import, and purpose
 REQUIRED = (
     ("pillow", ("PIL.Image",), "augmentation and images"),
     ("matplotlib", ("matplotlib.figure", "matplotlib.backends.backend_agg"), "curves"),
@@ -32,7 +32,7 @@ OPTIONAL = (
 
 
 def check_python(mxnet_works: bool) -> Finding:
-    """The version of Python."""
+    """Check that an engine runs on this version of Python."""
     here = f"{platform.python_version()} ({sys.executable}) on {platform.system()} {platform.machine()}"
     problem = python_problem()
     if problem is None:
@@ -41,12 +41,12 @@ def check_python(mxnet_works: bool) -> Finding:
         return note("Python", f"{here}: newer than MXNet 1.9.1 knows, but MXNet works", f"export {SKIP_CHECK}=1")
     runs_on = f"{here}: MXNet 1.9.1 runs on 3.8, 3.9, 3.10 and 3.11"
     if torch_problem() is None:
-        return ok("Python", f"{runs_on}; PyTorch, which is here, computes and trains")
+        return ok("Python", f"{runs_on}; PyTorch is installed and is used instead")
     return mend("Python", runs_on, problem.remedy)
 
 
 def check_torch() -> List[Finding]:
-    """The version of PyTorch, whether it can be imported, and one step of training on each device that it finds."""
+    """Check that PyTorch can be imported, and try one step of training on each device that it finds."""
     problem = torch_problem()
     if problem is not None:
         return [note("PyTorch", "not installed, or too old; it is the second engine", problem.remedy)]
@@ -59,7 +59,7 @@ def check_torch() -> List[Finding]:
 
 
 def check_numpy(mxnet_works: bool) -> Finding:
-    """The version of NumPy, and whether it can be imported."""
+    """Check that NumPy can be imported, and that MXNet works with its version."""
     version = _version("numpy")
     if not version:
         return mend("NumPy", "not installed", f"pip install {_numpy()}")
@@ -75,7 +75,13 @@ def check_numpy(mxnet_works: bool) -> Finding:
 
 
 def check_package(name: str, modules: Tuple[str, ...], purpose: str) -> Finding:
-    """A package that the tool needs."""
+    """Check that a required package can be imported.
+
+    Args:
+        name: name of the distribution.
+        modules: modules to import.
+        purpose: what the package is needed for, for the message.
+    """
     version = _version(name)
     broken = ask("imports", *modules).problem
     if not broken:
@@ -86,7 +92,7 @@ def check_package(name: str, modules: Tuple[str, ...], purpose: str) -> Finding:
 
 
 def check_opencv() -> Finding:
-    """Which builds of OpenCV are there, and whether the module can be imported."""
+    """Check that OpenCV can be imported, and that only one of its builds is installed."""
     opencv = "opencv-python-headless" if no_wheel() else "'opencv-python-headless<4.12'"  # newer: for a newer NumPy
     one_build = f"pip uninstall -y opencv-python opencv-python-headless, then pip install {opencv}"
     builds = [f"{build} {_version(build)}" for build in OPENCV_BUILDS if _version(build)]
@@ -104,22 +110,22 @@ def check_opencv() -> Finding:
 
 
 def check_gluoncv(mxnet_works: bool) -> Finding:
-    """GluonCV, which distillation uses."""
+    """Check that GluonCV, which distillation uses, can be imported."""
     version = _version("gluoncv")
     if not version and no_wheel():
-        return note("GluonCV", "not installed, since it is of use with MXNet only")
+        return note("GluonCV", "not installed; it is useful with MXNet only")
     if not version:
         return mend("GluonCV", "not installed; distillation uses it", GLUONCV)
     if not mxnet_works:
         return note("GluonCV", f"{version}, not tried, since it imports MXNet")
     broken = ask("imports", "gluoncv.loss", "gluoncv.model_zoo").problem
     if broken:
-        return mend("GluonCV", f"{version}: {broken}", f"mend the other packages, then {GLUONCV}")
+        return mend("GluonCV", f"{version}: {broken}", f"repair the other packages, then {GLUONCV}")
     return ok("GluonCV", version)
 
 
 def check_optional() -> List[Finding]:
-    """Packages that the tool can do without: a line for those that are missing and one for each that is there."""
+    """Check the optional packages: one finding for each that is installed, and one that lists those that are not."""
     missing = [f"{name} ({purpose})" for name, _, purpose in OPTIONAL if not _version(name)]
     found = [_check_found(name, modules) for name, modules, _ in OPTIONAL if _version(name)]
     return [*found, *([ok("optional", f"not installed: {', '.join(missing)}")] if missing else [])]
@@ -134,12 +140,12 @@ def _check_found(name: str, modules: Tuple[str, ...]) -> Finding:
 
 
 def _numpy() -> str:
-    """What pip has to install."""
+    """Return the requirement for NumPy, as an argument of pip."""
     return "numpy" if no_wheel() else "'numpy<1.24'"
 
 
 def _version(distribution: str) -> str:
-    """Empty if it is not installed."""
+    """Return the version of an installed distribution, empty if it is not installed."""
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:

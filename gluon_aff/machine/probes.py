@@ -1,4 +1,4 @@
-"""What `children.ask` runs in processes of their own: whatever loads native libraries. Answers are JSON."""
+"""Checks that load native libraries, which `children.ask` runs in processes of their own; answers are JSON."""
 
 from __future__ import annotations
 
@@ -13,51 +13,51 @@ from typing import Any, Dict, List, cast
 
 from gluon_aff.errors import last_line
 
-MOST_GPUS = 64  # of a machine
-# of CUDA's driver, cuda.h
+MOST_GPUS = 64  # in a machine
+# Numbers of device attributes in CUDA's header cuda.h
 MAJOR_CAPABILITY, MINOR_CAPABILITY = 75, 76
 
 
 def main() -> None:
-    """Run the probe that the command line names with the arguments that it gives."""
+    """Run the probe that the command line names, with the arguments that it gives, and print the answer."""
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever else is printed is no part of the answer
-    with contextlib.suppress(ImportError):  # not on Windows
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # anything else that is printed must not mix with the answer
+    with contextlib.suppress(ImportError):  # Windows lacks the module
         import resource
 
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     probe, arguments = json.loads(sys.argv[1])
     try:
         answer = {"value": globals()[probe](*arguments), "problem": ""}
-    except Exception as error:  # whatever a broken library comes up with
+    except Exception as error:  # a broken library can raise anything
         answer = {"value": None, "problem": _described(error)}
     with answers:
         json.dump(answer, answers)
 
 
 def _described(error: Exception) -> str:
-    """Type and first line of an error; what it comes down to where MXNet puts a trace of C++ calls before."""
+    """Return the type and the first line of an error; of an MXNetError the last line, which follows a C++ trace."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     kind = type(error).__name__
     return f"{kind}: {last_line(error) if kind == 'MXNetError' else (lines or ['no message'])[0]}"
 
 
 def imports(*modules: str) -> None:
-    """Whether `modules` can be imported."""
+    """Import `modules`; an error shows that one cannot be imported."""
     if "torch" not in modules:
-        sys.modules["torch"] = None  # type: ignore[assignment]  # GluonCV refuses to be imported beside it
+        sys.modules["torch"] = None  # type: ignore[assignment]  # GluonCV fails if some PyTorch is installed
     for module in modules:
         importlib.import_module(module)
 
 
 def libraries(names: List[str], folder: str) -> Dict[str, Dict[str, str]]:
-    """Load shared libraries as the loader does for a library in `folder` that looks there first.
+    """Load shared libraries as the loader does for a library in `folder` that searches this folder first.
 
     Returns:
-        By name, `path` of the file, or `problem` in the loader's words.
+        For each name, the `path` of the file, or the loader's message as `problem`.
     """
     found = {name: _load(name, folder) for name in names}
-    # those in the folder need each other, and are found there only once loaded
+    # Libraries in the folder may need each other, and the loader finds them only if they are loaded already
     return {name: _load(name, folder) if "problem" in answer else answer for name, answer in found.items()}
 
 
@@ -71,18 +71,18 @@ def _load(name: str, folder: str) -> Dict[str, str]:
 
 
 def _loaded_file(name: str) -> str:
-    """The file behind a loaded library, whose own name often has the whole version."""
+    """Return the path of the file of a loaded library; its name often includes the full version."""
     stem = name.split(".so")[0]
     mapped = {line.split(None, 5)[5] for line in Path("/proc/self/maps").read_text().splitlines() if "/" in line}
     return next((path for path in sorted(mapped) if Path(path).name.startswith(f"{stem}.so")), name)
 
 
 def driver() -> Dict[str, Any]:
-    """The GPUs that CUDA's driver shows to this process, in its order.
+    """Query the GPUs that CUDA's driver shows to this process, in its order.
 
     Returns:
-        `cuda`, the newest CUDA version that the driver supports, as 1000 * major + 10 * minor; `problem`, where it
-        shows no GPU; `gpus`, with `name`, `capability` and `memory` in bytes.
+        `cuda`, the newest CUDA version that the driver supports, as 1000 * major + 10 * minor; `problem`, the reason
+        why it shows no GPUs; `gpus`, each with `name`, `capability` and `memory` in bytes.
     """
     cuda = ctypes.CDLL("libcuda.so.1")
     version = ctypes.c_int()
@@ -118,8 +118,8 @@ def _error_name(cuda: ctypes.CDLL, code: int) -> str:
 
 
 def mxnet() -> Dict[str, Any]:
-    """MXNet's version, the features it was built with, and the file of its native library."""
-    imports("mxnet")  # by itself first: what is wrong with it, not with what the engine imports before
+    """Return MXNet's version, the features with which it was built, and the path of its native library."""
+    imports("mxnet")  # alone at first, so that an error is MXNet's and not that of another import of the engine
 
     from gluon_aff.engines import MXNetEngine, engine
 
@@ -127,7 +127,7 @@ def mxnet() -> Dict[str, Any]:
 
 
 def torch_gpus() -> int:
-    """How many GPUs PyTorch finds."""
+    """Return the number of GPUs that PyTorch finds."""
     from gluon_aff.engines import engine
 
     devices, _ = engine("torch").find_devices(",".join(map(str, range(MOST_GPUS))))
@@ -135,14 +135,14 @@ def torch_gpus() -> int:
 
 
 def training_step(name: str, device: str, number: int) -> Dict[str, float]:
-    """`gluon_aff.engines.Engine.try_step` of the engine of that name on `device`, cpu or gpu."""
+    """Run `gluon_aff.engines.Engine.try_step` of the engine called `name` on a device, cpu or gpu."""
     from gluon_aff.engines import Devices, engine
 
     return engine(name).try_step(Devices(device, (number,)))
 
 
 def memory(name: str, model: str, batch: int, training: bool, gpus: str) -> Dict[str, Any]:
-    """`gluon_aff.engines.Engine.measure_memory` of this process, for an engine and a model by their names."""
+    """Run `gluon_aff.engines.Engine.measure_memory` in this process, for an engine and a model by their names."""
     from gluon_aff.engines import engine
     from gluon_aff.models import model_record
 
@@ -152,10 +152,10 @@ def memory(name: str, model: str, batch: int, training: bool, gpus: str) -> Dict
 
 
 def published_files(root: str, clone: str) -> Dict[str, List[int]]:
-    """How many published weight files are in `root`, or in `clone` of the original repository unless that is empty.
+    """Count the published weight files in `root`, and in a `clone` of the original repository unless that is empty.
 
     Returns:
-        By release, the files that are there, by their names alone, and all files.
+        For each release, the number of files that are there, judged by their names, and the number of all files.
     """
     from gluon_aff.published import published_weights
 

@@ -1,4 +1,4 @@
-"""Checks of what the machine has to give: cores, memory, disk space; and of the environment's settings."""
+"""Check the machine's resources, which are cores, memory and disk space, and the environment variables."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ LITTLE_DISK, ENOUGH_DISK = GIB // 2, 5 * GIB
 
 
 def check_threads() -> Finding:
-    """Cores that this process may use, and how many of them MXNet will."""
+    """Check that MXNet does not use more threads than this process has cores."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     total = os.cpu_count() or cores
     said = f"{cores} core{'s' * (cores != 1)}" + (f" of {total}" if total != cores else "")
     quota = cpu_quota()
     if quota is not None and quota < cores:
-        said += f", of which the container gets the time of {quota:g}"
+        said += f", and the container is limited to {quota:g}"
     threads = os.environ.get("OMP_NUM_THREADS", "")
     said += f"; OMP_NUM_THREADS={threads}" if threads else ""
     usable = max(1, int(min(cores, quota or cores)))
@@ -35,19 +35,19 @@ def check_threads() -> Finding:
 
 
 def check_settings() -> Finding:
-    """Environment variables that MXNet reads."""
+    """Check the environment variables that MXNet reads."""
     try:
         check_variables()
     except InputError as error:
         return mend("settings", str(error), "correct or unset it: MXNet would end the process")
     found = [f"{name}={value}" for name, value in sorted(os.environ.items()) if name.startswith("MXNET_")]
     if os.environ.get("MXNET_ENGINE_TYPE") == "NaiveEngine":
-        return note("settings", f"{', '.join(found)}: the engine for debugging, slow", "unset MXNET_ENGINE_TYPE")
+        return note("settings", f"{', '.join(found)}: NaiveEngine is slow, for debugging", "unset MXNET_ENGINE_TYPE")
     return ok("settings", ", ".join(found) or "no MXNET_* variable is set")
 
 
 def check_memory() -> Finding:
-    """Memory that is free for a run."""
+    """Check that enough memory is free for a run."""
     lines = dict(line.split(":", 1) for line in read_text("proc/meminfo").splitlines())
     total, available = (1024 * int(lines[name].split()[0]) for name in ("MemTotal", "MemAvailable"))
     limit = memory_limit()
@@ -61,7 +61,7 @@ def check_memory() -> Finding:
 
 
 def check_disk() -> Finding:
-    """Space in the working directory, where runs write."""
+    """Check that the working directory, where runs write, is writable and has enough space."""
     folder = os.getcwd()
     free = shutil.disk_usage(folder).free
     said = f"{gib(free)} are free in {folder}"
@@ -73,13 +73,13 @@ def check_disk() -> Finding:
         return note(
             "disk",
             f"{said}; weights are written at each new best: 32 MB for CIFAR, 114 MB or more for ImageNet",
-            "--keep-one-best keeps the last alone",
+            "--keep-one-best keeps only the last",
         )
     return ok("disk", said)
 
 
 def cpu_quota() -> Optional[float]:
-    """Cores whose time the control groups of this process leave it; None if they do not limit it."""
+    """Return the number of cores to which control groups limit this process; None if there is no limit."""
     pairs = [read_text(f"{folder}/cpu.max").split() for folder in _groups("")]
     pairs += [[read_text(f"{folder}/cpu.cfs_{name}_us") for name in ("quota", "period")] for folder in _groups("cpu")]
     limits = [pair for pair in pairs if len(pair) == 2 and all(number.isdigit() for number in pair)]
@@ -87,32 +87,35 @@ def cpu_quota() -> Optional[float]:
 
 
 def memory_limit() -> Optional[int]:
-    """Bytes that the control groups of this process may use; None if they do not limit it."""
+    """Return the number of bytes to which control groups limit this process; None if there is no limit."""
     texts = [read_text(f"{folder}/memory.max") for folder in _groups("")]
     texts += [read_text(f"{folder}/memory.limit_in_bytes") for folder in _groups("memory")]
     return min((int(text) for text in texts if text.isdigit()), default=None)
 
 
 def peak_memory() -> float:
-    """The most memory that this process has held so far, in MiB.
+    """Return the most memory that this process has held so far, in MiB.
 
     Raises:
-        InputError: this system does not tell.
+        InputError: this system does not provide the figure.
     """
-    # Not getrusage, which counts what the parent held when it started this process.
+    # getrusage would include memory that the parent held when it started this process.
     lines = [line for line in read_text("proc/self/status").splitlines() if line.startswith("VmHWM")]
     if not lines:
-        raise InputError("this system does not tell what a process has held (/proc/self/status): measure on Linux")
+        raise InputError("this system does not report the peak memory of a process (/proc/self/status): use Linux")
     return int(lines[0].split()[1]) * 1024 / MIB
 
 
 def gib(size: int) -> str:
-    """`size` in bytes as `1.5 GiB`."""
+    """Format a size in bytes, such as `1.5 GiB`."""
     return f"{size / GIB:.1f} GiB"
 
 
 def _groups(controller: str) -> Iterator[str]:
-    """Folders of this process's control group and of those around it; the unified hierarchy's for no controller."""
+    """Yield the folders of this process's control group and of all groups that contain it.
+
+    An empty `controller` stands for the unified hierarchy.
+    """
     for line in read_text("proc/self/cgroup").splitlines():
         _, controllers, group = line.split(":", 2)
         if controller in controllers.split(","):

@@ -1,6 +1,6 @@
-"""What a shared library says of itself, read from its ELF file without loading it: what it needs, GPU code it carries.
+"""Read from a shared library's ELF file, without loading it, which libraries it needs and which GPU code it contains.
 
-GPU code lies in the section `.nv_fatbin`: containers one after another, each with an entry per compute capability.
+GPU code is in the section `.nv_fatbin`, a sequence of containers with an entry for each compute capability.
 """
 
 from __future__ import annotations
@@ -12,29 +12,29 @@ from dataclasses import dataclass
 from typing import Dict, Iterator, Tuple
 
 Capability = Tuple[int, int]  # such as (8, 6)
-Span = Tuple[int, int]  # first byte and the one after the last
+Span = Tuple[int, int]  # offsets of the first byte and of the end
 
 ELF_64_BIT_LITTLE_ENDIAN = b"\x7fELF\x02\x01"
-NEEDED = 1  # tag of an entry of .dynamic
-WITHOUT_BYTES = 8  # type of a section that takes no space in the file
+NEEDED = 1  # tag of an entry in .dynamic
+WITHOUT_BYTES = 8  # type of a section that has no bytes in the file
 CONTAINER = b"\x50\xed\x55\xba"
 PTX, MACHINE_CODE = 1, 2
 
 
 @dataclass(frozen=True)
 class GPUCode:
-    """Compute capabilities, ascending, that GPU code was made for; none where there is no GPU code.
+    """Compute capabilities, in ascending order, for which GPU code was made.
 
     Attributes:
-        machine_code: of code that runs on that capability and on higher ones of the same major version.
-        ptx: of code that the driver translates, for that capability or any higher one.
+        machine_code: capabilities of machine code, which also runs on higher capabilities of the same major version.
+        ptx: capabilities of PTX, which the driver translates for the same or any higher capability.
     """
 
     machine_code: Tuple[Capability, ...] = ()
     ptx: Tuple[Capability, ...] = ()
 
     def runs_on(self, capability: Capability) -> bool:
-        """Whether a GPU of that compute capability can run it."""
+        """Return whether a GPU of this compute capability can run the code."""
         binary = any(code[0] == capability[0] and code <= capability for code in self.machine_code)
         return binary or any(code <= capability for code in self.ptx)
 
@@ -47,16 +47,16 @@ class GPUCode:
 
 
 def capability_text(capability: Capability) -> str:
-    """`8.6` for (8, 6)."""
+    """Format a compute capability: `8.6` for (8, 6)."""
     return f"{capability[0]}.{capability[1]}"
 
 
 def needed_libraries(path: str) -> Tuple[str, ...]:
-    """File names of the libraries that the one at `path` is linked to.
+    """Return the file names of the libraries to which the one at `path` is linked.
 
     Raises:
-        OSError: if it cannot be read.
-        ValueError: if it is no whole shared library for 64-bit Linux.
+        OSError: the file cannot be read.
+        ValueError: the file is not a complete shared library for 64-bit Linux.
     """
     with _opened(path) as (content, sections):
         start, end = sections.get(".dynamic", (0, 0))
@@ -66,7 +66,12 @@ def needed_libraries(path: str) -> Tuple[str, ...]:
 
 
 def gpu_code(path: str) -> GPUCode:
-    """The GPU code that the shared library at `path` carries; raises as `needed_libraries` does."""
+    """Return which GPU code the shared library at `path` contains.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: the file is not a complete shared library for 64-bit Linux.
+    """
     with _opened(path) as (content, sections):
         found = set(_gpu_entries(content, sections.get(".nv_fatbin", (0, 0))))
     return GPUCode(*(tuple(sorted(place for kind, place in found if kind == wanted)) for wanted in (MACHINE_CODE, PTX)))
@@ -74,12 +79,12 @@ def gpu_code(path: str) -> GPUCode:
 
 @contextlib.contextmanager
 def _opened(path: str) -> Iterator[Tuple[mmap.mmap, Dict[str, Span]]]:
-    """The bytes of an ELF file and where its sections are."""
+    """Map an ELF file into memory, and yield its bytes and the spans of its sections by name."""
     try:
         with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             yield content, _sections(content)
     except (ValueError, LookupError, OverflowError, struct.error) as error:
-        raise ValueError(f"{path} is no whole shared library for 64-bit Linux") from error
+        raise ValueError(f"{path} is not a complete shared library for 64-bit Linux") from error
 
 
 def _sections(content: mmap.mmap) -> Dict[str, Span]:
@@ -97,7 +102,7 @@ def _sections(content: mmap.mmap) -> Dict[str, Span]:
 
 
 def _text(content: mmap.mmap, start: int) -> str:
-    """What is written from `start` up to a zero byte."""
+    """Return the text from `start` up to a zero byte."""
     end = content.find(b"\0", start)
     if end < 0:
         raise ValueError
@@ -105,7 +110,7 @@ def _text(content: mmap.mmap, start: int) -> str:
 
 
 def _gpu_entries(content: mmap.mmap, span: Span) -> Iterator[Tuple[int, Capability]]:
-    """Kind and compute capability of all GPU code in the section at `span`."""
+    """Yield the kind and the compute capability of each piece of GPU code in the section at `span`."""
     start = content.find(CONTAINER, *span)
     while start >= 0:
         header, size = struct.unpack_from("<HQ", content, start + 6)

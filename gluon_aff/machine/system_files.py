@@ -1,4 +1,4 @@
-"""The files in which Linux describes itself."""
+"""Read the files in which Linux describes the system."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ ROOT = Path("/")
 
 
 def read_text(path: str) -> str:
-    """What is in the file at `path` below the root, stripped; empty if it is not there."""
+    """Return the text of the file at `path`, relative to the root, stripped; empty if it cannot be read."""
     try:
         return (ROOT / path).read_text(errors="replace").strip()
     except OSError:

@@ -1,4 +1,4 @@
-"""Threads that MXNet computes with. No MXNet here: it reads the variables as it is imported."""
+"""Set the number of threads with which MXNet computes, by variables that it reads when it is imported."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from gluon_aff.machine.resources import cpu_quota
 from gluon_aff.machine.system_files import read_text
 
 THREADS = "OMP_NUM_THREADS"
-# Turns that a thread of libgomp waits for the others before it sleeps. On its own it waits so long that a core which
-# another process has taken makes a step ten times as slow (docs/performance.md).
+# Number of turns that a thread of libgomp waits for the others before it sleeps. The default is so high that a step
+# takes ten times as long if another process uses one of the cores (docs/performance.md).
 SPINS, FEW_SPINS = "GOMP_SPINCOUNT", "10000"
 WAIT_POLICY = "OMP_WAIT_POLICY"
 
 
 def use_all_cores() -> None:
-    """Have MXNet, when it is imported, use a thread for each core of this process, unless the user says otherwise.
+    """Make MXNet use one thread for each core of this process, unless the user's environment says otherwise.
 
-    On its own it takes half of the processors it sees, as if they were hyperthreads in pairs, also where they are not.
+    By default, MXNet uses half of the processors that it sees, as if all were pairs of hyperthreads. This must be
+    called before MXNet is imported.
     """
     os.environ.setdefault(THREADS, str(usable_cores()))
     if WAIT_POLICY not in os.environ:
@@ -25,7 +26,10 @@ def use_all_cores() -> None:
 
 
 def usable_cores() -> int:
-    """Cores that this process may use at once: the hyperthreads of one count once, and a container's limit counts."""
+    """Return the number of cores that this process may use at once.
+
+    The hyperthreads of a core count once, and the limit of a container is taken into account.
+    """
     # Only Linux tells which processors a process may use.
     processors = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
     cores = len({_core(processor) for processor in processors})
@@ -33,5 +37,5 @@ def usable_cores() -> int:
 
 
 def _core(processor: int) -> str:
-    """Name that the hyperthreads of a core share."""
+    """Return a name of the processor's core, which is the same for all hyperthreads of the core."""
     return read_text(f"sys/devices/system/cpu/cpu{processor}/topology/thread_siblings_list") or str(processor)

@@ -39,7 +39,7 @@ def test_the_cpus_threads_are_said(machine, monkeypatch):
         (0, "0,1,2,3", Devices(), "device: CPU (MXNet finds no GPU)"),
         (4, "", Devices(), "device: CPU"),
         (4, "0,1", Devices("gpu", (0, 1)), "devices: GPU 0,1"),
-        (2, "0,1,2,3", Devices("gpu", (0, 1)), "devices: GPU 0,1 (not there: 2,3)"),
+        (2, "0,1,2,3", Devices("gpu", (0, 1)), "devices: GPU 0,1 (missing: 2,3)"),
         (2, "1,1", Devices("gpu", (1,)), "devices: GPU 1"),
     ],
 )
@@ -56,7 +56,7 @@ def test_none_of_those_named_exists(machine):
 
 def test_one_of_those_named_is_not_there_and_must_be(machine):
     machine(2)
-    with pytest.raises(InputError, match="GPUs 1,2 are asked for, and MXNet finds 2"):
+    with pytest.raises(InputError, match="the command line names GPUs 1,2, but MXNet finds 2"):
         devices.find_devices("1,2", strict=True)
 
 

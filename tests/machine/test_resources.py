@@ -59,7 +59,7 @@ def test_a_container_with_less_time_than_cores(cores, system):
     cores(8, 8)
     finding = check_threads()
     assert (finding.state, finding.remedy) == (NOTE, "export OMP_NUM_THREADS=1")
-    assert "8 cores, of which the container gets the time of 1.5" in finding.message
+    assert "8 cores, and the container is limited to 1.5" in finding.message
     cores(8, 8, "1")
     assert check_threads().state == OK
 
@@ -159,5 +159,5 @@ def test_peak_is_of_this_process_and_not_of_its_parent():
 
 
 def test_a_system_that_does_not_tell_the_peak(system):
-    with pytest.raises(InputError, match=r"this system does not tell what a process has held .*: measure on Linux"):
+    with pytest.raises(InputError, match=r"this system does not report the peak memory of a process .*: use Linux"):
         peak_memory()

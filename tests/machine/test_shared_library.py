@@ -72,7 +72,7 @@ def test_other_files(tmp_path, content):
     path = tmp_path / "libmxnet.so"
     path.write_bytes(content)
     for read in (needed_libraries, gpu_code):
-        with pytest.raises(ValueError, match=r"libmxnet.so is no whole shared library"):
+        with pytest.raises(ValueError, match=r"libmxnet.so is not a complete shared library"):
             read(str(path))
 
 
@@ -96,7 +96,7 @@ def test_tables_beyond_the_file(tmp_path, write_library, place, value):
     whole = bytearray(path.read_bytes())
     whole[place] = value
     path.write_bytes(whole)
-    with pytest.raises(ValueError, match=r"lib.so is no whole shared library"):
+    with pytest.raises(ValueError, match=r"lib.so is not a complete shared library"):
         needed_libraries(str(path))
 
 

@@ -189,7 +189,7 @@ def test_devices_without_a_gpu():
     assert said.startswith("device: CPU (")
     with pytest.raises(InputError, match="--gpus 'a' is not a list of GPU ids such as 0,1"):
         torch_engine.find_devices("a")
-    with pytest.raises(InputError, match="--strict-devices: GPUs 0 are asked for, and PyTorch finds 0"):
+    with pytest.raises(InputError, match="--strict-devices: the command line names GPUs 0, but PyTorch finds 0"):
         torch_engine.find_devices("0", strict=True)
 
 

@@ -247,7 +247,7 @@ def test_what_the_original_accepts_is_accepted(command, settings):
         ("--model resnext --channel-times 8", "the file name says that each group is 4 channels wide"),
         ("--start-layer 4", "fusion addition in all stages"),
         ("--dataset cifar10 --fine-label", "no effect on CIFAR-10"),
-        ("--mixup --num-epochs 40", "--mixup has no effect: --mixup-off-epoch 40 turns it off in the whole run of 40"),
+        ("--mixup --num-epochs 40", "--mixup has no effect: --mixup-off-epoch 40 turns it off for the whole run"),
         ("--cosine --num-epochs 5", "the warm-up lasts to the end of the run"),
         ("--model resnext38_32x4d", "network: resnext of 38 layers, fusion ASKCFuse"),
         ("--batch-size 32", "32 images per device, 64 per step"),

@@ -381,7 +381,7 @@ def test_settings_that_no_parser_has_seen_are_checked_too(name, value):
         ("", "chosen by top-1 error on the validation images"),
         (
             "--mixup --num-epochs 5",
-            "--mixup has no effect: --mixup-off-epoch 5 turns it off in the whole run of 5 epochs",
+            "--mixup has no effect: --mixup-off-epoch 5 turns it off for the whole run",
         ),
         ("--num-epochs 5", "the warm-up lasts to the end of the run"),
         ("--save-frequency 0", "no weights will be written"),
