@@ -144,7 +144,7 @@ def test_a_folder_that_tensorboard_cannot_have_is_refused(train, tmp_path):
     (tmp_path / "board").write_text("a file")
     code, said = train("--tensorboard", "board")
     assert code == 1
-    assert re.search("train_cifar.py: error: --tensorboard board cannot be written .*: name another$", said.strip())
+    assert re.search("train_cifar.py: error: --tensorboard board cannot be written .*: name another one$", said.strip())
 
 
 @pytest.mark.parametrize(

@@ -231,7 +231,7 @@ def test_records_without_a_class_of_the_training_sets_are_refused_or_doubted(set
     for ending in ("classes", "lst"):
         (folder / f"val.{ending}").unlink()
     train_imagenet(replace(settings, **files, num_epochs=1, warmup_epochs=0))
-    assert "training has labels up to 7 and validation up to 6" in capsys.readouterr().err
+    assert "attention: the training labels go up to 7 and the validation labels only to 6" in capsys.readouterr().err
 
 
 def test_a_log_that_cannot_be_written_stops_the_run(settings):

@@ -141,7 +141,7 @@ def sized(text, width, height):
 DAMAGED = {
     "cut": (lambda text: text[:-20], "JSONDecodeError"),
     "no text": (lambda text: "\0", "JSONDecodeError"),
-    "a list": (lambda text: "[]", "no object at its top"),
+    "a list": (lambda text: "[]", "its content is not an object"),
     "deep": (lambda text: "[" * 100_000, "RecursionError"),
     "too large": (lambda text: sized(text, 10**9, 10**9), "image 1 has 1000000000 x 1000000000 pixels: 1 to"),
     "too high": (lambda text: sized(text, 5, 2**31), "image 1 has 5 x 2147483648 pixels"),
@@ -171,14 +171,14 @@ DAMAGED = {
     "no polygon": (lambda text: text.replace(f"[{SQUARE}]", "[]"), "it has no polygon"),
     "text": (lambda text: text.replace(f"[{SQUARE}]", '"square"'), "annotation 0, segmentation: it is not a shape"),
     "a point and a half": (lambda text: text.replace(str(SQUARE), "[1, 2, 3, 4, 5, 6, 7]"), "fewer than three points"),
-    "not finite": (lambda text: text.replace(str(SQUARE), "[1, 2, NaN, 4, 5, 6]"), "far from its image"),
-    "far": (lambda text: text.replace(str(SQUARE), "[0, 0, 1e9, 0, 1e9, 1e9]"), "far from its image"),
-    "runs too short": (lambda text: runs(text, [10, 20]), "do not fill"),
-    "runs too long": (lambda text: runs(text, [10, 591]), "do not fill"),
+    "not finite": (lambda text: text.replace(str(SQUARE), "[1, 2, NaN, 4, 5, 6]"), "far outside its image"),
+    "far": (lambda text: text.replace(str(SQUARE), "[0, 0, 1e9, 0, 1e9, 1e9]"), "far outside its image"),
+    "runs too short": (lambda text: runs(text, [10, 20]), ", but the image has 600"),
+    "runs too long": (lambda text: runs(text, [10, 591]), ", but the image has 600"),
     "a run below 0": (lambda text: runs(text, [10, -5, 595]), "neither whole numbers from 0"),
     "runs of halves": (lambda text: runs(text, [0.5, 599.5]), "neither whole numbers from 0"),
     "true runs": (lambda text: runs(text, "[true, 599]"), "neither whole numbers from 0"),
-    "compressed runs": (lambda text: runs(text, '"]Y1"'), "do not fill"),
+    "compressed runs": (lambda text: runs(text, '"]Y1"'), ", but the image has 600"),
     "compressed, cut": (lambda text: runs(text, '"]Y1Y"'), "the compressed text is cut short"),
     "compressed, long": (lambda text: runs(text, f'"{"o" * 100_000}"'), "the text is not compressed run lengths"),
     "compressed, strange": (lambda text: runs(text, '"~~"'), "the text is not compressed run lengths"),
@@ -219,14 +219,14 @@ def test_no_mask_is_made_of_another_size_than_the_image(tmp_path):
     """An array of the size that is said could fill the memory."""
     images = [{"id": 1, "file_name": "1.png", "width": 10_000, "height": 10_000}]
     (place,) = load_stop_signs(coco(tmp_path, [(1, 4, [SQUARE], 0)], images=images), False).images
-    with pytest.raises(DataError, match="has 30 x 20 pixels, and its annotations say 10000 x 10000"):
+    with pytest.raises(DataError, match="has 30 x 20 pixels, but its annotations say 10000 x 10000"):
         read_pair(place)
 
 
 def test_images_that_cannot_be_read_or_have_another_size(tmp_path):
     (place,) = load_stop_signs(coco(tmp_path, [(1, 4, [SQUARE], 0)]), False).images
     Image.new("RGB", (WIDTH + 1, HEIGHT)).save(place.path)
-    with pytest.raises(DataError, match=r"1\.png has 31 x 20 pixels, and its annotations say 30 x 20"):
+    with pytest.raises(DataError, match=r"1\.png has 31 x 20 pixels, but its annotations say 30 x 20"):
         read_pair(place)
     (tmp_path / "val2017" / "1.png").write_bytes(b"no image")
     with pytest.raises(InputError, match=r"1\.png cannot be read as an image"):
