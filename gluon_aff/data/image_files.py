@@ -36,7 +36,7 @@ def read_image(path: str, upright: bool = True) -> Image.Image:
     """
     try:
         if not Path(path).is_file():
-            raise OSError("it is no regular file" if Path(path).exists() else "there is no such file")
+            raise OSError("it is not a regular file" if Path(path).exists() else "there is no such file")
         with _whole_images_only(), Image.open(path, formats=PILLOW_FORMATS) as image:
             return _to_rgb(ImageOps.exif_transpose(image) if upright else image, image)
     except UnidentifiedImageError:

@@ -56,7 +56,7 @@ def check_weights() -> Finding:
     clone = os.environ.get(CLONE_VARIABLE, "")
     if clone and not Path(clone).is_dir():
         return mend(
-            "weights", f"${CLONE_VARIABLE}={clone} is no directory", "set it to a clone of open-aff, or unset it"
+            "weights", f"${CLONE_VARIABLE}={clone} is not a directory", "set it to a clone of open-aff, or unset it"
         )
     answer = ask("published_files", PUBLISHED_ROOT, clone)
     if answer.problem:

@@ -1,1 +1,1 @@
-"""Runs: options, epochs, schedules, files."""
+"""Train networks: set a run up, carry out its epochs, and record them."""

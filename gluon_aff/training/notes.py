@@ -1,7 +1,7 @@
-"""What the training commands say of their settings before a run starts.
+"""Describe a run before it starts, by facts and warnings about its settings.
 
-Facts say what is trained, and on what. Warnings say where the run differs from what its command line seems to ask for,
-from the published recipe or from what works: an option without effect, another network, nothing written.
+Facts say what is trained and on which data. Warnings say what a user might not expect: an option without effect, a
+difference from the published recipe or network, or files that are not written.
 """
 
 from __future__ import annotations

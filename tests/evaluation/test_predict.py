@@ -109,7 +109,7 @@ def test_only_files_that_are_no_images(tmp_path):
     (found,) = predict(Dense(), [str(tmp_path / "none")], preprocessing(True, 32), 2, 4)
     assert "no such file" in found.error
     (found,) = predict(Dense(), [str(tmp_path)], preprocessing(True, 32), 2, 4)
-    assert "it is no regular file" in found.error
+    assert "it is not a regular file" in found.error
 
 
 @pytest.mark.parametrize("for_cifar", [True, False])

@@ -139,4 +139,4 @@ def test_weights_of_the_first_release(tmp_path):
 def test_a_clone_that_is_not_there(monkeypatch):
     monkeypatch.setenv(CLONE_VARIABLE, "/nowhere/open-aff")
     finding = check_weights()
-    assert (finding.state, finding.message) == (MEND, "$GLUON_AFF_OPEN_AFF=/nowhere/open-aff is no directory")
+    assert (finding.state, finding.message) == (MEND, "$GLUON_AFF_OPEN_AFF=/nowhere/open-aff is not a directory")

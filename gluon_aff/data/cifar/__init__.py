@@ -1,1 +1,1 @@
-"""CIFAR-10 and CIFAR-100."""
+"""Read, augment and batch CIFAR-10 and CIFAR-100."""

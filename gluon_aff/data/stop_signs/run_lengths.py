@@ -28,7 +28,7 @@ def checked_run_lengths(counts: Union[str, Any], pixels: int) -> List[int]:
     """
     lengths = decompressed(counts) if isinstance(counts, str) else counts
     if not isinstance(lengths, list) or not all(type(length) is int and length >= 0 for length in lengths):
-        raise ValueError("they are neither whole numbers from 0 nor such numbers compressed")
+        raise ValueError("they are neither whole numbers of 0 or more nor a compressed text of such numbers")
     if sum(lengths) != pixels:
         raise ValueError(f"they add up to {sum(lengths):,} pixels, but the image has {pixels:,}")
     return lengths
