@@ -13,7 +13,7 @@ from gluon_aff.gluon.cluster import Cluster
 from gluon_aff.gluon.learner import GluonLearner, learner
 from gluon_aff.gluon.networks.zoo import cifar_resnet
 from gluon_aff.gluon.objectives import Classes, Masks, soft_iou_loss
-from gluon_aff.models import Architecture
+from gluon_aff.models import MODELS, Architecture
 from gluon_aff.weights.params_format import write_params_file
 
 CLASSES = 10
@@ -122,14 +122,17 @@ def test_float64_trains_from_the_images_to_the_weights():
     assert trained.validated().infer(images)().shape == (4, 4)
 
 
-def test_average_pools_train_without_a_line_of_mxnets_and_to_the_same_bits(capfd):
+@pytest.mark.parametrize(
+    ("architecture", "size"), [(SMALL, 32), (MODELS["afi_resnet50"].architecture(4), 64)], ids=["aff", "afi"]
+)
+def test_average_pools_train_without_a_line_of_mxnets_and_to_the_same_bits(architecture, size, capfd):
+    settings = replace(FLOAT64, architecture=architecture, dtype="float32", batch_shape=(3, 3, size, size))
+
     def first_step(excluding):
-        trained = learner(
-            replace(FLOAT64, dtype="float32", batch_shape=(3, 3, 32, 32)), Devices("cpu", (0,)), Cluster()
-        )
+        trained = learner(settings, Devices("cpu", (0,)), Cluster())
         if excluding:
             trained.net.apply(exclude_padding)
-        images = np.random.default_rng(0).normal(size=(3, 3, 32, 32)).astype("float32")
+        images = np.random.default_rng(0).normal(size=settings.batch_shape).astype("float32")
         trained.step(images, np.arange(3, dtype="float32"), 0.5, False)()
         arrays = trained.parameters()
         return arrays, "forward_scoring" in capfd.readouterr().err

@@ -23,11 +23,8 @@ from gluon_aff.afinets import (
 from gluon_aff.gluon.fusion.channel_attention import CHANNEL_ATTENTIONS
 from gluon_aff.gluon.fusion.context import GlobalAveragePool, joined, sequential
 from gluon_aff.gluon.fusion.integration import AFI
-from gluon_aff.gluon.networks.layers import Classifier, conv1x1, conv3x3, relu
+from gluon_aff.gluon.networks.layers import Classifier, average_pool, conv1x1, conv3x3, relu
 from gluon_aff.operators import Integration
-
-# Output sizes are those of a strided convolution; padding does not count in the mean
-HALVING = {"kernel": (2, 2), "stride": (2, 2), "pooling_convention": "full", "count_include_pad": False}
 
 
 @dataclass(frozen=True)
@@ -102,6 +99,7 @@ class Group(HybridBlock):
     def __init__(self, blocks: Sequence[Block], shared: int, halves: bool, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.blocks = sequential(*blocks)
+        self.halve = average_pool(2)
         self.pool = GlobalAveragePool()
         self._shared, self._halves = shared, halves
 
@@ -114,7 +112,7 @@ class Group(HybridBlock):
             if not self._shared or index == len(self.blocks) - 1:
                 continue
             if block.shrinks:  # its feature has the size of the previous stage
-                feature = F.Pooling(feature, pool_type="avg", **HALVING)
+                feature = self.halve(feature)
             parts = 2 if self._halves and index == 0 else 1
             shared = [
                 F.slice_axis(feature, axis=1, begin=part * self._shared, end=(part + 1) * self._shared)
