@@ -1,1 +1,1 @@
-"""Parameters on disk: the `.params` format, finding and verifying published files, what network they are of."""
+"""Weight files: read, write, convert, download and verify them, and identify the network that they belong to."""

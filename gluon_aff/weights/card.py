@@ -1,4 +1,4 @@
-"""What a network is and what it is for, as text that a file can carry."""
+"""Cards: what a network is and which images it expects, as text that is stored in or next to a weight file."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ _READ_BACK = (
     *("network", "preprocessing", "input_size", "outputs", "weights_git_blob_sha1", "labels", "dataset"),
     "class_names",
 )
-_NOT_IN_ALL = ("base_size", "engine", "versions")  # files
-WRITER = "gluon_aff"  # the key that says who wrote a file, and the version of it
+_NOT_IN_ALL = ("base_size", "engine", "versions")  # older files lack these
+WRITER = "gluon_aff"  # the key whose presence marks a card of this package; its value is the package's version
 
 
 @dataclass(frozen=True)
 class Card:
-    """What is known of a network with weights.
+    """Describes a network with weights.
 
     Attributes:
-        network: its name.
-        for_cifar: whether it is one of CIFAR's networks.
-        input_size: side of its square input in pixels.
-        outputs: size of its head.
-        git_blob_sha1: hash of the `.params` file that its weights are from.
-        labels: label set it was trained on, None if that is not known.
-        dataset: data set it was trained on, None if that is not known.
-        names: of its outputs, none if they are not known.
-        base_size: side of the squares that images to be segmented are squashed to; None for a classifier.
-        engine: what it was trained with and its version, None if that is not known.
-        versions: of all that it was trained with, as the run's log has them, None if they are not known.
+        network: name of the network.
+        for_cifar: True for the CIFAR networks, which take images of 32 x 32 pixels.
+        input_size: side of the square input in pixels.
+        outputs: number of outputs.
+        git_blob_sha1: git blob SHA-1 of the `.params` file that holds the weights.
+        labels: label set of the training (cifar10, fine, superclass or imagenet); None if it is not known.
+        dataset: data set of the training (cifar10, cifar100 or imagenet); None if it is not known.
+        names: a class name for each output; empty if they are not known.
+        base_size: side in pixels of the square to which images are squashed before segmentation; None for a classifier.
+        engine: framework of the training with its version; None if it is not known.
+        versions: versions of all libraries of the training, as the log lists them; None if they are not known.
     """
 
     network: str
@@ -53,17 +53,17 @@ class Card:
 
 
 def card_text(architecture: Architecture, card: Card) -> Dict[str, str]:
-    """What a file with weights says of its network: the card's properties, and how the network is built."""
+    """Return the full text of a card: its `properties`, and the arguments that the network is built with."""
     settings = {name: value for name, value in architecture.settings.items() if value is not None}
     return {**properties(card), "host": architecture.host, "settings": json.dumps(settings)}
 
 
 def architecture_of(said: Mapping[str, str]) -> Architecture:
-    """The network of a `card_text`.
+    """Return the network that a `card_text` describes.
 
     Raises:
         KeyError: a property is missing.
-        ValueError: one says what no network is.
+        ValueError: a property has a value that no network can have.
     """
     settings = json.loads(said["settings"])
     if said["host"] not in (*HOSTS, *MODELS) or not isinstance(settings, dict):
@@ -72,12 +72,12 @@ def architecture_of(said: Mapping[str, str]) -> Architecture:
 
 
 def names_of_outputs(known: Sequence[str], outputs: int) -> Tuple[str, ...]:
-    """A name for every output: those known, and numbers for the others, such as 20 to 99 of a superclass network."""
+    """Return a name for every output: `known` names first, then `output 20` and so on for outputs without a class."""
     return (*known[:outputs], *(f"output {i}" for i in range(len(known), outputs)))
 
 
 def properties(card: Card) -> Dict[str, str]:
-    """What a file says of the network in it: `card`, and how images are made its input."""
+    """Return `card` as text by key, with a description of the preprocessing that the network expects."""
     return {
         WRITER: __version__,
         "network": card.network,
@@ -94,7 +94,7 @@ def properties(card: Card) -> Dict[str, str]:
 
 
 def _preprocessing(card: Card) -> Dict[str, str]:
-    """How `gluon_aff.data.preprocessing` makes an image the input."""
+    """Describe how `gluon_aff.data.preprocessing` turns an image into the network's input."""
     size, base = card.input_size, card.base_size
     if card.for_cifar:
         name, crop = "cifar", f"centre square, resized to {size} x {size}, bicubic"
@@ -123,11 +123,12 @@ def _imagenet_crop(size: int) -> str:
 
 
 def card_of(found: Mapping[str, str]) -> Card:
-    """The card in the `properties` of a file.
+    """Parse the card in the `properties` of a file.
 
     Raises:
         KeyError: a property is missing.
-        ValueError: one is no text, no number from 1 on, or no list of a name for each output.
+        ValueError: a property is not text, a size is not a whole number from 1, or the class names are not a list with
+            one name for each output.
     """
     said = {**dict.fromkeys(_NOT_IN_ALL, ""), **found}
     said = {name: said[name] for name in (*_READ_BACK, *_NOT_IN_ALL)}

@@ -1,4 +1,4 @@
-"""Cards beside `.params` files: the same name with `.json`, and what a network's card says, for this very file."""
+"""Card files: `NAME.json` next to `NAME.params` holds the network's card and the SHA-256 of these very weights."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ NO_TEXTS = ("outputs", "input_size", "base_size", "mean", "std", "class_names", 
 
 
 def card_path(params: str) -> str:
-    """Path of the card of a `.params` file."""
+    """Return the path of the card that belongs to a `.params` file."""
     return str(Path(params).with_suffix(".json"))
 
 
 def states_path(params: str) -> str:
-    """Path of the optimizer states beside a `.params` file."""
+    """Return the path of the optimizer states that belong to a `.params` file."""
     return str(Path(params).with_suffix(".states"))
 
 
@@ -38,19 +38,19 @@ def write_with_card(
     card: Card,
     write_states: Optional[Callable[[str], None]] = None,
 ) -> None:
-    """Write `arrays` to the `.params` file at `path`, and what goes with it beside it, all whole or not at all.
+    """Write `arrays` to the `.params` file at `path`, with their card and optimizer states: all of it or nothing.
 
-    The weights take their place last: without their states they would count as a run's best so far.
+    The weights are moved into place last, because a resumed run takes a `.params` file for complete.
 
     Args:
         path: file to write.
-        arrays: by name.
-        architecture: the network.
-        card: what is known of it; the hash becomes the file's.
-        write_states: writes the `.states` file to the path that it is given; None for no such file.
+        arrays: parameters by name.
+        architecture: the network that they belong to.
+        card: description of the network; its `git_blob_sha1` is replaced by that of the new file.
+        write_states: function that writes the `.states` file to the path it is given; None to write no such file.
 
     Raises:
-        GluonAFFError: they cannot be written.
+        GluonAFFError: the files cannot be written.
     """
     chunks = params_chunks(path, arrays)
     states = {states_path(path): write_states} if write_states else {}
@@ -66,7 +66,10 @@ def write_with_card(
 
 
 def card_beside(params: str) -> Optional[Dict[str, str]]:
-    """What the card beside a `.params` file says of it, as `card_text` gave it; None if there is none of this file.
+    """Read the card next to a `.params` file, as `card_text` returned it.
+
+    Returns:
+        None if there is no card, or if it belongs to other weights.
 
     Raises:
         ParamsFileError: the `.params` file cannot be read.
@@ -78,21 +81,24 @@ def card_beside(params: str) -> Optional[Dict[str, str]]:
 
 
 def check_card_path(params: str) -> None:
-    """Raise InputError where something else than a card has the name of the card of a `.params` file to be written."""
+    """Raise InputError if a file that is not a card stands where the card of a new `.params` file would go."""
     path = card_path(params)
     if os.path.exists(path) and WRITER not in _read(path):
-        raise InputError(f"{path} is no card of weights, and {params} would have its card there: take another name")
+        raise InputError(
+            f"{path} is not a card, and the card of {params} would be written there: choose another name for the "
+            "weights"
+        )
 
 
 def remove_with_card(params: str) -> None:
-    """Remove a `.params` file and its card, those that are there."""
+    """Remove a `.params` file and its card, if they exist."""
     for path in (params, card_path(params)):
         with contextlib.suppress(FileNotFoundError):
             os.remove(path)
 
 
 def _read(path: str) -> Dict[str, object]:
-    """What is in a card, nothing if it is none."""
+    """Return the content of a card; an empty dictionary if the file is missing or is not a card."""
     try:
         found = json.loads(read_text(path)) if os.path.isfile(path) else {}
     except (OSError, ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""Weight files in another format: `.params`, `.pth` and `.safetensors`, told apart by their suffixes."""
+"""Convert weight files between `.params`, `.pth` and `.safetensors`; the suffix of a file tells its format."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from gluon_aff.weights.params_format import DEFAULT_VERSION, ParamsFile
 
 PARAMS = ".params"
 FORMATS = (PARAMS, ".pth", ".safetensors")
-IMAGES = 2  # that the outputs are compared on
+IMAGES = 2  # random images on which the outputs are compared
 
 
 @dataclass(frozen=True)
 class WeightFile:
-    """What a weight file holds.
+    """Holds the content of a weight file.
 
     Attributes:
-        path: the file.
-        arrays: by the names that `.params` files have.
-        said: what it says of its network, if it is one of `convert`'s.
+        path: path of the file.
+        arrays: parameters by the names that they have in `.params` files.
+        said: description of the network that `convert` has stored in the file; empty for other files.
     """
 
     path: str
@@ -39,10 +39,10 @@ class WeightFile:
 
 
 def format_of(path: str) -> str:
-    """The suffix of `path`, one of `FORMATS`.
+    """Return the suffix of `path`, one of `FORMATS`.
 
     Raises:
-        InputError: it has another one.
+        InputError: the file has another suffix.
     """
     suffix = Path(path).suffix.lower()
     if suffix not in FORMATS:
@@ -51,11 +51,11 @@ def format_of(path: str) -> str:
 
 
 def read_weights(path: str) -> WeightFile:
-    """Read a weight file of any of the formats; nothing in it is run.
+    """Read a weight file in any of the three formats, without running code from it.
 
     Raises:
-        ParamsFileError: it cannot be read.
-        NoEngineError: it is PyTorch's, and PyTorch is not installed.
+        ParamsFileError: the file cannot be read.
+        NoEngineError: the file is in a format of PyTorch, and PyTorch is not installed.
     """
     if format_of(path) == PARAMS:
         return WeightFile(path, structural_arrays(path), {})
@@ -65,28 +65,32 @@ def read_weights(path: str) -> WeightFile:
 
 
 def what_it_is_of(file: WeightFile, model: Optional[str] = None) -> Tuple[Architecture, Card]:
-    """The network of the weights, and what is known of it: that model, or what the file says, or what its arrays fit.
+    """Return the network that the weights belong to, and its card.
+
+    The network is `model` if that is given, else the one that the file describes, else the one that its arrays fit.
 
     Raises:
-        InputError: they fit no network known here.
+        InputError: the arrays fit no network of this package.
     """
     if model is None and "host" in file.said:
         try:
             return architecture_of(file.said), card_of(file.said)
         except (KeyError, ValueError):
-            raise ParamsFileError(f"{file.path} says of its network what cannot be: name it with --model") from None
+            raise ParamsFileError(
+                f"{file.path} describes a network that cannot exist: name the network with --model"
+            ) from None
     return describe(ParamsFile(file.path, dict(file.arrays), DEFAULT_VERSION, {}), model)
 
 
 def convert(file: WeightFile, target: str, architecture: Architecture, card: Card) -> Dict[str, np.ndarray]:
-    """Write the weights in the format of the suffix of `target`; read them back, and compare.
+    """Write the weights to `target`, in the format of its suffix; then read them back and compare.
 
     Returns:
         The arrays, in the order of the network's parameters.
 
     Raises:
         ParamsFileError: the file does not fit the network.
-        GluonAFFError: it cannot be written, or what is read back from it is not the same.
+        GluonAFFError: the target cannot be written, or what is read back differs in an array or in an output.
     """
     shapes = torch_files().parameter_shapes(architecture)
     raw_names = partial(torch_files().raw_names, architecture)
@@ -103,7 +107,7 @@ def convert(file: WeightFile, target: str, architecture: Architecture, card: Car
     written = read_weights(target).arrays
     differing = [name for name, array in arrays.items() if not _same(array, written.get(name))]
     if differing or not np.array_equal(_logits(architecture, written), expected):
-        raise GluonAFFError(f"{target} does not hold what {file.path} does ({differing[:5]}): do not use it")
+        raise GluonAFFError(f"{target} differs from {file.path} when read back ({differing[:5]}): do not use it")
     return arrays
 
 
@@ -114,7 +118,7 @@ def _logits(architecture: Architecture, arrays: Mapping[str, np.ndarray]) -> np.
 
 
 def _same(first: np.ndarray, second: object) -> bool:
-    """Whether it is an array of the same type, shape and bytes."""
+    """Return whether `second` is an array of the same type, shape and bytes as `first`."""
     return (
         isinstance(second, np.ndarray)
         and (first.dtype, first.shape) == (second.dtype, second.shape)

@@ -1,4 +1,4 @@
-"""Which network a weight file is of, on which labels, and what was published of it."""
+"""Describe a weight file: its network, its label set, and whether the original published it."""
 
 from __future__ import annotations
 
@@ -17,21 +17,22 @@ LABELS = {"fine": "--fine-label", "superclass": "--superclass"}
 
 
 def describe(file: ParamsFile, model: Optional[str] = None, labels: Optional[str] = None) -> Tuple[Architecture, Card]:
-    """The network that a file with weights is of, and what is known of it.
+    """Return the network that the weights in `file` belong to, and its card.
 
     Args:
-        file: its content.
-        model: name of the model; what fits the file if None.
-        labels: fine or superclass, for CIFAR-100; what the published file is of if None.
+        file: content of the weight file.
+        model: name of the network, as `gluon-aff models` lists it; the one that fits the file if None.
+        labels: fine or superclass, for CIFAR-100; those of the published file or of the card if None.
 
     Raises:
-        InputError: the file fits no network known here, or its labels are others.
+        InputError: the file fits no network of this package, or was trained on other labels.
     """
     digest = git_blob_sha1(file.path)
     published = weights_with_hash(digest)
     if published and published.model not in MODELS:
         raise InputError(
-            f"{file.path} is of the first release ({published.model}), whose networks are not in this package"
+            f"{file.path} belongs to the original's first release ({published.model}), whose networks this package "
+            "does not have"
         )
     said = None if published else card_beside(file.path)
     if said:
@@ -53,7 +54,7 @@ def describe(file: ParamsFile, model: Optional[str] = None, labels: Optional[str
 def _as_said(
     file: ParamsFile, said: Mapping[str, str], digest: str, model: Optional[str], labels: Optional[str]
 ) -> Tuple[Architecture, Card]:
-    """`describe` by the file's card; `model` overrules it."""
+    """Describe the file by its card, whose network `model` overrides."""
     record = model_record(model) if model else None
     try:
         card = card_of(said)
@@ -61,32 +62,32 @@ def _as_said(
         fits = record is not None or fits_file(architecture, file)
     except NoEngineError:
         raise
-    except Exception:  # a builder's, for arguments that it does not take
+    except Exception:  # a registered builder may raise anything for arguments that it does not take
         fits = False
     if not fits:
         raise ParamsFileError(
-            f"{card_path(file.path)} says what {file.path} cannot be of: name the network with --model, or its module "
-            "with --import if it is one of your own, or remove the card"
+            f"{card_path(file.path)} describes a network that {file.path} does not fit: name the network with --model, "
+            "or its module with --import if it is one of your own, or remove the card"
         )
     if labels and card.labels and labels != card.labels:
         raise InputError(
-            f"{LABELS[labels]}: {file.path} was trained on {card.labels} labels, other ones mean nothing to its "
-            "outputs; leave the flag out"
+            f"{LABELS[labels]}: {file.path} was trained on {card.labels} labels, so its outputs stand for no others; "
+            "leave the flag out"
         )
     return architecture, replace(card, network=architecture.name, git_blob_sha1=digest, labels=card.labels or labels)
 
 
 def labels_of(wanted: Optional[str], published: Optional[PublishedWeights]) -> Optional[str]:
-    """The label set of weights: the published ones' own, else the wanted one.
+    """Return the label set of weights: that of the `published` file, else the `wanted` one.
 
     Raises:
-        InputError: another one is wanted than the published weights have.
+        InputError: the published weights have another label set than the wanted one.
     """
     if published is None or published.labels not in LABELS or wanted in (None, published.labels):
         return published.labels if published else wanted
     raise InputError(
-        f"{LABELS[str(wanted)]}: {published.file_name} was trained on {published.labels} labels, other ones mean "
-        "nothing to its outputs; leave the flag out"
+        f"{LABELS[str(wanted)]}: {published.file_name} was trained on {published.labels} labels, so its outputs stand "
+        "for no others; leave the flag out"
     )
 
 

@@ -1,4 +1,4 @@
-"""Which network a `.params` file is of: by its names and shapes, and by the name a training run gave it."""
+"""Identify the network of a `.params` file by its arrays' names and shapes, and by the file name of its run."""
 
 from __future__ import annotations
 
@@ -25,14 +25,15 @@ from gluon_aff.weights.params import SAVE_ANEW, by_raw_names, fits, head_names, 
 from gluon_aff.weights.params_format import ParamsFile
 
 FUSION_ARGUMENTS = ("askc_type", "r", "scale", "context")
-NOT_NAMED = ("layers", "deep_stem", "use_se")  # what the name of a run leaves open
-INPUT_NORM = 6  # gammas and betas of a BatchNorm of the image, which do not train
+NOT_NAMED = ("layers", "deep_stem", "use_se")  # settings that the name of a run does not contain
+INPUT_NORM = 6  # values of the fixed gamma and beta in a BatchNorm of the three-channel image
 
 
 def fitting_networks(file: ParamsFile) -> List[Architecture]:
-    """Networks whose parameters have the names and shapes of `file`: models, then what its name says.
+    """Return the networks whose parameters have the names and shapes in `file`.
 
-    Different fusions may have the same parameters: the name of a run, if there is one, decides which models count.
+    Listed models come first, then the network that the file name describes. Different fusions may have the same
+    parameters; where the file has the name of a run, only the models that match this name are returned.
     """
     classes = head_classes(file)
     if classes is None:
@@ -50,46 +51,46 @@ def fitting_networks(file: ParamsFile) -> List[Architecture]:
 
 
 def network_of(file: ParamsFile) -> Architecture:
-    """The first of `fitting_networks`.
+    """Return the first of the `fitting_networks`.
 
     Raises:
-        ParamsFileError: if there is none.
+        ParamsFileError: no network fits, or the file has raw names and several networks fit.
     """
     fitting = fitting_networks(file)
     if not fitting and raw_named(file.arrays):
         raise ParamsFileError(
             f"{file.path} has raw names, as HybridBlock.export and collect_params().save write them, and its arrays "
-            "are those of no published model, by their names or in their order: name the model with --model, "
+            "match no published model, neither by name nor in their order: name the model with --model, "
             f"{SAVE_ANEW}"
         )
     if len(fitting) > 1 and raw_named(file.arrays):
         raise ParamsFileError(
             f"{file.path} has raw names, as HybridBlock.export and collect_params().save write them, and its arrays "
-            f"may be those of {', '.join(each.name for each in fitting)}: name the model with --model"
+            f"fit each of {', '.join(each.name for each in fitting)}: name the model with --model"
         )
     if not fitting:
         raise ParamsFileError(
-            f"{file.path} fits no published model, or not the network of its name, which is as training commands give "
-            "them: name the model with --model to see what differs, or give the file its old name"
+            f"{file.path} fits no published model, nor the network that a training run's file name would describe: "
+            "name the model with --model to see what differs, or give the file back the name that its run gave it"
         )
     return fitting[0]
 
 
 def head_classes(file: ParamsFile) -> Optional[int]:
-    """Outputs of the head in `file`, 1 or more; None if it has none."""
+    """Return the number of outputs of the head in `file`, 1 or more; None if there is no head."""
     biases = [file.arrays[name] for name in head_names(file.arrays) if name.endswith((".bias", "_bias"))]
     return len(biases[0]) or None if len(biases) == 1 and biases[0].ndim == 1 else None
 
 
 def dataset_of_run(path: str) -> Optional[str]:
-    """Data set of the training run that gave the file its name, None if it has another name."""
+    """Return the data set of the training run that named the file at `path`; None for any other file name."""
     name = Path(path).name
     runs = names_in(name)
     return runs[0].dataset if runs else "imagenet" if f"{IMAGENET_FILES}{IMAGENET_RUNS}" in name else None
 
 
 def name_of_network(run: RunName, architecture: Architecture, outputs: int, catalogue: Catalogue) -> str:
-    """Name of the listed model that a run trains; the run's name if it is none of them."""
+    """Return the name of the listed model that a run trains; the run's own name if it trains none of them."""
     named = [
         network
         for network in NETWORKS_OF[run.scheme](run, outputs)
@@ -107,7 +108,10 @@ def _models(file: ParamsFile, classes: int) -> List[Architecture]:
 
 
 def _as_large(record: ModelRecord, file: ParamsFile, classes: int) -> bool:
-    """Whether there are as many values as in the model, which need not be built to know, unless it was registered."""
+    """Return whether the file has as many values as the model.
+
+    This cheap filter does not build the model. A registered network, whose size is not known, always passes.
+    """
     if record.trainable is None:
         return True
     sizes = {name: array.size for name, array in file.arrays.items() if "running_" not in name}
@@ -118,7 +122,7 @@ def _as_large(record: ModelRecord, file: ParamsFile, classes: int) -> bool:
 
 def _of_cifar_run(run: RunName, classes: int) -> List[Architecture]:
     host, depth = run.values["model"], run.values["depth"]
-    layers = 9 if host == "resnext" else 6  # of a block in each of the three stages
+    layers = 9 if host == "resnext" else 6  # convolutions that one block in each of the three stages adds
     if depth < layers + 2 or (depth - 2) % layers or run.values["channel_times"] < 1:
         return []
     settings = {"blocks": (depth - 2) // layers, "classes": classes, **_given(run, "channel_times", *FUSION_ARGUMENTS)}
@@ -167,12 +171,12 @@ NETWORKS_OF: Dict[str, Callable[[RunName, int], List[Architecture]]] = {
 
 
 def _given(run: RunName, *names: str) -> Dict[str, Any]:
-    """Those settings of the run that its name says."""
+    """Return those of the settings called `names` that the name of the run contains."""
     return {name: run.values[name] for name in names if name in run.values}
 
 
 def _as_built(architecture: Architecture, catalogue: Catalogue) -> Dict[str, Any]:
-    """What the host takes, initial values left out: the same for the same network."""
+    """Return the host's arguments without those of the initial values, so that equal networks compare as equal."""
     given = {"host": architecture.host, **catalogue.arguments(architecture)}
     for name in ("last_gamma", "zero_last_gamma", "zero_init_last"):
         given.pop(name, None)
@@ -180,14 +184,14 @@ def _as_built(architecture: Architecture, catalogue: Catalogue) -> Dict[str, Any
 
 
 def fits_file(candidate: Architecture, file: ParamsFile) -> bool:
-    """Whether the network's parameters have the names and shapes of the file's arrays."""
-    if candidate.settings.get("blocks", 0) > len(file.arrays):  # which takes long to build
+    """Return whether the network's parameters have the names and shapes of the file's arrays."""
+    if candidate.settings.get("blocks", 0) > len(file.arrays):  # a file name may ask for a network too large to build
         return False
     try:
         shapes = engine().parameter_shapes(candidate)
     except NoEngineError:
         raise
-    except GluonAFFError:  # a name may say what no network can be
+    except GluonAFFError:  # a file name may describe a network that cannot be built
         return False
     arrays = by_raw_names(file.arrays, shapes, lambda: engine().raw_names(candidate)) or file.arrays
     return shapes.keys() == arrays.keys() and all(fits(shape, arrays[name].shape) for name, shape in shapes.items())

@@ -1,7 +1,7 @@
-"""What both engines have in `.states` files: states that fit a network, and the optimizer's attributes in MXNet.
+"""Check and name optimizer states, and build the optimizer's attributes that MXNet stores in `.states` files.
 
-A parameter's state is None, an array, or a tuple of these: the momentum, or momentum and float32 copy of a float16
-weight. Its index is the place of the parameter's Gluon name in the sorted list of these.
+The state of a parameter is None, an array (the momentum), or a tuple (momentum and the float32 copy of a float16
+weight). Its index is the position of the parameter's Gluon name in the sorted list of all Gluon names.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from gluon_aff.weights.params import not_finite
 from gluon_aff.weights.states_format import SavedStates, read_states
 from gluon_aff.weights.states_pickle import REMEDY, SCHEDULER, SCHEDULERS_IN_TURN, Object
 
-CLASSES = {"nag": "NAG", "sgd": "SGD"}  # MXNet's, by the name of `engines.Optimizer`
-AGGREGATED = {"nag": 0, "sgd": 4}  # how many weights MXNet updates in one call, 0 for one by one
+CLASSES = {"nag": "NAG", "sgd": "SGD"}  # MXNet's class for each name of `engines.Optimizer`
+AGGREGATED = {"nag": 0, "sgd": 4}  # weights that MXNet updates in one call; 0 means one by one
 SCHEDULER_DEFAULTS = {
     "base_lr": 0.01,
     "warmup_steps": 0,
@@ -31,7 +31,7 @@ SCHEDULER_DEFAULTS = {
 
 @dataclass(frozen=True)
 class ArrayKind:
-    """Shape and type of an array."""
+    """Describes an array by its shape and type."""
 
     shape: Tuple[int, ...]
     dtype: np.dtype
@@ -41,28 +41,28 @@ class ArrayKind:
 
 
 def fitting_states(path: str, optimizer: str, expected: Mapping[int, Tuple[str, Any]]) -> SavedStates:
-    """Read the states file at `path`, which has to fit.
+    """Read the states file at `path`, and check that it fits the optimizer and the parameters.
 
     Args:
-        path: file that a Gluon Trainer of MXNet 1.x, or `write_states`, wrote.
-        optimizer: name of MXNet's class.
-        expected: of each parameter with a gradient, by its index, the Gluon name, and the state with an `ArrayKind` for
-            each array.
+        path: file written by a Gluon Trainer of MXNet 1.x or by `write_states`.
+        optimizer: name of the optimizer's class in MXNet.
+        expected: Gluon name and state of each parameter with a gradient, by its index; the state has an `ArrayKind` in
+            place of each array.
 
     Returns:
-        What it holds; no states if it was written before the first update.
+        The states; none if the file was written before the first update.
 
     Raises:
-        InputError: if the file is missing, damaged, something else, or of another network or optimizer.
+        InputError: the file is missing or damaged, is not a `.states` file, or belongs to another network or optimizer.
     """
     saved = read_states(path)
     if saved.optimizer != optimizer:
-        raise InputError(f"{path} has states of {saved.optimizer}, this run's optimizer is {optimizer}: {REMEDY}")
+        raise InputError(f"{path} has states of {saved.optimizer}, but this run's optimizer is {optimizer}: {REMEDY}")
     if not saved.updates and not saved.states:
         return saved
     if set(saved.states) != set(expected):
         raise InputError(
-            f"{path} has states of {len(saved.states)} parameters, not of the {len(expected)} trained here: {REMEDY}"
+            f"{path} has states of {len(saved.states)} parameters, but this run trains {len(expected)}: {REMEDY}"
         )
     for index, (name, kind) in expected.items():
         _check(path, name, saved.states[index], kind)
@@ -70,7 +70,7 @@ def fitting_states(path: str, optimizer: str, expected: Mapping[int, Tuple[str, 
 
 
 def _check(path: str, name: str, saved: Any, kind: Any) -> None:
-    """Raise InputError unless the `saved` state of the parameter called `name` is of that kind."""
+    """Raise InputError unless the `saved` state of the parameter called `name` has the expected `kind`."""
     if isinstance(kind, tuple) and isinstance(saved, tuple) and len(kind) == len(saved):
         for pair in zip(saved, kind):
             _check(path, name, *pair)
@@ -80,19 +80,19 @@ def _check(path: str, name: str, saved: Any, kind: Any) -> None:
     found = kind_of(saved)
     if not isinstance(kind, ArrayKind) or not isinstance(found, ArrayKind):
         raise InputError(
-            f"{path} has for {name} {_described(found)}, this run needs {_described(kind)}: "
+            f"{path} has {_described(found)} for {name}, but this run needs {_described(kind)}: "
             "give --momentum and --dtype as in the run that wrote it, or leave --resume-states out"
         )
     if kind != found:
-        raise InputError(f"{path} has for {name} {found}, this network needs {kind}: {REMEDY}")
+        raise InputError(f"{path} has {found} for {name}, but this network needs {kind}: {REMEDY}")
     if not_finite({name: saved}):
         raise InputError(
-            f"{path} has NaN or infinity for {name}: take states from before that, or leave --resume-states out"
+            f"{path} has NaN or infinity for {name}: use states from before they appeared, or leave --resume-states out"
         )
 
 
 def kind_of(state: Any) -> Any:
-    """The state with an `ArrayKind` for each array; those need no more than `shape` and `dtype`."""
+    """Return the state with an `ArrayKind` in place of each array, which may be any object with `shape` and `dtype`."""
     if isinstance(state, tuple):
         return tuple(map(kind_of, state))
     return None if state is None else ArrayKind(state.shape, np.dtype(state.dtype))
@@ -105,7 +105,7 @@ def _described(kind: Any) -> str:
 
 
 def named_arrays(name: str, state: Any) -> Dict[str, Any]:
-    """The arrays of a parameter's state: by its name, or as `NAME:0`, `NAME:1` where there are several."""
+    """Return the arrays of a parameter's state by name: `NAME` for one array, `NAME:0`, `NAME:1` for a tuple."""
     if state is None:
         return {}
     if isinstance(state, tuple):
@@ -114,10 +114,10 @@ def named_arrays(name: str, state: Any) -> Dict[str, Any]:
 
 
 def state_of(name: str, kind: Any, arrays: Mapping[str, Any]) -> Any:
-    """The state of that kind whose arrays `named_arrays` gave.
+    """Rebuild a state of the given `kind` from the arrays that `named_arrays` returned.
 
     Raises:
-        KeyError: one is missing.
+        KeyError: an array is missing.
     """
     if isinstance(kind, tuple):
         return tuple(state_of(f"{name}:{i}", part, arrays) for i, part in enumerate(kind))
@@ -127,14 +127,14 @@ def state_of(name: str, kind: Any, arrays: Mapping[str, Any]) -> Any:
 def optimizer_attributes(
     optimizer: Optimizer, updates: int, indices: Iterable[int], batch: int, multi_precision: bool
 ) -> Dict[str, Any]:
-    """The attributes that MXNet's NAG or SGD has in a Gluon Trainer.
+    """Return the attributes that MXNet's NAG or SGD has in a Gluon Trainer.
 
     Args:
-        optimizer: nag or sgd.
-        updates: how many there have been.
-        indices: of the parameters with a gradient.
-        batch: images of an update, in all processes.
-        multi_precision: whether float16 weights have float32 copies.
+        optimizer: optimizer called nag or sgd.
+        updates: number of updates so far.
+        indices: indices of the parameters with a gradient.
+        batch: images in an update, over all processes.
+        multi_precision: True if float16 weights have float32 copies.
     """
     schedule = optimizer.rate if isinstance(optimizer.rate, Schedule) else None
     counts = dict.fromkeys(indices, updates) if updates else {}
@@ -161,9 +161,12 @@ def optimizer_attributes(
 
 
 def gluoncv_scheduler(schedule: Schedule, updates: int) -> Object:
-    """GluonCV's objects for the same schedule, as they are after these updates: each part keeps its last rate."""
+    """Return GluonCV's scheduler objects for `schedule` in their state after `updates` updates.
+
+    Each part of the schedule keeps the last learning rate that it returned.
+    """
     warmup, steps = schedule.warmup_steps, schedule.warmup_steps + schedule.steps_after
-    first, last = min(1, steps - 1), min(updates, steps - 1)  # the updates whose rates were asked for
+    first, last = min(1, steps - 1), min(updates, steps - 1)  # first and last update whose rate was computed
     warm_up = _scheduler("linear", warmup, 0, schedule.base)
     after = _scheduler(
         schedule.mode,
@@ -190,7 +193,7 @@ def gluoncv_scheduler(schedule: Schedule, updates: int) -> Object:
 
 
 def _scheduler(mode: str, steps: int, base: float, target: float, **changes: Any) -> Dict[str, Any]:
-    """Attributes of GluonCV's LRScheduler before it has given a rate."""
+    """Return the attributes of GluonCV's LRScheduler before it has computed a learning rate."""
     if steps == 1:  # GluonCV divides by steps - 1
         mode = "constant"
     return {

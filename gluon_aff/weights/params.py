@@ -1,4 +1,4 @@
-"""What of a `.params` file is for a network, known by its parameters' names and shapes."""
+"""Match the arrays of a `.params` file with the names and shapes of a network's parameters."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from gluon_aff.weights.params_format import BFLOAT16, read_params_file
 
 NAMES_IN_MESSAGE = 5
 WHOLE_WEIGHTS = (
-    "get weights from before that; to study these, evaluate, predict, gradcam and selectivity take --allow-not-finite, "
-    "and in Python whatever loads them takes allow_not_finite=True"
+    "use weights from before they appeared; to study these, evaluate, predict, gradcam and selectivity take "
+    "--allow-not-finite, and the functions that load weights take allow_not_finite=True"
 )
 SAVE_ANEW = (
     "load it with mxnet.gluon.SymbolBlock.imports and its -symbol.json, or save the network with save_parameters"
 )
 
-Shape = Tuple[int, ...]  # of a parameter; 0 stands for a size not known before the first image
-RawNames = Callable[[], Mapping[str, str]]  # of a network's parameters, by their structural ones
+Shape = Tuple[int, ...]  # of a parameter; 0 stands for a size that is not known before the first image
+RawNames = Callable[[], Mapping[str, str]]  # returns the raw name for each structural name of a network's parameters
 
 
 def fitting_arrays(
@@ -33,26 +33,26 @@ def fitting_arrays(
     fresh_head: bool = False,
     ignore_extra: bool = False,
 ) -> Dict[str, np.ndarray]:
-    """Those of the arrays that parameters of these shapes take, in their order; float32 if bfloat16.
+    """Return the arrays that fit the network's parameters, in the order of `shapes`; bfloat16 becomes float32.
 
     Args:
-        arrays: of a file, by structural names, or by raw ones as `by_raw_names` takes them.
-        source: what to call the file in a message.
-        shapes: of the network's parameters by name.
-        raw_names: of the same parameters.
-        network: what to call it in a message.
-        fresh_head: leave the head out where the file's has another size.
-        ignore_extra: take no notice of arrays the network lacks.
+        arrays: arrays of the file by structural name, or by raw name as in `by_raw_names`.
+        source: what a message calls the file.
+        shapes: shapes of the network's parameters by name.
+        raw_names: returns the raw names of the same parameters.
+        network: what a message calls the network.
+        fresh_head: leave the head out if the file has a head of another size.
+        ignore_extra: ignore arrays that the network does not have.
 
     Raises:
-        ParamsFileError: if they do not fit, with how many are missing, unexpected or of another shape, and the first
-            names of each kind.
+        ParamsFileError: the arrays do not fit. The message says how many are missing, unexpected or of another shape,
+            and names the first ones of each kind.
     """
     named = by_raw_names(arrays, shapes, raw_names)
     if named is None and raw_named(arrays):
         raise ParamsFileError(
-            f"{source} has raw names, as HybridBlock.export and collect_params().save write them, and its arrays are "
-            f"not those of {network}, by their names or in their order: {SAVE_ANEW}"
+            f"{source} has raw names, as HybridBlock.export and collect_params().save write them, and its arrays do "
+            f"not match {network}, neither by name nor in their order: {SAVE_ANEW}"
         )
     arrays, wanted = dict(named or arrays), dict(shapes)
     for name in head_names(shapes):
@@ -60,14 +60,15 @@ def fitting_arrays(
             del wanted[name], arrays[name]
     misfit = _misfit(wanted, arrays, ignore_extra)
     if misfit:
-        raise ParamsFileError(f"{source} does not fit {network}: {misfit}. Build the network it is of")
+        raise ParamsFileError(f"{source} does not fit {network}: {misfit}. Build the network that it belongs to")
     return {name: _in_numpy(arrays[name]) for name in wanted}
 
 
 def raw_named(names: Iterable[str]) -> bool:
-    """Whether these are raw names, such as `arg:cifaraffresnet0_conv0_weight`, which count the layers of a process.
+    """Return whether these are raw names, such as `arg:cifaraffresnet0_conv0_weight`.
 
-    HybridBlock.export writes them behind `arg:` and `aux:`, collect_params().save without.
+    Their numbers count the layers that a process has built. HybridBlock.export puts `arg:` or `aux:` in front of them,
+    collect_params().save does not.
     """
     names = list(names)
     return bool(names) and not any("." in name for name in names)
@@ -76,19 +77,20 @@ def raw_named(names: Iterable[str]) -> bool:
 def by_raw_names(
     arrays: Mapping[str, np.ndarray], shapes: Mapping[str, Shape], raw_names: RawNames
 ) -> Optional[Dict[str, np.ndarray]]:
-    """Arrays with raw names by the structural names of the `shapes`.
+    """Return arrays that have raw names by the structural names in `shapes`.
 
-    Raw names of one network in two processes differ by the numbers that the layers of a kind begin with, so sorting by
-    numbers matches them, in whatever order the arrays are: MXNet's Module and `gluon-aff export` write running
-    statistics last. A network that calls its layers otherwise has its arrays in the order of the `shapes`.
+    The raw names of one network in two processes differ only in the number at which the layers of each kind start, so
+    sorting by these numbers matches them. The order of the arrays does not matter: MXNet's Module and
+    `gluon-aff export` write running statistics last. If the layers have other names, the arrays are matched in the
+    order of the `shapes`.
 
     Args:
-        arrays: of a file.
-        shapes: of the network's parameters, in its order.
-        raw_names: of the same parameters.
+        arrays: arrays of the file.
+        shapes: shapes of the network's parameters, in the network's order.
+        raw_names: returns the raw names of the same parameters.
 
     Returns:
-        None if the names are not raw, or the kinds and shapes are not those of the network in either way.
+        None if the names are not raw, or if the arrays match the network neither by name nor in their order.
     """
     if not raw_named(arrays) or len(arrays) != len(shapes):
         return None
@@ -104,15 +106,15 @@ def by_raw_names(
 
 
 def _kind_and_numbers(raw: str) -> Tuple[str, List[Tuple[int, str]]]:
-    """A raw name without its numbers, and these, as they sort by value; `arg:` and `aux:` left out."""
+    """Split a raw name, without `arg:` or `aux:`, into its text and its numbers, in a form that sorts by value."""
     name = re.sub("^(arg|aux):", "", raw)
     return re.sub("[0-9]+", "0", name), [(len(number), number) for number in re.findall("[0-9]+", name)]
 
 
 def head_names(names: Iterable[str]) -> List[str]:
-    """Parameter names of the last layer: `output`, `fc` in the ImageNet ResNet, `head.4` in the feature pyramid.
+    """Return the parameter names of the last layer: `output`, `fc` (ImageNet ResNet) or `head.4` (feature pyramid).
 
-    Of raw names, which do not tell, the last two that are trained.
+    Raw names do not tell which layer is last; of them, the last two trained parameters are returned.
     """
     names = list(names)
     if raw_named(names):
@@ -121,19 +123,19 @@ def head_names(names: Iterable[str]) -> List[str]:
 
 
 def fits(parameter: Shape, array: Shape) -> bool:
-    """Whether an array of that shape fits a parameter of this one."""
+    """Return whether an array of the shape `array` fits a parameter of the shape `parameter`, where 0 fits any size."""
     return len(parameter) == len(array) and all(p in (0, a) for p, a in zip(parameter, array))
 
 
 def structural_arrays(path: str, allow_not_finite: bool = False) -> Mapping[str, np.ndarray]:
-    """Arrays of the `.params` file at `path` by the names in it: structural ones, or raw ones (`raw_named`).
+    """Read the arrays of the `.params` file at `path` by their names, which are structural or raw (`raw_named`).
 
     Args:
-        path: of the file.
-        allow_not_finite: take values that are NaN or infinite too.
+        path: path of the file.
+        allow_not_finite: also accept values that are NaN or infinite.
 
     Raises:
-        ParamsFileError: if the file is damaged, or has such values.
+        ParamsFileError: the file is damaged, or has NaN or infinite values.
     """
     arrays = read_params_file(path).arrays
     if not allow_not_finite:
@@ -142,21 +144,21 @@ def structural_arrays(path: str, allow_not_finite: bool = False) -> Mapping[str,
 
 
 def not_finite(arrays: Mapping[str, np.ndarray]) -> List[str]:
-    """Names of the arrays with values that are NaN or infinite."""
+    """Return the names of the arrays that have NaN or infinite values."""
     values = {name: _in_numpy(array) for name, array in arrays.items()}
     return [name for name, array in values.items() if array.dtype.kind == "f" and not np.isfinite(array).all()]
 
 
 def check_finite(arrays: Mapping[str, np.ndarray], source: str, remedy: str = WHOLE_WEIGHTS) -> None:
-    """See that all values are numbers: operators such as ReLU hide a NaN, so that outputs say nothing of it.
+    """Check that all values are finite, because operators such as ReLU can hide a NaN from the outputs.
 
     Args:
-        arrays: of a file, by name.
-        source: what to call the file in a message.
-        remedy: that the message names.
+        arrays: arrays of the file by name.
+        source: what a message calls the file.
+        remedy: end of the message, which says what to do.
 
     Raises:
-        ParamsFileError: one is NaN or infinite.
+        ParamsFileError: a value is NaN or infinite.
     """
     names = not_finite(arrays)
     if names:
@@ -166,7 +168,7 @@ def check_finite(arrays: Mapping[str, np.ndarray], source: str, remedy: str = WH
 
 
 def _in_numpy(array: np.ndarray) -> np.ndarray:
-    """bfloat16, which NumPy lacks, as float32; all others as they are."""
+    """Return a bfloat16 array, a type that NumPy does not have, as float32; return any other array unchanged."""
     if array.dtype != BFLOAT16:
         return array
     return (array["bfloat16"].astype(np.uint32) << 16).view(np.float32)

@@ -1,19 +1,20 @@
-"""MXNet's `.params` format, with NumPy alone: named arrays, read as views of the file and written back as they were.
+"""Read and write MXNet's `.params` format with NumPy alone: named arrays, read as views of the mapped file.
 
-All integers are little endian. A file is a magic number, a reserved 0 and the number of arrays (64 bits each), one
-record an array, the number of names (64 bits), and each name's length (64 bits) and UTF-8 bytes. A record is
+All integers are little endian. A file consists of a magic number, a reserved 0 and the number of arrays (64 bits
+each), one record for each array, the number of names (64 bits), and for each name its length (64 bits) and its UTF-8
+bytes. A record consists of
 
-    magic   uint32     one for each version of the format
+    magic   uint32     tells the version of the format
     storage int32      0 for dense; not in version 1
     ndim    int32
-    shape   int64 each
+    shape   ndim times int64
     device  int32 type, int32 id
     type    int32      key of `DTYPES`
     data               in C order
 
-MXNet 1.9.1 writes version 3 under `mx.util.np_shape()`, where 0 dimensions are a scalar, and version 2 elsewhere, where
-they are an array that was never initialised and ends there. No size in a file is believed before it is held against
-the bytes there are.
+MXNet 1.9.1 writes version 3 under `mx.util.np_shape()`, where 0 dimensions mean a scalar, and version 2 otherwise,
+where they mean an array that was never initialised and whose record ends there. Every size in a file is checked
+against the number of bytes left before it is used.
 """
 
 from __future__ import annotations
@@ -41,11 +42,11 @@ RECORD_MAGICS = {1: 0xF993FAC8, 2: 0xF993FAC9, 3: 0xF993FACA}
 SCALAR_VERSION = 3
 DEFAULT_VERSION = 2
 MAX_DIMENSIONS = 32
-MIN_RECORD_BYTES = 24  # a scalar's but for its data
+MIN_RECORD_BYTES = 24  # a scalar's record without its data
 DEVICE_TYPES = {1: "cpu", 2: "gpu", 3: "cpu_pinned", 5: "cpu_shared"}
 CPU: Device = (1, 0)
 SPARSE_STORAGE = {1: "row_sparse", 2: "csr"}
-BFLOAT16 = np.dtype([("bfloat16", "<u2")])  # MXNet's own stand-in
+BFLOAT16 = np.dtype([("bfloat16", "<u2")])  # the NumPy type that MXNet uses for bfloat16
 DTYPES: Dict[int, np.dtype] = {
     0: np.dtype("<f4"),
     1: np.dtype("<f8"),
@@ -77,13 +78,14 @@ CHUNK_BYTES = 16 << 20
 
 @dataclass(frozen=True)
 class ParamsFile:
-    """What a `.params` file holds.
+    """Holds the content of a `.params` file.
 
     Attributes:
-        path: the file.
-        arrays: read-only views of the mapped file by name, in the file's order; not copied, and not always aligned.
-        version: 1, 2 or 3, of all its records.
-        devices: type (key of `DEVICE_TYPES`) and id of the device an array was on, for those not on cpu(0).
+        path: path of the file.
+        arrays: read-only views of the mapped file by name, in the file's order; they are not copied, and not always
+            aligned.
+        version: version of all records: 1, 2 or 3.
+        devices: type (key of `DEVICE_TYPES`) and id of the device, for each array that was not on cpu(0).
     """
 
     path: str
@@ -93,48 +95,52 @@ class ParamsFile:
 
     @property
     def exported(self) -> bool:
-        """Whether `HybridBlock.export` wrote it, which puts `arg:` or `aux:` before each name."""
+        """Return whether `HybridBlock.export` wrote the file, which puts `arg:` or `aux:` before each name."""
         return bool(self.arrays) and all(name.startswith(("arg:", "aux:")) for name in self.arrays)
 
 
 @dataclass
 class RecordReader:
-    """A mapped file and how far it is read."""
+    """Reads a mapped file from its start to its end, and knows where it is for error messages."""
 
     path: str
     data: mmap.mmap
-    part: str = "header"  # what an error names: the header, an array or a name
-    field: int = 0  # offset of what was read last
-    offset: int = 0  # of what comes next
+    part: str = "header"  # named in errors: the header, an array or a name
+    field: int = 0  # offset of the field that was read last
+    offset: int = 0  # offset of the next field
 
     def take(self, size: int) -> None:
-        """Go over the next `size` bytes, which may be more than there are."""
+        """Advance over the next `size` bytes.
+
+        Raises:
+            ParamsFileError: the file has fewer bytes left.
+        """
         self.field = self.offset
         left = len(self.data) - self.offset
         if size > left:
-            raise self.damaged(f"more bytes are due than the {left} left")
+            raise self.damaged(f"more bytes are expected than the {left} that are left")
         self.offset += size
 
     def integers(self, layout: str) -> Tuple[int, ...]:
-        """The next integers, laid out as in `struct`."""
+        """Read the next integers, whose `layout` is a format of `struct`."""
         self.take(struct.calcsize(layout))
         return struct.unpack_from(layout, self.data, self.field)
 
     def damaged(self, what: str) -> ParamsFileError:
-        """The error that says what is wrong where it reads."""
+        """Return the error that says what is wrong, and in which part and byte."""
         return ParamsFileError(f"{self.path} is damaged ({self.place}: {what}): get it again")
 
     @property
     def place(self) -> str:
-        """Part and byte of what was read last."""
+        """Return part and byte of the field that was read last."""
         return f"{self.part}, byte {self.field}"
 
 
 def read_params_file(path: str) -> ParamsFile:
-    """Read the named arrays of the `.params` file at `path`; their data stays in the file until it is used.
+    """Read the named arrays of the `.params` file at `path`; their data stays on disk until it is used.
 
     Raises:
-        ParamsFileError: if it is missing, damaged or something else.
+        ParamsFileError: the file is missing or damaged, or is not a `.params` file.
     """
     reader = RecordReader(path, _map(path))
     arrays, version, devices = _read_records(reader)
@@ -149,17 +155,18 @@ def write_params_file(
     version: int = DEFAULT_VERSION,
     devices: Optional[Mapping[str, Device]] = None,
 ) -> None:
-    """Write `arrays` to `path`, whole or not at all, as MXNet does.
+    """Write `arrays` to `path` as MXNet does; the file appears complete or not at all.
 
     Args:
-        path: file to write; `arrays` may be views of what it is so far.
+        path: file to write; `arrays` may be views of its present content.
         arrays: dense arrays of the types in `DTYPES`, by name.
-        version: of the format: 1, 2 or 3; MXNet reads 3 only under `mx.util.np_shape()`, which scalars need.
-        devices: type (key of `DEVICE_TYPES`) and id (int32) for arrays not on cpu(0), by name.
+        version: version of the format: 1, 2 or 3. Scalars need version 3, which MXNet reads only under
+            `mx.util.np_shape()`.
+        devices: type (key of `DEVICE_TYPES`) and id (int32) of the device by name, for arrays that are not on cpu(0).
 
     Raises:
-        ParamsFileError: if the format cannot hold that.
-        GluonAFFError: if the file cannot be written.
+        ParamsFileError: the format cannot hold an array, a name or a device.
+        GluonAFFError: the file cannot be written.
     """
     chunks = params_chunks(path, arrays, version, devices)
     with replacing(path) as partial, open(partial, "wb") as file:
@@ -172,9 +179,13 @@ def params_chunks(
     version: int = DEFAULT_VERSION,
     devices: Optional[Mapping[str, Device]] = None,
 ) -> Iterator[Union[bytes, memoryview]]:
-    """What `write_params_file` writes, piece by piece; raises ParamsFileError at once if the format cannot hold it."""
+    """Return an iterator over the bytes of a `.params` file, for the arguments of `write_params_file`.
+
+    Raises:
+        ParamsFileError: the format cannot hold an array, a name or a device. It is raised before the first chunk.
+    """
     if version not in RECORD_MAGICS:
-        raise ParamsFileError(f"{path} cannot be written in version {version}: there are 1, 2 and 3")
+        raise ParamsFileError(f"{path} cannot be written in version {version}: choose 1, 2 or 3")
     names = [_encoded_name(path, name) for name in arrays]
     heads = [record_head(path, name, arrays[name], version, (devices or {}).get(name, CPU)) for name in arrays]
 
@@ -191,27 +202,27 @@ def params_chunks(
 
 
 def git_blob_sha1(path: str) -> str:
-    """SHA-1, in hex, by which git knows the content of the file at `path`.
+    """Return the git blob SHA-1, in hex, of the file at `path`.
 
     Raises:
-        ParamsFileError: if it cannot be read.
+        ParamsFileError: the file cannot be read.
     """
     with _open_regular(path) as file:
         return _digest(path, file, hashlib.sha1(b"blob %d\0" % os.fstat(file.fileno()).st_size))
 
 
 def sha256(path: str) -> str:
-    """SHA-256, in hex, of the file at `path`.
+    """Return the SHA-256, in hex, of the file at `path`.
 
     Raises:
-        ParamsFileError: if it cannot be read.
+        ParamsFileError: the file cannot be read.
     """
     with _open_regular(path) as file:
         return _digest(path, file, hashlib.sha256())
 
 
 def _digest(path: str, file: BinaryIO, digest: Any) -> str:
-    """What a hash of `hashlib` becomes with the file's content."""
+    """Add the file's content to a hash of `hashlib`, and return it in hex."""
     try:
         for chunk in iter(lambda: file.read(CHUNK_BYTES), b""):
             digest.update(chunk)
@@ -221,7 +232,7 @@ def _digest(path: str, file: BinaryIO, digest: Any) -> str:
 
 
 def _open_regular(path: str) -> BinaryIO:
-    """Open the file at `path`, which must be a regular one; never waits for a FIFO's writer."""
+    """Open the regular file at `path`; a FIFO is refused without waiting for its writer."""
     try:
         file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115
     except OSError as error:
@@ -237,7 +248,7 @@ def _unreadable(path: str, error: OSError) -> ParamsFileError:
 
 
 def _map(path: str) -> mmap.mmap:
-    """Map the `.params` file at `path` into memory, to read only."""
+    """Map the `.params` file at `path` into memory, read-only."""
     with _open_regular(path) as file:
         try:
             start = file.read(START_BYTES)
@@ -249,7 +260,7 @@ def _map(path: str) -> mmap.mmap:
 
 
 def _kind(start: bytes) -> str:
-    """What a file that starts so is, and what to do about it."""
+    """Say what kind of file starts with these bytes, and what to do about it."""
     if not start:
         return "empty: get it again"
     for pattern, kind in OTHER_KINDS.items():
@@ -259,10 +270,10 @@ def _kind(start: bytes) -> str:
 
 
 def _read_records(reader: RecordReader) -> Tuple[List[np.ndarray], int, List[Device]]:
-    """The header's and all records' content: arrays, their version, their devices."""
+    """Read the header and all records; return the arrays, their version and their devices."""
     _, reserved = reader.integers("<2Q")
     if reserved:
-        raise reader.damaged(f"{reserved} where 0 is due")
+        raise reader.damaged(f"{reserved} where 0 is expected")
     (count,) = reader.integers("<Q")
     if count > (len(reader.data) - reader.offset) // MIN_RECORD_BYTES:
         raise reader.damaged(f"{count} arrays are more than the file has room for")
@@ -273,7 +284,7 @@ def _read_records(reader: RecordReader) -> Tuple[List[np.ndarray], int, List[Dev
         reader.part = f"array {index}"
         before, version = version, read_version(reader)
         if index and version != before:
-            raise reader.damaged(f"version {version} behind an array of version {before}")
+            raise reader.damaged(f"version {version} after an array of version {before}")
         array, device = read_record(reader, version)
         arrays.append(array)
         devices.append(device)
@@ -281,21 +292,21 @@ def _read_records(reader: RecordReader) -> Tuple[List[np.ndarray], int, List[Dev
 
 
 def read_version(reader: RecordReader) -> int:
-    """Version of the format that a record's magic number stands for."""
+    """Read the magic number of a record; return the version of the format that it stands for."""
     (magic,) = reader.integers("<I")
     for version, known in RECORD_MAGICS.items():
         if magic == known:
             return version
     if 1 <= magic <= MAX_DIMENSIONS:
         raise ParamsFileError(
-            f"{reader.path} is from before MXNet 0.12 ({reader.place}: no magic number): "
+            f"{reader.path} was written by an MXNet older than 0.12 ({reader.place}: no magic number): "
             "load it with mx.nd.load of MXNet 1.x and write it with mx.nd.save"
         )
     raise reader.damaged(f"{magic:#x} is no array's magic number")
 
 
 def read_record(reader: RecordReader, version: int) -> Tuple[np.ndarray, Device]:
-    """One array and its device, from behind the magic number."""
+    """Read the rest of a record, after its magic number; return the array and its device."""
     if version > 1:
         _check_dense(reader)
     shape = _read_shape(reader, version)
@@ -306,7 +317,7 @@ def read_record(reader: RecordReader, version: int) -> Tuple[np.ndarray, Device]
     if flag not in DTYPES:
         raise reader.damaged(f"there is no data type {flag}")
     dtype = DTYPES[flag]
-    if math.prod(size or 1 for size in shape) * dtype.itemsize > sys.maxsize:  # NumPy's limit, even if it is empty
+    if math.prod(size or 1 for size in shape) * dtype.itemsize > sys.maxsize:  # NumPy's limit also for empty arrays
         raise reader.damaged("its shape is too large")
     reader.take(math.prod(shape) * dtype.itemsize)
     return np.ndarray(shape, dtype, reader.data, reader.field), (device_type, device_id)
@@ -345,7 +356,7 @@ def _uninitialised(reader: RecordReader) -> ParamsFileError:
 
 
 def _read_names(reader: RecordReader, arrays: int) -> List[str]:
-    """As many names as there are `arrays`, up to the file's end."""
+    """Read the names, of which there must be as many as `arrays`, up to the end of the file."""
     reader.part = "names"
     (count,) = reader.integers("<Q")
     if arrays and not count:
@@ -357,11 +368,11 @@ def _read_names(reader: RecordReader, arrays: int) -> List[str]:
         reader.part = f"name {index}"
         name = _read_name(reader)
         if name in names:
-            raise reader.damaged(f"{_short(name)} is there twice")
+            raise reader.damaged(f"the name {_short(name)} occurs twice")
         names[name] = None
     reader.field = reader.offset
     if reader.offset < len(reader.data):
-        raise reader.damaged(f"{len(reader.data) - reader.offset} bytes too many behind the last name")
+        raise reader.damaged(f"{len(reader.data) - reader.offset} extra bytes after the last name")
     return list(names)
 
 
@@ -370,7 +381,7 @@ def _read_name(reader: RecordReader) -> str:
     reader.take(length)
     encoded = reader.data[reader.field : reader.offset]
     if b"\0" in encoded:
-        raise reader.damaged("a zero byte, where MXNet ends the name")
+        raise reader.damaged("a zero byte, at which MXNet would end the name")
     try:
         return encoded.decode()
     except UnicodeDecodeError:
@@ -385,14 +396,22 @@ def _encoded_name(path: str, name: str) -> bytes:
     try:
         encoded = name.encode()
     except UnicodeEncodeError:
-        raise ParamsFileError(f"{path} cannot hold the name {_short(name)}, not valid Unicode: rename it") from None
+        raise ParamsFileError(
+            f"{path} cannot hold the name {_short(name)}, which is not valid Unicode: rename it"
+        ) from None
     if b"\0" in encoded:
-        raise ParamsFileError(f"{path} cannot hold the name {_short(name)}, which MXNet cuts at its zero: rename it")
+        raise ParamsFileError(
+            f"{path} cannot hold the name {_short(name)}, which MXNet would cut at its zero byte: rename it"
+        )
     return encoded
 
 
 def record_head(path: str, name: str, array: np.ndarray, version: int, device: Device) -> bytes:
-    """A record up to its data."""
+    """Return a record without its data, for the array called `name`.
+
+    Raises:
+        ParamsFileError: the format cannot hold the array's type or shape, or the device.
+    """
     flags = [flag for flag, dtype in DTYPES.items() if dtype == array.dtype.newbyteorder("<")]
     if not flags:
         raise ParamsFileError(f"{path} cannot hold {_short(name)} of type {array.dtype}: cast it to float32")

@@ -1,7 +1,8 @@
-"""Pickles of optimizer states, read without running what they say and written without the classes that they name.
+"""Read and write pickles of optimizer states without running code from them and without importing their classes.
 
-A pickle is a program whose instructions may call anything. Here the few instructions that a Gluon Trainer's states
-consist of are followed without calling anything: an object is a class's name, its arguments and its state.
+A pickle is a program whose instructions can call any function. This reader follows only the few instructions that
+occur in the states of a Gluon Trainer, and calls nothing: it represents an object by the name of its class, its
+arguments and its state.
 """
 
 from __future__ import annotations
@@ -38,28 +39,28 @@ CONSTANTS = (
     *("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"),
 )
 OPCODES = {opcode.code: opcode for opcode in pickletools.opcodes}
-PROTOCOL = 3  # which every Python 3 reads
+PROTOCOL = 3  # readable by every Python 3
 NAME_LENGTH_IN_MESSAGE = 80
 REMEDY = "name a .states file of this network's training, or leave --resume-states out"
 
 
 @dataclass(frozen=True)
 class _Class:
-    """A class that a pickle names; `name` is its module and its name."""
+    """Stands for a class that a pickle names; `name` is the module and the class, separated by a space."""
 
     name: str
 
 
 @dataclass
 class Object:
-    """What a pickle says of an object, which is not made: its class's name, what it is made from, its state."""
+    """Stands for an object in a pickle, by the name of its class, its arguments and its state; it is not created."""
 
     name: str
     arguments: Tuple[Any, ...]
     state: Any = None
 
 
-# Types of the arguments that objects are made from
+# Types of the arguments that objects of each class are created with
 CLASSES: Dict[str, Tuple[type, ...]] = {
     ARRAY: (type(None),),
     BYTES: (bytes,),
@@ -71,10 +72,10 @@ CLASSES: Dict[str, Tuple[type, ...]] = {
 
 
 def read_pickle(path: str, data: mmap.mmap) -> Any:
-    """What the mapped file at `path` holds, with an `Object` for each object; nothing it says is run.
+    """Return the content of the mapped file at `path`, with an `Object` for each object; no code from it is run.
 
     Raises:
-        InputError: it is damaged, or asks for what optimizer states do not need.
+        InputError: the file is damaged, or has an instruction or a class that optimizer states do not need.
     """
     try:
         return _Pickle(path, data).content()
@@ -85,10 +86,15 @@ def read_pickle(path: str, data: mmap.mmap) -> Any:
 
 
 def write_pickle(path: str, file: BinaryIO, content: Any) -> None:
-    """Write `content` to `file`: numbers, texts, None, tuples, lists, dictionaries, arrays and `Object`s.
+    """Write `content` to `file`.
 
-    Arrays become MXNet's, on the CPU. A list, a dictionary or an object that is in several places is written once.
-    `path` is what a message calls the file.
+    Arrays are written as MXNet's arrays on the CPU. A list, a dictionary or an object that occurs several times is
+    written once.
+
+    Args:
+        path: what a message calls the file.
+        file: open file to write to.
+        content: numbers, texts, None, tuples, lists, dictionaries, arrays and `Object`s, nested in any way.
     """
     writer = _Writer(path, file)
     file.write(pickle.PROTO + bytes([PROTOCOL]))
@@ -97,12 +103,12 @@ def write_pickle(path: str, file: BinaryIO, content: Any) -> None:
 
 
 class _Writer:
-    """Writes the instructions that make a value."""
+    """Writes the pickle instructions that create a value."""
 
     def __init__(self, path: str, file: BinaryIO) -> None:
         self.path = path
         self.file = file
-        self.memo: Dict[int, bytes] = {}  # numbers of what is written, by its identity
+        self.memo: Dict[int, bytes] = {}  # pickle number of each written value, by the value's id()
 
     def write(self, value: Any) -> None:
         """Write a value of any kind."""
@@ -126,7 +132,7 @@ class _Writer:
             self.write_once(value)
 
     def write_once(self, value: Any) -> None:
-        """Write a list, a dictionary or an object, and remember it."""
+        """Write a list, a dictionary or an object, and remember its number."""
         if isinstance(value, Object):
             self.write_class(value.name)
             self.write(value.arguments)
@@ -144,14 +150,14 @@ class _Writer:
             self.write_marked([each for pair in value.items() for each in pair], pickle.SETITEMS)
 
     def write_marked(self, values: Iterable[Any], instruction: bytes) -> None:
-        """Write values, and the instruction that takes them all."""
+        """Write a mark, the values, and the instruction that takes all values since the mark."""
         self.file.write(pickle.MARK)
         for value in values:
             self.write(value)
         self.file.write(instruction)
 
     def write_array(self, array: np.ndarray) -> None:
-        """Write an array as MXNet's."""
+        """Write an array as an NDArray of MXNet."""
         head = record_head(self.path, "optimizer state", array, DEFAULT_VERSION, CPU)
         values = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
         self.write_class(ARRAY)
@@ -169,22 +175,27 @@ class _Writer:
 
 
 class _Pickle:
-    """Reads a pickle of states: follows the instructions that make data, and refuses all others."""
+    """Reads a pickle of states: follows the instructions that create data, and refuses all others."""
 
     def __init__(self, path: str, data: mmap.mmap) -> None:
         self.path = path
         self.data: BinaryIO = data  # type: ignore[assignment]
         self.stack: List[Any] = []
-        self.below: List[List[Any]] = []  # stacks put aside by MARK
+        self.below: List[List[Any]] = []  # stacks that MARK has set aside
         self.memo: Dict[int, Any] = {}
 
     def content(self) -> Any:
-        """The object in the file, which has to end with it."""
+        """Return the object in the file.
+
+        Raises:
+            InputError: the file has an instruction or a class that optimizer states do not need.
+            ValueError: the file is damaged, or goes on after the object.
+        """
         while True:
             code = self.data.read(1).decode("latin-1")
             known = OPCODES.get(code)
             if known is None:
-                raise ValueError(f"{code!r} is no instruction of a pickle" if code else "it ends too early")
+                raise ValueError(f"{code!r} is not a pickle instruction" if code else "it ends too early")
             if known.name == "STOP":
                 break
             if known.name not in INSTRUCTIONS:
@@ -196,42 +207,42 @@ class _Pickle:
         return content
 
     def argument(self, opcode: pickletools.OpcodeInfo) -> Any:
-        """What follows the instruction in the file."""
-        if opcode.name == "GLOBAL":  # whose reader in the library warns of odd characters
+        """Read the argument that follows an instruction in the file."""
+        if opcode.name == "GLOBAL":  # the standard library's reader warns of unusual characters here
             return f"{self.read_line()} {self.read_line()}"
         return opcode.arg.reader(self.data) if opcode.arg else None
 
     def read_line(self) -> str:
-        """The text up to the end of the line."""
+        """Read the text up to the end of the line."""
         line = self.data.readline()
         if not line.endswith(b"\n"):
             raise ValueError("it ends in a name")
         return line[:-1].decode()
 
     def refused(self, what: str) -> InputError:
-        """Error for what states do not need."""
-        return InputError(f"{self.path} asks for {what}, which no optimizer states need; nothing was run: {REMEDY}")
+        """Return the error for an instruction, class or call that optimizer states do not need."""
+        return InputError(f"{self.path} contains {what}, which no optimizer states need; nothing was run: {REMEDY}")
 
     def pop_marked(self) -> List[Any]:
-        """Take what came since the last MARK."""
+        """Remove and return the values since the last MARK."""
         marked = self.stack
         self.stack = self.below.pop()
         return marked
 
     def push_tuple(self, length: int) -> None:
-        """Put the last values into a tuple."""
+        """Replace the last `length` values by a tuple of them."""
         if length > len(self.stack):
             raise ValueError("values are missing")
         start = len(self.stack) - length
         self.stack[start:] = [tuple(self.stack[start:])]
 
     def push_marked_tuple(self) -> None:
-        """Put what came since the last MARK into a tuple."""
+        """Push a tuple of the values since the last MARK."""
         marked = self.pop_marked()
         self.stack.append(tuple(marked))
 
     def mark(self) -> None:
-        """Put the stack aside."""
+        """Set the stack aside and start a new one."""
         self.below.append(self.stack)
         self.stack = []
 
@@ -242,7 +253,7 @@ class _Pickle:
         self.stack[-1].extend(values)
 
     def set_items(self, pairs: List[Any]) -> None:
-        """Put keys and values, in turn, into the dictionary on top."""
+        """Put `pairs`, which alternate between keys and values, into the dictionary on top."""
         keys = pairs[::2]
         if not isinstance(self.stack[-1], dict) or len(pairs) % 2 or not {type(key) for key in keys} <= {int, str}:
             raise ValueError("there is no dictionary of names or numbers to fill")
@@ -255,19 +266,19 @@ class _Pickle:
         self.stack.append(_Class(f"{module} {name}"))
 
     def make(self) -> None:
-        """Put an object in place of its class and arguments, with nothing called."""
+        """Replace a class and its arguments on the stack by an `Object`, without calling anything."""
         arguments, made = self.stack.pop(), self.stack.pop()
         if not isinstance(made, _Class):
-            raise self.refused("a call of what is no class")
+            raise self.refused("a call of something that is not a class")
         if not isinstance(arguments, tuple) or tuple(map(type, arguments)) != CLASSES[made.name]:
-            raise self.refused(f"{made.name.replace(' ', '.')} made from something else than states are")
+            raise self.refused(f"{made.name.replace(' ', '.')} with other arguments than in states")
         self.stack.append(arguments[0] if made.name == BYTES else Object(made.name, arguments))
 
     def build(self) -> None:
-        """Give the object on top its state."""
+        """Remove the state on top of the stack and give it to the object below."""
         state, target = self.stack.pop(), self.stack[-1]
         if not isinstance(target, Object) or target.state is not None:
-            raise self.refused("a state for what has none")
+            raise self.refused("a state for something that takes none")
         target.state = state
 
 
@@ -285,12 +296,12 @@ def _check_protocol(machine: _Pickle, protocol: int) -> None:
 
 
 def _names(machine: _Pickle) -> List[Any]:
-    """Module and name of a class, taken from the stack."""
+    """Remove module and name of a class from the stack, and return them."""
     machine.push_tuple(2)
     return [name if isinstance(name, str) else "?" for name in machine.stack.pop()]
 
 
-# What each of the instructions that data consists of does, given the argument that follows it in the file
+# Function for each instruction that creates data; it takes the argument that follows the instruction in the file
 INSTRUCTIONS: Dict[str, Callable[[_Pickle, Any], None]] = {
     **dict.fromkeys(CONSTANTS, _push),
     "NONE": _push,
@@ -324,11 +335,11 @@ INSTRUCTIONS: Dict[str, Callable[[_Pickle, Any], None]] = {
 
 
 def damaged(path: str, what: str) -> InputError:
-    """The error that says what is wrong with the file."""
+    """Return the error that says what is wrong with the file at `path`."""
     return InputError(f"{path} is damaged ({what}): {REMEDY}")
 
 
 def short(what: object) -> str:
-    """`what` in a line of its own, at most so long."""
+    """Return `what` as one line of at most `NAME_LENGTH_IN_MESSAGE` characters, and dots if it was cut."""
     text = str(what).encode("unicode_escape").decode()
     return text if len(text) <= NAME_LENGTH_IN_MESSAGE else f"{text[:NAME_LENGTH_IN_MESSAGE]}..."

@@ -1,4 +1,4 @@
-"""Where published weight files are: in `params/`, in a clone of the original repository, or on its host."""
+"""Find published weight files in `params/` or in a clone of the original repository, or download them."""
 
 from __future__ import annotations
 
@@ -27,25 +27,27 @@ def published_file(
     url: Optional[str] = None,
     patience: Optional[Patience] = None,
 ) -> str:
-    """Path of the file of `weights`, verified by its git blob SHA-1; downloaded to `root` if it is nowhere.
+    """Return the path of a published weight file, verified by its git blob SHA-1; download it to `root` if necessary.
 
     Args:
-        weights: what is wanted.
-        root: folder with weight files, in the original's folders or flat.
-        open_aff: clone of the original repository; $GLUON_AFF_OPEN_AFF if None.
-        url: where to download from; the original repository's host if None.
-        patience: of the download; the usual one if None.
+        weights: record of the published file.
+        root: folder with weight files, in the original's subfolders or directly in it.
+        open_aff: clone of the original repository, open-aff; $GLUON_AFF_OPEN_AFF if None.
+        url: address to download from; the original repository on GitHub if None.
+        patience: time limits of the download; the defaults of `Patience` if None.
 
     Raises:
-        GluonAFFError: if it is nowhere and cannot be downloaded; names the files of that name that are not it.
+        ParamsFileError: `open_aff` is not a directory.
+        GluonAFFError: the file is not found and cannot be downloaded. The message also names files that have the right
+            name but other content.
     """
     clone = open_aff or os.environ.get(CLONE_VARIABLE)
     if clone and not Path(clone).is_dir():
-        raise ParamsFileError(f"{clone} is no directory: name a clone of open-aff (--open-aff, ${CLONE_VARIABLE})")
+        raise ParamsFileError(f"{clone} is not a directory: name a clone of open-aff (--open-aff, ${CLONE_VARIABLE})")
     found, others = _search(weights, _candidates(weights, root, clone))
     if found:
         return found
-    from gluon_aff.download import PATIENCE, download  # and the packages that it needs, which are not everywhere
+    from gluon_aff.download import PATIENCE, download  # here because its packages are not installed everywhere
 
     target, check = str(_in_folders(weights, root)), partial(_problem, weights)
     try:
@@ -62,17 +64,17 @@ def published_file(
 def pretrained_file(
     record: ModelRecord, pretrained: Union[bool, str], root: str = ROOT, open_aff: Optional[str] = None
 ) -> str:
-    """Path of the file that `get_model`'s `pretrained` asks for, found or downloaded.
+    """Return the path of the weight file for the argument `pretrained` of `get_model`; download it if necessary.
 
     Args:
         record: the model.
-        pretrained: a label set that weights were published for, True for the first of those, or the path of a file.
+        pretrained: label set of published weights, True for the first label set, or the path of a file.
         root: folder with published weights.
-        open_aff: clone of the original repository; $GLUON_AFF_OPEN_AFF if None.
+        open_aff: clone of the original repository, open-aff; $GLUON_AFF_OPEN_AFF if None.
 
     Raises:
-        InputError: for an unknown label set, or a model without published weights.
-        GluonAFFError: if published weights are nowhere and cannot be downloaded.
+        InputError: the label set is unknown, or the model has no published weights.
+        GluonAFFError: the published weights are not found and cannot be downloaded.
     """
     if pretrained is True and not record.weights:
         raise InputError(f"pretrained: no weights of {record.name} were published; name a .params file")
@@ -89,13 +91,13 @@ def _in_folders(weights: PublishedWeights, root: str) -> Path:
 
 
 def _candidates(weights: PublishedWeights, root: str, clone: Optional[str]) -> List[Path]:
-    """Places where the file may be, the likeliest first."""
+    """Return the paths where the file may be, the likeliest first."""
     places = [_in_folders(weights, root), Path(root, weights.file_name)]
     return [*places, Path(clone, weights.path)] if clone else places
 
 
 def _search(weights: PublishedWeights, candidates: List[Path]) -> Tuple[Optional[str], List[str]]:
-    """The first candidate that is the file, and why those before it are not."""
+    """Return the first candidate with the right content, and for each one before it why it was passed over."""
     others: List[str] = []
     for path in candidates:
         if os.path.lexists(path):
@@ -107,7 +109,7 @@ def _search(weights: PublishedWeights, candidates: List[Path]) -> Tuple[Optional
 
 
 def _remove_empty(folder: Path, root: Path) -> None:
-    """Remove the folders from `folder` up to `root`, but not that one, as far as they are empty."""
+    """Remove `folder` and the folders above it, up to but without `root`, as far as they are empty."""
     with contextlib.suppress(OSError):
         while folder != root:
             folder.rmdir()
@@ -115,7 +117,7 @@ def _remove_empty(folder: Path, root: Path) -> None:
 
 
 def _problem(weights: PublishedWeights, path: str) -> Optional[str]:
-    """Why the file at `path` is not that of `weights`; None if it is."""
+    """Return why the file at `path` is not the published one; None if it is."""
     try:
         digest = git_blob_sha1(path)
         if digest == weights.git_blob_sha1:

@@ -202,7 +202,7 @@ def test_first_release_files_are_called_so(trained, monkeypatch):
     record = next(w for w in published_weights() if w.release == "first")
     for module in (weights_file, description):
         monkeypatch.setattr(module, "weights_with_hash", lambda digest: record)
-    with pytest.raises(InputError, match=r"of the first release .* whose networks are not in this package"):
+    with pytest.raises(InputError, match=r"the original's first release .* whose networks this package does not have"):
         load_weights(WeightsRequest(trained[1]))
 
 

@@ -204,19 +204,19 @@ def test_float64_weights_have_no_copies(tmp_path):
     save_from_gluon(trainer, str(tmp_path / "a.states"))
     arrays, _ = load_states(str(tmp_path / "a.states"), net, optimizer, False)
     assert {array.dtype for array in arrays.values()} == {np.dtype(np.float64)}
-    with pytest.raises(InputError, match=r"float64 .*, this network needs float32"):
+    with pytest.raises(InputError, match=r"has float64 .*, but this network needs float32"):
         load_states(str(tmp_path / "a.states"), in_torch(), optimizer, False)
 
 
 @pytest.mark.parametrize(
     ("optimizer", "halved", "message"),
     [
-        (Optimizer("sgd", 0.1, 0.0, 0.9), False, "has states of NAG, this run's optimizer is SGD"),
-        (Optimizer("nag", 0.1, 0.0, 0.0), False, "has for .*batchnorm0_beta float32 64, this run needs nothing"),
+        (Optimizer("sgd", 0.1, 0.0, 0.9), False, "has states of NAG, but this run's optimizer is SGD"),
+        (Optimizer("nag", 0.1, 0.0, 0.0), False, "has float32 64 for .*batchnorm0_beta, but this run needs nothing"),
         (
             Optimizer("nag", 0.1, 0.0, 0.9),
             True,
-            r"has for .*conv0_weight float32 \S+, this run needs \(float32 .*--dtype",
+            r"has float32 \S+ for .*conv0_weight, but this run needs \(float32 .*--dtype",
         ),
     ],
 )
@@ -230,9 +230,9 @@ def test_states_of_another_run_are_refused(optimizer, halved, message, tmp_path)
 def test_states_of_another_network_are_refused(tmp_path):
     _, trainer = trained_in_gluon(OPTIMIZERS[0])
     save_from_gluon(trainer, str(tmp_path / "a.states"))
-    with pytest.raises(InputError, match=r"states of \d+ parameters, not of the \d+ trained here"):
+    with pytest.raises(InputError, match=r"states of \d+ parameters, but this run trains \d+"):
         load_states(str(tmp_path / "a.states"), get_model("aff_resnet18"), OPTIMIZERS[0], False)
-    with pytest.raises(InputError, match=r"dense0_bias float32 2, this network needs float32 1000"):
+    with pytest.raises(InputError, match=r"has float32 2 for \S*dense0_bias, but this network needs float32 1000"):
         load_states(str(tmp_path / "a.states"), get_model(SMALL[0], layers=(1, 1, 1, 1)), OPTIMIZERS[0], False)
 
 

@@ -76,7 +76,8 @@ def test_misfits_are_named_and_nothing_is_loaded(tmp_path):
     said = str(raised.value)
     assert said.startswith(f"{tmp_path / 'a.params'} does not fit CIFARAFFResNet: 1 missing: output.bias; ")
     assert said.endswith(
-        "1 unexpected: more; 1 of another shape: output.weight (file 100x5, network 100x64). Build the network it is of"
+        "1 unexpected: more; 1 of another shape: output.weight (file 100x5, network 100x64). "
+        "Build the network that it belongs to"
     )
     for name, array in parameter_arrays(net).items():
         np.testing.assert_array_equal(array, before[name])

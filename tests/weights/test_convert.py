@@ -95,7 +95,7 @@ def test_another_file_that_has_the_cards_name_is_left_alone(here, capsys):
     convert("a.params", "-o", "b.pth")
     (here / "c.json").write_text('{"mine": 1}')
     assert convert("b.pth", "-o", "c.params") == 2
-    assert "c.json is no card of weights" in capsys.readouterr().err
+    assert "c.json is not a card" in capsys.readouterr().err
     assert (sorted(os.listdir(here)), (here / "c.json").read_text()) == (["a.params", "b.pth", "c.json"], '{"mine": 1}')
 
 
@@ -210,7 +210,7 @@ def test_a_file_that_lies_about_its_network(capsys):
     said = {"host": "cifar_resnet", "network": "x", "settings": "[]", "input_size": "32"}
     safetensors.save_file(tensors, "b.safetensors", metadata=said)
     assert convert("b.safetensors", "-o", "b.params") == 2
-    assert "b.safetensors says of its network what cannot be: name it with --model" in capsys.readouterr().err
+    assert "b.safetensors describes a network that cannot exist: name the network" in capsys.readouterr().err
     assert convert("b.safetensors", "-o", "b.params", "--model", "resnet20_b1") == 0
 
 

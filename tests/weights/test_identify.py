@@ -73,7 +73,7 @@ def test_raw_names_that_several_networks_may_have_ask_for_the_model(monkeypatch)
     file = raw_named("aff_resnet32_cifar100", "net-0000.params")
     several = fitting_networks(file) * 2
     monkeypatch.setattr("gluon_aff.weights.identify.fitting_networks", lambda file: several)
-    with pytest.raises(ParamsFileError, match=r"may be those of aff_resnet32_cifar100, aff.*: name the model with"):
+    with pytest.raises(ParamsFileError, match=r"fit each of aff_resnet32_cifar100, aff.*: name the model with"):
         network_of(file)
 
 

@@ -347,8 +347,8 @@ def test_a_file_can_be_written_over_itself(tmp_path, small):
         (({"a": np.zeros(2, complex)},), "cannot hold 'a' of type complex128: cast"),
         (({"a": np.zeros(2, object)},), "cannot hold 'a' of type object"),
         (({"a": np.zeros(2)}, 4), "version 4"),
-        (({"a\0b": np.zeros(2)},), r"name 'a\\x00b', which MXNet cuts"),
-        (({"\ud800": np.zeros(2)},), r"name '\\ud800', not valid Unicode"),
+        (({"a\0b": np.zeros(2)},), r"name 'a\\x00b', which MXNet would cut at its zero byte"),
+        (({"\ud800": np.zeros(2)},), r"name '\\ud800', which is not valid Unicode"),
         (({"a": np.zeros(2)}, 2, {"a": (9, 0)}), "device type 9"),
     ],
 )
@@ -518,7 +518,8 @@ def test_an_error_says_where(tmp_path, small):
     last = [field for field in fields if field.kind == "name"][-1]
     assert (
         error_of(path)
-        == f"{path} is damaged (name 3, byte {last.start}: more bytes are due than the 2 left): get it again"
+        == f"{path} is damaged (name 3, byte {last.start}: more bytes are expected than the 2 that are left): "
+        "get it again"
     )
 
 
@@ -573,7 +574,7 @@ def test_arrays_without_names_and_names_there_twice(tmp_path):
     mx.nd.save(str(path), [mx.nd.zeros(3)])
     assert "holds arrays without names" in error_of(path)
     path.write_bytes(laid_out(2, {"a": np.zeros(3), "b": np.zeros(3)})[0][:-1] + b"a")
-    assert re.search(r"name 1, byte \d+: 'a' is there twice", error_of(path))
+    assert re.search(r"name 1, byte \d+: the name 'a' occurs twice", error_of(path))
 
 
 def test_more_names_or_fewer_than_arrays(tmp_path, small):
@@ -594,7 +595,7 @@ def test_versions_are_not_mixed(tmp_path):
     records = b"".join(laid_out(version, {"a": np.zeros(3)})[0][header:-names_of_one] for version in (1, 2))
     names = struct.pack("<QQ", 2, 1) + b"a" + struct.pack("<Q", 1) + b"b"
     path.write_bytes(struct.pack("<3Q", 0x112, 0, 2) + records + names)
-    assert "(array 1, byte 76: version 2 behind an array of version 1)" in error_of(path)
+    assert "(array 1, byte 76: version 2 after an array of version 1)" in error_of(path)
 
 
 def test_sparse_arrays(tmp_path):
@@ -624,7 +625,7 @@ def test_files_from_before_mxnet_0_12(tmp_path):
     record = struct.pack("<5i", 1, 2, 1, 0, 0) + bytes(8)
     path.write_bytes(struct.pack("<3Q", 0x112, 0, 1) + record + struct.pack("<QQ", 1, 1) + b"a")
     assert bits(loaded_by_mxnet(path)) == bits({"a": np.zeros(2, "float32")})
-    assert "is from before MXNet 0.12 (array 0, byte 24" in error_of(path)
+    assert "was written by an MXNet older than 0.12 (array 0, byte 24" in error_of(path)
 
 
 @pytest.mark.parametrize("read", [read_params_file, git_blob_sha1])

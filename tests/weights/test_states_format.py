@@ -162,9 +162,9 @@ def attacks(target):
         "builtins.getattr": Attack(getattr, "text", "upper"),
         "open": Attack(open, target, "w"),
         "pathlib": Attack(pathlib.PurePosixPath, "a"),
-        "bytearray made from": Odd(bytearray, (10**12,)),
-        "NDArray made from": Odd(NDArray, (5,)),
-        "NAG made from": Odd(NAG, (1, 2)),
+        "bytearray with other arguments": Odd(bytearray, (10**12,)),
+        "NDArray with other arguments": Odd(NDArray, (5,)),
+        "NAG with other arguments": Odd(NAG, (1, 2)),
     }
     for what, call in calls.items():
         for protocol in (3, 4, 5):
@@ -183,9 +183,9 @@ def attacks(target):
     yield "PERSID", b"Pname\n."
     yield "EXT1", b"\x82\x01."
     yield "NEWOBJ_EX", b"\x80\x04cmxnet.optimizer.optimizer\nNAG\n)}\x92."
-    yield "a call of what is no class", b"\x80\x04})R."
-    yield "a state for what has none", b"\x80\x04cmxnet.optimizer.optimizer\nNAG\n}b."
-    yield "a state for what has none", b"\x80\x04]}b."
+    yield "a call of something that is not a class", b"\x80\x04})R."
+    yield "a state for something that takes none", b"\x80\x04cmxnet.optimizer.optimizer\nNAG\n}b."
+    yield "a state for something that takes none", b"\x80\x04]}b."
 
 
 def test_attacks_are_refused_before_anything_runs(tmp_path):
@@ -232,10 +232,10 @@ def test_nonsense_is_refused_without_crash_or_wait(content, tmp_path):
 @pytest.mark.parametrize(
     ("record", "message"),
     [
-        (RECORD[:-1], "more bytes are due"),
+        (RECORD[:-1], "more bytes are expected"),
         (RECORD + b"x", "1 bytes too many"),
-        (struct.pack("<I", 5) + RECORD[4:], "does not start as an array"),
-        (b"abc", "does not start as an array"),
+        (struct.pack("<I", 5) + RECORD[4:], "does not start like an array"),
+        (b"abc", "does not start like an array"),
         (RECORD[:8] + struct.pack("<i", 2**31 - 1) + RECORD[12:], "2147483647 dimensions"),
         (RECORD[:12] + struct.pack("<2q", 2**40, 2**40) + RECORD[28:], "shape is too large"),
         (RECORD[:12] + struct.pack("<2q", -3, 2) + RECORD[28:], "a dimension of -3"),
@@ -256,10 +256,10 @@ def test_damaged_arrays_name_what_is_wrong(record, message, tmp_path):
         (lambda optimizer: setattr(optimizer, "num_update", -1), "no count of updates"),
         (lambda optimizer: setattr(optimizer, "num_update", 2**40), "no count of updates"),
         (lambda optimizer: setattr(optimizer, "num_update", 5.0), "no count of updates"),
-        (lambda optimizer: setattr(optimizer, "num_update", 7), "7 updates, of which the parameters had 6"),
+        (lambda optimizer: setattr(optimizer, "num_update", 7), "counts 7 updates, but its parameters had 6"),
         (lambda optimizer: setattr(optimizer, "_all_index_update_counts", []), "no count of updates"),
-        (lambda optimizer: optimizer._index_update_count.update({99: 6}), "not those of the states"),
-        (lambda optimizer: optimizer._index_update_count.update({0: "x"}), "not those of the states"),
+        (lambda optimizer: optimizer._index_update_count.update({99: 6}), "parameters that have no state"),
+        (lambda optimizer: optimizer._index_update_count.update({0: "x"}), "parameters that have no state"),
         (lambda optimizer: vars(optimizer).pop("num_update"), "no count of updates"),
     ],
 )

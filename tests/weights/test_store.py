@@ -93,7 +93,7 @@ def test_what_is_wrong_with_the_files_there_is_said(content, problem, weights, t
 
 
 def test_no_such_clone(weights, tmp_path):
-    with pytest.raises(GluonAFFError, match="is no directory: name a clone of open-aff"):
+    with pytest.raises(GluonAFFError, match="is not a directory: name a clone of open-aff"):
         published_file(weights, str(tmp_path / "params"), str(tmp_path / "clone"), url=CLOSED)
 
 
