@@ -1,1 +1,1 @@
-"""Trained networks at work: accuracy on a data set, predictions for image files."""
+"""Use trained networks: accuracy on a data set, predictions and masks for image files, and `gluon_aff.load`."""

@@ -1,4 +1,4 @@
-"""Top-1 and top-5 accuracy, loss and speed of a network on labelled images."""
+"""Measure top-1 and top-5 accuracy, loss and speed of a network on labelled images."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gluon_aff.iteration import one_behind
 
 @dataclass(frozen=True)
 class ClassCount:
-    """Images of one class, and how many of them have it as their first prediction."""
+    """Counts the images of one class, and those of them whose likeliest prediction is this class."""
 
     label: int
     images: int
@@ -27,16 +27,17 @@ class ClassCount:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Figures of a network on a data set.
+    """Holds the figures of a network on a data set.
 
     Attributes:
-        images: how many there were.
-        top1: share of images whose class has the largest logit, 0..1; of equal ones, the lowest label counts as larger.
-        top5: share of images whose class is among the five largest, 0..1; with five classes or fewer, that is 1.
+        images: number of images.
+        top1: share of images whose class has the largest logit, 0..1; of equal logits, the one with the lowest label
+            counts as the largest.
+        top5: share of images whose class has one of the five largest logits, 0..1; always 1 with five outputs or fewer.
         loss: softmax cross-entropy, mean over the images.
-        per_class: a count for every label, in their order.
-        images_per_second: reading and network together, without the first batch (which compiles and allocates) where
-            there are several.
+        per_class: a count for each label, in the order of the labels.
+        images_per_second: speed of reading and network together; if there are several batches, the first one, which
+            compiles and allocates, does not count.
     """
 
     images: int
@@ -49,7 +50,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class _Scores:
-    """What counts of some images: label, number of classes before the right one (int, N), and loss (float64, N)."""
+    """Scores of N images: label, number of classes ranked before the right one (int), and loss (float64), (N,) each."""
 
     labels: np.ndarray
     ranks: np.ndarray
@@ -59,17 +60,17 @@ class _Scores:
 def evaluate(
     infer: Infer, batches: Iterable[Batch], classes: Optional[int] = None, total: Optional[int] = None
 ) -> Evaluation:
-    """Infer `batches` once.
+    """Evaluate a network on all `batches`, going through them once.
 
     Args:
-        infer: gives logits (N, outputs).
-        batches: images (N, 3, H, W) and labels (N,), N any number above 0.
-        classes: number of label values, which may be fewer than the outputs (20 superclasses under a head of 100); the
-            outputs if None. All outputs compete all the same.
-        total: images, for the progress bar.
+        infer: inference of the network, which returns logits (N, outputs).
+        batches: images (N, 3, H, W) and labels (N,) of each batch, with any N above 0.
+        classes: number of label values; the number of outputs if None. It may be smaller than the number of outputs
+            (20 superclasses under a head of 100); even then all outputs compete.
+        total: number of images, for the progress bar.
 
     Raises:
-        DataError: there are no images, or a label is no class or has no output.
+        DataError: there are no images, or a label is not among the classes or the outputs.
         GluonAFFError: an output is not finite.
     """
     parts: List[_Scores] = []
@@ -86,9 +87,9 @@ def evaluate(
 
 
 def _logits(infer: Infer, batches: Iterable[Batch]) -> Iterator[Tuple[np.ndarray, np.ndarray]]:
-    """Labels and logits, (N,) and (N, outputs), of each batch, awaited while the next batch is computed.
+    """Yield labels (N,) and logits (N, outputs) of each batch, while the next batch is being computed.
 
-    The first batch is awaited by itself, so that it ends before the second starts.
+    The first batch finishes before the second one starts, so that its time can be told apart.
     """
     steps = ((labels, infer(images)) for images, labels in batches)
     for labels, logits in itertools.chain(itertools.islice(steps, 1), one_behind(steps)):
@@ -96,47 +97,50 @@ def _logits(infer: Infer, batches: Iterable[Batch]) -> Iterator[Tuple[np.ndarray
 
 
 def _score(labels: np.ndarray, logits: np.ndarray, classes: int, batch: int) -> _Scores:
-    """Score one batch; `batch` is its number, from 0."""
+    """Score the batch number `batch`, counted from 0."""
     if not np.isfinite(logits).all():
         raise GluonAFFError(
             f"the network's outputs for batch {batch} (counted from 0) are not finite: look for damaged weights, or "
-            "use float32 if the network is of type float16"
+            "use float32 if the network computes in float16"
         )
     indices = class_indices(labels, min(classes, logits.shape[1]), batch)
     return _Scores(indices, _ranks(logits, indices), _losses(logits, indices))
 
 
 def class_indices(labels: np.ndarray, classes: int, batch: int) -> np.ndarray:
-    """Labels of batch number `batch` as indices, (N,).
+    """Return the labels of batch number `batch` as indices, (N,).
 
     Raises:
-        DataError: one is none of 0 to classes - 1.
+        DataError: a label is not in the range 0 to classes - 1.
     """
     wrong = labels[(labels < 0) | (labels >= classes)]
     if wrong.size:
         raise DataError(
-            f"label {wrong[0]:g} in batch {batch} (counted from 0) is none of 0 to {classes - 1}: take the data set "
-            "that the network's outputs are for"
+            f"label {wrong[0]:g} in batch {batch} (counted from 0) is not in the range 0 to {classes - 1}: choose the "
+            "data set that the network was trained for"
         )
     return labels.astype(np.intp)
 
 
 def _ranks(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """How many classes come before the right one, (N, K), (N,) -> (N,): larger logits, or equal with a lower label."""
+    """Return how many classes rank before the right one, (N, K), (N,) -> (N,).
+
+    A class ranks before the right one if its logit is larger, or equal and its label lower.
+    """
     right = logits[np.arange(len(labels)), labels][:, np.newaxis]
     lower_label = np.arange(logits.shape[1]) < labels[:, np.newaxis]
     return ((logits > right) | ((logits == right) & lower_label)).sum(axis=1)
 
 
 def _losses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Softmax cross-entropy in float64; (N, K), (N,) -> (N,)."""
+    """Return the softmax cross-entropy in float64, (N, K), (N,) -> (N,)."""
     shifted = logits.astype(np.float64)
     shifted -= shifted.max(axis=1, keepdims=True)
     return np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(labels)), labels]
 
 
 def _evaluation(parts: List[_Scores], times: List[float], classes: int) -> Evaluation:
-    """Figures of all batches; `times` are the start and the end of each batch."""
+    """Return the figures of all batches; `times` are the start of the first batch and the end of each batch."""
     labels = np.concatenate([part.labels for part in parts])
     ranks = np.concatenate([part.ranks for part in parts])
     skipped = min(1, len(parts) - 1)

@@ -1,4 +1,4 @@
-"""Inference with what computes while it is waited for, such as ONNX Runtime."""
+"""Asynchronous inference for engines that block until they have the result, such as ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ from gluon_aff.engines import Infer, Logits
 
 
 def in_thread(logits: Logits) -> Infer:
-    """Inference with `logits`, in a thread, so that the next images are read meanwhile."""
+    """Return an inference that runs `logits` in a thread, so that the next images can be read meanwhile."""
     thread = ThreadPoolExecutor(max_workers=1)
     return lambda images: thread.submit(logits, images).result

@@ -1,4 +1,4 @@
-"""Networks with weights, from Python: `gluon_aff.load`."""
+"""Load a network with its weights in Python: `gluon_aff.load`."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from gluon_aff.weights.card import Card
 
 @dataclass(frozen=True)
 class Model:
-    """A network with weights, for inference.
+    """A network with weights, ready for inference.
 
     Attributes:
-        loaded: the network, on its devices.
-        names: of its outputs.
+        loaded: the network on its devices.
+        names: a class name for each output.
     """
 
     loaded: LoadedWeights
@@ -28,11 +28,11 @@ class Model:
 
     @property
     def card(self) -> Card:
-        """What is known of the network: its name, input size, outputs, labels, data set."""
+        """Return the card of the network: its name, input size, outputs, label set and data set."""
         return self.loaded.card
 
     def preprocess(self, path: str) -> np.ndarray:
-        """The picture in a file as the network's input, float32 (3, H, W), as its validation images were made.
+        """Read an image file and prepare it like the validation images, as the network's input, float32 (3, H, W).
 
         Raises:
             InputError: the file cannot be read as an image.
@@ -40,11 +40,18 @@ class Model:
         return image_input(path, preprocessing(self.card.for_cifar, self.card.input_size))
 
     def logits(self, images: np.ndarray) -> np.ndarray:
-        """Logits, float32 (N, K), of images (N, 3, H, W), as `preprocess` makes them."""
+        """Return the logits, float32 (N, K), of images (N, 3, H, W) that `preprocess` has prepared."""
         return self.loaded.infer(np.asarray(images, np.float32))()
 
     def predict(self, path: str, top_k: int = 5) -> List[Tuple[str, float]]:
-        """The likeliest classes of the picture in a file, with their softmax scores, 0..1; the likeliest comes first.
+        """Predict the class of an image file.
+
+        Args:
+            path: image file.
+            top_k: number of classes to return.
+
+        Returns:
+            Names and softmax scores (0..1) of the `top_k` likeliest classes, the likeliest first.
 
         Raises:
             InputError: the file cannot be read as an image.
@@ -69,20 +76,20 @@ def load(
     """Load a network with its weights.
 
     Args:
-        weights: name of a model with published weights, such as aff_resnet50, which are downloaded if need be; or the
-            path of a `.params` file, or of an `.onnx` file of `gluon-aff export`.
-        model: name of the network in a file; what fits it if None.
-        labels: fine or superclass, of a CIFAR-100 network whose file does not say so.
-        names: file with the names of the classes, one a line; those of the data set if None.
-        engine: mxnet, torch or onnxruntime; that of this machine if None.
-        gpus: ids, such as '0,1'; the CPU without one.
-        input_size: side of ImageNet's images in pixels; the network's own if None.
+        weights: name of a model with published weights, such as aff_resnet50, which are downloaded if necessary; or the
+            path of a `.params` file, or of an `.onnx` file that `gluon-aff export` wrote.
+        model: name of the network in a file; the network that fits the file if None.
+        labels: fine or superclass, for a CIFAR-100 network whose file does not say which.
+        names: text file with one class name in each line; the class names of the weights or their data set if None.
+        engine: mxnet, torch or onnxruntime; if None, onnxruntime for an `.onnx` file, else the engine of this machine.
+        gpus: GPU ids, such as '0,1'; the CPU computes if there is no GPU.
+        input_size: side of ImageNet images in pixels; the network's own if None.
         root: folder with published weights.
-        open_aff: clone of the original repository to take them from ($GLUON_AFF_OPEN_AFF if None).
+        open_aff: clone of the original repository, to take published weights from ($GLUON_AFF_OPEN_AFF if None).
 
     Raises:
-        InputError: the file, the model, the labels and the engine do not go together.
-        GluonAFFError: published weights cannot be had.
+        InputError: the file, the model, the labels and the engine do not fit together.
+        GluonAFFError: the published weights are not found and cannot be downloaded.
     """
     is_file = Path(weights).suffix.lower() in (".params", ".onnx")
     request = WeightsRequest(

@@ -1,4 +1,4 @@
-"""Predictions for image files of any common format."""
+"""Predict the classes of image files in any common format."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from gluon_aff.iteration import one_behind
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the network makes of a file.
+    """Holds the prediction for one file.
 
     Attributes:
         path: the file, as given.
-        classes: label and softmax score, 0..1, of the likeliest classes, the likeliest first; empty if `error`.
-        error: why the file cannot be read as an image, in one line; empty if it could be.
+        classes: label and softmax score (0..1) of the likeliest classes, the likeliest first; empty if there is an
+            error.
+        error: one line that says why the file cannot be read as an image; empty if it can.
     """
 
     path: str
@@ -32,28 +33,33 @@ class Prediction:
 def predict(
     infer: Infer, paths: Iterable[str], preprocess: Preprocess, top_k: int, batch_size: int
 ) -> Iterator[Prediction]:
-    """Predict the class of each file's image, in the order of `paths`.
+    """Predict the class of each image file, in the order of `paths`.
 
-    A batch's predictions come once the next batch has been read.
+    The predictions of a batch are returned after the next batch has been read.
 
     Args:
-        infer: computes the logits of K classes.
-        paths: image files; one that cannot be read gives a prediction with an error.
-        preprocess: what `preprocessing` returns.
-        top_k: predictions for each image; K if that is fewer.
-        batch_size: files read at a time.
+        infer: inference of the network, which returns the logits of K classes.
+        paths: image files; a file that cannot be read yields a prediction with an error.
+        preprocess: function that prepares an image, as `preprocessing` returns it.
+        top_k: number of classes for each image, at most K.
+        batch_size: number of files in a batch.
 
     Raises:
-        InputError: `top_k` or `batch_size` is not above 0.
+        InputError: `top_k` or `batch_size` is less than 1.
         GluonAFFError: an output is not finite.
     """
     if top_k < 1 or batch_size < 1:
-        raise InputError(f"top-k {top_k} and batch size {batch_size}: both have to be 1 or more")
+        raise InputError(f"top-k {top_k} and batch size {batch_size}: both must be 1 or more")
     return _predictions(infer, paths, preprocess, top_k, batch_size)
 
 
 def likeliest(logits: np.ndarray, top_k: int, path: str) -> List[Tuple[int, float]]:
-    """Label and softmax score of the `top_k` largest of the logits (K,), the lower label first where they are equal.
+    """Return label and softmax score of the `top_k` largest logits; of equal logits, the lower label comes first.
+
+    Args:
+        logits: logits of one image, (K,).
+        top_k: number of classes to return.
+        path: the image file, for an error message.
 
     Raises:
         GluonAFFError: a logit of the image in `path` is not finite.
@@ -61,7 +67,7 @@ def likeliest(logits: np.ndarray, top_k: int, path: str) -> List[Tuple[int, floa
     if not np.isfinite(logits).all():
         raise GluonAFFError(
             f"the network's outputs for {path} are not finite: look for damaged weights, or use float32 if the "
-            "network is of type float16"
+            "network computes in float16"
         )
     exact = logits.astype(np.float64)
     scores = np.exp(exact - exact.max())
@@ -69,7 +75,7 @@ def likeliest(logits: np.ndarray, top_k: int, path: str) -> List[Tuple[int, floa
     return list(zip(labels.tolist(), (scores[labels] / scores.sum()).tolist()))
 
 
-# An image as the network's input, or why there is none.
+# An image as the network's input, or the reason why it cannot be read
 _Input = Union[np.ndarray, str]
 
 
@@ -100,6 +106,6 @@ def _input(path: str, preprocess: Preprocess) -> _Input:
 
 
 def _start(infer: Infer, inputs: Sequence[_Input]) -> Callable[[], Iterable[np.ndarray]]:
-    """Start on those inputs that are images; what is returned waits for their logits, (K,) each."""
+    """Start to infer those inputs that are images; return a function that waits for their logits, (K,) each."""
     images = [image for image in inputs if not isinstance(image, str)]
     return infer(np.stack(images)) if images else list

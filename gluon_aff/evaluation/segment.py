@@ -1,4 +1,4 @@
-"""Masks that a segmentation network finds in images, and how far they are the true ones."""
+"""Find masks in images with a segmentation network, and compare them with the true masks (IoU, nIoU)."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class ReadImage:
     """An image as the network sees it.
 
     Attributes:
-        path: of the file.
-        pixels: squashed to a square, uint8 (S, S, 3).
-        size: width and height before.
+        path: path of the file.
+        pixels: the image, squashed to a square, uint8 (S, S, 3).
+        size: width and height of the image in the file, in pixels.
         truth: the true mask, squashed too, bool (S, S); None if it is not known.
     """
 
@@ -40,41 +40,41 @@ class ReadImage:
 
 @dataclass(frozen=True)
 class SegmentedImage:
-    """An image, and what the network makes of it: float32 (S, S), above 0 where it finds the mask."""
+    """An image with the network's logits, float32 (S, S), which are above 0 inside the mask that it finds."""
 
     image: ReadImage
     logits: np.ndarray
 
     @property
     def found(self) -> np.ndarray:
-        """The mask as the network gives it, bool (S, S)."""
+        """Return the mask that the network finds, bool (S, S)."""
         return self.logits > 0
 
     @property
     def overlap(self) -> Tuple[int, int]:
-        """Pixels in the intersection and in the union of the mask and the true one."""
+        """Return the numbers of pixels in the intersection and in the union of the found and the true mask."""
         truth = np.zeros_like(self.found) if self.image.truth is None else self.image.truth
         return int((self.found & truth).sum()), int((self.found | truth).sum())
 
     @property
     def iou(self) -> float:
-        """Intersection over union, 0 where both masks are empty."""
+        """Return the intersection over union, 0..1; it is 0 if both masks are empty."""
         intersection, union = self.overlap
         return intersection / max(union, 1)
 
     def own_size_mask(self) -> np.ndarray:
-        """The mask at the image's own size, bool (height, width); the logits are resized, bilinear."""
+        """Return the found mask in the size of the image file, bool (height, width), from bilinearly resized logits."""
         return np.asarray(Image.fromarray(self.logits).resize(self.image.size, Image.Resampling.BILINEAR)) > 0
 
 
 def segment_images(infer: Infer, paths: Sequence[str], base_size: int, batch_size: int) -> Iterator[SegmentedImage]:
-    """Find the masks in image files, turned upright, in their order.
+    """Find the mask in each image file, after turning the image upright, in the order of `paths`.
 
     Args:
-        infer: (N, 3, S, S) -> logits (N, 1, S, S).
-        paths: of the files.
-        base_size: S; images are squashed to it, as in validation.
-        batch_size: files at a time.
+        infer: inference of the network, (N, 3, S, S) -> logits (N, 1, S, S).
+        paths: image files.
+        base_size: S, the side in pixels of the square to which images are squashed, as in validation.
+        batch_size: number of images in a batch.
 
     Raises:
         InputError: a file cannot be read as an image.
@@ -91,12 +91,12 @@ def segment_images(infer: Infer, paths: Sequence[str], base_size: int, batch_siz
 def segment_stop_signs(
     infer: Infer, places: Sequence[MaskedImage], base_size: int, batch_size: int
 ) -> Iterator[SegmentedImage]:
-    """The same for images whose masks are known.
+    """Find the masks in StopSign images whose true masks are known, like `segment_images`.
 
     Raises:
-        InputError: as there.
+        InputError: a file cannot be read as an image.
         DataError: an image has another size than its annotations say.
-        GluonAFFError: as there.
+        GluonAFFError: an output is not finite.
     """
 
     def read(place: MaskedImage) -> ReadImage:
@@ -108,7 +108,10 @@ def segment_stop_signs(
 
 
 def iou_and_niou_of(overlaps: Iterable[Tuple[int, int]]) -> Tuple[float, float]:
-    """IoU of all pixels together, and the mean of the images' own, as in training, of their `overlap`s."""
+    """Return IoU and nIoU from the `overlap` of each image, as in training.
+
+    IoU is computed over the pixels of all images together; nIoU is the mean of the images' own IoU.
+    """
     intersections, unions = np.array(list(overlaps)).T
     return float(intersections.sum() / max(unions.sum(), 1)), float((intersections / np.maximum(unions, 1)).mean())
 

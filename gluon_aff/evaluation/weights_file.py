@@ -1,4 +1,4 @@
-"""Weight files at work: which network a file is of, on which labels, what was published of it, how it scores."""
+"""Load the network of a weight file, and evaluate it on the validation images that belong to it."""
 
 from __future__ import annotations
 
@@ -25,27 +25,26 @@ from gluon_aff.weights.store import published_file
 
 PUBLISHED = "published"
 ONNX_SUFFIX = ".onnx"
-ONNX_RUNTIME = "onnxruntime"  # --engine
+ONNX_RUNTIME = "onnxruntime"  # its name for --engine
 IMAGENET_VALIDATION_IMAGES = 50_000
 IMAGENET_CLASSES = 1000
 
 
 @dataclass(frozen=True)
 class WeightsRequest:
-    """Which weights to load, and how.
+    """Says which weights to load, and how.
 
     Attributes:
-        params: path of a `.params` file or of an `.onnx` file of `gluon-aff export`, or `published`.
-        model: name of the model; what the file is of if None.
-        labels: fine or superclass, for CIFAR-100; what the published file is of if None.
+        params: path of a `.params` file or of an `.onnx` file that `gluon-aff export` wrote, or `published`.
+        model: name of the model; the network that fits the file if None.
+        labels: fine or superclass, for CIFAR-100; those of the published file or of the card if None.
         root: folder where published weights are looked for and downloaded to.
-        open_aff: clone of the original repository.
-        gpus: ids, comma-separated; the CPU if there is none.
-        dtype: float32, float16 or bfloat16.
-        input_size: side of ImageNet's images in pixels; the published networks' 224 if None.
-        engine: mxnet, torch or onnxruntime; if None, the last for an `.onnx` file, and for others the engine of this
-            machine.
-        allow_not_finite: take values that are NaN or infinite too; not with ONNX Runtime.
+        open_aff: clone of the original repository, open-aff; $GLUON_AFF_OPEN_AFF if None.
+        gpus: GPU ids, separated by commas; the CPU computes if there is no GPU.
+        dtype: number format of the computation: float32, float16 or bfloat16.
+        input_size: side of ImageNet images in pixels; if None, that of the training, 224 for published weights.
+        engine: mxnet, torch or onnxruntime; if None, onnxruntime for an `.onnx` file, else the engine of this machine.
+        allow_not_finite: also accept values that are NaN or infinite, which ONNX Runtime does not.
     """
 
     params: str
@@ -65,11 +64,11 @@ class LoadedNetwork:
     """A network with the parameters of a file.
 
     Attributes:
-        network: with its parameters, on `devices`.
-        card: what it is.
-        path: the file.
-        devices: what computes.
-        framework: that it computes with, and its version.
+        network: the network with its parameters on the devices.
+        card: description of the network.
+        path: path of the file.
+        devices: devices that compute.
+        framework: framework with its version, such as `PyTorch 2.4.0`.
     """
 
     network: Network
@@ -81,14 +80,14 @@ class LoadedNetwork:
 
 @dataclass(frozen=True)
 class LoadedWeights:
-    """Weights ready to compute with.
+    """Weights that are ready for inference.
 
     Attributes:
-        infer: computes logits.
-        card: what they are.
-        path: the file.
-        engine: what computes, and where.
-        framework: what it computes with, and its version.
+        infer: inference of the network, which returns logits.
+        card: description of the network.
+        path: path of the file.
+        engine: devices that compute; for ONNX Runtime also its name and version.
+        framework: framework with its version, such as `PyTorch 2.4.0`.
     """
 
     infer: Infer
@@ -99,22 +98,22 @@ class LoadedWeights:
 
     @property
     def published(self) -> Optional[PublishedWeights]:
-        """What was published of the weights, None if they were not."""
+        """Return the record of the published file with these weights; None if they were not published."""
         return weights_with_hash(self.card.git_blob_sha1)
 
 
 @dataclass(frozen=True)
 class ValidationSet:
-    """Validation images for a network, to go over once.
+    """Validation images for a network, which can be iterated over once.
 
     Attributes:
         dataset: cifar10, cifar100 or imagenet.
-        labels: label set; the data set's name where it has one only.
-        batches: images and labels.
-        images: how many there are.
-        names: of the classes, in the order of their labels.
-        official: whether that is the published set, whole.
-        notes: what a user should know about the images, a line each.
+        labels: fine or superclass for CIFAR-100; the name of the data set for the others, which have one label set.
+        batches: images (N, 3, H, W) and labels (N,) of each batch.
+        images: number of images.
+        names: names of the classes, in the order of the labels.
+        official: True for the complete published validation set.
+        notes: one line for each fact about the images that the user should know.
     """
 
     dataset: str
@@ -128,7 +127,7 @@ class ValidationSet:
 
 @dataclass(frozen=True)
 class EvaluatedWeights:
-    """Figures of a weight file on a data set."""
+    """Holds loaded weights, the validation images, and the figures on them."""
 
     loaded: LoadedWeights
     data: ValidationSet
@@ -136,15 +135,17 @@ class EvaluatedWeights:
 
 
 def load_weights(request: WeightsRequest, *, many_images: bool = False) -> LoadedWeights:
-    """Find the file, check it, and get it to work.
+    """Find and check the weight file, and load its network for inference.
 
     Args:
-        request: which file, and what computes.
-        many_images: spend a fraction of a second more here to be faster on the CPU afterwards.
+        request: which weights to load, and how.
+        many_images: prepare the network for many images: this takes a fraction of a second, and makes inference on the
+            CPU faster.
 
     Raises:
-        InputError: if the file, the model, the label set and the engine do not go together.
-        GluonAFFError: if published weights cannot be had, or ONNX Runtime computes something else than the network.
+        InputError: the file, the model, the label set and the engine do not fit together.
+        GluonAFFError: the published weights are not found and cannot be downloaded, or the outputs of ONNX Runtime
+            differ from the network's.
     """
     if request.params.lower().endswith(ONNX_SUFFIX):
         return _load_onnx(request)
@@ -153,7 +154,7 @@ def load_weights(request: WeightsRequest, *, many_images: bool = False) -> Loade
         infer = loaded.network.for_many_images() if many_images else loaded.network.infer
         return LoadedWeights(infer, loaded.card, loaded.path, ",".join(loaded.devices.names), loaded.framework)
     if request.dtype != WeightsRequest.dtype:
-        raise InputError(f"--dtype {request.dtype}: an .onnx file computes in float32; leave it out")
+        raise InputError(f"--dtype {request.dtype}: an .onnx file computes in float32; leave the flag out")
     _refuse_gpus(request)
     _refuse_not_finite(request)
     from gluon_aff.export.onnx_file import onnx_model
@@ -163,19 +164,19 @@ def load_weights(request: WeightsRequest, *, many_images: bool = False) -> Loade
 
 
 def load_network(request: WeightsRequest, *, segments: bool = False) -> LoadedNetwork:
-    """Find the `.params` file, check it, build its network, load it.
+    """Find and check the `.params` file, build its network, and load its parameters.
 
     Args:
-        request: which file.
-        segments: the network has to say of each pixel, not of the image, what it is.
+        request: which weights to load, and how.
+        segments: True if the caller needs a segmentation network, False if it needs a classifier.
 
     Raises:
-        InputError: if the file, the model and the label set do not go together, the engine cannot compute so, or the
-            network is for another job.
-        GluonAFFError: if published weights cannot be had.
+        InputError: the file, the model and the label set do not fit together, the engine does not support the devices
+            or the number format, or the network is not of the kind that the caller needs.
+        GluonAFFError: the published weights are not found and cannot be downloaded.
     """
     if request.params.lower().endswith(ONNX_SUFFIX):
-        raise InputError(f"--params {request.params}: this is an export already; name the .params file")
+        raise InputError(f"--params {request.params}: this is already an export; name the .params file")
     chosen = engine(request.engine)
     devices, _ = chosen.find_devices(request.gpus)
     if chosen.NAME == "MXNet":
@@ -185,10 +186,10 @@ def load_network(request: WeightsRequest, *, segments: bool = False) -> LoadedNe
     name = architecture.name
     if segments != (architecture.host == SEGMENTATION_HOST):
         raise InputError(
-            f"{name} classifies images: this command takes networks of train_segmentation.py"
+            f"{name} classifies images: this command takes segmentation networks, which train_segmentation.py trains"
             if segments
-            else f"{name} says of each pixel what it is: this command takes networks that classify images; "
-            "gluon-aff segment is for this one"
+            else f"{name} is a segmentation network: this command takes networks that classify images; use gluon-aff "
+            "segment for this one"
         )
     card = _at_input_size(card, request.input_size)
     loaded = chosen.load_network(architecture, path, devices, request.dtype, request.allow_not_finite)
@@ -200,17 +201,21 @@ def _load_onnx(request: WeightsRequest) -> LoadedWeights:
 
     path = request.params
     if request.engine not in (None, ONNX_RUNTIME):
-        raise InputError(f"--engine {request.engine}: {path} is for onnxruntime; name the .params file it was made of")
+        raise InputError(
+            f"--engine {request.engine}: {path} is for onnxruntime; name the .params file that it was made from"
+        )
     if request.dtype != WeightsRequest.dtype:
-        raise InputError(f"--dtype {request.dtype}: an .onnx file computes in float32; leave it out")
+        raise InputError(f"--dtype {request.dtype}: an .onnx file computes in float32; leave the flag out")
     _refuse_gpus(request)
     _refuse_not_finite(request)
     logits, card = open_onnx(path)
     if request.model and model_record(request.model).name != card.network:
-        raise InputError(f"--model {request.model}: {path} is of {card.network}; leave the flag out")
+        raise InputError(f"--model {request.model}: {path} is an export of {card.network}; leave the flag out")
     published = weights_with_hash(card.git_blob_sha1)
     if not published and card.labels and request.labels not in (None, card.labels):
-        raise InputError(f"{LABELS[str(request.labels)]}: {path} was exported for {card.labels} labels; leave it out")
+        raise InputError(
+            f"{LABELS[str(request.labels)]}: {path} was exported for {card.labels} labels; leave the flag out"
+        )
     card = replace(card, labels=labels_of(request.labels or card.labels, published))
     return _in_onnxruntime(logits, _at_input_size(card, request.input_size), path)
 
@@ -224,37 +229,44 @@ def _in_onnxruntime(logits: Logits, card: Card, path: str) -> LoadedWeights:
 
 def _refuse_gpus(request: WeightsRequest) -> None:
     if request.gpus not in ("", WeightsRequest.gpus):
-        raise InputError(f"--gpus {request.gpus}: ONNX Runtime computes on the CPU here; leave it out")
+        raise InputError(f"--gpus {request.gpus}: ONNX Runtime computes on the CPU here; leave the flag out")
 
 
 def _refuse_not_finite(request: WeightsRequest) -> None:
     if request.allow_not_finite:
         raise InputError(
-            "--allow-not-finite: exports are made of whole weights only; take a .params file and another --engine"
+            "--allow-not-finite: exports contain only finite weights; name a .params file, and choose another --engine"
         )
 
 
 def _check_type_for_mxnet(request: WeightsRequest, devices: Devices) -> None:
     if request.dtype == "float16" and devices.kind == "cpu":
-        raise InputError("--dtype float16: MXNet computes with float16 on GPUs only; leave it out here")
+        raise InputError("--dtype float16: MXNet computes in float16 on GPUs only; leave the flag out")
     if request.dtype == "bfloat16":
-        raise InputError("--dtype bfloat16: MXNet has none for this; take --engine torch, or leave it out")
+        raise InputError("--dtype bfloat16: MXNet cannot compute in it; choose --engine torch, or leave the flag out")
 
 
 def _at_input_size(card: Card, input_size: Optional[int]) -> Card:
     if input_size and card.for_cifar:
-        raise InputError(f"--input-size {input_size}: CIFAR's images are 32 x 32; leave it out")
+        raise InputError(f"--input-size {input_size}: CIFAR images are 32 x 32 pixels; leave the flag out")
     return replace(card, input_size=input_size or card.input_size)
 
 
 def evaluate_weights(
     loaded: LoadedWeights, dataset: Optional[str], data_dir: Optional[str], batch_size: int, num_workers: int
 ) -> EvaluatedWeights:
-    """Evaluate on the validation images of `dataset` (the one it was trained on if None).
+    """Evaluate loaded weights on validation images.
+
+    Args:
+        loaded: the weights.
+        dataset: cifar10, cifar100 or imagenet; the data set of the training if None.
+        data_dir: archive or folder of the data set; Gluon's default folder for CIFAR if None.
+        batch_size: number of images in a batch.
+        num_workers: number of threads that decode ImageNet images.
 
     Raises:
-        InputError: if the data set is not known, not that of the weights, or cannot be read.
-        GluonAFFError: if an output is not finite.
+        InputError: the data set is unknown, cannot be read, or is not the one that the weights were trained on.
+        GluonAFFError: an output is not finite.
     """
     data = validation_set(loaded.card, loaded.path, dataset, data_dir, batch_size, num_workers)
     return EvaluatedWeights(loaded, data, evaluate(loaded.infer, data.batches, len(data.names), data.images))
@@ -263,10 +275,12 @@ def evaluate_weights(
 def validation_set(
     card: Card, path: str, dataset: Optional[str], data_dir: Optional[str], batch_size: int, num_workers: int
 ) -> ValidationSet:
-    """Validation images of `dataset` (the one it was trained on if None) for the weights at `path`.
+    """Return the validation images for the weights at `path`, whose description is `card`.
+
+    The other arguments are those of `evaluate_weights`.
 
     Raises:
-        InputError: if the data set is not known, not that of the weights, or cannot be read.
+        InputError: the data set is unknown, cannot be read, or is not the one that the weights were trained on.
     """
     dataset = dataset or card.dataset
     if dataset is None:
@@ -274,19 +288,22 @@ def validation_set(
     if card.dataset not in (None, dataset):
         raise InputError(f"--dataset {dataset}: {path} was trained on {card.dataset}; leave --dataset out")
     if dataset != "cifar100" and card.labels in LABELS:
-        raise InputError(f"{LABELS[str(card.labels)]}: {dataset} has one label set only; leave the flag out")
+        raise InputError(f"{LABELS[str(card.labels)]}: {dataset} has only one label set; leave the flag out")
     labels = card.labels if dataset == "cifar100" else dataset
     if labels is None:
         raise InputError(
-            f"{path} is no published file and does not say which labels it was trained on: add --fine-label or "
-            "--superclass (train_cifar.py's default)"
+            f"{path} is not a published file and does not say which labels it was trained on: add --fine-label or "
+            "--superclass (the default of train_cifar.py)"
         )
     if dataset == "imagenet":
         data = _imagenet(card, data_dir, batch_size, num_workers)
     else:
         data = _cifar(dataset, labels, data_dir, batch_size)
     if len(data.names) > card.outputs:
-        raise InputError(f"{dataset} has {len(data.names)} classes there, and {path} is of {card.outputs}")
+        raise InputError(
+            f"this {dataset} has {len(data.names)} classes, but the network of {path} has {card.outputs} outputs: name "
+            "the data set that it was trained on"
+        )
     return data
 
 
@@ -297,11 +314,11 @@ def _file(request: WeightsRequest) -> str:
         raise InputError("--params published: name the model with --model (gluon-aff models lists them)")
     weights = model_record(request.model).weights
     if not weights:
-        raise InputError(f"--params published: none were, of {request.model}; name a file")
+        raise InputError(f"--params published: no weights of {request.model} were published; name a file")
     labels = request.labels or next(iter(weights))
     if labels not in weights:
         there = " and ".join(LABELS.get(name, name) for name in weights)
-        raise InputError(f"{LABELS[labels]}: of {request.model} only {there} weights were published")
+        raise InputError(f"{LABELS[labels]}: only {there} weights of {request.model} were published")
     return published_file(weights[labels], request.root, request.open_aff)
 
 
@@ -312,9 +329,12 @@ def _cifar(dataset: str, labels: str, data_dir: Optional[str], batch_size: int) 
 
 
 def _imagenet(card: Card, data_dir: Optional[str], batch_size: int, num_workers: int) -> ValidationSet:
-    """Labels have to be the training set's: the names of the classes are held against it, or against the outputs."""
+    """Return ImageNet's validation images, after checking that their labels are those of the training set.
+
+    The class names are compared with the training set next to them, or their number with the outputs.
+    """
     if data_dir is None:
-        raise InputError("--data-dir: name the folder with ImageNet's val folder, or with val.rec and val.idx")
+        raise InputError("--data-dir: name the folder that has ImageNet's val folder, or val.rec and val.idx")
     data = validation_data(data_dir, card.input_size, batch_size, num_workers)
     known = data.class_list
     if known and known.whole and not data.as_in_training:
@@ -322,9 +342,9 @@ def _imagenet(card: Card, data_dir: Optional[str], batch_size: int, num_workers:
     official = (data.images, data.classes) == (IMAGENET_VALIDATION_IMAGES, IMAGENET_CLASSES)
     names = known.ordered if known and known.whole else list(map(str, range(data.classes)))
     doubt = (
-        f"the labels in {data_dir} go up to {data.classes - 1}, the network's outputs to {card.outputs - 1}, and no "
-        ".classes file says for which classes: if one was missing when the records were made, the labels after it are "
-        "wrong; gluon-aff make-records takes the training set's"
+        f"the labels in {data_dir} go up to {data.classes - 1}, the network's outputs up to {card.outputs - 1}, and no "
+        ".classes file names the classes: if a class was missing when the records were made, all labels after it are "
+        "wrong; gluon-aff make-records numbers the classes like the training set"
     )
     doubtful = not (known and known.whole) and not data.as_in_training and data.classes < card.outputs
     return ValidationSet(
@@ -339,28 +359,28 @@ def _imagenet(card: Card, data_dir: Optional[str], batch_size: int, num_workers:
 
 
 def _check_classes(known: ClassList, outputs: int) -> None:
-    """Refuse classes that cannot be those of so many outputs."""
+    """Raise InputError if the classes cannot be those of a network with this many outputs."""
     if len(known.names) != outputs:
         raise InputError(
-            f"{known.source} has {len(known.names)} classes, and the network {outputs} outputs, so their labels would "
-            "be those of other classes: add what is missing, empty folders if need be, or put the training set beside "
-            "it"
+            f"{known.source} has {len(known.names)} classes, but the network has {outputs} outputs, so the labels "
+            "would stand for other classes: add the missing folders, even if empty, or put the training set next to it"
         )
     others = strangers(known.ordered)
     if others:
         raise InputError(
-            f"{known.source} has classes that are none of ImageNet's ({named(others)}), so the labels of others would "
-            "be wrong: remove them, and add what is missing, or put the training set beside it"
+            f"{known.source} has classes that ImageNet does not have ({named(others)}), so other labels would be "
+            "wrong: remove them and add the missing ones, or put the training set next to it"
         )
 
 
 def output_names(card: Card, path: Optional[str] = None) -> List[str]:
-    """A name for every output of the network: those in the file `path`, a line each, the card's, or its data set's.
+    """Return a name for every output of the network.
 
-    Outputs without a class, such as 20 to 99 of a superclass network, are named by their number.
+    The names come from the lines of the file `path`, else from the card, else from the data set. Outputs without a
+    class, such as 20 to 99 of a superclass network, are called `output 20` and so on.
 
     Raises:
-        InputError: if the file cannot be read or has another number of lines.
+        InputError: the file cannot be read, or has another number of lines than the network has outputs.
     """
     if path:
         try:
@@ -368,7 +388,10 @@ def output_names(card: Card, path: Optional[str] = None) -> List[str]:
         except (OSError, ValueError) as error:
             raise InputError(f"--names {path}: {last_line(error)}; name a text file") from None
         if len(names) != card.outputs:
-            raise InputError(f"--names {path} has {len(names)} lines, and the network {card.outputs} outputs")
+            raise InputError(
+                f"--names {path} has {len(names)} lines, but the network has {card.outputs} outputs: write one name "
+                "for each output"
+            )
         return names
     if card.names:
         return list(card.names)
@@ -377,7 +400,7 @@ def output_names(card: Card, path: Optional[str] = None) -> List[str]:
 
 
 def names_known(card: Card) -> bool:
-    """Whether the outputs of the network have names, the card's or those of its data set's classes."""
+    """Return whether class names are known for the network's outputs, from the card or from its data set."""
     if card.names:
         return True
     if card.dataset is None:

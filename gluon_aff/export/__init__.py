@@ -1,1 +1,1 @@
-"""Networks as files for other programs: MXNet's symbol and ONNX, each checked against the network before it is kept."""
+"""Export networks for other programs, as MXNet's symbol or as ONNX, after checking that the outputs are equal."""

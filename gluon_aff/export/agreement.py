@@ -1,4 +1,4 @@
-"""Whether a file computes what its network does."""
+"""Check that an exported file computes the same as its network."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Agreement:
-    """What was compared.
+    """Result of a comparison between a network and its exported file.
 
     Attributes:
-        shapes: of the images, (N, 3, H, W) each.
-        difference: largest absolute difference of two logits.
-        largest: largest absolute logit.
+        shapes: shapes of the batches of random images, (N, 3, H, W) each.
+        difference: largest absolute difference between two logits.
+        largest: largest absolute logit of the network.
     """
 
     shapes: Tuple[Tuple[int, int, int, int], ...]
@@ -30,16 +30,18 @@ class Agreement:
 
 
 def agree(network: Infer, file: Logits, input_size: int, what: str) -> Agreement:
-    """Compare on random images: three of the network's size, then two of another that is neither square nor even.
+    """Compare the exported file with its network on random images.
+
+    There are three images of the network's input size, and two of another size that is neither square nor even.
 
     Args:
-        network: (N, 3, H, W) -> (N, K), the truth.
-        file: likewise, waited for.
-        input_size: the network's.
-        what: what to call the file in a message.
+        network: inference of the network, (N, 3, H, W) -> (N, K), which counts as right.
+        file: inference of the exported file, with the same shapes.
+        input_size: side of the network's input in pixels.
+        what: what a message calls the file.
 
     Raises:
-        GluonAFFError: logits differ by more than `TOLERANCE` times the largest of the network's, or are not finite.
+        GluonAFFError: logits differ by more than `TOLERANCE` times the network's largest logit, or are not finite.
     """
     rng = np.random.default_rng(SEED)
     shapes = ((3, 3, input_size, input_size), (2, 3, input_size + 17, input_size + 32))
@@ -59,5 +61,5 @@ def agree(network: Infer, file: Logits, input_size: int, what: str) -> Agreement
 
 
 def _largest(arrays: Sequence[np.ndarray]) -> float:
-    """Largest absolute value; NaN if there is one, which Python's max would pass over."""
+    """Return the largest absolute value, or NaN if there is one, which Python's max could miss."""
     return float(np.max([np.abs(array).max() for array in arrays]))

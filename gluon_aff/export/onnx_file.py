@@ -1,4 +1,4 @@
-"""Networks as ONNX files, kept once ONNX Runtime agrees with the network."""
+"""Export networks as ONNX files, which are kept only if ONNX Runtime computes the same as the network."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class ONNXModel:
     """A network in ONNX's format.
 
     Attributes:
-        content: of a file.
-        infer: what ONNX Runtime makes of it.
-        agreement: how that agrees with the network.
+        content: bytes of the `.onnx` file.
+        infer: inference of the model in ONNX Runtime.
+        agreement: how well this inference agrees with the network.
     """
 
     content: bytes
@@ -28,15 +28,15 @@ class ONNXModel:
 
 
 def onnx_model(network: Network, card: Card) -> ONNXModel:
-    """Export `network`, and compare what ONNX Runtime makes of it with what the network gives.
+    """Export `network` as ONNX, and compare its outputs in ONNX Runtime with those of the network.
 
     Args:
-        network: (N, 3, H, W) -> (N, K), float32, on the CPU; it stays as it is.
-        card: what it is.
+        network: network (N, 3, H, W) -> (N, K) in float32 on the CPU; it is not changed.
+        card: description of the network, which is stored in the model.
 
     Raises:
-        InputError: onnx or ONNX Runtime is missing, or another onnx is needed.
-        GluonAFFError: the network cannot be exported, or the results differ.
+        InputError: onnx or ONNX Runtime is not installed, or the installed onnx does not suit the engine.
+        GluonAFFError: the network cannot be exported, or the outputs differ.
     """
     content = network.onnx_model(card.input_size, card.outputs, properties(card))
     infer = logits_of_session(session_of(content, "the exported model"))
@@ -44,10 +44,11 @@ def onnx_model(network: Network, card: Card) -> ONNXModel:
 
 
 def write_onnx(network: Network, path: str, card: Card) -> ONNXModel:
-    """Write what `onnx_model` makes, once it is found to agree with the network.
+    """Export `network` with `onnx_model` and write the result to `path`.
 
     Raises:
-        InputError, GluonAFFError: as there, or the file cannot be written.
+        InputError: onnx or ONNX Runtime is not installed, or the installed onnx does not suit the engine.
+        GluonAFFError: the network cannot be exported, the outputs differ, or the file cannot be written.
     """
     model = onnx_model(network, card)
     with replacing(path) as partial:

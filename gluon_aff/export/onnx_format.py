@@ -1,4 +1,4 @@
-"""What every ONNX file of this package has, whichever engine wrote its graph."""
+"""What all ONNX files of this package have in common, whichever engine exports the graph."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from typing import Any, Mapping
 
 from gluon_aff._version import __version__
 
-OPSET = 13  # of the nodes: MXNet's exporter writes this one only
-IR_VERSION = 7  # that came with it
+OPSET = 13  # version of the operators, the only one that MXNet's exporter writes
+IR_VERSION = 7  # version of the file format that was released with this opset
 INPUT, OUTPUT = "images", "logits"
 BATCH, HEIGHT, WIDTH = "batch", "height", "width"
 
 
 def file_content(onnx: Any, model: Any, properties: Mapping[str, str]) -> bytes:
-    """Stamp `model` with its writer and `properties`, check it, and return what its file holds.
+    """Store writer and `properties` in `model`, check it, and return the bytes of its file.
 
     Args:
-        onnx: the module.
-        model: an onnx.ModelProto, which is changed.
-        properties: what the file says of the network.
+        onnx: the imported module onnx.
+        model: an onnx.ModelProto, which is changed in place.
+        properties: description of the network.
     """
     model.ir_version = IR_VERSION
     model.producer_name, model.producer_version = "gluon_aff", __version__

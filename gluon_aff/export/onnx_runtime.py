@@ -1,4 +1,4 @@
-"""ONNX files at work, in ONNX Runtime on the CPU."""
+"""Run ONNX files in ONNX Runtime on the CPU."""
 
 from __future__ import annotations
 
@@ -18,18 +18,21 @@ MAX_THREADS = 64
 
 
 def open_onnx(path: str) -> Tuple[Logits, Card]:
-    """What a file of `gluon-aff export` computes, and what it says of its network.
+    """Open an ONNX file that `gluon-aff export` wrote.
+
+    Returns:
+        The inference of the file, and the card of its network.
 
     Raises:
-        InputError: onnx or ONNX Runtime is missing, or the file cannot be read, is not ours or has values that are NaN
-            or infinite.
+        InputError: onnx or ONNX Runtime is not installed, or the file cannot be read, was not written by
+            `gluon-aff export`, or has NaN or infinite values.
     """
     try:
         content = Path(path).read_bytes()
     except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}): name a file of gluon-aff export") from None
+        raise InputError(f"{path} cannot be read ({error.strerror}): name a file that gluon-aff export wrote") from None
     session = session_of(content, path)
-    check_finite(_initializers(content, path), path, "export it anew, from whole weights")
+    check_finite(_initializers(content, path), path, "export it again, from finite weights")
     written = session.get_modelmeta().custom_metadata_map
     try:
         if WRITER not in written:
@@ -37,13 +40,13 @@ def open_onnx(path: str) -> Tuple[Logits, Card]:
         return logits_of_session(session), card_of(written)
     except (KeyError, ValueError) as error:
         raise InputError(
-            f"{path} does not say which network it is of ({last_line(error)} is missing or no value): export it with "
-            "gluon-aff export"
+            f"{path} does not describe its network ({last_line(error)} is missing or has no valid value): export it "
+            "with gluon-aff export"
         ) from None
 
 
 def _initializers(content: bytes, path: str) -> Dict[str, np.ndarray]:
-    """The weights by name, in the content of the file at `path`; ONNX Runtime leaves unused ones unread."""
+    """Return the weights by name, from the content of the file at `path`, including those that no node uses."""
     onnx = import_extra("onnx")
     try:
         weights = onnx.load_from_string(content).graph.initializer
@@ -53,33 +56,33 @@ def _initializers(content: bytes, path: str) -> Dict[str, np.ndarray]:
 
 
 def session_of(model: bytes, name: str) -> Any:
-    """An InferenceSession on the cores that this process may use.
+    """Return an InferenceSession that uses the cores available to this process.
 
     Args:
-        model: its file's content, since ONNX Runtime takes names in UTF-8 only.
-        name: what to call it in a message.
+        model: content of the file, because ONNX Runtime opens only files whose names are UTF-8.
+        name: what a message calls the model.
 
     Raises:
-        InputError: ONNX Runtime is missing, or cannot read the model.
+        InputError: ONNX Runtime is not installed, or cannot read the model.
     """
     onnxruntime = import_extra("onnxruntime")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = usable_workers(MAX_THREADS)
-    options.log_severity_level = 4  # what it says of errors comes as an exception too
+    options.log_severity_level = 4  # errors are raised as exceptions anyway
     try:
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime's own kinds have no base class
+    except Exception as error:  # ONNX Runtime's exceptions have no common base class
         raise _unreadable(name, error) from None
 
 
 def _unreadable(name: str, error: Exception) -> InputError:
-    return InputError(f"{name} cannot be read as ONNX ({last_line(error)}): export it anew")
+    return InputError(f"{name} cannot be read as ONNX ({last_line(error)}): export it again")
 
 
 def logits_of_session(session: Any) -> Logits:
-    """What computes logits, float32 (N, K), of images, float32 (N, 3, H, W).
+    """Return a function that computes logits, float32 (N, K), of images, float32 (N, 3, H, W), in `session`.
 
-    That raises GluonAFFError if ONNX Runtime stops.
+    The function raises GluonAFFError if ONNX Runtime fails.
     """
     (image,) = session.get_inputs()
 
@@ -88,7 +91,7 @@ def logits_of_session(session: Any) -> Logits:
             return session.run(None, {image.name: images})[0]
         except Exception as error:
             raise GluonAFFError(
-                f"ONNX Runtime stopped: {last_line(error)}. If that is memory, use less of it"
+                f"ONNX Runtime stopped: {last_line(error)}. If it ran out of memory, use fewer images at a time"
             ) from None
 
     return infer

@@ -1,4 +1,4 @@
-"""Networks as MXNet's own pair of files, for SymbolBlock.imports, Module and the C++ interface."""
+"""Export networks as MXNet's pair of files, for SymbolBlock.imports, Module and the C++ interface."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from gluon_aff.files import replacing_together
 
 
 def write_symbol(network: SymbolNetwork, prefix: str, input_size: int) -> Tuple[List[str], Agreement]:
-    """Write what HybridBlock.export writes: `{prefix}-symbol.json` and `{prefix}-0000.params`, both or neither.
+    """Write `{prefix}-symbol.json` and `{prefix}-0000.params`, as HybridBlock.export does, both or neither.
 
     Args:
-        network: (N, 3, H, W) -> (N, K), float32, on the CPU; it stays as it is.
-        prefix: of the files' names.
-        input_size: the network's.
+        network: network (N, 3, H, W) -> (N, K) in float32 on the CPU; it is not changed.
+        prefix: start of both file names.
+        input_size: side of the network's input in pixels.
 
     Returns:
-        The names, and how what is read back agrees with the network.
+        Paths of the two files, and how well the network that was read back from them agrees with `network`.
 
     Raises:
-        GluonAFFError: a file cannot be written, or the results differ.
+        GluonAFFError: a file cannot be written, or the outputs differ.
     """
     paths = [f"{prefix}-symbol.json", f"{prefix}-0000.params"]
     with replacing_together(*paths) as (symbol, parameters):

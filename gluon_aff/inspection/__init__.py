@@ -1,1 +1,1 @@
-"""What a network consists of."""
+"""Look into networks: layers and operations, Grad-CAM, class selectivity."""

@@ -1,4 +1,4 @@
-"""Grad-CAM: where in an image a network sees a class (paper, Fig. 6; Selvaraju et al., arXiv:1610.02391)."""
+"""Draw Grad-CAM heat maps: where in an image a network sees a class (paper, Fig. 6; arXiv:1610.02391)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,17 @@ from gluon_aff.engines import ClassActivation
 
 
 def heat_map(activation: ClassActivation, tutorial: bool = False) -> np.ndarray:
-    """ReLU of the sum of the maps, each weighted with the spatial mean of its gradient: float64 (h, w), from 0.
+    """Return the heat map of a class: ReLU of the sum of the maps, each weighted with the mean of its gradient.
 
-    With `tutorial` 1 is added before the ReLU, as in MXNet's tutorial, which the paper's authors say they used: only
-    what is below -1 is cut off.
+    Source: Selvaraju et al. (arXiv:1610.02391), Eqs. 1 and 2.
+
+    Args:
+        activation: maps of a layer and their gradients, (C, h, w) each.
+        tutorial: add 1 before the ReLU, so that only values below -1 are cut off. MXNet's tutorial, which the paper's
+            authors say they used, does so.
+
+    Returns:
+        float64 (h, w), with values from 0.
     """
     weights = activation.gradient.astype(np.float64).mean(axis=(1, 2))
     weighted = np.tensordot(weights, activation.maps.astype(np.float64), axes=1)
@@ -20,9 +27,16 @@ def heat_map(activation: ClassActivation, tutorial: bool = False) -> np.ndarray:
 
 
 def resized_heat_map(heat: np.ndarray, height: int, width: int, tutorial: bool = False) -> np.ndarray:
-    """`heat_map`'s values from the least, 0, to the largest, 1, in an image's size, bilinear: float32 (height, width).
+    """Scale a heat map to the range 0 to 1, and resize it bilinearly to the size of an image.
 
-    Where all are equal, 0. With `tutorial` in 256 steps.
+    Args:
+        heat: values of `heat_map`, (h, w).
+        height: height of the image in pixels.
+        width: width of the image in pixels.
+        tutorial: round the values to 256 steps before resizing, as MXNet's tutorial does.
+
+    Returns:
+        float32 (height, width); the least value becomes 0 and the largest 1. If all are equal, they become 0.
     """
     span = heat.max() - heat.min()
     scaled = (heat - heat.min()) / span if span > 0 else np.zeros_like(heat)
@@ -32,12 +46,13 @@ def resized_heat_map(heat: np.ndarray, height: int, width: int, tutorial: bool =
 
 
 def overlay(pixels: np.ndarray, heat: np.ndarray, tutorial: bool = False) -> np.ndarray:
-    """An image under its heat map in colours, from blue (0) to red (1), half and half: uint8 (H, W, 3).
+    """Return the mean of an image and its heat map in colours from blue (0) to red (1), uint8 (H, W, 3).
 
     Args:
-        pixels: uint8 (H, W, 3).
-        heat: 0..1, (H, W).
-        tutorial: from cyan (0) to magenta (1), added to the image and divided by the largest sum.
+        pixels: the image, uint8 (H, W, 3).
+        heat: the heat map, 0..1, (H, W).
+        tutorial: use colours from cyan (0) to magenta (1), add them to the image, and divide by the largest sum, as
+            MXNet's tutorial does.
     """
     cv2 = opencv()
     levels = np.rint(255 * heat).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Pictures in a grid, as the heat maps in the paper's Fig. 6."""
+"""Draw pictures in a grid, like the heat maps in the paper's Fig. 6."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from typing import Any, Sequence
 
 import numpy as np
 
-SIDE = 1.8  # of a picture, inches
+# In inches
+SIDE = 1.8  # of a picture
 GAP = 0.06
 LINE = 0.14  # height of a line of text
 MARGIN = 0.08
-CHARACTERS = 26  # in a line as wide as a picture
+CHARACTERS = 26  # that fit in the width of a picture
 TEXT_SIZE = 8  # points
 CROSS_SIZE = 20
 CROSS = "#d00000"
@@ -20,7 +21,13 @@ CROSS = "#d00000"
 
 @dataclass(frozen=True)
 class Cell:
-    """A picture, uint8 (H, W, 3), the text beneath it, and whether a cross marks it."""
+    """One picture of the grid.
+
+    Attributes:
+        pixels: the picture, uint8 (H, W, 3).
+        text: text below the picture.
+        crossed: mark the picture with a red cross.
+    """
 
     pixels: np.ndarray
     text: str = ""
@@ -28,9 +35,9 @@ class Cell:
 
 
 def draw_grid(titles: Sequence[str], rows: Sequence[Sequence[Cell]]) -> Any:
-    """Matplotlib figure of rows of pictures under their columns' titles.
+    """Return a Matplotlib figure with rows of pictures below the titles of their columns.
 
-    Long texts are wrapped; pixels are drawn as squares.
+    Long texts are wrapped, and the pixels of a picture are drawn without interpolation.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -1,4 +1,4 @@
-"""Class selectivity index: how much channels are for one class (AFINets, Fig. 4; Morcos et al., arXiv:1803.06959)."""
+"""Measure the class selectivity index of channels (AFINets paper, Fig. 4; Morcos et al., arXiv:1803.06959)."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ BINS = 20
 
 @dataclass(frozen=True)
 class Selectivity:
-    """Class selectivity of channels.
+    """Class selectivity of C channels.
 
     Attributes:
-        index: float64 (C,), from 0, the same for all classes, to 1, for one class alone; NaN for a dead channel, which
-            is 0 for all.
-        preferred: label of the class with the largest mean, int (C,).
+        index: index of each channel, float64 (C,): 0 if the channel responds to all classes alike, 1 if it responds to
+            one class only, NaN if it is dead, that is, 0 for every image.
+        preferred: label of the class to which each channel responds most, int (C,).
     """
 
     index: np.ndarray
@@ -32,20 +32,20 @@ class Selectivity:
 
     @property
     def alive(self) -> np.ndarray:
-        """The index of channels that are not dead."""
+        """Return the index of the channels that are not dead."""
         return self.index[~np.isnan(self.index)]
 
     @property
     def mean(self) -> Optional[float]:
-        """Over the channels that are not dead; None without any."""
+        """Return the mean index of the channels that are not dead; None if all are dead."""
         return float(self.alive.mean()) if len(self.alive) else None
 
 
 def channels_called(text: str) -> Channels:
-    """`NAME`, or `NAME[BEGIN:END]` with either end left out or not, as in Python.
+    """Parse `NAME` or `NAME[BEGIN:END]`, a layer and some of its channels; as in Python, BEGIN or END may be left out.
 
     Raises:
-        InputError: it ends in brackets that hold something else.
+        InputError: the text has another form.
     """
     found = re.fullmatch(r"([^\[\]]+)(?:\[(\d*):(\d*)\])?", text)
     if not found:
@@ -54,13 +54,20 @@ def channels_called(text: str) -> Channels:
 
 
 def default_channels(network: Network, other: Optional[Network] = None, other_layer: str = "") -> Channels:
-    """The network's last integrated feature, or else the maps that are averaged for the head.
+    """Return the channels to measure where the user names none.
 
-    Of a plain network beside an AFINet, the `other`: what stands in place of its last integrated feature, or of that
-    called `other_layer` (Fig. 4): as many channels, the last ones, of the first convolution in the same block.
+    For an AFINet these are the last integrated feature; for other networks the maps that are averaged for the head. A
+    plain network that is compared with an AFINet, the `other`, has no integrated feature; its channels are those in the
+    same place (AFINets paper, Fig. 4): the last ones of the first convolution in the same block, as many as the
+    AFINet's feature has.
+
+    Args:
+        network: the network to measure.
+        other: the network that it is compared with.
+        other_layer: layer of the other network; its last integrated feature if empty.
 
     Raises:
-        InputError: there is nothing of the kind.
+        InputError: the network has no maps that are averaged for the head.
     """
     parameters = network.parameters()
     own, others = _integrated(parameters), _integrated(other.parameters()) if other else {}
@@ -75,7 +82,7 @@ def default_channels(network: Network, other: Optional[Network] = None, other_la
 
 
 def _integrated(parameters: Mapping[str, np.ndarray]) -> Dict[str, int]:
-    """Layers that integrate features of earlier ones, and their channels."""
+    """Return the layers that integrate features of earlier layers, with their numbers of channels."""
     ending = ".score.weight"
     scorers = (name for name in parameters if name.endswith(f".integrate{ending}"))
     return {name[: -len(ending)]: len(parameters[name]) for name in scorers}
@@ -84,22 +91,22 @@ def _integrated(parameters: Mapping[str, np.ndarray]) -> Dict[str, int]:
 def class_means(
     network: Network, channels: Channels, batches: Iterable[Batch], classes: int, total: Optional[int] = None
 ) -> np.ndarray:
-    """Mean of each channel over height, width and the images of each class.
+    """Return the mean of each channel over height, width and the images of each class.
 
     Args:
-        network: (N, 3, H, W) -> (N, outputs), of any floating-point type.
-        channels: of a layer whose outputs are 0 or more, (N, C, H, W) or (N, C). Of a layer used
-            twice, the last output.
-        batches: images (N, 3, H, W) and labels (N,), N any number above 0.
+        network: network (N, 3, H, W) -> (N, outputs) of any floating-point type.
+        channels: channels of a layer whose outputs, (N, C, H, W) or (N, C), are 0 or more. If the network uses the
+            layer twice, its last output counts.
+        batches: images (N, 3, H, W) and labels (N,) of each batch, with any N above 0.
         classes: number of label values.
-        total: images, for the progress bar.
+        total: number of images, for the progress bar.
 
     Returns:
         float64 (classes, C); NaN for a class without images.
 
     Raises:
-        DataError: there are no images, or a label is no class.
-        InputError: for an unknown layer, channels that it does not have, or an output that is no features or negative.
+        DataError: there are no images, or a label is not in the range 0 to classes - 1.
+        InputError: the layer or the channels do not exist, or the layer's output is not a feature or is negative.
         GluonAFFError: an output is not finite.
     """
     counts = np.zeros(classes)
@@ -121,10 +128,14 @@ def class_means(
 
 
 def class_selectivity(means: np.ndarray) -> Selectivity:
-    """(largest - rest) / (largest + rest) of each channel's means, rest being the mean of the other classes'.
+    """Compute the class selectivity index, (largest - rest) / (largest + rest), of each channel.
+
+    `largest` is the channel's largest mean over the classes, and `rest` is the mean over the other classes.
+    Source: Morcos et al. (arXiv:1803.06959), Eq. 1.
 
     Args:
-        means: 0 or more, (classes, C); NaN for classes without images, which do not count.
+        means: mean of each channel for each class, 0 or more, (classes, C); NaN for classes without images, which do
+            not count.
 
     Raises:
         DataError: fewer than two classes have images.
@@ -140,7 +151,10 @@ def class_selectivity(means: np.ndarray) -> Selectivity:
 
 
 def draw_distributions(distributions: Mapping[str, Selectivity], colours: Sequence[str]) -> Any:
-    """Matplotlib figure of histograms of the index, one for each colour at most, with their means in the legend."""
+    """Return a Matplotlib figure with a histogram of the index for each title, and the means in the legend.
+
+    There are at most as many histograms as `colours`.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -172,11 +186,11 @@ def draw_distributions(distributions: Mapping[str, Selectivity], colours: Sequen
 def _check_values(sums: np.ndarray, lowest: float, channels: Channels) -> None:
     if not np.isfinite(sums).all():
         raise GluonAFFError(
-            f"outputs of {channels.layer} are not finite: look for damaged weights, or use float32 if the network is "
-            "of type float16"
+            f"outputs of {channels.layer} are not finite: look for damaged weights, or use float32 if the network "
+            "computes in float16"
         )
     if lowest < 0:
         raise InputError(
-            f"--layer {channels.layer}: it has negative outputs ({lowest:g}), of which there is no selectivity index; "
-            "name a layer behind a ReLU"
+            f"--layer {channels.layer}: it has negative outputs ({lowest:g}), for which there is no selectivity index; "
+            "name a layer after a ReLU"
         )

@@ -1,4 +1,4 @@
-"""Layers, parameters and multiply-adds of a network, as text."""
+"""Print the layers, parameters and multiply-adds of a network."""
 
 from __future__ import annotations
 
@@ -14,7 +14,13 @@ TITLES = {
 
 
 def format_counts(counts: List[LayerCount], column: str = "multiply_adds") -> str:
-    """Table of `counts` with totals, of the operations in `column`, a key of `TITLES`."""
+    """Return a table of layers with totals as text.
+
+    Args:
+        counts: the layers.
+        column: how operations are counted, a key of `TITLES`: the multiply-adds, or what the summary of the original
+            or the profiler thop prints as FLOPs.
+    """
     title = TITLES[column]
     width = max(len(c.name) for c in counts)
     lines = [f"{'layer':<{width}}  {'kind':<10} {'output':<18} {'parameters':>12} {title:>18}"]

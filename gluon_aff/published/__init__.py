@@ -1,6 +1,7 @@
-"""Published figures of the original repository (open-aff) and of the papers, each with its source; needs no MXNet.
+"""Published figures of the original repository (open-aff) and of the papers, each with its source.
 
-`figures` is the folder logs/published: numbers as CSV and JSON, described in logs/README.md.
+`figures` is a link to the folder logs/published, which holds the numbers as CSV and JSON; logs/README.md describes
+them. Reading them needs no engine.
 """
 
 from __future__ import annotations
@@ -19,33 +20,33 @@ import numpy as np
 
 FIGURES = Path(__file__).parent / "figures"
 RAW_URL = "https://raw.githubusercontent.com/YimianDai/open-aff"
-LABEL_SETS = {"coarse": "superclass"}  # the figures' name for CIFAR-100's 20 superclasses: the command line's
+LABEL_SETS = {"coarse": "superclass"}  # names in the figures that differ from those of the command line
 
 
 @dataclass(frozen=True)
 class PublishedRun:
-    """One training run of the original's logs.
+    """One training run in the original's logs.
 
     Attributes:
         name: unique name, the stem of its CSV file.
         file: CSV file of its curve, under `FIGURES`.
-        model: network; those of the first release are not in this package.
+        model: name of the network; this package does not have the networks of the first release.
         dataset: cifar10, cifar100 or imagenet.
         labels: cifar10, fine, superclass or imagenet.
         release: first (2020-09) or head (2020-10 and later).
-        status: complete, stopped or aborted; aborted runs are no results.
-        description: how it started and ended.
-        fusion: the original's flag.
-        settings: its settings line, without paths.
-        global_batch: images per step.
-        gpus: devices.
-        epochs: finished epochs.
-        best: figures of the best epoch: val_acc, or err_top1 and err_top5 (0..1), and epoch.
-        final: those of the last epoch.
-        parent: name of the run whose best weights it started from.
-        notes: what is odd about it.
-        weights: path, git_blob_sha1 and epoch of the weights it gave, if published.
-        source: commit, path and lines of its log.
+        status: complete, stopped or aborted; an aborted run does not count as a result.
+        description: how the run started and ended.
+        fusion: name of the fusion operator in the original's --askc-type.
+        settings: settings line of the log, without paths.
+        global_batch: images per step, over all GPUs.
+        gpus: number of GPUs.
+        epochs: number of finished epochs.
+        best: figures of the best epoch: its number, and val_acc, or err_top1 and err_top5 (0..1).
+        final: the same figures of the last epoch.
+        parent: name of the run from whose best weights this one started; None if it started from scratch.
+        notes: peculiarities of the run.
+        weights: path, git_blob_sha1 and epoch of the published weights of the run; None if there are none.
+        source: commit, path and lines of the log.
     """
 
     name: str
@@ -74,14 +75,14 @@ class PublishedWeights:
     """One `.params` file of the original repository.
 
     Attributes:
-        model: network; those of the first release are not in this package.
+        model: name of the network; this package does not have the networks of the first release.
         labels: cifar10, fine, superclass or imagenet.
-        path: its place in the original repository.
-        commit: commit it is taken from.
-        git_blob_sha1: SHA-1 over `blob <size>`, a zero byte and the file.
-        run: name of the run that gave it, None if its log was not published.
-        epoch: epoch it was saved after, None without a log.
-        error: top-1 validation error at that epoch, in percent; without a log, what its name says.
+        path: path of the file in the original repository.
+        commit: commit that the file is taken from.
+        git_blob_sha1: SHA-1 over `blob <size>`, a zero byte and the file, as git computes it.
+        run: name of the run that produced the file; None if its log was not published.
+        epoch: epoch after which the file was saved; None without a log.
+        error: top-1 validation error at that epoch, in percent; without a log, the one in the file name.
         release: first or head.
     """
 
@@ -97,19 +98,19 @@ class PublishedWeights:
 
     @property
     def file_name(self) -> str:
-        """Its name without folders."""
+        """Return the file name without folders."""
         return self.path.rsplit("/", 1)[1]
 
     @property
     def origin(self) -> str:
-        """What says its error: an epoch of a run, or its name."""
+        """Return where the error is known from: an epoch of a run, or the file name."""
         if self.run is None:
             return "by its name; its log was not published"
         return f"at epoch {self.epoch} of {self.run}"
 
     @property
     def url(self) -> str:
-        """Where the original repository's host serves it."""
+        """Return the address of the file on GitHub."""
         return f"{RAW_URL}/{self.commit}/{quote(self.path)}"
 
 
@@ -119,10 +120,10 @@ class PaperTable:
 
     Attributes:
         name: unique name.
-        source: where it is printed.
-        unit: unit of its figures, empty where the columns say it.
-        columns: names of the figures.
-        rows: figures by row name; None where nothing is printed.
+        source: paper and table, or file, in which it is printed.
+        unit: unit of the figures; empty if the columns name it.
+        columns: names of the columns.
+        rows: figures by the name of the row; None where the table has no figure.
     """
 
     name: str
@@ -134,14 +135,14 @@ class PaperTable:
 
 @lru_cache(maxsize=None)
 def published_runs() -> Dict[str, PublishedRun]:
-    """All runs by name, those of the head release first."""
+    """Return all published runs by name, those of the head release first."""
     runs = [_run(entry) for entry in _load("index.json")]
     return {run.name: run for run in sorted(runs, key=lambda run: (run.release == "first", run.file))}
 
 
 @lru_cache(maxsize=None)
 def published_weights() -> Tuple[PublishedWeights, ...]:
-    """All weight files; those of the head release, which load into this package's networks, first."""
+    """Return all published weight files, first those of the head release, which fit this package's networks."""
     runs = published_runs()
     by_hash = {str(run.weights["git_blob_sha1"]): run for run in runs.values() if run.weights}
     head = [
@@ -154,21 +155,22 @@ def published_weights() -> Tuple[PublishedWeights, ...]:
 
 
 def weights_with_hash(git_blob_sha1: str) -> Optional[PublishedWeights]:
-    """The published file with that hash, None if there is none."""
+    """Return the published weight file with this git blob SHA-1; None if there is none."""
     return next((weights for weights in published_weights() if weights.git_blob_sha1 == git_blob_sha1), None)
 
 
 @lru_cache(maxsize=None)
 def paper_tables() -> Dict[str, PaperTable]:
-    """Tables of both papers and of the original's README by name."""
+    """Return the tables of both papers and of the original's README by name."""
     return {name: _table(name, entry) for name, entry in _load("paper_tables.json").items()}
 
 
 def curve(run: PublishedRun) -> Dict[str, np.ndarray]:
-    """Columns of the CSV file of `run`, an entry per finished epoch; NaN where the log has no figure.
+    """Read the curve of `run`: columns with a value for each finished epoch, or NaN where the log has no figure.
 
-    epoch, train_rmse (or train_acc), seconds; CIFAR: val_acc, loss, lr; ImageNet: err_top1, err_top5, samples_per_sec.
-    Accuracies and errors are 0..1; seconds include validation.
+    All runs have the columns epoch, train_rmse (or train_acc) and seconds, which include validation. CIFAR runs also
+    have val_acc, loss and lr; ImageNet runs have err_top1, err_top5 and samples_per_sec. Accuracies and errors are in
+    the range 0..1.
     """
     with open(FIGURES / run.file, newline="") as file:
         rows = list(csv.DictReader(file))
@@ -178,13 +180,13 @@ def curve(run: PublishedRun) -> Dict[str, np.ndarray]:
 
 
 def chain(run: PublishedRun) -> List[PublishedRun]:
-    """`run` and the runs it goes back to, the one from scratch first."""
+    """Return the runs that led to `run`, each started from the weights of the one before, and `run` itself last."""
     parent = published_runs()[run.parent] if run.parent else None
     return [*chain(parent), run] if parent else [run]
 
 
 def top1_accuracy(figures: Mapping[str, Any]) -> Any:
-    """Top-1 accuracy (0..1) of a run's best or final figures, or of its curve's columns."""
+    """Return the top-1 accuracy (0..1) from a run's best or final figures, or from the columns of its curve."""
     return figures["val_acc"] if "val_acc" in figures else 1 - figures["err_top1"]
 
 

@@ -130,7 +130,7 @@ def test_fewer_classes_than_outputs():
     found = evaluate(given, batches_of(logits, labels, 64), classes=20)
     assert len(found.per_class) == 20
     assert found.top1 == pytest.approx((logits.argmax(axis=1) == labels).mean())
-    with pytest.raises(DataError, match=r"label 20 in batch 1 \(counted from 0\) is none of 0 to 19"):
+    with pytest.raises(DataError, match=r"label 20 in batch 1 \(counted from 0\) is not in the range 0 to 19"):
         evaluate(given, batches_of(logits[:4], np.array([0, 19, 20, 0]), 2), classes=20)
 
 
@@ -139,7 +139,7 @@ def test_fewer_classes_than_outputs():
 def test_a_label_without_an_output(label, classes):
     logits, labels = some_logits(10)
     labels[7] = label
-    with pytest.raises(DataError, match=rf"label {label} in batch 2 .* none of 0 to 29"):
+    with pytest.raises(DataError, match=rf"label {label} in batch 2 .* not in the range 0 to 29"):
         evaluate(given, batches_of(logits, labels, 3), classes=classes)
 
 

@@ -53,7 +53,7 @@ def test_names_of_ones_own(weights):
 def test_what_cannot_be(weights):
     with pytest.raises(InputError, match="unknown model 'aff_resnet5': did you mean aff_resnet50"):
         gluon_aff.load("aff_resnet5")
-    with pytest.raises(InputError, match="--params published: none were, of resnet50; name a file"):
+    with pytest.raises(InputError, match="--params published: no weights of resnet50 were published; name a file"):
         gluon_aff.load("resnet50")
     with pytest.raises(InputError, match=r"none.png cannot be read as an image \(there is no such file\)"):
         gluon_aff.load(str(weights / "a.params")).predict("none.png")

@@ -167,7 +167,7 @@ def test_outputs_that_are_not_finite_name_the_file(tmp_path):
 
 @pytest.mark.parametrize(("top_k", "batch_size"), [(0, 4), (1, 0)])
 def test_numbers_that_make_no_sense_are_refused_at_once(top_k, batch_size):
-    with pytest.raises(InputError, match="have to be 1 or more"):
+    with pytest.raises(InputError, match="must be 1 or more"):
         predict(Dense(), [], preprocessing(True, 32), top_k, batch_size)
 
 

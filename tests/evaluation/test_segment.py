@@ -257,7 +257,7 @@ def test_images_are_read_so_many_at_a_time(arguments, sizes, signs, run, weights
 def test_nothing_was_published(run, image):
     code, printed = run("--params", "published", "--model", "resnet20_fpn_b1", image)
     assert code == 2
-    assert "--params published: none were, of resnet20_fpn_b1" in printed.err
+    assert "--params published: no weights of resnet20_fpn_b1 were published" in printed.err
 
 
 @pytest.mark.parametrize(

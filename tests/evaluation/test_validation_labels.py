@@ -46,7 +46,7 @@ def test_as_many_classes_as_outputs_are_taken(pictures):
 
 def test_another_number_of_classes_is_refused_unless_the_training_set_has_them(pictures):
     for folder in (pictures / "val", records(pictures)):
-        with pytest.raises(InputError, match="has 5 classes, and the network 6 outputs"):
+        with pytest.raises(InputError, match="has 5 classes, but the network has 6 outputs"):
             validation_of(folder, 6)
     shutil.copytree(pictures / "val", pictures / "train")
     shutil.copy(pictures / "rec" / "val.classes", pictures / "rec" / "train.classes")
@@ -57,7 +57,7 @@ def test_another_number_of_classes_is_refused_unless_the_training_set_has_them(p
 def test_a_junk_folder_that_makes_up_for_a_missing_class_is_refused(pictures):
     (pictures / "val" / IDS[2]).rename(pictures / "val" / "lost+found")
     for folder in (pictures / "val", records(pictures)):
-        with pytest.raises(InputError, match=r"none of ImageNet's \(lost\+found\)"):
+        with pytest.raises(InputError, match=r"classes that ImageNet does not have \(lost\+found\)"):
             validation_of(folder, 5)
 
 
@@ -66,4 +66,4 @@ def test_records_that_do_not_say_their_classes_are_doubted_if_outputs_are_left_o
     Path(folder / "val.classes").unlink()
     assert validation_of(folder, 5).notes == ()
     (note,) = validation_of(folder, 6).notes
-    assert "go up to 4, the network's outputs to 5" in note
+    assert "go up to 4, the network's outputs up to 5" in note

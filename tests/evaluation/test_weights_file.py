@@ -132,13 +132,13 @@ def test_own_cifar100_weights_need_a_label_set(narrow_cifar100, few_shapes):
         (WeightsRequest("published"), "name the model with --model"),
         (
             WeightsRequest("published", "aff_resnext38_32x4d_cifar100", "fine"),
-            "only --superclass weights were published",
+            "only --superclass weights of",
         ),
-        (WeightsRequest("published", "aff_resnet50", "fine"), "only imagenet weights were published"),
+        (WeightsRequest("published", "aff_resnet50", "fine"), "only imagenet weights of"),
         (WeightsRequest("published", "resnet"), "unknown model"),
         (WeightsRequest("gone.params"), "No such file"),
         (WeightsRequest("gone.params", dtype="float16"), "float16 on GPUs only"),
-        (WeightsRequest("gone.params", dtype="bfloat16"), "--dtype bfloat16: .*take --engine torch"),
+        (WeightsRequest("gone.params", dtype="bfloat16"), "--dtype bfloat16: .*choose --engine torch"),
         (WeightsRequest("gone.params", gpus="all"), "--gpus 'all'"),
     ],
 )
@@ -207,12 +207,12 @@ def test_first_release_files_are_called_so(trained, monkeypatch):
 
 
 def test_label_flags_are_for_cifar100(trained, digits):
-    with pytest.raises(InputError, match="--fine-label: cifar10 has one label set only"):
+    with pytest.raises(InputError, match="--fine-label: cifar10 has only one label set"):
         evaluate_weights(load_weights(WeightsRequest(trained[1], labels="fine")), None, digits, 32, 0)
 
 
 def test_the_input_size_is_imagenets_only(narrow_cifar100):
-    with pytest.raises(InputError, match="--input-size 64: CIFAR's images are 32 x 32"):
+    with pytest.raises(InputError, match="--input-size 64: CIFAR images are 32 x 32"):
         load_weights(WeightsRequest(narrow_cifar100[0], input_size=64))
 
 
@@ -223,7 +223,7 @@ def test_some_of_imagenets_class_folders_are_refused(narrow_cifar100, tmp_path):
         Image.new("RGB", (40, 40)).save(tmp_path / "val" / name / "1.png")
     loaded = load_weights(WeightsRequest(narrow_cifar100[0]))
     loaded = replace(loaded, card=replace(loaded.card, dataset="imagenet"))
-    with pytest.raises(InputError, match="has 3 classes, and the network 100 outputs"):
+    with pytest.raises(InputError, match="has 3 classes, but the network has 100 outputs"):
         evaluate_weights(loaded, None, str(tmp_path), 8, 0)
     evaluated = evaluate_weights(replace(loaded, card=replace(loaded.card, outputs=3)), None, str(tmp_path), 8, 0)
     assert (evaluated.data.names, evaluated.data.official) == (["n1", "n2", "n3"], False)
@@ -259,7 +259,7 @@ def test_predict(trained, digits, tmp_path, capsys):
     assert printed["classes"][0]["score"] == pytest.approx(expected.max(), rel=1e-4)
     (tmp_path / "names.txt").write_text("one\n")
     assert main([*options, paths[0]]) == 2
-    assert "has 1 lines, and the network 10 outputs" in capsys.readouterr().err
+    assert "has 1 lines, but the network has 10 outputs" in capsys.readouterr().err
 
 
 def test_predict_shows_names_as_text(trained, tmp_path, capsys):

@@ -147,11 +147,14 @@ def test_logits_agree_whatever_the_batch(folder, engine):
     ("options", "message"),
     [
         (["--engine", "mxnet"], "--engine mxnet: .*cifar100.onnx is for onnxruntime; name the .params file"),
-        (["--model", "aff_resnet50"], "--model aff_resnet50: .* is of cifar100-ASKCFuse-resnet-8-c-1-s-1; leave"),
+        (
+            ["--model", "aff_resnet50"],
+            "--model aff_resnet50: .* is an export of cifar100-ASKCFuse-resnet-8-c-1-s-1; leave",
+        ),
         (["--model", "resnet"], "unknown model"),
-        (["--superclass"], "--superclass: .*cifar100.onnx was exported for fine labels; leave it out"),
-        (["--dtype", "float16"], "--dtype float16: an .onnx file computes in float32; leave it out"),
-        (["--input-size", "64"], "--input-size 64: CIFAR's images are 32 x 32; leave it out"),
+        (["--superclass"], "--superclass: .*cifar100.onnx was exported for fine labels; leave the flag out"),
+        (["--dtype", "float16"], "--dtype float16: an .onnx file computes in float32; leave the flag out"),
+        (["--input-size", "64"], "--input-size 64: CIFAR images are 32 x 32 pixels; leave the flag out"),
     ],
 )
 def test_options_that_contradict_the_file(folder, capsys, options, message):
@@ -188,8 +191,8 @@ def without_size(content):
         (lambda content: b"", "a.onnx cannot be read as ONNX"),
         (lambda content: b"version https://git-lfs.github.com/spec/v1\n", "a.onnx cannot be read as ONNX"),
         (other_shape, "a.onnx cannot be read as ONNX"),
-        (foreign, "a.onnx does not say which network it is of"),
-        (without_size, "a.onnx does not say which network it is of"),
+        (foreign, "a.onnx does not describe its network"),
+        (without_size, "a.onnx does not describe its network"),
         (None, "a.onnx cannot be read (No such file or directory)"),
     ],
     ids=["cut", "empty", "lfs", "other shape", "foreign", "no size", "missing"],
@@ -221,7 +224,7 @@ def test_weights_that_are_not_finite_are_named(folder, tmp_path, capsys, command
     path.write_bytes(content)
     rest = [folder / "0.png"] if command == "predict" else ["--csv", tmp_path / "table.csv"]
     message = refused([command, "--params", path, *rest], capsys)
-    assert re.search(rf"a\.onnx has NaN or infinity in 1 of \d+ arrays \({name}\): export it anew", message)
+    assert re.search(rf"a\.onnx has NaN or infinity in 1 of \d+ arrays \({name}\): export it again", message)
     assert os.listdir(tmp_path) == ["a.onnx"]
 
 
@@ -250,8 +253,8 @@ def test_a_weight_in_another_file_that_no_layer_takes_is_not_looked_for(folder, 
         (["-o", "a.params"], "-o 'a.params' does not end in .onnx"),
         (["--format", "symbol", "-o", "a.onnx"], "-o a.onnx: give the two files' names up to -symbol.json"),
         (["--format", "symbol", "-o", "folder/"], "-o folder/: give the two files' names up to -symbol.json"),
-        (["--params", "a.onnx", "-o", "b.onnx"], "--params a.onnx: this is an export already; name the .params file"),
-        (["--input-size", "64", "-o", "a.onnx"], "--input-size 64: CIFAR's images are 32 x 32"),
+        (["--params", "a.onnx", "-o", "b.onnx"], "--params a.onnx: this is already an export; name the .params file"),
+        (["--input-size", "64", "-o", "a.onnx"], "--input-size 64: CIFAR images are 32 x 32"),
     ],
 )
 def test_what_cannot_be_exported(folder, tmp_path, monkeypatch, capsys, options, message):

@@ -151,7 +151,7 @@ def test_an_imagenet_network_and_another_layer(run):
         (["--params", FIRST, "--label", "dog", "a.png", "b.jpg"], "--label: 1 for 2 images"),
         (["--params", FIRST, "--compare", "resnet18.params", "a.png"], "sees images of 224 pixels, and"),
         (["--params", FIRST, "--compare", "vgg=x.params", "a.png"], "x.params"),
-        (["--params", "x.onnx", "a.png"], "--params x.onnx: this is an export already"),
+        (["--params", "x.onnx", "a.png"], "--params x.onnx: this is already an export"),
         (["--params", FIRST, "--compare", "published", "a.png"], "name the model"),
     ],
 )

@@ -160,7 +160,7 @@ def test_a_layer_of_several_outputs():
 
 
 def test_labels_that_are_no_class_and_no_images():
-    with pytest.raises(DataError, match=r"label 5 in batch 1 \(counted from 0\) is none of 0 to 4"):
+    with pytest.raises(DataError, match=r"label 5 in batch 1 \(counted from 0\) is not in the range 0 to 4"):
         class_means(on_cpu(small_network()), Channels("1"), batches_of(random_images(6), np.arange(6), 3), 5)
     with pytest.raises(DataError, match="no images"):
         class_means(on_cpu(small_network()), Channels("1"), [], 5)
