@@ -1,1 +1,4 @@
-"""What runs left and how it compares with what was published: logs, comparison, curves, reports; needs no MXNet."""
+"""Read training logs and compare runs with published ones: comparisons, curves, reports, ablations.
+
+This folder needs no engine.
+"""

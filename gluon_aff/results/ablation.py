@@ -1,4 +1,4 @@
-"""What came of the rows of an ablation, beside the paper's scores."""
+"""Collect the results of an ablation's rows, and compare them with the paper's scores."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ RESULT = "result.json"
 
 @dataclass(frozen=True)
 class RowResult:
-    """What came of a row.
+    """Holds the result of a trained row.
 
     Attributes:
-        fusion, r, blocks, seed, paper: the row's.
-        parameters: trainable ones.
-        score: best of the run, 0..1.
-        best_epoch: the first that has it.
-        epochs: finished.
-        data: 'official', or 'other' where the paper's score is of other images.
-        log: file of the run.
-        command: that trained it.
-        libraries: engine that trained it and NumPy, with versions; empty where an older version did not say.
+        fusion, r, blocks, seed, paper: values of the `Row`.
+        parameters: number of trainable parameters.
+        score: best score of the run, 0..1.
+        best_epoch: first epoch with this score.
+        epochs: number of finished epochs.
+        data: 'official' if the run used the images of the paper, else 'other'.
+        log: name of the run's log file.
+        command: arguments of `gluon-aff` that trained the row.
+        libraries: engine and NumPy with their versions; empty if an older version of this package trained the row.
     """
 
     fusion: str
@@ -52,10 +52,17 @@ class RowResult:
 
 
 def result_of(row: Row, parameters: int, log: str, score: str, command: Sequence[str]) -> RowResult:
-    """Result of a finished run from its log.
+    """Return the result of a finished run from its log.
+
+    Args:
+        row: the row that the run trained.
+        parameters: number of trainable parameters.
+        log: path of the run's log.
+        score: column of the log whose best value counts.
+        command: arguments of `gluon-aff` that trained the row.
 
     Raises:
-        GluonAFFError: if the log has no epoch with the score.
+        GluonAFFError: the log has no epoch with the score.
     """
     runs = [run for run in read_log(log) if score in run.epochs]
     if not runs:
@@ -80,16 +87,16 @@ def result_of(row: Row, parameters: int, log: str, score: str, command: Sequence
 
 
 def write_result(result: RowResult, folder: str) -> None:
-    """Mark the row in `folder` as done."""
+    """Write the result into `folder`, which marks the row as finished."""
     with replacing(os.path.join(folder, RESULT)) as partial, open(partial, "w", encoding="utf-8") as file:
         json.dump(asdict(result), file, indent=1)
 
 
 def _result_in(content: Dict[str, Any]) -> RowResult:
-    """The result that a file holds.
+    """Return the result in the `content` of a file.
 
     Raises:
-        TypeError: it holds something else; names the value.
+        TypeError: a value is missing or has another type.
     """
     result = RowResult(**content)
     number = (int, float)
@@ -100,15 +107,15 @@ def _result_in(content: Dict[str, Any]) -> RowResult:
     }
     wrong = [name for name, kind in kinds.items() if not isinstance(getattr(result, name), kind)]
     if wrong or not all(isinstance(word, str) for word in result.command):
-        raise TypeError(f"{wrong[0] if wrong else 'command'} is of another type")
+        raise TypeError(f"{wrong[0] if wrong else 'command'} has the wrong type")
     return result
 
 
 def finished_result(folder: str, command: Sequence[str]) -> Optional[RowResult]:
-    """The row's result if it was trained before.
+    """Return the result of a row that was trained before; None if there is no result in `folder`.
 
     Raises:
-        InputError: if what is there cannot be read, or was trained by another command.
+        InputError: the result cannot be read, or the row was trained by another command.
     """
     path = os.path.join(folder, RESULT)
     try:
@@ -116,17 +123,24 @@ def finished_result(folder: str, command: Sequence[str]) -> Optional[RowResult]:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise InputError(f"{path} is not a row's result ({error}): remove it to train the row again") from None
+        raise InputError(f"{path} is not the result of a row ({error}): remove it to train the row again") from None
     if result.command != list(command):
         raise InputError(
-            f"{folder} was trained by another command ({' '.join(result.command)}): take another --out, or remove it"
+            f"{folder} was trained by another command ({' '.join(result.command)}): choose another --out, or remove it"
         )
     return result
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Scores of a network over its seeds: mean, and sample standard deviation from two seeds on."""
+    """Summarizes the scores of a network over its seeds.
+
+    Attributes:
+        fusion, r, blocks, parameters, paper: values of the network's rows.
+        seeds: number of seeds.
+        mean: mean score, 0..1.
+        spread: sample standard deviation of the score; None for a single seed.
+    """
 
     fusion: str
     r: int
@@ -139,7 +153,7 @@ class Summary:
 
 
 def summaries(results: Sequence[RowResult]) -> List[Summary]:
-    """A summary for each network, in the order of the results."""
+    """Summarize the results of each network, in the order of the results."""
     groups: Dict[Tuple[str, int], List[RowResult]] = {}
     for result in results:
         groups.setdefault((result.fusion, result.blocks), []).append(result)
@@ -155,7 +169,13 @@ def _summary(group: Sequence[RowResult]) -> Summary:
 
 
 def summary_text(found: Sequence[Summary], names: Mapping[str, str], score: str) -> str:
-    """A line for each network beside the paper's figure, the scores as fractions as the paper has them."""
+    """Return a table with a line for each network and the paper's score; scores are fractions, as in the paper.
+
+    Args:
+        found: the summaries.
+        names: printed name of each fusion.
+        score: title of the score's column.
+    """
     rows: List[Sequence[Optional[str]]] = [
         ("fusion", "b", "r", "parameters", score, "spread", "seeds", "paper", "ours - paper")
     ]
@@ -177,7 +197,7 @@ def summary_text(found: Sequence[Summary], names: Mapping[str, str], score: str)
 
 
 def write_csv(results: Sequence[RowResult], path: str) -> None:
-    """Write a line for each trained row into a file that one of those in `gluon_aff.files` gave."""
+    """Write the results as CSV, a line for each row, to `path`, a temporary file of `gluon_aff.files`."""
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow([each.name for each in fields(RowResult)])
@@ -185,7 +205,13 @@ def write_csv(results: Sequence[RowResult], path: str) -> None:
 
 
 def draw_summaries(found: Sequence[Summary], names: Mapping[str, str], score: str) -> Any:
-    """Matplotlib figure of scores over parameters: ours with their spread, the paper's beside them, dashed."""
+    """Return a Matplotlib figure of scores over parameters: ours with their spread, the paper's as dashed lines.
+
+    Args:
+        found: the summaries.
+        names: printed name of each fusion.
+        score: label of the score's axis.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

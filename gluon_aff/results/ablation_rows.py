@@ -1,4 +1,7 @@
-"""The rows of the paper's ablations (Tables 3 and 4, Fig. 7), and how each is trained; imports no NumPy."""
+"""The rows of the paper's ablations (Tables 3 and 4, Fig. 7), and the commands that train them.
+
+This module imports no NumPy, so that --help is quick.
+"""
 
 from __future__ import annotations
 
@@ -10,26 +13,27 @@ from gluon_aff.operators import fusion_operator
 
 MOST_BLOCKS = 4
 
-# Paper, Table 2. Decay epochs, inner widths and shortcuts are the first release's; mixup was most likely off.
+# The paper's Table 2. It does not say the decay epochs, inner widths and shortcuts, which are those of the original's
+# first release. Mixup was most likely off.
 _CIFAR = (
     "--dataset cifar100 --superclass --channel-times 1 --batch-size 128 --lr 0.2 --warmup-epochs 0 --init msraprelu"
 )
-_DECAY = (3 / 4, 7 / 8)  # of the epochs
+_DECAY = (3 / 4, 7 / 8)  # shares of the epochs after which the learning rate is reduced
 
 
 @dataclass(frozen=True)
 class Host:
-    """A network that the paper compares fusions in.
+    """A network in which the paper compares fusions.
 
     Attributes:
-        model: name of its members, for `get_model`.
-        column: what its columns in the paper's tables start with.
-        command: subcommand that trains it.
-        recipe: its flags.
-        epochs: of that recipe.
-        decays: shares of the epochs behind which the learning rate falls.
-        score: column of the log whose best value counts, and its name in print.
-        figure_7: fusions of its part of Fig. 7.
+        model: name for `get_model`, with {} for the number of blocks.
+        column: prefix of its columns in the paper's tables.
+        command: subcommand of `gluon-aff` that trains it.
+        recipe: flags of the paper's recipe.
+        epochs: number of epochs in the paper's recipe.
+        decays: shares of the epochs after which the learning rate is reduced.
+        score: column of the log whose best value counts, and its printed name.
+        figure_7: fusions in its part of Fig. 7.
     """
 
     model: str
@@ -81,15 +85,15 @@ TABLES = ("table3", "table4", "fig7")
 
 @dataclass(frozen=True)
 class Row:
-    """A network of a table, trained once.
+    """One training run of an ablation.
 
     Attributes:
-        fusion: operator.
-        paper_name: of the table's row.
+        fusion: name of the fusion operator.
+        paper_name: name of the row in the paper's table.
         r: channel reduction ratio.
-        blocks: in each stage.
-        seed: of the run.
-        paper: the paper's score (0..1), None where it prints none.
+        blocks: number of blocks in each stage.
+        seed: seed of the run.
+        paper: the paper's score, 0..1; None where the paper prints none.
     """
 
     fusion: str
@@ -101,7 +105,7 @@ class Row:
 
     @property
     def folder(self) -> str:
-        """Name of the folder of its run."""
+        """Return the name of the folder in which the row is trained."""
         return f"{self.fusion}-b{self.blocks}-seed{self.seed}"
 
 
@@ -113,18 +117,18 @@ def rows_of(
     r: Optional[int] = None,
     fusions: Optional[Sequence[str]] = None,
 ) -> List[Row]:
-    """Rows of a table in its order, those of a network's seeds together.
+    """Return the rows of a table in its order; rows that differ only in the seed follow one another.
 
     Args:
         table: one of `TABLES`.
         host: one of `ABLATION_HOSTS`.
-        blocks: in each stage.
-        seeds: of the runs.
+        blocks: numbers of blocks in each stage.
+        seeds: seeds of the runs.
         r: channel reduction ratio; the paper's if None.
-        fusions: rows to have, also of operators that the table lacks; the table's if None.
+        fusions: fusion operators to compare, which the paper's table need not have; all of the table if None.
 
     Raises:
-        InputError: for an unknown fusion.
+        InputError: a fusion is unknown.
     """
     from gluon_aff.published import paper_tables
 
@@ -132,7 +136,7 @@ def rows_of(
         names, published = TABLE_3, "aff_table3_context_scale"
     else:
         names = {name: name for name in (TABLE_4 if table == "table4" else ABLATION_HOSTS[host].figure_7)}
-        published = "aff_table4_fusion_strategy"  # Fig. 7 prints no numbers; its baselines stand in Table 4
+        published = "aff_table4_fusion_strategy"  # Fig. 7 prints no numbers, but Table 4 has those of its baselines
     for fusion in fusions or ():
         if fusion not in names:
             names = {**names, fusion: fusion_operator(fusion).name}
@@ -149,7 +153,11 @@ def rows_of(
 
 
 def _paper_r(table: str, fusion: str) -> int:
-    """Section 5.1.2: 2 for equal budgets, 4 for iAFF, which has twice the branches; Table 2: 4."""
+    """Return the channel reduction ratio that the paper uses.
+
+    It is 2 in Tables 3 and 4 for an equal number of parameters, but 4 for iAFF, which has twice the branches (Section
+    5.1.2). It is 4 in Fig. 7 (Table 2).
+    """
     return 4 if table == "fig7" or fusion == "iAFF" else 2
 
 
@@ -157,7 +165,7 @@ def _figure(table: Any, row: str, column: str) -> Optional[float]:
     return dict(zip(table.columns, table.rows.get(row, ()))).get(column)
 
 
-# They say what a row is, and where the ablation looks for its log
+# The ablation sets these itself: they define a row, or tell where its files are
 ROW_FLAGS = (
     *("--fusion", "--askc-type", "--r", "--blocks", "--seed", "--num-epochs", "--model", "--save-dir", "--logging-dir"),
     *("--save-plot-dir", "--resume", "--summary"),
@@ -165,19 +173,25 @@ ROW_FLAGS = (
 
 
 def _is_rows(flag: str) -> bool:
-    """Whether it is one of `ROW_FLAGS` or short for one; --mode is not short for --model."""
+    """Return whether `flag` is one of `ROW_FLAGS` or an abbreviation of one; --mode is an option of its own."""
     return flag not in ("--", "--mode") and any(each.startswith(flag) for each in ROW_FLAGS)
 
 
 def training_flags(row: Row, host: Host, epochs: Optional[int], more: Sequence[str]) -> List[str]:
-    """Arguments of `gluon-aff` that train `row` in the folder it is run in; `more` flags overrule the recipe's.
+    """Return the arguments of `gluon-aff` that train `row` in the current folder.
+
+    Args:
+        row: the row to train.
+        host: network of the row.
+        epochs: number of epochs; the paper's if None.
+        more: flags of the user, which override those of the recipe.
 
     Raises:
-        InputError: if `more` says what the row is, or where its files are.
+        InputError: `more` has a flag that the ablation sets itself.
     """
     own = [word for word in more if word.startswith("--") and _is_rows(word.partition("=")[0])]
     if own:
-        raise InputError(f"--flags {' '.join(own)}: the ablation itself says that; leave it out")
+        raise InputError(f"--flags {' '.join(own)}: the ablation sets this itself; leave it out")
     epochs = epochs or host.epochs
     cuts = ",".join(str(max(int(share * epochs), 1)) for share in host.decays)
     return [

@@ -1,4 +1,4 @@
-"""A logged run beside a published one."""
+"""Compare a logged run with a published run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gluon_aff.published import PublishedRun, curve, published_runs, top1_accura
 from gluon_aff.results.logs import LoggedRun, unread_error
 from gluon_aff.results.recipe import NETWORK, Difference, differences, logged_recipe, published_recipe, unsaid
 
-TOLERANCE = 0.5  # percentage points of best accuracy
+TOLERANCE = 0.5  # accepted difference of the best accuracies in percentage points
 COLUMN_NAMES = {
     "top1_accuracy": "top-1 accuracy (%)",
     "err_top5": "top-5 error (%)",
@@ -29,7 +29,7 @@ PERCENTAGES = ("top1_accuracy", "err_top5", "train_acc", "val_iou", "val_niou", 
 
 @dataclass(frozen=True)
 class Pair:
-    """A figure of both runs and the epoch it is of."""
+    """Holds a figure of both runs, each with its epoch."""
 
     this: float
     published: float
@@ -38,20 +38,20 @@ class Pair:
 
     @property
     def difference(self) -> float:
-        """This run's figure less the published one."""
+        """Return this run's figure minus the published one."""
         return self.this - self.published
 
 
 @dataclass(frozen=True)
 class ColumnDifference:
-    """Differences of a column at equal epochs, in its own unit.
+    """Summarizes the differences of a column at equal epochs, in the unit of the column.
 
     Attributes:
         column: key of `COLUMN_NAMES`.
-        epochs: epochs that both runs have a figure for.
+        epochs: number of epochs for which both runs have a figure.
         mean: mean of the absolute differences.
-        largest: the difference that is largest in absolute value.
-        epoch: its epoch.
+        largest: difference with the largest absolute value.
+        epoch: epoch of the largest difference.
     """
 
     column: str
@@ -63,20 +63,20 @@ class ColumnDifference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A logged run beside the published run it fits, or was set beside.
+    """Compares a logged run with a published run.
 
     Attributes:
         published: name of the published run.
-        differing: settings in which the runs differ; none where it was picked.
-        assumed: settings that the log does not say, taken to be as published: `labels fine`.
-        finished: finished epochs of the logged run.
-        planned: epochs its settings ask for, None if they do not say.
-        best: best top-1 accuracy (%) of both over the epochs both have.
-        last: top-1 accuracy (%) at the last epoch both have.
-        final: that of each run's last epoch.
+        differing: settings in which the runs differ; empty if the published run was chosen by its settings.
+        assumed: settings that the log does not contain, assumed to be as published, such as `labels fine`.
+        finished: number of finished epochs of the logged run.
+        planned: number of epochs in the settings of the logged run; None if they do not say.
+        best: best top-1 accuracy (%) of each run over the epochs that both have.
+        last: top-1 accuracy (%) at the last epoch that both runs have.
+        final: top-1 accuracy (%) at the last epoch of each run.
         columns: differences at equal epochs.
-        epochs_per_hour: of both, median epoch, validation included.
-        tolerance: accepted difference of the best accuracies, in percentage points.
+        epochs_per_hour: speed of each run from its median epoch, which includes validation; None if a log does not say.
+        tolerance: accepted difference of the best accuracies in percentage points.
     """
 
     published: str
@@ -93,52 +93,54 @@ class Comparison:
 
     @property
     def within(self) -> bool:
-        """Whether the best accuracies differ by no more than the tolerance."""
+        """Return whether the best accuracies differ by no more than the tolerance."""
         return abs(self.best.difference) <= self.tolerance + 1e-9
 
     @property
     def unfinished(self) -> bool:
-        """Whether the logged run stops before its planned last epoch."""
+        """Return whether the logged run ends before its planned last epoch."""
         return self.planned is not None and self.final.this_epoch + 1 < self.planned
 
     def as_dict(self) -> Dict[str, Any]:
-        """Everything, for JSON."""
+        """Return all attributes and properties as a dictionary, for JSON."""
         pairs = {name: {**asdict(getattr(self, name)), "difference": getattr(self, name).difference} for name in
                  ("best", "last", "final")}  # fmt: skip
         return {**asdict(self), **pairs, "within": self.within, "unfinished": self.unfinished}
 
 
 def chosen_run(runs: List[LoggedRun], number: Optional[int] = None) -> int:
-    """Number, from 1, of the run to compare: `number`, or the last one with a finished epoch.
+    """Return the number, from 1, of the run to compare: `number`, or if None the last run with a finished epoch.
 
     Raises:
-        InputError: if there is no such run, or none has a finished epoch.
+        InputError: there is no run with this number, or no run has a finished epoch.
     """
     if number is None:
         finished = [i for i, run in enumerate(runs, 1) if run.finished]
         if not finished:
-            raise unread_error(runs) or InputError("no run has finished an epoch yet: nothing to compare")
+            raise unread_error(runs) or InputError("no run has finished an epoch yet, so there is nothing to compare")
         return finished[-1]
     if number > len(runs):
-        raise InputError(f"there is no run {number} in it, only {len(runs)} (--run)")
+        raise InputError(f"--run {number}: the last run in the log has number {len(runs)}")
     return number
 
 
 def fitting_run(run: LoggedRun) -> Optional[PublishedRun]:
-    """The published run with the settings of `run`; of several, the one whose accuracies are nearest; None if none.
+    """Return the published run that has the settings of `run`; None if there is none.
+
+    If there are several, the one with the nearest accuracies is returned.
 
     Raises:
-        InputError: if the log has no settings to go by.
+        InputError: the log has no usable settings, or belongs to a segmentation run.
     """
     fitting = [published for published, differing in nearest_runs(run) if not differing]
     return min(fitting, key=lambda published: compare(run, published).columns[0].mean, default=None)
 
 
 def nearest_runs(run: LoggedRun) -> List[Tuple[PublishedRun, List[Difference]]]:
-    """Published results and the settings in which `run` differs from each, the nearest first.
+    """Return all published results, each with the settings in which `run` differs from it, the nearest first.
 
     Raises:
-        InputError: if the log has no settings to go by, or is of a segmentation run.
+        InputError: the log has no usable settings, or belongs to a segmentation run.
     """
     _check_classifies(run)
     try:
@@ -151,38 +153,47 @@ def nearest_runs(run: LoggedRun) -> List[Tuple[PublishedRun, List[Difference]]]:
 
 
 def _distance(differing: List[Difference], unsaid: List[str]) -> int:
-    """How far two recipes are apart; the network counts most, and half where one does not say."""
+    """Return the distance of two recipes.
+
+    Each differing setting of the network counts 10, every other differing setting 1, and each setting of the network
+    that one recipe does not contain 5.
+    """
     return sum(10 if difference.setting in NETWORK else 1 for difference in differing) + 5 * len(unsaid)
 
 
 def describe(difference: Difference) -> str:
-    """`epochs 32 (published 640)`."""
+    """Describe a difference as text, such as `epochs 32 (published 640)`."""
     return f"{difference.setting} {difference.this} (published {difference.published})"
 
 
 def published_run(name: str) -> PublishedRun:
-    """The published run called `name`.
+    """Return the published run called `name`.
 
     Raises:
-        InputError: for an unknown name, or a run that was aborted.
+        InputError: the name is unknown, or the run was aborted.
     """
     run = published_runs().get(name)
     if run is None:
         raise unknown_name("published run", name, published_runs(), "gluon-aff published")
     if run.status == "aborted":
-        raise InputError(f"{name} was aborted: it is no result to compare with")
+        raise InputError(f"{name} was aborted, so it is not a result to compare with: name another run")
     return run
 
 
 def compare(run: LoggedRun, published: PublishedRun, tolerance: float = TOLERANCE) -> Comparison:
-    """Set `run` beside `published`, over the epochs both have.
+    """Compare `run` with `published` over the epochs that both have.
+
+    Args:
+        run: the logged run.
+        published: the published run.
+        tolerance: accepted difference of the best accuracies in percentage points.
 
     Raises:
-        InputError: if `run` has no finished epoch, or no accuracy at those of `published`.
+        InputError: `run` has no finished epoch, has no accuracy at any epoch of `published`, or is a segmentation run.
     """
     _check_classifies(run)
     if not run.finished:
-        raise unread_error([run]) or InputError("the run has no finished epoch yet: nothing to compare")
+        raise unread_error([run]) or InputError("the run has no finished epoch yet, so there is nothing to compare")
     this, other = comparable(run.epochs), comparable(curve(published))
     common, here, there = np.intersect1d(this["epoch"], other["epoch"], return_indices=True)
     known = np.isfinite(this["top1_accuracy"][here])
@@ -216,19 +227,23 @@ def compare(run: LoggedRun, published: PublishedRun, tolerance: float = TOLERANC
 def _check_classifies(run: LoggedRun) -> None:
     if run.segments:
         raise InputError(
-            "it is of a segmentation run, and the original published no log of one; gluon-aff report draws its curves"
+            "the log belongs to a segmentation run, and the original published no log of one; gluon-aff report draws "
+            "its curves"
         )
 
 
 def comparable(columns: Dict[str, np.ndarray]) -> Dict[str, np.ndarray]:
-    """Columns of CIFAR and ImageNet logs alike, `top1_accuracy` and all others; percentages as such."""
+    """Return the columns of a CIFAR or ImageNet log in common units, with `top1_accuracy`, and shares in percent."""
     if "val_iou" not in columns:
         columns = {**columns, "top1_accuracy": top1_accuracy(columns)}
     return {name: 100 * column if name in PERCENTAGES else column for name, column in columns.items()}
 
 
 def _against(run: LoggedRun, published: PublishedRun) -> Tuple[List[Difference], List[str]]:
-    """Settings that differ, and those taken to be as published; nothing of a log without usable settings."""
+    """Return the settings that differ, and those that the log does not contain, which are assumed to be as published.
+
+    A log without usable settings has no differing ones, and all are assumed.
+    """
     other = published_recipe(published)
     try:
         recipe = logged_recipe(run)
@@ -238,7 +253,7 @@ def _against(run: LoggedRun, published: PublishedRun) -> Tuple[List[Difference],
 
 
 def _final(this: Dict[str, np.ndarray], other: Dict[str, np.ndarray]) -> Pair:
-    """The last accuracies that are finite."""
+    """Return the last finite accuracy of each run."""
     (accuracy, epochs), (other_accuracy, other_epochs) = (
         (columns["top1_accuracy"][known], columns["epoch"][known])
         for columns, known in ((c, np.isfinite(c["top1_accuracy"])) for c in (this, other))
@@ -247,7 +262,7 @@ def _final(this: Dict[str, np.ndarray], other: Dict[str, np.ndarray]) -> Pair:
 
 
 def _pace(this: Dict[str, np.ndarray], other: Dict[str, np.ndarray]) -> Optional[Tuple[float, float]]:
-    """Epochs per hour of both, None where one does not say."""
+    """Return the epochs per hour of both runs; None if one of the logs has no times."""
     seconds = [float(np.nanmedian(columns.get("seconds", [0.0]))) for columns in (this, other)]
     return (3600 / seconds[0], 3600 / seconds[1]) if all(0 < s < np.inf for s in seconds) else None
 

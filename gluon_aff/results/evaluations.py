@@ -1,4 +1,4 @@
-"""A CSV file with a row for each evaluation, to compare by."""
+"""Append evaluations to a CSV file, a row for each."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ COLUMNS = (
     "versions",
     "command",
 )
-HEADER_BYTES = 1 << 16  # of a file's first line, at most
-DELIMITERS = (",", ";")  # Excel's is a semicolon where numbers have commas
+HEADER_BYTES = 1 << 16  # largest accepted length of a file's first line
+DELIMITERS = (",", ";")  # Excel writes semicolons in countries where numbers have decimal commas
 
 
 @dataclass(frozen=True)
 class _Form:
-    """How a table separates its cells and ends its rows."""
+    """Delimiter of the cells and end of the rows of a table."""
 
     delimiter: str = ","
     end: str = "\n"
@@ -49,10 +49,10 @@ class _Form:
 
 
 def check_table(path: str) -> None:
-    """See that a row can be appended to the CSV file `path`, before the work that gives it.
+    """Check, before the work, that a row can be appended to the CSV file `path`.
 
     Raises:
-        InputError: if not, or if the file has other columns.
+        InputError: the file cannot be written, or has other columns.
     """
     check_directories({"--csv": os.path.dirname(path)})
     if os.path.isdir(path) or (os.path.exists(path) and not os.access(path, os.W_OK)):
@@ -61,11 +61,11 @@ def check_table(path: str) -> None:
 
 
 def append_row(path: str, row: Mapping[str, Any]) -> None:
-    """Append `row`, with all of `COLUMNS`, to the CSV file `path`, below a header; in one write.
+    """Append `row`, which has all of `COLUMNS`, to the CSV file `path` in a single write; a new file gets a header.
 
     Raises:
-        InputError: if the file has other columns.
-        GluonAFFError: if it cannot be written.
+        InputError: the file has other columns.
+        GluonAFFError: the file cannot be written.
     """
     check_table(path)
     form = _form(path)
@@ -81,10 +81,10 @@ def append_row(path: str, row: Mapping[str, Any]) -> None:
 
 
 def _form(path: str) -> _Form:
-    """The form of the table at `path`, which a spreadsheet may have changed; ours where there is none yet.
+    """Return the form of the table at `path`, which a spreadsheet may have changed; our own for a new file.
 
     Raises:
-        InputError: it has other columns, or is in another encoding.
+        InputError: the file has other columns, or is not UTF-8.
     """
     if not os.path.exists(path):
         return _Form()

@@ -1,4 +1,7 @@
-"""Reading training logs: CIFAR and ImageNet ones, the original's and ours, and ours of StopSign; as users have them."""
+"""Read training logs of CIFAR and ImageNet runs, the original's and ours, and of our StopSign runs.
+
+Logs may be compressed with gzip, cut anywhere, or mixed with colours, progress bars and other text.
+"""
 
 from __future__ import annotations
 
@@ -16,18 +19,18 @@ import numpy as np
 from gluon_aff.errors import InputError
 from gluon_aff.printing import without_control_sequences
 
-CHUNK = 1 << 20  # bytes read at a time; a longer line keeps its last so many
-LARGEST = 2 << 30  # bytes, unpacked
-MOST_EPOCHS = 200_000  # of all runs in a log; each takes about 1 KiB of memory
+CHUNK = 1 << 20  # bytes read at a time; of a longer line, only this many last bytes are kept
+LARGEST = 2 << 30  # bytes of an uncompressed log
+MOST_EPOCHS = 200_000  # in a log; each takes about 1 KiB of memory
 MOST_RUNS = 5_000  # in a log
-LONGEST_SETTINGS = 1 << 14  # bytes of a settings line, which Python's parser reads; ours have 1 to 3 KiB
-RATE_BYTES = 200  # at the end of a line about a batch, where its learning rate is
+LONGEST_SETTINGS = 1 << 14  # bytes of a settings line, which Python's parser reads; usual lines have 1 to 3 KiB
+RATE_BYTES = 200  # bytes at the end of a batch's line in which its learning rate is searched
 GZIP_MAGIC = b"\x1f\x8b"
 CUT_OUT = "cut out the run to compare"
 
-# Each of these takes a time that grows with the line's length and no faster: a log may hold anything, in lines of any
-# length. A figure has all six decimals of "%f": a line cut within one does not pass for whole. Searched, not matched,
-# since a line may follow a cut one or a progress bar on the same line.
+# A log may contain anything, in lines of any length, so all of these patterns take a time linear in the line's length.
+# A figure must have all six decimals of "%f", so that a line cut within a figure is not taken for complete. Lines are
+# searched, not matched, because a line may follow a cut one or a progress bar without a line break.
 _NUMBER = rb"(-?(?:\d+\.\d{6}|inf|nan))"
 _CIFAR_EPOCH = re.compile(
     rb"\[Epoch (\d{1,9})\] train=%b val=%b(?: niou=%b)? loss=%b(?: lr: %b)? time: %b$" % ((_NUMBER,) * 6)
@@ -37,7 +40,7 @@ _BATCH_RATE = re.compile(rb"\tlr=%b$" % _NUMBER)
 _TRAINING = re.compile(rb"\[Epoch (\d{1,9})\] training: (rmse|accuracy)=%b$" % _NUMBER)
 _SPEED = re.compile(rb"\[Epoch (\d{1,9})\] speed: (\d{1,9}) samples/sec\ttime cost: %b$" % _NUMBER)
 _VALIDATION = re.compile(rb"\[Epoch (\d{1,9})\] validation: err-top1=%b err-top5=%b$" % (_NUMBER, _NUMBER))
-# A line of a log by its looks, whatever its figures are
+# A line that looks like a line of a log, whatever its figures are
 _LIKE_A_LOG = re.compile(rb"\[Epoch \d{1,9}\] (?:train|speed|valid)|Epoch\[\d{1,9}\] Batch")
 _CIFAR_COLUMNS = ("epoch", "train_rmse", "val_acc", "val_niou", "loss", "lr", "seconds")
 _IMAGENET_COLUMNS = (
@@ -51,7 +54,7 @@ _IMAGENET_COLUMNS = (
     "lr",
 )
 _SETTINGS_START = b"Namespace("
-_SETTINGS = re.compile(rb"Namespace\((?=\w+=).*")  # to the end of the line; a cut one is a run too
+_SETTINGS = re.compile(rb"Namespace\((?=\w+=).*")  # up to the end of the line, since a cut line starts a run too
 _HEADER_START = b"gluon_aff "
 _HEADER = re.compile(
     rb"gluon_aff (?P<version>\S+), (?P<libraries>.*), devices (?P<devices>\S+), "
@@ -61,23 +64,27 @@ _HEADER = re.compile(
 
 
 class UnreadLinesError(InputError):
-    """A log without an epoch that can be read, though it has lines that look like those of one."""
+    """A log has lines that look like those of an epoch, but none of them can be read."""
 
 
 @dataclass(frozen=True)
 class LoggedRun:
-    """One run in a log: from a settings line, or where epochs fall back, to the next.
+    """One run in a log.
+
+    A run starts at a settings line, or where the number of the epoch or batch decreases, and ends where the next run
+    starts.
 
     Attributes:
-        settings: what its settings line says, None without a whole one.
-        header: the line after it in our logs: version, libraries, devices, images_per_step, data, label_values, head.
+        settings: settings by name; None without a complete settings line.
+        header: parts of the line that follows the settings in our logs: version, libraries, devices, images_per_step,
+            data, label_values, head.
         settings_line: number of the settings line in the file, from 1.
-        lines: numbers of the first and the last line with figures.
-        epochs: columns over the finished epochs, named as in the published CSV files; `lr` also for ImageNet; of a
-            segmentation run `train_iou`, `val_iou` and `val_niou`.
-        batch_lines: lines about batches (ImageNet).
-        unread: lines that look like a log's and are not understood; a cut one may be there in any log.
-        first_unread: number of the first one.
+        lines: numbers of the first and the last line with figures, from 1.
+        epochs: columns over the finished epochs, named as in the published CSV files, with `lr` also for ImageNet; a
+            segmentation run has `train_iou`, `val_iou` and `val_niou`.
+        batch_lines: number of lines about batches (ImageNet).
+        unread: number of lines that look like those of a log but cannot be read; any log may have a cut one.
+        first_unread: number of the first such line, from 1.
     """
 
     settings: Optional[Dict[str, Any]]
@@ -91,23 +98,23 @@ class LoggedRun:
 
     @property
     def segments(self) -> bool:
-        """Whether its network segments."""
+        """Return whether this is the run of a segmentation network."""
         return "val_iou" in self.epochs if self.epochs else "crop_size" in (self.settings or {})
 
     @property
     def finished(self) -> int:
-        """Number of finished epochs."""
+        """Return the number of finished epochs."""
         return len(self.epochs.get("epoch", ()))
 
 
 def read_log(path: str) -> List[LoggedRun]:
-    """All runs in the log at `path`, plain or gzip, those without a finished epoch too.
+    """Read all runs in the log at `path`, plain or gzip, including those without a finished epoch.
 
-    Colours, lines cut in the middle, NUL bytes, carriage returns and any other lines between are passed over.
+    Colours, cut lines, NUL bytes, carriage returns and any other text are ignored.
 
     Raises:
-        InputError: if it cannot be read, is too large, or holds neither a settings line nor a figure.
-        UnreadLinesError: if it holds lines that look like figures, and nothing that can be read.
+        InputError: the file cannot be read, is too large, or has neither a settings line nor a line of an epoch.
+        UnreadLinesError: the file has lines that look like those of an epoch, but nothing that can be read.
     """
     parser = _Parser(path)
     try:
@@ -127,12 +134,12 @@ def read_log(path: str) -> List[LoggedRun]:
         unread = unread_error([parser.nowhere])
         if unread:
             raise UnreadLinesError(f"{path}: {unread}")
-        raise InputError(f"{path} is no training log: it has neither a settings line nor a line of an epoch")
+        raise InputError(f"{path} is not a training log: it has neither a settings line nor a line of an epoch")
     return [run.finish() for run in parser.runs]
 
 
 def unread_error(runs: Sequence[Union[LoggedRun, _Run]]) -> Optional[UnreadLinesError]:
-    """The error that lines of runs without an epoch look like a log's; None if none does."""
+    """Return an error about the lines that look like those of a log but cannot be read; None if there are none."""
     first = min((run.first_unread for run in runs if run.first_unread), default=None)
     if first is None:
         return None
@@ -157,19 +164,19 @@ def _lines(file: Union[io.BufferedReader, gzip.GzipFile], path: str) -> Iterator
 
 
 class _Parser:
-    """Cuts the log at `path` into runs, line by line."""
+    """Splits the log at `path` into runs, line by line."""
 
     def __init__(self, path: str) -> None:
         self.runs: List[_Run] = []
-        self.nowhere = _Run()  # what comes before the first run
+        self.nowhere = _Run()  # for lines before the first run
         self._path = path
-        self._epochs = 0  # of all runs
+        self._epochs = 0  # in all runs together
 
     def read(self, number: int, line: bytes) -> None:
-        """Take in the line with that number.
+        """Parse the line with this number, counted from 1.
 
         Raises:
-            InputError: there are more runs or epochs than anyone trains.
+            InputError: the log has more than `MOST_RUNS` runs or `MOST_EPOCHS` epochs.
         """
         if b"\0" in line:
             line = line.replace(b"\0", b"")
@@ -217,7 +224,7 @@ class _Parser:
         return False
 
     def _at(self, epoch: int, batch: Optional[int] = None) -> _Run:
-        """The run that a figure of `epoch` belongs to: a new one where epochs or batches fall back."""
+        """Return the run that a figure of `epoch` belongs to, a new one where the epoch or batch number decreases."""
         if not self.runs or self.runs[-1].falls_back(epoch, batch):
             self._begin(_Run())
         return self.runs[-1]
@@ -234,7 +241,7 @@ class _Parser:
 
 
 class _Run:
-    """A run while it is read; a row is the text of an epoch's figures in the order of `names`."""
+    """Collects the lines of a run; a row holds the texts of an epoch's figures in the order of `names`."""
 
     def __init__(self, settings_line: Optional[int] = None, settings: Optional[Dict[str, Any]] = None) -> None:
         self.settings_line = settings_line
@@ -244,7 +251,7 @@ class _Run:
         self.names: Tuple[str, ...] = ()
         self.rows: List[Tuple[Optional[bytes], ...]] = []
         self.epoch = -1  # of the last row
-        self.open_row: Dict[str, bytes] = {}  # of the ImageNet epoch that is under way
+        self.open_row: Dict[str, bytes] = {}  # figures of an unfinished ImageNet epoch
         self.last_batch = (-1, -1, b"")
         self.batch_lines = 0
         self.unread = 0
@@ -301,7 +308,7 @@ class _Run:
         if "val_niou" in epochs:
             epochs.update(train_iou=epochs.pop("train_rmse"), val_iou=epochs.pop("val_acc"))
         if "val_acc" in epochs and not (self.settings or {}).get("mixup", True):
-            epochs["train_acc"] = epochs.pop("train_rmse")  # ours without mixup, where the original crashed
+            epochs["train_acc"] = epochs.pop("train_rmse")  # our logs without mixup, with which the original crashed
         return LoggedRun(
             settings=self.settings,
             header=self.header,
@@ -315,7 +322,7 @@ class _Run:
 
 
 def _settings(text: bytes) -> Optional[Dict[str, Any]]:
-    """Settings of `Namespace(a=1, b='x')`; None if it is not whole, or longer than any."""
+    """Parse the settings in `Namespace(a=1, b='x')`; return None if the text is incomplete or too long."""
     if len(text) > LONGEST_SETTINGS:
         return None
     try:

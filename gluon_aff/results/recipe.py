@@ -1,6 +1,6 @@
-"""What a run's settings amount to, in words that runs of every release share: the network, the data, the schedule.
+"""Translate a run's settings into a recipe: network, data and schedule in terms that are common to all releases.
 
-Values are None where a log does not say.
+A value is None if the log does not contain it.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ FUSION_NAMES = {
     "ResGlobGlobCha": "Global + Global",
     "ResLocaLocaCha": "Local + Local",
 }
-# These alone decide which network is trained, on which labels
+# Only these settings decide which network is trained, and on which labels
 NETWORK = ("data set", "host", "release", "fusion", "depth", "width", "first fused stage", "labels")
-# Other settings that say what the network is, where a run does not name it
+# Further settings of the network, for runs that do not name a listed one
 NETWORK_DETAILS = (
     *("network in detail", "deep stem", "channel reduction ratio", "squeeze-and-excitation", "last gamma at zero"),
     "all 152 layers",
@@ -46,18 +46,18 @@ class Difference:
 
 
 def logged_recipe(run: LoggedRun) -> Recipe:
-    """Recipe of a run read from a log.
+    """Return the recipe of a logged run.
 
     Raises:
-        InputError: if it has no whole settings line, or one that is none of a training run.
+        InputError: the run has no complete settings line, or the line is not one of a training run.
     """
     if run.settings is None:
-        raise InputError("the run has no whole settings line")
+        raise InputError("the run has no complete settings line")
     try:
         recipe = _imagenet(run.settings) if "num_gpus" in run.settings else _cifar(run.settings)
         recipe.update(_listed_network(run.settings, recipe))
     except (TypeError, ValueError, KeyError, OverflowError) as error:
-        raise InputError(f"its settings line is none of a training run ({error})") from None
+        raise InputError(f"the settings line is not one of a training run ({error})") from None
     if recipe["data set"] == "cifar100" and recipe["labels"] is None:
         recipe["labels"] = LABELS_BY_NUMBER.get(run.header.get("label_values", ""))
     if "images_per_step" in run.header:
@@ -70,7 +70,7 @@ def logged_recipe(run: LoggedRun) -> Recipe:
 
 
 def published_recipe(run: PublishedRun) -> Recipe:
-    """Recipe of a published run, with what its settings line leaves out."""
+    """Return the recipe of a published run, including what its settings line does not contain."""
     recipe = _imagenet(run.settings) if run.dataset == "imagenet" else _cifar(run.settings)
     layers = re.search(r"resne(x?)t(\d+)", run.model)
     assert layers
@@ -87,19 +87,19 @@ def published_recipe(run: PublishedRun) -> Recipe:
 
 
 def unsaid(recipe: Recipe, published: Recipe) -> List[str]:
-    """Settings of the network that `published` knows and `recipe` does not."""
+    """Return the settings of the network that `published` contains and `recipe` does not."""
     return [name for name in NETWORK if recipe.get(name) is None and published.get(name) is not None]
 
 
 def differences(recipe: Recipe, published: Recipe) -> List[Difference]:
-    """Settings that both recipes know and that differ, those of the network first."""
+    """Return the settings that both recipes contain and that differ, those of the network first."""
     names = dict.fromkeys([*NETWORK, *published])
     pairs = [Difference(name, recipe.get(name), published.get(name)) for name in names]
     return [pair for pair in pairs if None not in (pair.this, pair.published) and pair.this != pair.published]
 
 
 def _listed_network(settings: Mapping[str, Any], recipe: Recipe) -> Recipe:
-    """The network of a run of ours whose --model is one that `gluon-aff models` lists; nothing for other runs."""
+    """Return the network's part of the recipe if --model is listed by `gluon-aff models`; an empty one otherwise."""
     model = str(settings.get("model"))
     if "seed" not in settings or model in CIFAR_HOSTS:
         return {}
@@ -117,7 +117,7 @@ def _listed_network(settings: Mapping[str, Any], recipe: Recipe) -> Recipe:
 def _cifar(settings: Mapping[str, Any]) -> Recipe:
     first_release = "askc_type" not in settings
     model = str(settings.get("model", "resnet"))
-    named = re.match(r"resnext(\d+)_", model)  # the first release's ResNeXts take no other settings of their size
+    named = re.match(r"resnext(\d+)_", model)  # a ResNeXt of the first release, whose name alone says its size
     dataset = settings.get("dataset")
     stepped = not settings.get("cosine", False)
     epochs = _epochs(settings)
@@ -165,9 +165,9 @@ def _imagenet(settings: Mapping[str, Any]) -> Recipe:
         "all 152 layers": bool(settings.get("exact_layers", False)),
         "first fused stage": settings.get("start_layer", 3),
         "network in detail": _details(settings, ImageNetSettings),
-        "channel reduction ratio": settings.get("r") if "exact_layers" in settings else 16,  # fixed in the original
+        "channel reduction ratio": settings.get("r") if "exact_layers" in settings else 16,  # constant in the original
         "squeeze-and-excitation": "exact_layers" in settings and resnext and bool(settings.get("use_se")),
-        "last gamma at zero": resnext or settings.get("last_gamma"),  # the flag reached the ResNet only
+        "last gamma at zero": resnext or settings.get("last_gamma"),  # the original passes the flag to the ResNet only
         "input size": settings.get("input_size"),
         "number format": settings.get("dtype"),
         "start": _start(settings.get("resume_params")),
@@ -192,8 +192,11 @@ def _host(resnext: Optional[bool], first_release: bool) -> Recipe:
 
 
 def _details(settings: Mapping[str, Any], kind: type, **usual: Sequence[Any]) -> str:
-    """What our options change of the original's network; `usual`: values that do not, besides the defaults."""
-    usual = {"context": ("bottleneck",), "exact_layers": (True,), **usual}  # the recipe has the latter by itself
+    """Describe how our options change the original's network.
+
+    `usual` are values of options, besides the defaults, that do not change it.
+    """
+    usual = {"context": ("bottleneck",), "exact_layers": (True,), **usual}  # exact_layers has its own recipe entry
     changed = [
         f"{name} {settings[name]}"
         for name, each in declared(kind).items()
@@ -215,7 +218,7 @@ def _epochs(settings: Mapping[str, Any]) -> int:
 
 
 def _labels(settings: Mapping[str, Any]) -> Optional[str]:
-    """CIFAR-100's label set, which the original's settings do not say."""
+    """Return CIFAR-100's label set; None for the original's settings, which do not contain it."""
     if "fine_label" not in settings:
         return None
     return "fine" if settings["fine_label"] else "superclass"
@@ -226,7 +229,7 @@ def _fusion(flag: str) -> str:
 
 
 def _steps(settings: Mapping[str, Any], epochs: int, warmup: int, once: bool = False) -> str:
-    """When the rate is cut; `once` for each epoch, however often it is named."""
+    """Describe when the learning rate is reduced; with `once`, an epoch that is named repeatedly counts once."""
     listed, period = str(settings.get("lr_decay_epoch")), int(settings.get("lr_decay_period", 0))
     cuts = decay_epochs(listed, period, epochs, warmup)
     return f"times {settings.get('lr_decay')} at epochs {', '.join(map(str, dict.fromkeys(cuts) if once else cuts))}"

@@ -1,4 +1,4 @@
-"""Published figures and comparisons as text for a terminal."""
+"""Format published figures and comparisons as text for a terminal."""
 
 from __future__ import annotations
 
@@ -21,9 +21,11 @@ from gluon_aff.results.recipe import Difference
 
 
 def columns_text(rows: Sequence[Sequence[Any]], right: Sequence[int] = ()) -> str:
-    """`rows` in columns as wide as needed, two spaces apart; those numbered in `right` flush right.
+    """Align `rows` in columns that are two spaces apart.
 
-    Cells are made printable.
+    Args:
+        rows: cells of each row; None is shown as a dash, and every other cell is made printable.
+        right: numbers, from 0, of the columns to align on the right.
     """
     texts = [["-" if cell is None else printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*texts)]
@@ -37,12 +39,12 @@ def columns_text(rows: Sequence[Sequence[Any]], right: Sequence[int] = ()) -> st
 
 
 def percent(fraction: float) -> str:
-    """A fraction as `83.57 %`."""
+    """Format a fraction as a percentage, such as `83.57 %`."""
     return f"{100 * fraction:.2f} %"
 
 
 def published_overview() -> str:
-    """All runs, weights and tables."""
+    """List all published runs, weight files and tables."""
     runs = [("run", "labels", "epochs", "best", "last", "GPUs", "how")]
     runs += [
         (
@@ -65,7 +67,7 @@ def published_overview() -> str:
     parts = [
         "Training runs in the original's logs; accuracy is top-1 on the validation images",
         columns_text(runs, right=(2, 3, 4, 5)),
-        "Weights in the original repository; *_first_release ones are of networks this package does not have",
+        "Weights in the original repository; this package does not have the networks called *_first_release",
         columns_text(weights, right=(2, 3)),
         "Tables",
         columns_text(tables),
@@ -75,7 +77,7 @@ def published_overview() -> str:
 
 
 def run_text(run: PublishedRun) -> str:
-    """One run with its chain, settings and source."""
+    """Describe one run with its results, settings and source."""
     lines = [
         f"{run.name}: {run.model}, {run.labels} labels, {run.status}",
         f"  how       {run.description}",
@@ -97,7 +99,7 @@ def run_text(run: PublishedRun) -> str:
 
 
 def chain_text(run: PublishedRun) -> str:
-    """The runs that `run` goes back to, a line each, each started from the best weights of the one before."""
+    """List the chain of runs that ends with `run`; each started from the best weights of the one before."""
     links = chain(run)
     if len(links) == 1:
         return "One run from scratch." if "from scratch" in run.description else run.description
@@ -109,7 +111,7 @@ def chain_text(run: PublishedRun) -> str:
 
 
 def weights_text(weights: PublishedWeights) -> str:
-    """One weight file."""
+    """Describe one published weight file."""
     return "\n".join(
         [
             f"{weights.file_name}: {weights.model}, {weights.labels} labels",
@@ -122,14 +124,14 @@ def weights_text(weights: PublishedWeights) -> str:
 
 
 def table_text(table: PaperTable) -> str:
-    """One table with its source."""
+    """Format one published table with its source."""
     rows = [("", *table.columns), *((name, *figures) for name, figures in table.rows.items())]
     unit = f" ({table.unit})" if table.unit else ""
     return f"{table.name}{unit}\nsource: {table.source}\n\n" + columns_text(rows, right=range(1, len(rows[0])))
 
 
 def comparison_text(path: str, which: str, comparison: Comparison, published: PublishedRun) -> str:
-    """The whole comparison."""
+    """Format a comparison of run `which` in the log at `path` with a published run."""
     planned = f" of {comparison.planned}" if comparison.planned else ""
     lines = [
         f"log        {path}, {which}: {comparison.finished}{planned} epochs",
@@ -145,23 +147,23 @@ def comparison_text(path: str, which: str, comparison: Comparison, published: Pu
 
 
 def no_fit_text(path: str, which: str, nearest: PublishedRun, differing: Sequence[Difference]) -> str:
-    """That no published run has the log's settings, and in what the nearest differs."""
+    """Say that no published run has the log's settings, and list how the nearest one differs."""
     rows = [("setting", "this log", "published"), *((d.setting, d.this, d.published) for d in differing)]
     return "\n".join(
         [
             printable(f"log        {path}, {which}"),
-            "published  no run has these settings, so there is nothing to hold it against",
+            "published  no run has these settings, so there is nothing to compare with",
             f"nearest    {nearest.name}, which differs in",
             "",
             columns_text(rows),
             "",
-            f"To compare with it all the same: --with {nearest.name}",
+            f"To compare with it anyway: --with {nearest.name}",
         ]
     )
 
 
 def verdict(comparison: Comparison) -> str:
-    """Whether the run is within the tolerance, in one sentence."""
+    """Say in one sentence whether the run is within the tolerance."""
     so_far = " so far (the run is unfinished)" if comparison.unfinished else ""
     inside = "within" if comparison.within else "outside"
     return (
@@ -171,7 +173,7 @@ def verdict(comparison: Comparison) -> str:
 
 
 def which_run(runs: List[LoggedRun], number: int) -> str:
-    """`run 2 of 6 (lines 3-642)`."""
+    """Describe which run of a log is compared, such as `run 2 of 6 (lines 3-642)`."""
     lines = runs[number - 1].lines
     return f"run {number} of {len(runs)}" + (f" (lines {lines[0]}-{lines[1]})" if lines else "")
 

@@ -143,16 +143,16 @@ def test_what_another_command_left_is_not_taken(tmp_path):
     assert finished_result(str(tmp_path), ["train-cifar"]) is None
     ablation.write_result(result(), str(tmp_path))
     assert finished_result(str(tmp_path), ["train-cifar"]) == result()
-    with pytest.raises(InputError, match=r"was trained by another command \(train-cifar\): take another --out"):
+    with pytest.raises(InputError, match=r"was trained by another command \(train-cifar\): choose another --out"):
         finished_result(str(tmp_path), ["train-cifar", "--r", "4"])
     edited = (tmp_path / "result.json").read_text()
     (tmp_path / "result.json").write_text(edited, encoding="utf-8-sig")
     assert finished_result(str(tmp_path), ["train-cifar"]) == result()
     (tmp_path / "result.json").write_text("[" * 100_000)
-    with pytest.raises(InputError, match=r"result\.json is not a row's result"):
+    with pytest.raises(InputError, match=r"result\.json is not the result of a row"):
         finished_result(str(tmp_path), ["train-cifar"])
     (tmp_path / "result.json").write_text("{}")
-    with pytest.raises(InputError, match=r"result\.json is not a row's result"):
+    with pytest.raises(InputError, match=r"result\.json is not the result of a row"):
         finished_result(str(tmp_path), ["train-cifar"])
 
 
@@ -200,7 +200,7 @@ def test_dry_run(capsys, tmp_path, monkeypatch):
         ("ablation table4 --host resnet --flags='", "--flags ': No closing quotation"),
         ("ablation table4 --host resnet --out /proc/none", "--out /proc/none: /proc cannot be written to"),
         *(
-            (f"ablation table4 --host resnet --flags={flag}", f"--flags {flag}: the ablation itself says that")
+            (f"ablation table4 --host resnet --flags={flag}", f"--flags {flag}: the ablation sets this itself")
             for flag in (
                 "--fusion=AFF",
                 "--seed=7",
@@ -257,12 +257,12 @@ def trained(few_shapes, tmp_path_factory):
 @pytest.mark.engine
 def test_rows_are_trained_and_an_interrupted_one_goes_on(trained):
     out, said, again = trained
-    assert "AFF-b1-seed0. To go on: the same command" in said
+    assert "AFF-b1-seed0. To continue: give the same command again" in said
     assert "Add-b1-seed0: done" in again.stderr
     rows = again.stdout.splitlines()
     assert rows[1].split()[:4] == ["Add", "1", "2", "83,700"]
     assert rows[2].split()[:4] == ["AFF", "1", "2", "95,460"]
-    assert "Other images than the paper's" in again.stdout
+    assert "The data are not the paper's" in again.stdout
     assert (out / "rows.png").read_bytes().startswith(b"\x89PNG")
     with (out / "rows.csv").open(newline="") as file:
         table = list(csv.DictReader(file))

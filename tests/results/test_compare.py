@@ -324,7 +324,7 @@ def test_exit_codes_and_output(tmp_path, capsys):
     capsys.readouterr()
     for arguments, message in (
         ([path, "--with", "aff_resnet32_fin"], "did you mean aff_resnet32_fine?"),
-        ([path, "--run", "2"], "there is no run 2"),
+        ([path, "--run", "2"], "--run 2: the last run in the log has number 1"),
         ([path, "--tolerance", "nan"], "--tolerance"),
         ([str(tmp_path / "gone.log")], "No such file"),
         ([path, "--plot", str(tmp_path / "train.log" / "x.png")], "cannot be written"),
@@ -423,7 +423,7 @@ def test_settings_beyond_floating_point(tmp_path, capsys):
         "\n".join([lines[0].replace("num_epochs=640", "num_epochs=1e999").replace("wd=0.0001", "wd=1e999"), *lines[1:]])
     )
     assert main(["compare", str(path)]) == 2
-    assert "none of a training run" in capsys.readouterr().err
+    assert "not one of a training run" in capsys.readouterr().err
     assert main(["compare", str(path), "--with", FINE.name, "--json"]) == 0
     json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
 
@@ -460,12 +460,12 @@ def test_a_segmentation_run_has_no_counterpart(flags, tmp_path, capsys):
     assert main(["compare", str(tmp_path / "train.log"), *flags]) == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert "train.log: it is of a segmentation run, and the original published no log of one" in err
+    assert "train.log: the log belongs to a segmentation run, and the original published no log of one" in err
     assert len(err.splitlines()) == 1
 
 
 def test_settings_that_would_fill_the_memory_are_none_of_a_run(tmp_path):
     """A text times a number is a text, so many times as long."""
     run = dataclasses.replace(FINE, settings={**FINE.settings, "batch_size": "x" * 1000, "num_gpus": 10**12})
-    with pytest.raises(InputError, match="none of a training run"):
+    with pytest.raises(InputError, match="not one of a training run"):
         nearest_runs(read(tmp_path, run, 2))

@@ -321,11 +321,11 @@ def test_cut_gzip_has_what_came_before(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "no training log"),
-        (b"hello\n" * 100, "no training log"),
-        (b"\0" * 5_000_000, "no training log"),
+        (b"", "is not a training log"),
+        (b"hello\n" * 100, "is not a training log"),
+        (b"\0" * 5_000_000, "is not a training log"),
         (b"\x1f\x8b\x08 broken", "name a training log"),
-        (b"x" * 5_000_000, "no training log"),
+        (b"x" * 5_000_000, "is not a training log"),
     ],
 )
 def test_what_is_no_log(content, message, tmp_path):

@@ -213,7 +213,7 @@ def test_whatever_a_log_says_is_text_on_the_page(tmp_path):
     assert "&lt;b&gt;MXNet&lt;/b&gt; &amp; more" in text
     assert "<h2>&lt;i&gt;.log</h2>" in text
     assert ["host", "&lt;u&gt;resnet", "ResNet"] in cells(text)
-    assert "Its settings line is none of a training run (invalid literal" in text
+    assert "The settings line is not one of a training run (invalid literal" in text
     assert not re.search("<[sbiu]>|<img ", text)
 
 
@@ -248,7 +248,7 @@ def test_a_log_with_odd_figures_does_not_stop_the_page(tmp_path):
     text = (tmp_path / "report.html").read_text()
     shown = re.sub("<details>.*?</details>|<script>.*?</script>", "", text, flags=re.DOTALL)
     assert not re.search(r"\b(nan|inf)\b", shown, re.IGNORECASE)
-    assert "Its settings line is none of a training run" in text
+    assert "The settings line is not one of a training run" in text
     assert "name\\udcff.log" in text
 
 
