@@ -1,6 +1,6 @@
-"""The gluon-aff command: one line, and no traceback, where the package cannot be imported.
+"""Entry point of `gluon-aff`, which prints one line instead of a traceback if the package cannot be imported.
 
-Outside the package, because importing anything of gluon_aff raises where Python is too old.
+It is not inside the package, because importing any part of gluon_aff raises an error if Python is too old.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Optional
 
 
 def main(script: str = "gluon-aff", command: Optional[str] = None) -> int:
-    """Run `gluon-aff`, or the `script` that is its subcommand `command`; return the exit code."""
+    """Run `gluon-aff`, or its subcommand `command` under the name `script`; return the exit code."""
     try:
         from gluon_aff.cli import main as run
     except ImportError as error:

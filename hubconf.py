@@ -1,4 +1,4 @@
-"""For `torch.hub.load(FOLDER, NAME, source="local")`: each network by its name, built by `get_model`."""
+"""Entry points for `torch.hub.load(FOLDER, NAME, source="local")`: one for each network, which calls `get_model`."""
 
 from functools import partial
 
@@ -9,7 +9,9 @@ dependencies = ["torch", "numpy"]
 
 def _entry_point(name):
     build = partial(get_model, name)
-    build.__doc__ = f"get_model({name!r}, ...), with its arguments: classes, device, pretrained, dtype, features_only"
+    build.__doc__ = (
+        f"Return get_model({name!r}, ...), with its arguments classes, device, pretrained, dtype and features_only."
+    )
     return build
 
 

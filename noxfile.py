@@ -1,6 +1,7 @@
-"""The tests on every Python from 3.8 to 3.14 that is installed: make test-all.
+"""Run the tests on every installed Python from 3.8 to 3.14: `make test-all`.
 
-They do without PyTorch, and from 3.12 on, with NumPy 2, without MXNet; on 3.12 with NumPy 1 too.
+PyTorch is not installed for them. Python 3.8 to 3.11 have MXNet; Python 3.12 to 3.14 have NumPy 2 and no MXNet. Python
+3.12 runs the tests again with NumPy 1.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ from typing import Dict
 import nox
 
 VERSIONS = ("3.8", "3.9", "3.10", "3.11", "3.12", "3.13", "3.14")
-NUMPY_1 = "3.12"  # the newest that it has wheels for
+NUMPY_1 = "3.12"  # the newest Python for which NumPy 1 has wheels
 PRINT_VERSION = "import sys, venv, ensurepip; print('%d.%d' % sys.version_info[:2])"
 
 
 def find_pythons() -> Dict[str, str]:
-    """Version -> interpreter, of those that run: a pyenv shim on PATH may lead nowhere."""
+    """Return the path of an interpreter for each version; each is started, because a pyenv shim may lead nowhere."""
     pyenv = sorted(str(path) for path in Path.home().glob(".pyenv/versions/*/bin/python"))
     pythons: Dict[str, str] = {}
     for candidate in [f"python{version}" for version in VERSIONS] + pyenv:
@@ -35,7 +36,7 @@ def find_pythons() -> Dict[str, str]:
 def tests(session: nox.Session) -> None:
     """Install the package as a user does, from a wheel, and run its tests."""
     session.install("--require-hashes", "--no-deps", "-r", "requirements.txt")
-    shutil.rmtree("build", ignore_errors=True)  # setuptools would pack what an older build left there
+    shutil.rmtree("build", ignore_errors=True)  # setuptools would pack the files of an older build
     session.install("--no-deps", "--no-build-isolation", ".")
     processes = ("-n", "auto", "--maxprocesses", "4", "--dist", "loadfile")
     if session.name.endswith("numpy1"):

@@ -6,7 +6,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
-# Where MXNet 1.9.1, its last release, has a wheel and runs
+# Machines and Pythons for which MXNet 1.9.1, its last release, has a wheel
 WITH_MXNET = "sys_platform == 'linux' and platform_machine == 'x86_64' and python_version < '3.12'"
 ELSEWHERE = "sys_platform != 'linux' or platform_machine != 'x86_64' or python_version >= '3.12'"
 ONNX = [
@@ -17,7 +17,7 @@ ONNX = [
 
 
 def read_version() -> str:
-    """The version, read without importing the package: pip may run this where setuptools is all there is."""
+    """Read the version without importing the package, since pip may run this with nothing but setuptools installed."""
     text = (ROOT / "gluon_aff" / "_version.py").read_text(encoding="utf-8")
     found = re.search(r'^__version__ = "([^"]+)"$', text, re.MULTILINE)
     if found is None:
@@ -39,7 +39,7 @@ setup(
         "gluon_aff.published": ["figures/*.json", "figures/*/*.csv"],
         "gluon_aff.results": ["report.css", "report.js"],
     },
-    # Not scripts=[...]: pip gives those a "#!" line that does not work where the path holds a space.
+    # Not scripts=[...], to which pip gives a "#!" line that does not work if the path has a space.
     py_modules=["gluon_aff_command"],
     entry_points={"console_scripts": ["gluon-aff = gluon_aff_command:main"]},
     python_requires=">=3.8",
@@ -49,7 +49,7 @@ setup(
         f"numpy>=1.17,<1.24 ; {WITH_MXNET}",  # MXNet 1.9.1 uses np.bool, which NumPy 1.24 removed
         f"numpy>=1.24 ; {ELSEWHERE}",
         f"opencv-python-headless ; {ELSEWHERE}",
-        f"torch>=2.4 ; {ELSEWHERE}",  # which computes there
+        f"torch>=2.4 ; {ELSEWHERE}",  # the only engine there
         "filelock",
         "matplotlib",
         "pillow",

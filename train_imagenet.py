@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Train an ImageNet network with the original's command lines or more options; see --help."""
+"""Train an ImageNet network; command lines of the original run unchanged. See --help."""
 
 import sys
 

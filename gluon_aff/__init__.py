@@ -1,8 +1,11 @@
-"""Attentional Feature Fusion with MXNet/Gluon; `gluon_aff.pytorch` has the networks for PyTorch.
+"""Attentional Feature Fusion (WACV 2021) in MXNet/Gluon and PyTorch.
 
-Importing the package takes milliseconds and works on any Python from 3.8, because whatever needs MXNet is imported on
-first use. Where MXNet 1.9.1 cannot work, that import raises ImportError with the remedy. `GLUON_AFF_SKIP_CHECK=1` in
-the environment skips this check, for an MXNet or a Python that was patched to work together.
+`load` returns a network with its weights in the engine of this machine, `get_model` builds a network of Gluon, and
+`gluon_aff.pytorch` has the networks of PyTorch.
+
+Importing the package takes milliseconds and works on any Python from 3.8, because modules that need MXNet are imported
+on first use. If MXNet 1.9.1 cannot work here, that import raises ImportError and says what to do. Set
+`GLUON_AFF_SKIP_CHECK=1` in the environment to skip this check, for an MXNet or a Python that has been patched.
 """
 
 from __future__ import annotations
@@ -29,12 +32,12 @@ _MODULES = {
     "register_operator": "gluon_aff.operators",
 }
 
-if sys.version_info < (3, 8):  # noqa: UP036 (pip checks this already, but other installers may not)
+if sys.version_info < (3, 8):  # noqa: UP036 (pip would have refused, but a copy or a path may have been used)
     raise ImportError(f"gluon_aff needs Python 3.8 or newer, and this is Python 3.{sys.version_info[1]}")
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name on first use and return it."""
+    """Import a public function of the package on its first use."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(_MODULES[name]), name)

@@ -1,4 +1,4 @@
-"""`python -m gluon_aff` is `gluon-aff`."""
+"""Run `gluon-aff` as `python -m gluon_aff`."""
 
 import sys
 

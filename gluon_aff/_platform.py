@@ -1,4 +1,7 @@
-"""Can MXNet 1.9.1 work here, or PyTorch? Answered from what is on disk, before what would crash is imported."""
+"""Check whether MXNet 1.9.1 and PyTorch can work on this machine, without importing them.
+
+An import that cannot work may crash the process, so these checks only look at what is installed.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from typing import List, NamedTuple, Optional
 from gluon_aff.errors import InputError, NoEngineError, unknown_name
 
 SKIP_CHECK = "GLUON_AFF_SKIP_CHECK"
-# Variables that MXNet 1.9.1 reads as numbers, and in which it takes no text
+# Environment variables that MXNet 1.9.1 reads as whole numbers, and in which other text ends or blocks the process
 WHOLE_NUMBERS = (
     *("OMP_NUM_THREADS", "MXNET_OMP_MAX_THREADS", "MXNET_CPU_WORKER_NTHREADS", "MXNET_CPU_PRIORITY_NTHREADS"),
     *("MXNET_CPU_PARALLEL_RAND_COPY", "MXNET_CPU_PARALLEL_SIZE", "MXNET_CPU_TEMP_COPY", "MXNET_GPU_WORKER_NTHREADS"),
@@ -39,7 +42,7 @@ ENGINE_VARIABLE = "GLUON_AFF_ENGINE"
 
 
 class Problem(NamedTuple):
-    """What keeps MXNet from working, and what to do about it."""
+    """Says what keeps an engine from working, and what to do about it."""
 
     what: str
     remedy: str
@@ -49,11 +52,11 @@ class Problem(NamedTuple):
 
 
 def check_mxnet() -> None:
-    """Warn of several builds of MXNet over each other.
+    """Check that MXNet can work here; warn if several builds of it are installed over each other.
 
     Raises:
-        NoEngineError: MXNet 1.9.1 cannot work here; it says what to install.
-        InputError: an environment variable has a value that would end the process.
+        NoEngineError: MXNet 1.9.1 cannot work here. The message says what to install.
+        InputError: an environment variable has a value that would end or block the process.
     """
     check_variables()
     if os.environ.get(SKIP_CHECK) == "1":
@@ -67,15 +70,15 @@ def check_mxnet() -> None:
 
 
 def no_engine(*problems: Problem) -> NoEngineError:
-    """That what computes has these problems, of which mending one is enough."""
-    return NoEngineError(f"{'; or '.join(map(str, problems))}; to have all else checked: python -m gluon_aff doctor")
+    """Return the error that no engine works, with the problem of each; solving one of them is enough."""
+    return NoEngineError(f"{'; or '.join(map(str, problems))}; to check everything else: python -m gluon_aff doctor")
 
 
 def engine_name() -> str:
-    """The engine that $GLUON_AFF_ENGINE names, auto without it.
+    """Return the engine that $GLUON_AFF_ENGINE names: mxnet, torch or auto, which is the default.
 
     Raises:
-        InputError: it names none.
+        InputError: the variable has another value.
     """
     name = os.environ.get(ENGINE_VARIABLE) or AUTO
     if name not in ENGINE_CHOICES:
@@ -84,27 +87,27 @@ def engine_name() -> str:
 
 
 def check_variables() -> None:
-    """See that what MXNet reads from the environment can be read: it aborts the process, or waits without end.
+    """Check the environment variables that MXNet reads as numbers; a wrong one would abort or block the process.
 
     Raises:
-        InputError: naming the variable.
+        InputError: a variable has a wrong value. The message names the variable.
     """
     for names, values, said in ((WHOLE_NUMBERS, _INTEGER, "a whole number"), (SWITCHES, _SWITCH, "0 or 1")):
         for name in names:
             value = os.environ.get(name, "")
             if value and not values.fullmatch(value):
-                raise InputError(f"{name}={value}: MXNet reads {said} there; set it so, or unset it")
+                raise InputError(f"{name}={value}: MXNet expects {said} there; change it, or unset it")
 
 
 def check_torch() -> None:
-    """Raise NoEngineError if PyTorch is not installed, or is too old; it says what to install."""
+    """Raise NoEngineError, which says what to install, if PyTorch is not installed or too old."""
     problem = torch_problem()
     if problem is not None:
         raise no_engine(problem._replace(what=f"this needs {problem.what}"))
 
 
 def check_torch_or_mxnet() -> None:
-    """Raise NoEngineError if there is no PyTorch; where there is no MXNet either, it says what either takes."""
+    """Raise NoEngineError if PyTorch does not work; if MXNet does not either, the message says how to get each."""
     mxnet, torch = platform_problem(), torch_problem()
     if mxnet is None or torch is None:
         check_torch()
@@ -113,7 +116,7 @@ def check_torch_or_mxnet() -> None:
 
 
 def torch_problem() -> Optional[Problem]:
-    """That PyTorch is not installed, or is older than 2.4."""
+    """Return a problem if PyTorch is not installed or older than 2.4; None otherwise."""
     remedy = "pip install 'torch>=2.4' (https://pytorch.org/get-started has the builds for GPUs and for CPUs)"
     if util.find_spec("torch") is None:
         return Problem("PyTorch", remedy)
@@ -125,17 +128,17 @@ def torch_problem() -> Optional[Problem]:
 
 
 def platform_problem() -> Optional[Problem]:
-    """What keeps MXNet 1.9.1 from working here; None if nothing does."""
+    """Return the first problem that keeps MXNet 1.9.1 from working here; None if there is none."""
     return python_problem() or machine_problem() or mxnet_problem() or numpy_problem()
 
 
 def no_wheel() -> Optional[Problem]:
-    """That MXNet cannot be installed by pip here, and is not there either."""
+    """Return a problem if MXNet is not installed and pip cannot install it here; None otherwise."""
     return python_problem() or machine_problem() if mxnet_folder() is None else None
 
 
 def python_problem() -> Optional[Problem]:
-    """That this Python is too old or too new for MXNet."""
+    """Return a problem if this Python is too old or too new for MXNet; None otherwise."""
     if (3, 8) <= sys.version_info[:2] < (3, 12):
         return None
     return Problem(
@@ -146,7 +149,7 @@ def python_problem() -> Optional[Problem]:
 
 
 def machine_problem() -> Optional[Problem]:
-    """That MXNet, which is not installed, has no wheel for this machine."""
+    """Return a problem if MXNet is not installed and has no wheel for this machine; None otherwise."""
     here = f"{platform.system()} {platform.machine()}"
     if here == "Linux x86_64" or mxnet_folder() is not None:
         return None
@@ -157,7 +160,7 @@ def machine_problem() -> Optional[Problem]:
 
 
 def mxnet_problem() -> Optional[Problem]:
-    """That MXNet is not installed."""
+    """Return a problem if MXNet is not installed; None otherwise."""
     if mxnet_folder() is not None:
         return None
     return Problem(
@@ -167,8 +170,8 @@ def mxnet_problem() -> Optional[Problem]:
 
 
 def numpy_problem() -> Optional[Problem]:
-    """That the installed NumPy is too new."""
-    numpy = _version_of("numpy")  # pip installs it with MXNet; where it is missing, MXNet's import says so
+    """Return a problem if the installed NumPy is too new for MXNet; None otherwise."""
+    numpy = _version_of("numpy")  # pip installs it with MXNet; if it is missing, the import of MXNet says so
     numbers = re.match(r"(\d+)\.(\d+)", numpy)
     if numbers and (int(numbers[1]), int(numbers[2])) >= (1, 24):
         return Problem(f"MXNet 1.9.1 needs np.bool, which NumPy {numpy} lacks", "pip install 'numpy<1.24'")
@@ -176,7 +179,7 @@ def numpy_problem() -> Optional[Problem]:
 
 
 def several_mxnet_builds() -> Optional[Problem]:
-    """That several builds of MXNet are installed over each other in one folder."""
+    """Return a problem if several builds of MXNet are installed over each other in one folder; None otherwise."""
     builds = mxnet_builds()
     if len(builds) < 2:
         return None
@@ -187,7 +190,7 @@ def several_mxnet_builds() -> Optional[Problem]:
 
 
 def mxnet_builds() -> List[str]:
-    """Names of the distributions that installed MXNet, such as mxnet-cu112; none if it was built here."""
+    """Return the names of the distributions that installed MXNet, such as mxnet-cu112; none if it was built here."""
     folder = mxnet_folder()
     if folder is None:
         return []
@@ -196,14 +199,14 @@ def mxnet_builds() -> List[str]:
 
 
 def mxnet_folder() -> Optional[Path]:
-    """Folder of the mxnet that would be imported; None if there is none."""
+    """Return the folder of the mxnet that would be imported; None if there is none."""
     spec = util.find_spec("mxnet")
-    # no origin: a folder that an uninstalled MXNet left behind, which Python takes for a namespace package
+    # Without an origin, it is a folder that an uninstalled MXNet left, which Python takes for a namespace package
     return None if spec is None or spec.origin is None else Path(spec.origin).parent
 
 
 def _version_of(distribution: str) -> str:
-    """Its version, '' where pip knows nothing of it."""
+    """Return the installed version of a distribution; an empty string if pip does not know it."""
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:

@@ -1,7 +1,7 @@
-"""Download a file over HTTP(S): resumed after an interruption, verified, in place whole or not at all.
+"""Download a file over HTTP(S): resume after interruptions, verify it, and put it in place complete or not at all.
 
-What has arrived lies in `{path}.partial`. It stays there as long as a later call can go on from it, and is removed when
-it is of no use. One process at a time holds `{path}.lock`.
+The bytes received so far are in `{path}.partial`. They are kept as long as a later call can resume from them, and
+removed otherwise. One process at a time holds `{path}.lock`.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)
 
 @dataclass(frozen=True)
 class Patience:
-    """How long to wait for a server, and how often to go back to it.
+    """Says how long to wait for a server, and how often to connect to it again.
 
     Attributes:
-        connect: seconds for a connection to be made.
+        connect: time limit in seconds for making a connection.
         read: seconds without a byte after which a connection counts as broken.
-        retries: further connections after one that broke.
-        pause: seconds before the first of these; before the second it is twice as long, and so on.
-        slowest: bytes a second, over `window` seconds, below which a connection counts as broken.
-        window: seconds; as many may also pass until the headers of the answer are complete.
+        retries: number of further connections after a broken one.
+        pause: seconds to wait before the first retry; twice as long before the second, and so on.
+        slowest: speed in bytes per second, averaged over `window` seconds, below which a connection counts as broken.
+        window: seconds over which the speed is averaged, and time limit for the headers of the answer.
     """
 
     connect: float = 10.0
@@ -69,12 +69,12 @@ class _Job:
 
     @property
     def partial(self) -> str:
-        """Name of the file that grows."""
+        """Return the path of the file that holds the bytes received so far."""
         return f"{self.path}.partial"
 
     @property
     def by_hand(self) -> str:
-        """The remedy where no further call will help."""
+        """Return the remedy for errors that a further call cannot solve."""
         return f"get {self.what} by other means and put it at {self.path}"
 
 
@@ -83,7 +83,7 @@ class UnderWayError(GluonAFFError):
 
 
 class _StoppedError(Exception):
-    """The server is out of reach or ceased to send; what has arrived is good for a later call."""
+    """The server cannot be reached or stopped sending; a later call can use the bytes received so far."""
 
 
 def download(
@@ -94,24 +94,24 @@ def download(
     largest: int = LARGEST,
     patience: Patience = PATIENCE,
 ) -> None:
-    """Put what `url` serves at `path`, going on from what an earlier call left in `{path}.partial`.
+    """Download `url` to `path`, resuming from the bytes that an earlier call left in `{path}.partial`.
 
-    Proxies and certificates are taken from the environment as `requests` does. The progress bar shows on a terminal
-    only. The directory of `path` is made; a file that is already at `path` stays until the new one is verified.
+    Proxies and certificates are taken from the environment, as `requests` does. A progress bar is shown on a terminal.
+    The directory of `path` is created. A file that is already at `path` stays there until the new one is verified.
 
     Args:
-        url: http or https; redirects are followed to these two only.
-        path: where the file goes.
-        verify: given the name of the downloaded file, returns None where it is right, else a few words on what is
-            wrong with it. Also asked about what an earlier call left: if that is right, nothing is downloaded.
+        url: address with http or https; redirects to other protocols are not followed.
+        path: where to put the file.
+        verify: function that takes the path of the downloaded file, and returns None if it is right, else a few words
+            on what is wrong. It also checks the bytes of an earlier call: if they are right, nothing is downloaded.
         what: the file in words, for the progress bar and for errors.
-        largest: bytes beyond which the answer is refused.
+        largest: largest accepted size in bytes.
         patience: time limits and retries.
 
     Raises:
         UnderWayError: another process is downloading the file.
-        GluonAFFError: if the server cannot be reached, refuses, stops in the middle or sends something else, or the
-            file cannot be written; what was at `path` stays.
+        GluonAFFError: the server cannot be reached, refuses, stops in the middle or sends something else, or the file
+            cannot be written. A file that was at `path` stays there.
     """
     job = _Job(url, path, verify, what, largest, patience)
     try:
@@ -129,7 +129,7 @@ def _size(file: io.FileIO) -> int:
 
 
 def _finish(job: _Job) -> None:
-    """Complete the partial file and move it to its place, or remove it if it is of no use to a later call."""
+    """Complete the partial file and move it into place; if that fails and the partial file is empty, remove it."""
     try:
         with open(job.partial, "a+b", buffering=0, opener=_open_no_link) as file:
             _fill(job, file)
@@ -162,7 +162,7 @@ def _complete(job: _Job, file: io.FileIO) -> None:
     """Download until the partial file is right.
 
     Raises:
-        GluonAFFError: if it is wrong although no byte of it is from an earlier connection, or wrong twice.
+        GluonAFFError: the file is wrong although no byte of it is from an earlier connection, or it is wrong twice.
     """
     if _size(file) and job.verify(job.partial) is None:
         return
@@ -178,10 +178,13 @@ def _complete(job: _Job, file: io.FileIO) -> None:
 
 
 def _receive(job: _Job, file: io.FileIO) -> bool:
-    """Receive what is missing, over several connections while each brings some; whether the last one added to others.
+    """Receive the missing bytes, over several connections if necessary.
+
+    Returns:
+        Whether the last connection resumed from bytes of an earlier one.
 
     Raises:
-        _StoppedError: if a connection brought nothing, or was the last that may be made.
+        _StoppedError: a connection broke without bringing any bytes, or no retry is left.
     """
     with requests.Session() as session:
         for retry in range(1, job.patience.retries + 1):
@@ -196,11 +199,14 @@ def _receive(job: _Job, file: io.FileIO) -> bool:
 
 
 def _transfer(job: _Job, file: io.FileIO, session: requests.Session) -> bool:
-    """Receive what is missing over one connection, or all of it if the server cannot go on there; whether it could.
+    """Receive the missing bytes over one connection, or the whole file if the server cannot resume.
+
+    Returns:
+        Whether the server resumed.
 
     Raises:
-        GluonAFFError: if the server refuses.
-        _StoppedError: if it has no answer for now, or the answer ends early.
+        GluonAFFError: the server refuses.
+        _StoppedError: the server cannot answer now, or the answer ends early.
     """
     for start in (_size(file), 0):
         file.truncate(start)
@@ -222,18 +228,18 @@ def _transfer(job: _Job, file: io.FileIO, session: requests.Session) -> bool:
 
 
 def _request(job: _Job, session: requests.Session, start: int) -> requests.Response:
-    """Ask for the file from byte `start`; after the first answer, only if the file is still the same."""
+    """Request the file from byte `start` on; after the first answer, only if the file has not changed."""
     headers = {"Accept-Encoding": "identity"}
     if start:
         headers["Range"] = f"bytes={start}-"
     timeout = (job.patience.connect, job.patience.read)
     try:
         response = _answer(lambda: session.get(job.url, headers=headers, stream=True, timeout=timeout), job.patience)
-    # A bad URL, also one that a redirect names, comes as one of several kinds of ValueError.
+    # A malformed URL, also in a redirect, raises one of several kinds of ValueError.
     except (OSError, ValueError, HTTPError) as error:
         raise _StoppedError(_reason(error) + _proxy_part(job.url, error)) from None
     etag = response.headers.get("ETag", "")
-    # A weak tag, W/"...", may not be used here; a server passes over the header where no range is asked for.
+    # A weak tag, W/"...", may not be used here. A server ignores this header if no range is requested.
     session.headers.pop("If-Range", None)
     if etag.startswith('"'):
         session.headers["If-Range"] = etag
@@ -241,10 +247,12 @@ def _request(job: _Job, session: requests.Session, start: int) -> requests.Respo
 
 
 def _answer(ask: Callable[[], requests.Response], patience: Patience) -> requests.Response:
-    """Return or raise what `ask` does, which runs in a thread, since its own time limits begin anew with every byte.
+    """Run `ask` in a thread and return or raise what it does, within a time limit for the whole answer's headers.
+
+    The time limits of requests start again with every byte, so they do not limit the total time.
 
     Raises:
-        _StoppedError: the headers are not complete in time; the thread goes on until the server ends, or the process.
+        _StoppedError: the headers are not complete in time. The thread then runs until the server or the process ends.
     """
     answer: Future[requests.Response] = Future()
 
@@ -270,18 +278,18 @@ def _answer(ask: Callable[[], requests.Response], patience: Patience) -> request
 
 
 def _reason(error: BaseException) -> str:
-    """What is at the bottom of an error, which requests and urllib3 wrap several times, as its cause or in itself."""
+    """Return the message of the innermost error; requests and urllib3 wrap it several times, as cause or argument."""
     inner: Optional[BaseException] = error
     while inner is not None:
         error = inner
         wrapped = (error.__cause__, getattr(error, "reason", None), *error.args)
         inner = next((each for each in wrapped if isinstance(each, BaseException)), None)
-    # urllib3 1.x wraps no cause and names the connection object first.
+    # urllib3 1.x does not set a cause, and its message starts with the connection object.
     return textwrap.shorten(re.sub("^<[^>]*>: ", "", last_line(error)), 160, placeholder="...")
 
 
 def _proxy_part(url: str, error: BaseException) -> str:
-    """Which proxy of the environment an error is of, if it is of one; without its user and password."""
+    """Name the environment's proxy that caused an error, without user and password; empty if it was not a proxy."""
     if not isinstance(error, requests.exceptions.ProxyError):
         return ""
     proxy = requests.utils.select_proxy(url, requests.utils.get_environ_proxies(url)) or ""
@@ -289,14 +297,14 @@ def _proxy_part(url: str, error: BaseException) -> str:
 
 
 def _length(response: requests.Response) -> Optional[int]:
-    """The size of the body as announced, if it is."""
+    """Return the announced size of the body in bytes; None if the server does not announce it."""
     length = response.headers.get("Content-Length", "")
     known = re.fullmatch("[0-9]{1,18}", length) and "Transfer-Encoding" not in response.headers
     return int(length) if known else None
 
 
 def _resumed_total(response: requests.Response, start: int) -> Optional[int]:
-    """The size of the whole file as announced by a partial answer, None for one that does not go on at `start`."""
+    """Return the file's size in bytes from a partial answer; None if the answer does not resume at `start`."""
     match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
     if match is None or response.status_code != requests.codes.partial:
         return None
@@ -306,11 +314,11 @@ def _resumed_total(response: requests.Response, start: int) -> Optional[int]:
 
 
 def _append(job: _Job, file: io.FileIO, response: requests.Response, total: Optional[int]) -> None:
-    """Write the body of an answer as it comes, whatever its encoding.
+    """Append the raw body of an answer to the file, without decoding it.
 
     Raises:
-        GluonAFFError: if the file is larger than it may be.
-        _StoppedError: if the connection breaks.
+        GluonAFFError: the file is larger than accepted.
+        _StoppedError: the connection breaks.
     """
     size = _size(file)
     _check_size(job, total or 0)
@@ -325,12 +333,12 @@ def _append(job: _Job, file: io.FileIO, response: requests.Response, total: Opti
 
 
 def _chunks(response: requests.Response, patience: Patience) -> Iterator[bytes]:
-    """What comes of the body.
+    """Yield the body in chunks as they arrive.
 
     Raises:
-        _StoppedError: if the connection breaks, or brings next to nothing.
+        _StoppedError: the connection breaks or is too slow.
     """
-    read = response.raw.read1  # not `read`, which waits until a chunk is whole, however slowly it comes
+    read = response.raw.read1  # not `read`, which waits for a full chunk, however slowly it comes
     arrived, since = 0, time.monotonic()
     try:
         for chunk in iter(lambda: read(_CHUNK, decode_content=False), b""):

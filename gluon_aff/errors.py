@@ -1,40 +1,40 @@
-"""What the package raises when the user has to change something."""
+"""Errors that the package raises when the user has to change something."""
 
 from __future__ import annotations
 
 import difflib
 from typing import Iterable
 
-A_LINE_OF = 30  # names
+A_LINE_OF = 30  # names are listed completely up to this number
 NEAREST = 5
 
 
 class GluonAFFError(Exception):
-    """Base of every error this package raises on purpose; its message is one line with the remedy."""
+    """Base class of all errors that this package raises on purpose; the message is one line and names the remedy."""
 
 
 class InputError(GluonAFFError, ValueError):
-    """An argument, a file or a directory that cannot be used as given (exit code 2 on the command line)."""
+    """An argument, a file or a directory cannot be used as given (exit code 2 on the command line)."""
 
 
 class NoEngineError(InputError, ImportError):
-    """Something has to be computed, and no framework that can is installed, or works here."""
+    """A computation needs an engine, MXNet or PyTorch, and none is installed or works here."""
 
 
 class DataError(InputError):
-    """A data set that is missing, damaged or too small."""
+    """A data set is missing, damaged or too small."""
 
 
 class ParamsFileError(InputError):
-    """A `.params` file that cannot be read or does not fit the network."""
+    """A weight file cannot be read or does not fit the network."""
 
 
 class TrainingError(GluonAFFError):
-    """A run that cannot go on, such as a loss that is not finite (exit code 1 on the command line)."""
+    """A run cannot continue, for example because the loss is not finite (exit code 1 on the command line)."""
 
 
 class Stopped(GluonAFFError):
-    """A run that a signal ended, with what it kept (exit code 128 and the signal's number)."""
+    """A signal ended a run; the message says what was saved (exit code 128 plus the signal's number)."""
 
     def __init__(self, message: str, signal: int) -> None:
         super().__init__(message)
@@ -42,9 +42,13 @@ class Stopped(GluonAFFError):
 
 
 def unknown_name(what: str, name: str, known: Iterable[str], listing: str = "") -> InputError:
-    """Error for a `name` that is none of the `known` ones: with the nearest, and all or the command that lists them.
+    """Return the error for an unknown `name`, which suggests the nearest known one.
 
-    Of more than a line holds, some of the nearest.
+    Args:
+        what: what the name stands for, such as `engine`.
+        name: the unknown name.
+        known: the known names; the message lists all of them, or the nearest if there are more than `A_LINE_OF`.
+        listing: command that lists the known names, to be named instead of the names.
     """
     known = list(known)
     close = difflib.get_close_matches(name, known, 1, 0.4)
@@ -59,6 +63,6 @@ def unknown_name(what: str, name: str, known: Iterable[str], listing: str = "") 
 
 
 def last_line(error: BaseException) -> str:
-    """What an error comes down to: the last line of its text, which an MXNetError has below a trace of C++ calls."""
+    """Return the last line of an error's text; in an MXNetError, the message stands below a trace of C++ calls."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__

@@ -1,4 +1,4 @@
-"""Packages that one thing needs and nothing else."""
+"""Import optional packages, each of which only one feature needs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, Dict, Tuple
 
 from gluon_aff.errors import InputError, last_line
 
-# What needs the package, and what pip installs for it
+# For each package: the feature that needs it, and what to install with pip
 NEEDED_BY: Dict[str, Tuple[str, str]] = {
     "onnx": ("ONNX", "gluon_aff[onnx]"),
     "onnxruntime": ("ONNX", "gluon_aff[onnx]"),
@@ -18,10 +18,10 @@ NEEDED_BY: Dict[str, Tuple[str, str]] = {
 
 
 def import_extra(name: str) -> Any:
-    """The module called `name`, one of `NEEDED_BY`.
+    """Import and return the module called `name`, one of `NEEDED_BY`.
 
     Raises:
-        InputError: it is not installed, or does not work.
+        InputError: the package is not installed or does not work. The message says what to install.
     """
     what, installed = NEEDED_BY[name]
     try:

@@ -1,4 +1,4 @@
-"""Writing files whole or not at all; reading text that a user may have edited."""
+"""Write files completely or not at all, and read text that a user may have edited."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Iterator, List, Mapping
 
 from gluon_aff.errors import GluonAFFError, InputError, last_line
 
-LARGEST_TEXT = 16 << 20  # bytes; the names of a million classes have fewer
+LARGEST_TEXT = 16 << 20  # bytes, more than the names of a million classes need
 _UTF_16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def read_text(path: str, largest: int = LARGEST_TEXT) -> str:
-    """The text of a file that a user may have edited, as `decoded` reads it.
+    """Read a text file that a user may have edited, in one of the encodings of `decoded`.
 
     Raises:
-        OSError: it cannot be read.
-        ValueError: it is not text, or has more than `largest` bytes.
+        OSError: the file cannot be read.
+        ValueError: the file is not text, or has more than `largest` bytes.
     """
     with open(path, "rb") as file:
         content = file.read(largest + 1)
@@ -29,22 +29,24 @@ def read_text(path: str, largest: int = LARGEST_TEXT) -> str:
 
 
 def decoded(content: bytes) -> str:
-    """Text in UTF-8, or in UTF-16 with a mark; without the mark that Notepad, Excel and PowerShell put before it.
+    """Decode text in UTF-8, or in UTF-16 with a byte order mark.
+
+    Notepad, Excel and PowerShell write such a mark in front of a text; it is removed.
 
     Raises:
-        UnicodeDecodeError: it is in neither.
+        UnicodeDecodeError: the text is in neither encoding.
     """
     return content.decode("utf-16" if content.startswith(_UTF_16_MARKS) else "utf-8-sig")
 
 
 @contextlib.contextmanager
 def replacing(path: str) -> Iterator[str]:
-    """Name of a temporary file beside `path` that takes its place at the end; its directory is made.
+    """Yield the path of a temporary file, which replaces the file at `path` when the block ends without an error.
 
-    Where `path` is a link, the file that it leads to is replaced, and the link stays.
+    The directory of `path` is created. If `path` is a link, the file that it points to is replaced, and the link stays.
 
     Raises:
-        GluonAFFError: if that cannot be written; what was at `path` stays.
+        GluonAFFError: the file cannot be written. A file that was at `path` stays there.
     """
     with replacing_together(path) as (partial,):
         yield partial
@@ -52,10 +54,10 @@ def replacing(path: str) -> Iterator[str]:
 
 @contextlib.contextmanager
 def replacing_together(*paths: str) -> Iterator[List[str]]:
-    """`replacing` for files that belong together: none takes its place before all are written.
+    """Yield temporary paths like `replacing`, for files that belong together: all are written before any is replaced.
 
     Raises:
-        GluonAFFError: if one cannot be written; what was at the `paths` stays.
+        GluonAFFError: a file cannot be written. Files that were at the `paths` stay there.
     """
     targets = [os.path.realpath(path) if os.path.islink(path) else path for path in paths]
     partials = [f"{target}.partial" for target in targets]
@@ -75,13 +77,13 @@ def replacing_together(*paths: str) -> Iterator[List[str]]:
 
 
 def check_directories(paths: Mapping[str, str]) -> None:
-    """See that files can be written in the directories (empty: the working directory), existing or to be made.
+    """Check that files can be written in directories, which need not exist yet.
 
     Args:
-        paths: by flag.
+        paths: directories by the flag that names them; an empty path stands for the working directory.
 
     Raises:
-        InputError: if not; names the flag.
+        InputError: a directory cannot be written to. The message names the flag.
     """
     for flag, path in paths.items():
         existing = os.path.abspath(path)

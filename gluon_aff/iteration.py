@@ -1,4 +1,4 @@
-"""Iterating so that a device is kept busy."""
+"""Iterate so that a device or a pool of workers is always busy."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Callable, Iterable, Iterator
 
 
 def one_behind(steps: Iterable[Any]) -> Iterator[Any]:
-    """Yield each item once the next one is under way: its figures are awaited while the device computes on."""
+    """Yield each item after the next one has been started, so that the device computes while the caller waits."""
     iterator = iter(steps)
     for previous in iterator:
         for current in iterator:
@@ -18,7 +18,7 @@ def one_behind(steps: Iterable[Any]) -> Iterator[Any]:
 
 
 def in_order(submit: Callable[[Any], Future], tasks: Iterable[Any], ahead: int) -> Iterator[Any]:
-    """The tasks' results in their order, with at most `ahead` tasks handed out before their results are asked for."""
+    """Yield the results of the tasks in order, with at most `ahead` tasks submitted in advance."""
     pending: collections.deque = collections.deque()
     try:
         for task in tasks:

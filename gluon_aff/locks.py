@@ -1,4 +1,4 @@
-"""Locks between processes: files that one process at a time holds, and no longer than it lives."""
+"""Lock files, which one process at a time can hold, and which are released when the process ends."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ class LockedError(Exception):
 
 @contextlib.contextmanager
 def locked(path: str) -> Iterator[None]:
-    """Hold the lock file `path`, in a directory that exists, which is removed at the end.
+    """Hold the lock file `path` during the block, and remove it at the end; its directory must exist.
 
-    On a file system without locks nothing is held.
+    On a file system without locks, nothing is locked.
 
     Raises:
-        LockedError: another process holds it.
-        OSError: it cannot be made.
+        LockedError: another process holds the lock.
+        OSError: the lock file cannot be created.
     """
     lock = FileLock(path)
     while not _acquire(lock):
@@ -34,22 +34,22 @@ def locked(path: str) -> Iterator[None]:
     try:
         yield
     finally:
-        with contextlib.suppress(OSError):  # Windows removes no open file; there, releasing does
+        with contextlib.suppress(OSError):  # Windows does not remove an open file, but release() does there
             os.remove(path)
         lock.release()
 
 
 def _acquire(lock: BaseFileLock) -> bool:
-    """Lock the file; False if another process removed it meanwhile, so that it has to be tried again."""
+    """Lock the file; return False if another process removed it meanwhile, so that the caller has to try again."""
     path = lock.lock_file
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # newer filelocks do without the system's locks, and say so
+            warnings.simplefilter("ignore", UserWarning)  # newer versions of filelock warn if the system has no locks
             lock.acquire(timeout=0)
     except Timeout:
         if os.path.exists(path) and _can_lock(f"{path}.{uuid.uuid4().hex}"):
             raise LockedError(path) from None
-    except NotImplementedError:  # older filelocks without the system's locks
+    except NotImplementedError:  # older versions of filelock raise this if the system has no locks
         return True
     except OSError as error:
         if error.errno not in _NO_LOCKS_HERE:
@@ -58,7 +58,10 @@ def _acquire(lock: BaseFileLock) -> bool:
 
 
 def _can_lock(path: str) -> bool:
-    """Whether a file that nobody else knows can be locked; older filelocks cannot tell a held lock from none at all."""
+    """Return whether a new file can be locked at all.
+
+    Older versions of filelock report a file system without locks as if another process held the lock.
+    """
     lock = FileLock(path)
     try:
         lock.acquire(timeout=0)
