@@ -1,1 +1,1 @@
-"""Speed and memory of the package, held against a literal formulation of the original: `python -m benchmarks`."""
+"""Compare speed and memory of the package with a literal formulation of the original: `python -m benchmarks`."""

@@ -1,4 +1,4 @@
-"""`python -m benchmarks`, which `make bench` runs."""
+"""Run the benchmarks: `python -m benchmarks`, or `make bench`."""
 
 from __future__ import annotations
 
@@ -15,29 +15,30 @@ from gluon_aff.errors import GluonAFFError
 from gluon_aff.machine.threads import use_all_cores
 
 DESCRIPTION = """\
-Measure speed and memory of the package against a literal formulation of the
-original: the same networks with global pooling and broadcast operators, the
-same augmentation image by image, --help after the imports of the original's
-scripts (benchmarks/literal.py).
+Compare speed and memory of the package with a literal formulation of the
+original (benchmarks/literal.py): the same networks with global pooling and
+broadcast operators, the same augmentation image by image, and --help after
+the imports of the original's scripts. Engine: MXNet.
 
-Both are measured in turns, in one run, after a warm-up. What is printed are
-their medians and the ratio: how many times better ours is. The machine should
-have nothing else to do; ratios suffer less from company than times.
+Both are measured alternately in one run, after a warm-up. The table has their
+medians, and the ratio, which says how many times better ours is. The machine
+should do nothing else meanwhile; other work disturbs times more than ratios.
 
-All of them take from 20 to 40 minutes on two cores. --quick takes a few minutes: one
-row of each kind, 3 measurements of each. It shows that all is in order, and no more.
+All benchmarks take 20 to 40 minutes on two cores. --quick takes a few minutes:
+it makes 3 measurements of one benchmark of each kind, and only shows that
+everything works.
 
-`python -m benchmarks gpu` measures PyTorch on a GPU instead, against the rates of the
-published logs, and `python -m benchmarks engines` the engines side by side on a CPU;
-they have options of their own (--help).
+`python -m benchmarks gpu` measures PyTorch on a GPU, and compares it with the
+speeds in the published logs. `python -m benchmarks engines` compares the engines
+on a CPU. Both have options of their own (--help).
 """
 REPEATS, QUICK_REPEATS = 7, 3
 TABLE, QUICK_TABLE = "build/benchmarks.csv", "build/benchmarks-quick.csv"
-QUICK_HEADING = "A quick run: few rows and few measurements of each, not to be quoted in docs/performance.md."
+QUICK_HEADING = "A quick run with few rows and few measurements: do not quote it in docs/performance.md."
 
 
 def parser() -> argparse.ArgumentParser:
-    """Parser of the command line."""
+    """Return the parser of the command line."""
     width = max(len(benchmark.name) for benchmark in BENCHMARKS)
     listing = "\n".join(
         f"  {b.name:<{width}} {'*' if b.quick else ' '} {b.about} ({b.unit}; target {b.target})" for b in BENCHMARKS
@@ -54,27 +55,27 @@ def parser() -> argparse.ArgumentParser:
         nargs="+",
         choices=[b.name for b in BENCHMARKS],
         metavar="NAME",
-        help="these benchmarks (default: all)",
+        help="run only these benchmarks (default: all)",
     )
     result.add_argument(
-        "--quick", action="store_true", help="a row of each kind, few measurements; writes a table of its own"
+        "--quick", action="store_true", help="make few measurements of one benchmark of each kind, for a separate table"
     )
     result.add_argument(
         "--repeats",
         type=positive,
         metavar="N",
-        help=f"measurements of each (default: {REPEATS}; with --quick: {QUICK_REPEATS})",
+        help=f"number of measurements of each benchmark (default: {REPEATS}; with --quick: {QUICK_REPEATS})",
     )
     result.add_argument(
         "--csv",
         metavar="FILE",
-        help=f"write the table there too (default: {TABLE}; with --quick: {QUICK_TABLE}; '' for no file)",
+        help=f"also write the table to this file, or to none if '' (default: {TABLE}; with --quick: {QUICK_TABLE})",
     )
     return result
 
 
 def _options(argv: List[str]) -> argparse.Namespace:
-    """Options, with what a quick or a full run has where nothing is said."""
+    """Parse the options, and fill in the defaults of a quick or a full run."""
     arguments = parser()
     options = arguments.parse_args(argv)
     quick = options.quick
@@ -83,7 +84,7 @@ def _options(argv: List[str]) -> argparse.Namespace:
     if options.csv is None:
         options.csv = QUICK_TABLE if quick else TABLE
     if quick and os.path.abspath(options.csv) == os.path.abspath(TABLE):
-        arguments.error(f"--csv {options.csv}: a quick run does not take the place of the full table")
+        arguments.error(f"--csv {options.csv}: a quick run must not replace the full table; name another file")
     return options
 
 

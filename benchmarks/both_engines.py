@@ -1,4 +1,4 @@
-"""`python -m benchmarks engines`: MXNet, PyTorch and ONNX Runtime side by side on this machine's CPU."""
+"""Compare MXNet, PyTorch and ONNX Runtime on this machine's CPU: `python -m benchmarks engines`."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ from gluon_aff.results.text import columns_text
 from gluon_aff.weights.card import Card
 
 DESCRIPTION = """\
-Measure a training step and the inference of the seven published networks under MXNet,
-PyTorch and ONNX Runtime, on the CPU, in turns, in one run: medians in ms. MXNet is
-measured as it trains and infers, and fused as `evaluate` has it. The networks have
-random weights. It takes about ten minutes on two cores.
+Measure a training step and the inference of the seven published networks with MXNet,
+PyTorch and ONNX Runtime on the CPU, alternately in one run; the table has medians in
+milliseconds. For MXNet, inference is also measured with fused layers, as `evaluate` uses
+it. The networks have random weights. This takes about ten minutes on two cores.
 """
 INFERENCE = ("MXNet", "MXNet fused", "PyTorch", "PyTorch bfloat16", "ONNX Runtime")
 TRAINING = ("MXNet", "PyTorch", "PyTorch bfloat16")
-STEP_BATCHES = {CIFAR_SIZE: 32}  # images of a training step by their side; 8 where they are larger
+STEP_BATCHES = {CIFAR_SIZE: 32}  # images in a training step by their side; 8 for larger images
 Works = Dict[str, Callable[[], object]]
 
 
 def inferences(record: ModelRecord, batch: int, folder: str) -> Works:
-    """What infers a batch, by the names in `INFERENCE`."""
+    """Return functions that infer a batch, by the names in `INFERENCE`; files are written to `folder`."""
     path, architecture = os.path.join(folder, "weights.params"), record.architecture()
     save_params(get_model(record.name), path)
     images = random_images(batch, record.input_size)
@@ -60,7 +60,7 @@ def inferences(record: ModelRecord, batch: int, folder: str) -> Works:
 
 
 def steps(record: ModelRecord) -> Works:
-    """What trains for a step, by the names in `TRAINING`."""
+    """Return functions that make a training step, by the names in `TRAINING`."""
     batch = STEP_BATCHES.get(record.input_size, 8)
     images, labels = random_images(batch, record.input_size), np.arange(batch, dtype="float32")
     learners = []
@@ -75,7 +75,10 @@ def steps(record: ModelRecord) -> Works:
 
 
 def measured(works: Works, repeats: int) -> Dict[str, float]:
-    """Median milliseconds of each, done in turns after one of each that is not counted."""
+    """Return the median time of each function in milliseconds.
+
+    The functions are called alternately, and the first call of each does not count.
+    """
     taken: Dict[str, List[float]] = {name: [] for name in works}
     for turn in range(repeats + 1):
         for name, work in works.items():
@@ -87,16 +90,18 @@ def measured(works: Works, repeats: int) -> Dict[str, float]:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Parser of the command line."""
+    """Return the parser of the command line."""
     result = argparse.ArgumentParser(
         "python -m benchmarks engines", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     result.add_argument(
-        "--only", nargs="+", default=[*CIFAR, *IMAGENET], metavar="NETWORK", help="these (default: all)"
+        "--only", nargs="+", default=[*CIFAR, *IMAGENET], metavar="NETWORK", help="measure only these (default: all)"
     )
-    result.add_argument("--repeats", type=int, default=5, metavar="N", help="measurements of each (default: 5)")
     result.add_argument(
-        "--csv", default="build/engines.csv", metavar="FILE", help="write the table there (default: build/engines.csv)"
+        "--repeats", type=int, default=5, metavar="N", help="number of measurements of each inference (default: 5)"
+    )
+    result.add_argument(
+        "--csv", default="build/engines.csv", metavar="FILE", help="file for the table (default: build/engines.csv)"
     )
     return result
 

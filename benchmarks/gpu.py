@@ -1,6 +1,6 @@
-"""`python -m benchmarks gpu`: how fast PyTorch trains and infers here, beside the rates of the published logs.
+"""Measure how fast PyTorch trains and infers, and compare it with the published logs: `python -m benchmarks gpu`.
 
-It needs PyTorch, NumPy and this folder; nothing is downloaded.
+This needs only PyTorch, NumPy and this package; nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -27,16 +27,17 @@ from gluon_aff.pytorch.learner import TorchLearner, learner
 from gluon_aff.results.text import columns_text
 
 DESCRIPTION = """\
-Measure training and inference of the seven published networks in PyTorch, on random
-images, and training with the input pipeline of CIFAR, on the first GPU, or on the CPU
-where there is none. Rates stand beside those of the published logs, which are of two
-or four GPUs of 2020. The most telling rows come first; after --minutes no new row begins.
+Measure training and inference of the seven published networks in PyTorch on random
+images, and training with the input pipeline of CIFAR. The first GPU computes, or the CPU
+if there is no GPU. The table also has the speeds in the published logs, which are those
+of two or four GPUs of 2020. The most important rows are measured first, and after
+--minutes no new row is started.
 """
 CIFAR_IMAGES = 50_000
 RESNET32 = "aff_resnet32_cifar100"
 CIFAR = (RESNET32, "aff_resnext38_32x4d_cifar100", "aff_resnext47_32x4d_cifar100")
 IMAGENET = ("aff_resnet50", "iaff_resnet50", "aff_resnext50_32x4d", "iaff_resnext50_32x4d")
-FULL = "float32"  # in TF32 where the GPU has it
+FULL = "float32"  # computed in TF32 if the GPU has it
 COLUMNS = (
     *("network", "images", "batch", "precision", "compiled", "training images/s", "inference images/s"),
     *("peak MiB", "published images/s", "published GPUs", "ratio"),
@@ -45,7 +46,15 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Row:
-    """What is measured: a network, images at a time, precision, whether it is compiled, and where images come from."""
+    """Describes a measurement.
+
+    Attributes:
+        model: name of the network.
+        batch: number of images in a batch.
+        precision: float32, or the format of mixed precision, float16 or bfloat16.
+        compiled: True if the network is compiled.
+        images: source of the images: random, or the pipeline of CIFAR.
+    """
 
     model: str
     batch: int
@@ -55,7 +64,7 @@ class Row:
 
 
 def gpu_rows() -> Iterator[Row]:
-    """Rows for a GPU, the most telling ones first: as published, then eager, then twice the batch."""
+    """Yield the rows for a GPU, the most important first: compiled, then uncompiled, also with twice the batch."""
     yield from (Row(model, 128, precision, True) for precision in ("float16", "bfloat16") for model in IMAGENET)
     yield from (Row(model, 128, precision, True) for precision in (FULL, "bfloat16") for model in CIFAR)
     yield Row(RESNET32, 128, FULL, True, "pipeline")
@@ -67,7 +76,7 @@ def gpu_rows() -> Iterator[Row]:
 
 
 def cpu_rows() -> Iterator[Row]:
-    """Rows for a CPU."""
+    """Yield the rows for a CPU."""
     for precision in (FULL, "bfloat16"):
         yield Row(RESNET32, 32, precision, False)
         yield Row("aff_resnet50", 8, precision, False)
@@ -75,9 +84,9 @@ def cpu_rows() -> Iterator[Row]:
 
 
 def published_rate(model: str) -> Tuple[float, int]:
-    """Images per second of the fastest run of `model` in the published logs, and its number of GPUs.
+    """Return the images per second of the fastest published run of `model`, and its number of GPUs.
 
-    CIFAR's are training images over the seconds of an epoch, which have its validation in them.
+    The logs of CIFAR runs have only the seconds of an epoch, which include its validation.
     """
     rates = []
     for run in published_runs().values():
@@ -91,7 +100,7 @@ def published_rate(model: str) -> Tuple[float, int]:
 
 
 def settings_of(record: ModelRecord, batch: int, amp: Optional[str], compiled: bool) -> LearnerSettings:
-    """A network to train as the published commands do."""
+    """Return the settings of a learner that trains a network as the published commands do."""
     return LearnerSettings(
         record.architecture(),
         (batch, 3, record.input_size, record.input_size),
@@ -104,10 +113,15 @@ def settings_of(record: ModelRecord, batch: int, amp: Optional[str], compiled: b
 
 
 def measure(row: Row, devices: Devices, seconds: float) -> Dict[str, Any]:
-    """The row's figures by the names of `COLUMNS`.
+    """Measure the figures of a row; return them by the names in `COLUMNS`.
+
+    Args:
+        row: what to measure.
+        devices: the GPU or CPU that computes.
+        seconds: least duration of the measurement of training; that of inference takes half as long.
 
     Raises:
-        InputError: the device does not have the precision.
+        InputError: the device does not support the precision.
     """
     on_gpu = devices.kind == "gpu"
     record = model_record(row.model)
@@ -126,7 +140,7 @@ def measure(row: Row, devices: Devices, seconds: float) -> Dict[str, Any]:
 
 
 def _steps(trained: TorchLearner, row: Row, side: int, classes: int) -> Callable[[], Callable[[], object]]:
-    """What starts the next step and returns what waits for it."""
+    """Return a function that starts the next training step, and returns a function that waits for it."""
     if row.images == "random":
         images, labels = random_images(row.batch, side), np.arange(row.batch, dtype="float32") % classes
         return lambda: trained.step(images, labels, 0.3, False)
@@ -135,13 +149,13 @@ def _steps(trained: TorchLearner, row: Row, side: int, classes: int) -> Callable
 
 
 def random_images(batch: int, side: int) -> np.ndarray:
-    """Images of noise, float32 (batch, 3, side, side)."""
+    """Return images of noise, float32 (batch, 3, side, side)."""
     return np.random.default_rng(0).normal(size=(batch, 3, side, side)).astype("float32")
 
 
 def _cifar_batches(batch: int, classes: int) -> Iterator[Tuple[np.ndarray, np.ndarray]]:
-    """Batches as `train_cifar.py` makes them, cropped and flipped, of pictures drawn at random."""
-    from gluon_aff.data.cifar.batches import TrainBatches  # these need Pillow, the rows of random images do not
+    """Yield batches of random pictures, cropped and flipped as `train_cifar.py` does."""
+    from gluon_aff.data.cifar.batches import TrainBatches  # here because it needs Pillow, and the other rows do not
     from gluon_aff.data.cifar.files import LabelledImages
 
     random = np.random.default_rng(0)
@@ -153,7 +167,14 @@ def _cifar_batches(batch: int, classes: int) -> Iterator[Tuple[np.ndarray, np.nd
 
 
 def _rate(start: Callable[[], Callable[[], object]], images: int, seconds: float, warm_up: int) -> float:
-    """Images per second, with the next batch started before the last one is waited for, as training does."""
+    """Return the images per second; as in training, each batch is started before the previous one is waited for.
+
+    Args:
+        start: starts a batch, and returns a function that waits for it.
+        images: number of images in a batch.
+        seconds: least duration of the measurement.
+        warm_up: number of batches that do not count.
+    """
     for _ in range(warm_up):
         start()()
     begun, done, waiting = time.perf_counter(), 0, start()
@@ -166,14 +187,16 @@ def _rate(start: Callable[[], Callable[[], object]], images: int, seconds: float
 
 
 def parser() -> argparse.ArgumentParser:
-    """Parser of the command line."""
+    """Return the parser of the command line."""
     result = argparse.ArgumentParser(
         "python -m benchmarks gpu", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    result.add_argument("--minutes", type=float, default=5.0, help="begin no row after that (default: 5)")
-    result.add_argument("--seconds", type=float, default=3.0, help="of each measurement (default: 3)")
     result.add_argument(
-        "--csv", default="build/gpu.csv", metavar="FILE", help="write the table there (default: build/gpu.csv)"
+        "--minutes", type=float, default=5.0, help="minutes after which no new row is started (default: 5)"
+    )
+    result.add_argument("--seconds", type=float, default=3.0, help="seconds for each measurement (default: 3)")
+    result.add_argument(
+        "--csv", default="build/gpu.csv", metavar="FILE", help="file for the table (default: build/gpu.csv)"
     )
     return result
 
@@ -194,7 +217,7 @@ def main(argv: Optional[List[str]] = None) -> int:
             break
         try:
             results.append(measure(row, devices, options.seconds))
-        except (RuntimeError, ValueError, ImportError) as error:  # out of memory, or what this machine lacks
+        except (RuntimeError, ValueError, ImportError) as error:  # out of memory, or not supported by this machine
             print(f"{row}: {str(error).splitlines()[0]}", file=sys.stderr)
             continue
         print(f"{row.model} {row.batch} {row.precision}: {results[-1]['ratio']:.2f}", file=sys.stderr)

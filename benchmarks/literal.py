@@ -1,8 +1,8 @@
-"""The published formulation, to measure against: networks and input pipeline as the original has them.
+"""Networks and input pipeline in the literal formulation of the original, for comparison.
 
-The networks are ours with other blocks in them, which write out what the original's do: global pooling operators,
-broadcast operators also where shapes agree, two products. The pipeline goes image by image through Gluon's transforms,
-Pillow and NumPy, with an NDArray in between. Both compute what ours do; tests hold that.
+The networks are ours with other blocks, which compute as the original's do: with global pooling operators, with
+broadcast operators even if the shapes are equal, and with two products for each fusion. The pipeline passes each image
+through Gluon's transforms, Pillow and NumPy, with an NDArray in between. Tests check that the results equal ours.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from gluon_aff.gluon.fusion.context import GlobalAveragePool
 
 
 class LiteralPool(GlobalAveragePool):
-    """Global average pooling operator."""
+    """Computes the mean of each channel with MXNet's global pooling operator."""
 
     def hybrid_forward(self, F: Any, x: Any) -> Any:
         """Return the mean of each channel."""
@@ -31,19 +31,19 @@ class LiteralPool(GlobalAveragePool):
 
 
 class LiteralAFF(AFF):
-    """AFF with broadcast operators and two products."""
+    """Computes AFF (paper, Eq. 4, with the original's factor) with broadcast operators and two products."""
 
     def hybrid_forward(self, F: Any, x: Any, residual: Any) -> Any:
-        """Fuse."""
+        """Return scale * (w x + (1 - w) residual)."""
         w = _weight(F, x + residual, self.local_att, self.global_att)
         return self.scale * F.broadcast_mul(x, w) + self.scale * F.broadcast_mul(residual, 1 - w)
 
 
 class LiteralIAFF(iAFF):
-    """Iterative AFF likewise."""
+    """Computes iterative AFF (paper, Eq. 4 with 5) with broadcast operators and two products for each fusion."""
 
     def hybrid_forward(self, F: Any, x: Any, residual: Any) -> Any:
-        """Fuse twice."""
+        """Return w' x + (1 - w') residual, where w' is computed from a first fusion of the same kind."""
         w = _weight(F, x + residual, self.local_att, self.global_att)
         integrated = F.broadcast_mul(x, w) + F.broadcast_mul(residual, 1 - w)
         w = _weight(F, integrated, self.local_att2, self.global_att2)
@@ -54,13 +54,13 @@ LITERAL = {GlobalAveragePool: LiteralPool, AFF: LiteralAFF, iAFF: LiteralIAFF}
 
 
 def literal(net: HybridBlock) -> HybridBlock:
-    """Make `net`, which has computed nothing yet, compute in the published formulation; return it."""
+    """Make `net`, which must not have computed anything yet, compute in the literal formulation; return it."""
     net.apply(_make_literal)
     return net
 
 
 def _make_literal(block: HybridBlock) -> None:
-    # The layers stay in place, so parameters have the same names, and blocks may change to subclasses of themselves.
+    # The layers stay in place, so that the parameters keep their names; each block becomes a subclass of its own class.
     block.__class__ = LITERAL.get(type(block), type(block))
 
 
@@ -69,15 +69,15 @@ def _weight(F: Any, features: Any, local_context: Any, global_context: Any) -> A
 
 
 def literal_batch(images: mx.nd.NDArray, draws: AugmentationDraws, auto_augment: bool) -> mx.nd.NDArray:
-    """A training batch, made image by image.
+    """Make a training batch image by image.
 
     Args:
-        images: uint8, (N, 32, 32, 3).
-        draws: the random choices for them.
-        auto_augment: run AutoAugment before crop and flip.
+        images: images, uint8 (N, 32, 32, 3).
+        draws: random choices for the augmentation of each image.
+        auto_augment: apply AutoAugment before crop and flip.
 
     Returns:
-        float32, (N, 3, 32, 32).
+        Normalised images, float32 (N, 3, 32, 32).
     """
     to_input = transforms.Compose([transforms.ToTensor(), transforms.Normalize(CIFAR_MEAN, CIFAR_STD)])
     return mx.nd.stack(*(to_input(_augmented(images[row], draws, row, auto_augment)) for row in range(len(images))))

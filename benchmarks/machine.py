@@ -1,4 +1,4 @@
-"""What a benchmark ran on. No MXNet here: it reads OMP_NUM_THREADS as it is imported."""
+"""Describe the machine of a benchmark, without importing MXNet, which reads OMP_NUM_THREADS when it is imported."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gluon_aff.machine.threads import THREADS, usable_cores
 
 
 def description() -> Dict[str, str]:
-    """Processor, cores, threads and versions."""
+    """Return processor, number of cores, number of threads, and versions."""
     return {
         "processor": processor(),
         "cores": str(usable_cores()),
@@ -25,7 +25,7 @@ def description() -> Dict[str, str]:
 
 
 def processor() -> str:
-    """Name of it."""
+    """Return the name of the processor."""
     lines = read_text("proc/cpuinfo").splitlines()
     models = {line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")}
     return ", ".join(sorted(models)) or platform.machine()

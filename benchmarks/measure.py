@@ -1,4 +1,4 @@
-"""Two ways to do the same, measured in turns."""
+"""Measure two ways of doing the same, alternately."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from typing import Callable, Dict, List, Sequence, Tuple
 from gluon_aff.files import replacing
 from gluon_aff.results.text import columns_text
 
-WARM_UP = 2  # measurements that are thrown away: MXNet traces the network, oneDNN compiles its kernels
+WARM_UP = 2  # measurements that do not count, in which MXNet traces the network and oneDNN compiles its kernels
 
 Measure = Callable[[], float]
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """What is measured.
+    """Describes a benchmark.
 
     Attributes:
-        name: what `--only` takes.
-        about: what is done, in a few words.
-        unit: of the figures; more is better if it ends in "/s", and less otherwise.
-        target: what the project set out to reach, as text.
-        make: returns what measures the literal formulation once, and what measures ours.
-        warm_up: measurements of each to throw away first.
-        quick: whether a quick run has it: one row of each kind, the one that takes least.
+        name: name for `--only`.
+        about: what is measured, in a few words.
+        unit: unit of the figures; more is better if it ends in "/s", and less otherwise.
+        target: goal of the project, as text.
+        make: returns two functions, which measure the literal formulation and ours once.
+        warm_up: number of measurements of each that do not count.
+        quick: True if a quick run includes it, as the fastest benchmark of its kind.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Benchmark:
 
 @dataclass(frozen=True)
 class Result:
-    """Medians in the benchmark's unit, and how many times better ours is."""
+    """Holds the medians of a benchmark in its unit, for the literal formulation and ours."""
 
     benchmark: Benchmark
     literal: float
@@ -50,14 +50,14 @@ class Result:
 
     @property
     def ratio(self) -> float:
-        """Above 1 where ours is better."""
+        """Return how many times better ours is; below 1 if it is worse."""
         better, worse = (self.ours, self.literal) if self.benchmark.unit.endswith("/s") else (self.literal, self.ours)
         return better / worse
 
 
 def run(benchmark: Benchmark, repeats: int) -> Result:
-    """Measure both `repeats` times, in turns, so that whatever else the machine does hits both."""
-    from tqdm import tqdm  # which a machine that measures its GPU need not have
+    """Measure both formulations `repeats` times, alternately, so that other work of the machine disturbs both."""
+    from tqdm import tqdm  # here because `benchmarks gpu` imports this package and must not need it
 
     measures = benchmark.make()
     for measure in measures * benchmark.warm_up:
@@ -71,7 +71,7 @@ def run(benchmark: Benchmark, repeats: int) -> Result:
 
 
 def table(results: Sequence[Result]) -> str:
-    """The results as text."""
+    """Return the results as a table."""
     rows = [("benchmark", "literal", "ours", "", "ratio", "target")]
     rows += [
         (r.benchmark.name, _figure(r.literal), _figure(r.ours), r.benchmark.unit, f"{r.ratio:.2f}", r.benchmark.target)
@@ -81,10 +81,16 @@ def table(results: Sequence[Result]) -> str:
 
 
 def write_csv(results: Sequence[Result], path: str, kind: str, machine: Dict[str, str]) -> None:
-    """Write a row for each result to a new file; `kind` says in each whether the run was full or quick.
+    """Write the results to a new CSV file.
+
+    Args:
+        results: the results.
+        path: file to write.
+        kind: `full` or `quick`, which each row states.
+        machine: description of the machine, which each row repeats.
 
     Raises:
-        GluonAFFError: it cannot be written.
+        GluonAFFError: the file cannot be written.
     """
     date = datetime.now(timezone.utc).isoformat(timespec="seconds")
     with replacing(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
@@ -106,5 +112,5 @@ def write_csv(results: Sequence[Result], path: str, kind: str, machine: Dict[str
 
 
 def _figure(value: float) -> str:
-    """Three significant digits, or all before the decimal point."""
+    """Format a figure with three significant digits, or all digits before the decimal point if there are more."""
     return f"{value:.3g}" if abs(value) < 100 else f"{value:,.0f}"

@@ -1,4 +1,4 @@
-"""Peak memory of a training step: `python -m benchmarks.peak MODEL BATCH literal|ours` prints MiB."""
+"""Print the peak memory of a few training steps in MiB: `python -m benchmarks.peak MODEL BATCH literal|ours`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ STEPS = 3
 
 
 def main(model: str, batch: str, formulation: str) -> None:
-    """Train a little, then print the peak."""
+    """Train for a few steps, then print the peak memory of this process."""
     from benchmarks.workloads import seconds, training_step
 
     take = training_step(model, int(batch), formulation)

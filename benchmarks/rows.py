@@ -1,4 +1,4 @@
-"""The benchmarks. To add one, append a `Benchmark`; what it needs is imported where it is made."""
+"""The list of benchmarks. To add one, append a `Benchmark`, whose functions import what they need themselves."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BOTH = ("literal", "ours")
 
 # The original's scripts import these before they look at their arguments.
 LITERAL_HELP = (
-    "import sys; sys.modules['torch'] = None; "  # which GluonCV refuses to be imported beside
+    "import sys; sys.modules['torch'] = None; "  # GluonCV refuses to be imported together with PyTorch
     "import mxnet, gluoncv, matplotlib.pyplot; from gluon_aff_command import main; main()"
 )
 HELP = {
@@ -64,7 +64,7 @@ def _peaks(model: str, batch: int) -> Tuple[Measure, Measure]:
 
 
 def _commands(model: str, batch: int) -> Tuple[Measure, Measure]:
-    """The original's command leaves the threads to MXNet, ours do not."""
+    """Measure steps of whole commands: the original's leaves the number of threads to MXNet, ours chooses it."""
     command = [sys.executable, "-m", "benchmarks.step", model, str(batch)]
     as_found = {name: value for name, value in os.environ.items() if name not in (THREADS, SPINS)}
     literal, ours = (

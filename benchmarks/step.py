@@ -1,4 +1,4 @@
-"""Time of a training step in a process of its own: `python -m benchmarks.step MODEL BATCH literal|ours` prints ms."""
+"""Print the median time of a training step in ms: `python -m benchmarks.step MODEL BATCH literal|ours`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ WARM_UP = 2
 
 
 def main(model: str, batch: str, formulation: str) -> None:
-    """Train a little, then print the median."""
+    """Train for a few steps, then print the median time of a step."""
     from benchmarks.workloads import seconds, training_step
 
     take = training_step(model, int(batch), formulation)

@@ -1,4 +1,4 @@
-"""What is measured, with MXNet: steps, inference, input pipeline."""
+"""The measured work in MXNet: training steps, inference, input pipeline."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BATCHES = 4
 
 
 def seconds(work: Callable[[], Any]) -> float:
-    """Time that `work` takes, with all it leaves to MXNet's threads."""
+    """Return the seconds that `work` takes, including the work of MXNet's threads."""
     start = time.perf_counter()
     work()
     mx.nd.waitall()
@@ -33,18 +33,18 @@ def seconds(work: Callable[[], Any]) -> float:
 
 
 def milliseconds(work: Callable[[], Any]) -> Measure:
-    """Measures `work` in ms."""
+    """Return a function that measures `work` in milliseconds."""
     return lambda: 1000 * seconds(work)
 
 
 def network(model: str, formulation: str) -> HybridBlock:
-    """The network called `model`, initialised, in the 'literal' formulation or in 'ours'."""
+    """Return the initialised network called `model`, in the 'literal' formulation or in 'ours'."""
     net = get_model(model, ctx=mx.cpu())
     return literal(net) if formulation == "literal" else net
 
 
 def training_step(model: str, batch: int, formulation: str) -> Callable[[], None]:
-    """A step of `model`: forward, backward, update; hybridized as the training of its data set does."""
+    """Return a training step of `model`: forward, backward, update; hybridized as in the training on its data set."""
     record = model_record(model)
     return step_of(
         network(model, formulation), record.architecture(), random_images(batch, record.input_size, mx.cpu())
@@ -52,9 +52,13 @@ def training_step(model: str, batch: int, formulation: str) -> Callable[[], None
 
 
 def inference(model: str, batch: int, formulation: str) -> Callable[[], Any]:
-    """Logits of a batch, from the hybridized network if it is 'literal'.
+    """Return a function that infers a batch.
 
-    Otherwise as `gluon-aff predict` computes them: in MXNet if 'ours', in ONNX Runtime if 'exported'.
+    Args:
+        model: name of the network.
+        batch: number of images.
+        formulation: 'literal' for the hybridized network of the original; 'ours' or 'exported' for inference as in
+            `gluon-aff predict`, in MXNet or in ONNX Runtime.
     """
     record = model_record(model)
     images = random_images(batch, record.input_size, mx.cpu())
@@ -62,7 +66,7 @@ def inference(model: str, batch: int, formulation: str) -> Callable[[], Any]:
     if formulation == "literal":
         net.hybridize()
         return lambda: net(images)
-    net(images)  # defers no shape any longer
+    net(images)  # determines the shapes of all parameters
     if formulation == "exported":
         card = Card(model, record.input_size == CIFAR_SIZE, record.input_size, record.classes, "", None, None)
         infer, pixels = onnx_model(GluonNetwork(net, [mx.cpu()]), card).infer, images.asnumpy()
@@ -72,9 +76,9 @@ def inference(model: str, batch: int, formulation: str) -> Callable[[], Any]:
 
 
 def pipeline(auto_augment: bool, formulation: str) -> Measure:
-    """Images per second that one process turns into training batches of CIFAR."""
+    """Return a function that measures how many images per second one process prepares for training on CIFAR."""
     total = BATCH * BATCHES
-    # Pictures of 8 x 8 squares: AutoAugment does less on noise, whose contrast is at its most already.
+    # Pictures of 8 x 8 squares, since AutoAugment has less to do on noise, whose contrast is already at its maximum.
     squares = np.random.default_rng(0).integers(32, 224, (total, 8, 8, 3), dtype=np.uint8)
     pictures = squares.repeat(4, axis=1).repeat(4, axis=2)
     batches = np.arange(total).reshape(BATCHES, BATCH)
@@ -84,7 +88,7 @@ def pipeline(auto_augment: bool, formulation: str) -> Measure:
         for rows in batches:
             mx.nd.array(normalise(augment_batch(pictures[rows], draws.take(rows), auto_augment)))
 
-    in_mxnet = mx.nd.array(pictures, dtype="uint8")  # as Gluon's data sets hold them
+    in_mxnet = mx.nd.array(pictures, dtype="uint8")  # as in Gluon's data sets
 
     def literally() -> None:
         for rows in batches:

@@ -1,8 +1,8 @@
-"""`make demo`, `make demo-imagenet`: the original's command lines on small data, then evaluate, compare, report.
+"""Run `make demo` or `make demo-imagenet`: train with the original's options on small data, evaluate, compare, report.
 
-Digits: a narrow AFF-ResNet (ResNet-8, 16 channels) and scikit-learn's handwritten digits in CIFAR-10's binary layout.
-Pictures: the AFF-ResNet-50 and 400 pictures of 8 kinds in ImageNet's folders, made into records, at 32 x 32 pixels.
-Two CPU cores are enough for either.
+`digits` trains a narrow AFF-ResNet (ResNet-8 with 16 channels) on scikit-learn's handwritten digits in CIFAR-10's
+binary layout. `pictures` trains the AFF-ResNet-50 on 400 pictures of 8 classes, packed from ImageNet's folders into
+record files, at 32 x 32 pixels. Two CPU cores are enough for each.
 """
 
 from __future__ import annotations
@@ -17,12 +17,20 @@ from dataclasses import dataclass
 from typing import Dict, Tuple
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-UNUSABLE = 2  # exit code of `compare` where nothing published fits
+UNUSABLE = 2  # exit code of `compare` if no published run fits
 
 
 @dataclass(frozen=True)
 class Demo:
-    """Commands of a demo, how to evaluate, and the least top-1 accuracy that shows it worked."""
+    """Describes a demo.
+
+    Attributes:
+        folder: folder for everything that the demo writes.
+        prepare: commands that write the data.
+        train: command that trains.
+        evaluate: options of `gluon-aff evaluate`.
+        least_accuracy: least top-1 accuracy, 0..1, that counts as success.
+    """
 
     folder: str
     prepare: Tuple[str, ...]
@@ -61,7 +69,7 @@ DEMOS: Dict[str, Demo] = {
 
 
 def main() -> int:
-    """Run the demo that the first argument names, digits without one; 0 if it gives what it promises."""
+    """Run the demo that the first argument names, by default digits; return 0 if it reaches its accuracy, else 1."""
     demo = DEMOS[sys.argv[1] if len(sys.argv) > 1 else "digits"]
     os.chdir(ROOT)
     start = time.monotonic()
@@ -78,19 +86,23 @@ def main() -> int:
     loaded = last_accuracy(table)
     print(f"\nbest validation accuracy while training: {accuracy}")
     print(f"its weights, loaded back and evaluated:  {loaded}")
-    print(f"time: {time.monotonic() - start:.0f} s; to look at: {demo.folder}/report.html")
+    print(f"time: {time.monotonic() - start:.0f} s; now open {demo.folder}/report.html")
     if abs(loaded - accuracy) > 1e-9 or loaded < demo.least_accuracy:
-        print(f"demo: error: both were to be equal and at least {demo.least_accuracy}", file=sys.stderr)
+        print(f"demo: error: both must be equal and at least {demo.least_accuracy}", file=sys.stderr)
         return 1
     return 0
 
 
 def run(command: str, expected: int = 0, stdout: int | None = None) -> str:
-    """Show `command` and run it; what it printed, if `stdout` is piped. Ends the demo if it fails."""
+    """Print `command` and run it; end the demo if its exit code is not the expected one.
+
+    Returns:
+        The output of the command if `stdout` is a pipe.
+    """
     print(f"\n$ {command}\n", flush=True)
     program, *arguments = shlex.split(command)
     module = [] if program == "python" else ["-m", "gluon_aff"]
-    # One thread: these networks are too small for more, and every machine rounds alike
+    # These networks are too small for several threads, and with one thread every machine rounds alike.
     environment = {"OMP_NUM_THREADS": "1", **os.environ}
     result = subprocess.run([sys.executable, *module, *arguments], stdout=stdout, text=True, env=environment)
     if result.returncode != expected:
@@ -99,7 +111,7 @@ def run(command: str, expected: int = 0, stdout: int | None = None) -> str:
 
 
 def last_accuracy(path: str) -> float:
-    """Top-1 accuracy in the last row of the table of evaluations, in 0..1."""
+    """Return the top-1 accuracy (0..1) in the last row of the table of evaluations."""
     with open(path, newline="") as file:
         return float(list(csv.DictReader(file))[-1]["top1"])
 

@@ -104,7 +104,7 @@ def test_a_quick_run_says_so_and_leaves_the_full_table_alone(two_rows, tmp_path,
     assert two_rows == ["short"] * 3
     heading = lines.index(program.QUICK_HEADING)
     assert "quick run" in lines[heading]
-    assert "not to be quoted in docs/performance.md" in lines[heading]
+    assert "do not quote it in docs/performance.md" in lines[heading]
     assert lines[heading + 2].startswith("benchmark ")  # the table itself
     assert full.read_bytes() == before
     assert rows_in(full) == [("slow", "7", "full"), ("short", "7", "full")]
@@ -118,7 +118,7 @@ def test_a_quick_run_does_what_else_is_asked_for_but_never_overwrites_the_full_t
     with pytest.raises(SystemExit) as stop:
         program.main(["--quick", "--csv", "./build/benchmarks.csv"])
     assert stop.value.code == 2
-    assert "a quick run does not take the place of the full table" in capsys.readouterr().err
+    assert "a quick run must not replace the full table" in capsys.readouterr().err
     assert not (tmp_path / "build").exists()
 
 

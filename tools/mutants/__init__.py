@@ -1,1 +1,1 @@
-"""Small faults put into the package one at a time, to see whether a test notices each: `make mutants`."""
+"""Put small faults into the package one at a time, and check that a test notices each: `make mutants`."""

@@ -1,4 +1,4 @@
-"""`make mutants`: draw small faults, put them into the package one at a time, report those that no test notices."""
+"""Draw small faults, put them into the package one at a time, and report those that no test notices: `make mutants`."""
 
 from __future__ import annotations
 
@@ -27,32 +27,41 @@ ROOMS = (
     *("gluon", "gluon/fusion", "gluon/networks", "pytorch", "pytorch/fusion", "pytorch/networks"),
     *("data", "settings", "training", "weights", "results"),
 )
-CONTROLS = 20  # tests that have to pass without a fault, or no trial means anything
+CONTROLS = 20  # tests that must pass without a fault before any trial
 
 
 def parse_arguments() -> argparse.Namespace:
-    """The command line's options."""
+    """Parse the options of the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m tools.mutants",
         description="Put small faults into a copy of the package, one at a time, and run the fast tests that cover the "
-        "line. The first run takes as long as `make coverage`, to learn which tests cover what; after that, 50 faults "
-        "take minutes. Faults that make no difference, or one that nobody minds, are in explained.csv with the reason. "
-        "Exit code 1 if fewer than --goal percent of the others were noticed.",
+        "changed line. The first run takes as long as `make coverage`, because it measures which tests cover which "
+        "lines; after that, 50 faults take minutes. Faults that change nothing that matters are listed in "
+        "explained.csv with the reason. The exit code is 1 if tests noticed fewer than --goal percent of the others.",
     )
-    parser.add_argument("-n", "--number", type=int, default=50, help="how many faults (default: 50)")
-    parser.add_argument("--seed", type=int, default=0, help="of the draw (default: 0)")
-    parser.add_argument("--rooms", nargs="+", default=ROOMS, metavar="ROOM", help="folders of gluon_aff to draw from")
-    parser.add_argument("--goal", type=float, default=95.0, help="percent to be noticed (default: 95)")
-    parser.add_argument("--list", action="store_true", help="print the faults that would be tried, and try none")
+    parser.add_argument("-n", "--number", type=int, default=50, help="number of faults (default: 50)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random choice of faults (default: 0)")
+    parser.add_argument(
+        "--rooms",
+        nargs="+",
+        default=ROOMS,
+        metavar="ROOM",
+        help=f"folders of gluon_aff to choose faults from (default: {' '.join(ROOMS)})",
+    )
+    parser.add_argument("--goal", type=float, default=95.0, help="percentage of faults to be noticed (default: 95)")
+    parser.add_argument("--list", action="store_true", help="print the chosen faults without trying them")
     options = parser.parse_args()
     unknown = [room for room in options.rooms if not (ROOT / "gluon_aff" / room).is_dir()]
     if unknown or options.number < 1:
-        parser.error(f"no room of gluon_aff: {', '.join(unknown)}" if unknown else "-n has to be at least 1")
+        parser.error(f"gluon_aff has no folder {', '.join(unknown)}" if unknown else "-n must be at least 1")
     return options
 
 
 def draw(rooms: List[str], number: int, seed: int) -> List[Fault]:
-    """Draw faults: of each a room first, then a kind, then a place, so that long tables do not crowd out the rest."""
+    """Draw `number` faults at random.
+
+    Each draw chooses a room, then a kind of fault in it, then a place, so that long tables do not dominate.
+    """
     rng = random.Random(seed)
     sources: Dict[str, str] = {}
     places: Dict[str, Dict[str, List[Fault]]] = {room: defaultdict(list) for room in rooms}
@@ -77,7 +86,7 @@ def draw(rooms: List[str], number: int, seed: int) -> List[Fault]:
 
 
 def try_all(faults: List[Fault], trees: List[Path], covering: CoveringTests) -> Iterator[Outcome]:
-    """Try the faults, as many at a time as there are copies of the checkout; the outcomes come in the faults' order."""
+    """Try the faults in parallel, one in each copy of the checkout; yield the outcomes in the order of the faults."""
     free: Queue[Path] = Queue()
     for tree in trees:
         free.put(tree)
@@ -102,13 +111,13 @@ def check_without_fault(tree: Path, covering: CoveringTests) -> None:
 
 
 def read_explained() -> Set[Tuple[str, str, str]]:
-    """File, line of code and change of the faults that may stay unnoticed."""
+    """Read file, line of code and change of the faults that may go unnoticed."""
     with EXPLAINED.open(newline="", encoding="utf-8") as file:
         return {(row["file"], row["code"], row["change"]) for row in csv.DictReader(file)}
 
 
 def report(outcomes: List[Outcome], seed: int) -> float:
-    """Print what was noticed and what was not; return the percentage of those that are not explained."""
+    """Print which faults were noticed; return the percentage noticed of those that are not explained."""
     explained = read_explained()
     unexplained = [each for each in outcomes if each.noticed or each.fault.identity not in explained]
     rooms = Counter(room_of(outcome.fault.path) for outcome in unexplained)
@@ -129,7 +138,7 @@ def report(outcomes: List[Outcome], seed: int) -> float:
 
 
 def write_json(outcomes: List[Outcome], path: Path) -> None:
-    """Write a row for each fault."""
+    """Write the outcome of each fault to a JSON file."""
     rows = [
         {
             "file": outcome.fault.path,

@@ -1,4 +1,4 @@
-"""Which tests run a line, and how long each takes: measured once, then for test files that changed."""
+"""Measure which tests run a line and how long each test takes, once, and again for test files that changed."""
 
 from __future__ import annotations
 
@@ -20,27 +20,28 @@ CONFIG = "[run]\nbranch = true\nrelative_files = true\nsource = gluon_aff\ndata_
 
 
 def room_of(path: str) -> str:
-    """Folder within the package, and within the tests, that the module at `path` belongs to."""
+    """Return the folder of the module at `path` within the package, which is also that of its tests within tests/."""
     return Path(path).parent.relative_to("gluon_aff").as_posix()
 
 
 @dataclass(frozen=True)
 class CoveringTests:
-    """What a run of the fast tests has shown.
+    """Holds the coverage and the durations of the fast tests.
 
     Attributes:
-        seconds: duration of each test by its node id.
-        data: lines by test.
+        seconds: duration of each test in seconds, by its node id.
+        data: lines that each test runs.
     """
 
     seconds: Dict[str, float]
     data: CoverageData
 
     def of(self, path: str, lines: Tuple[int, int]) -> List[str]:
-        """Tests that run a line from `lines[0]` to `lines[1]` of a file, its room's and the shortest first.
+        """Return the tests that run a line from `lines[0]` to `lines[1]` of a file.
 
-        What runs while the package is imported (constants, defaults, decorators) belongs to no test in particular: for
-        that, the tests of the file's room, and those that run any line of the file.
+        Tests of the file's own room come first, and short ones before long ones. Code that runs while the package is
+        imported (constants, defaults, decorators) belongs to no test in particular. For such lines, the tests of the
+        file's room and all tests that run any line of the file are returned.
         """
         by_line = self.data.contexts_by_lineno(path)
         room = f"tests/{room_of(path)}/"
@@ -50,7 +51,10 @@ class CoveringTests:
         return sorted(chosen, key=lambda test: (not test.startswith(room), self.seconds[test]))
 
     def _tests(self, contexts: Iterable[List[str]]) -> Set[str]:
-        """Tests of these contexts; of one that runs in a fixture, which others may share, all tests of the file."""
+        """Return the tests of these contexts.
+
+        If a context is a fixture, which several tests may share, all tests of its file are returned.
+        """
         found = {tuple(context.rsplit("|", 1)) for of_line in contexts for context in of_line if context}
         tests = {test for test, *_ in found}
         shared = {test.split("::")[0] for test, phase in found if phase == "setup"}
@@ -58,15 +62,15 @@ class CoveringTests:
 
 
 def measure(tree: Path, environment: Dict[str, str], cache: Path, processes: int) -> CoveringTests:
-    """Run the fast tests of `tree`, all of them or those in files that changed since `cache` was written.
+    """Run the fast tests of `tree`: all of them, or those in files that changed since `cache` was written.
+
+    Tests that fail without a fault are printed and left out.
 
     Args:
         tree: a copy of the checkout.
-        environment: for the tests.
-        cache: folder where the result is kept.
-        processes: how many run at once.
-
-    Tests that fail without a fault are named and left out: they could not tell.
+        environment: environment variables for the tests.
+        cache: folder in which the result is stored.
+        processes: number of processes that run tests.
 
     Raises:
         SystemExit: pytest itself failed.
@@ -91,9 +95,9 @@ def measure(tree: Path, environment: Dict[str, str], cache: Path, processes: int
 def _run(
     tree: Path, environment: Dict[str, str], files: List[str], data_file: Path, processes: int
 ) -> Dict[str, float]:
-    """Run the tests in `files`, add what they cover to `data_file`; return how long each took."""
+    """Run the tests in `files` and add their coverage to `data_file`; return the duration of each in seconds."""
     log = data_file.with_name("tests.log")
-    print(f"running the tests of {len(files)} files, to learn which of them cover what: see {log}", file=sys.stderr)
+    print(f"running the tests of {len(files)} files to measure what they cover: see {log}", file=sys.stderr)
     config = tree / ".coverage-config"
     config.write_text(CONFIG.format(data_file))
     coverage = ("--cov", "--cov-append", "--cov-context=test", f"--cov-config={config}", "--cov-report=")
@@ -108,13 +112,13 @@ def _run(
     for duration, test in DURATION.findall(said):
         seconds[test] = seconds.get(test, 0.0) + float(duration)
     for test in FAILURE.findall(said):
-        print(f"left out, since it fails without a fault: {test}", file=sys.stderr)
+        print(f"left out, because it fails without a fault: {test}", file=sys.stderr)
         seconds.pop(test, None)
     return seconds
 
 
 def _test_file_hash(tree: Path, file: Path) -> str:
-    """Of a file of tests and of all that its folder and those above share among tests."""
+    """Return a hash of a file of tests and of all modules that tests share in its folder and in tests/."""
     shared = {path for folder in (tree / "tests", file.parent) for path in folder.glob("*.py")}
     return _hash([*sorted(path for path in shared if not path.name.startswith("test_")), file])
 

@@ -1,4 +1,4 @@
-"""The faults that can be put into a source file: what a careless edit changes and a compiler does not refuse."""
+"""Find the faults that can be put into a source file: changes of a careless edit that still compile."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ COMPARISONS.update({"not in": "in", "is not": "is"})
 ARITHMETIC = {"+": "-", "-": "+", "*": "/", "/": "*", "//": "*", "%": "*", "**": "*"}
 LOGIC = {"and": "or", "or": "and"}
 
-# Words that people read, and the look of a progress bar: no result rests on them.
+# Arguments that only change texts or the look of a progress bar, and no result
 WORDS = {"help", "metavar", "description", "epilog", "desc", "unit", "leave", "disable", "refresh", "title"}
 Function = Union[ast.FunctionDef, ast.AsyncFunctionDef]
 
 
 @dataclass(frozen=True)
 class Fault:
-    """A change of one place in one file.
+    """A change at one place in one file.
 
     Attributes:
-        path: of the file, relative to the checkout.
-        kind: of the change, such as "number" or "condition".
-        lines: first and last line, counted from 1, of the statement that the place belongs to.
-        line: where the change begins.
-        code: that line, without white space around it.
+        path: path of the file relative to the checkout.
+        kind: kind of the change, such as "number" or "condition".
+        lines: first and last line, counted from 1, of the statement that contains the place.
+        line: line where the change begins.
+        code: text of that line without surrounding white space.
         start: offset in the file's text where the change begins.
         end: offset where it ends.
-        text: what stands there instead.
+        text: new text between these offsets.
         what: the change in words.
     """
 
@@ -46,15 +46,15 @@ class Fault:
 
     @property
     def identity(self) -> Tuple[str, str, str]:
-        """What stays the same where lines move."""
+        """Return a key of the fault that stays the same if lines move."""
         return self.path, self.code, self.what
 
     def applied_to(self, source: str) -> str:
-        """The file's text with the fault in it."""
+        """Return the file's text with the fault in it."""
         return source[: self.start] + self.text + source[self.end :]
 
     def is_python(self, source: str) -> bool:
-        """Whether the file still compiles."""
+        """Return whether the file still compiles with the fault."""
         try:
             compile(self.applied_to(source), self.path, "exec")
         except SyntaxError:
@@ -74,7 +74,7 @@ class _Finder(ast.NodeVisitor):
         self.faults: List[Fault] = []
 
     def offset(self, line: int, column: int) -> int:
-        """Offset of a place that `ast` gives, whose columns count UTF-8 bytes."""
+        """Return the text offset of a place given by `ast`, whose columns count UTF-8 bytes."""
         start = self.line_starts[line - 1]
         text = self.source[start : self.line_starts[line]]
         return start + len(text.encode()[:column].decode())
@@ -92,7 +92,7 @@ class _Finder(ast.NodeVisitor):
     def add(self, kind: str, start: int, end: int, text: str, what: str) -> None:
         first, last = self.statement.lineno, self.statement.end_lineno or self.statement.lineno
         body = getattr(self.statement, "body", None)
-        if isinstance(body, list):  # the head of a compound statement
+        if isinstance(body, list):  # a compound statement, of which only the head counts
             last = max(first, body[0].lineno - 1)
         line = bisect.bisect_right(self.line_starts, start)
         code = self.source.splitlines()[line - 1].strip()
@@ -129,10 +129,10 @@ class _Finder(ast.NodeVisitor):
                 self.statement = statement
 
     def visit_Raise(self, node: ast.Raise) -> None:
-        """A message is for people, and that it is raised is a matter of the condition before it."""
+        """Skip raise statements: whether one is reached is decided by the condition before it."""
 
     def visit_arg(self, node: ast.arg) -> None:
-        """An annotation changes nothing."""
+        """Skip annotations, which change nothing."""
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
         if node.value:
@@ -164,7 +164,7 @@ class _Finder(ast.NodeVisitor):
             self.replace("number", node, repr(value * 1.5 if value else 1.0))
 
     def visit_JoinedStr(self, node: ast.JoinedStr) -> None:
-        """Places within an f-string are known to `ast` since Python 3.12 only."""
+        """Skip f-strings, because `ast` knows places within them only since Python 3.12."""
 
     def visit_Compare(self, node: ast.Compare) -> None:
         for left, right in zip([node.left, *node.comparators], node.comparators):
@@ -236,11 +236,11 @@ class _Finder(ast.NodeVisitor):
 
 
 def find_faults(path: str, source: str) -> List[Fault]:
-    """The faults that a file offers; a few may leave it no Python.
+    """Find all faults that can be put into a file; with a few of them it may not compile.
 
     Args:
-        path: of the file, for the faults.
-        source: its text.
+        path: path of the file, which is stored in the faults.
+        source: text of the file.
     """
     finder = _Finder(path, source)
     finder.visit(ast.parse(source))

@@ -1,4 +1,4 @@
-"""One fault at a time in a copy of the checkout: does a test that covers it fail?"""
+"""Put one fault at a time into a copy of the checkout, and see whether a test that covers it fails."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from tools.mutants.covering_tests import PASSED, CoveringTests
 from tools.mutants.faults import Fault
 
 ROOT = Path(__file__).parents[2]
-LONGEST_TRIAL = 120.0  # seconds of tests, as measured without a fault
+LONGEST_TRIAL = 120.0  # seconds that the tests of a trial take without a fault
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a fault.
+    """Result of a trial.
 
     Attributes:
-        fault: it.
-        noticed: a test failed or took far too long.
-        tests: how many were to be run, at most.
-        by: the test that noticed it, if one can be named.
+        fault: the fault.
+        noticed: True if a test failed or took far too long.
+        tests: number of tests that cover the fault and were chosen to run.
+        by: the test that noticed the fault, if one can be named.
     """
 
     fault: Fault
@@ -37,7 +37,7 @@ class Outcome:
 
 
 def copy_checkout(to: Path) -> None:
-    """Copy what git tracks, and what it does not ignore, to a new folder, with compiled files that go by content."""
+    """Copy all files that git tracks or does not ignore to a new folder; compile them with hashes of their content."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -49,18 +49,18 @@ def copy_checkout(to: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.is_symlink() or source.is_file():
             shutil.copy2(source, target, follow_symlinks=False)
-    # A fault may leave a file's size and, within a second, its time: only the content tells that it changed.
+    # A fault may keep a file's size and, within a second, its time, so Python must recognise the change by the content.
     compiling = ["-m", "compileall", "-q", "--invalidation-mode", "checked-hash", "gluon_aff", "tests"]
     subprocess.run([sys.executable, *compiling], cwd=to, check=True)
 
 
 def environment_for(tree: Path) -> Dict[str, str]:
-    """The environment in which the tests of a copy, and all that they start, import the copy."""
+    """Return environment variables with which tests, and the processes that they start, import the copy at `tree`."""
     return {**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
 
 
 def choose_tests(fault: Fault, covering: CoveringTests) -> List[str]:
-    """Tests that cover a fault, its room's and the shortest first, as many as `LONGEST_TRIAL` has time for."""
+    """Return tests that cover a fault, as many as fit into `LONGEST_TRIAL`; those of its room and short ones first."""
     chosen, left = [], LONGEST_TRIAL
     for test in covering.of(fault.path, fault.lines):
         left -= covering.seconds[test]
@@ -85,12 +85,12 @@ def run_tests(tree: Path, tests: List[str], seconds: float) -> Tuple[int, str]:
             output, _ = process.communicate(timeout=seconds)
         finally:
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)  # what the tests started, too
+                os.killpg(process.pid, signal.SIGKILL)  # also ends processes that the tests started
     return process.returncode, output
 
 
 def try_fault(fault: Fault, tree: Path, covering: CoveringTests) -> Outcome:
-    """Put a fault into a copy of the checkout, run the tests that cover it, take it out again."""
+    """Put a fault into a copy of the checkout, run the tests that cover it, and take it out again."""
     tests = choose_tests(fault, covering)
     if not tests:
         return Outcome(fault, False, 0)
@@ -104,5 +104,5 @@ def try_fault(fault: Fault, tree: Path, covering: CoveringTests) -> Outcome:
     finally:
         file.write_text(source, encoding="utf-8")
     failed = [line.split(" ", 1)[1] for line in output.splitlines() if line.startswith(("FAILED ", "ERROR "))]
-    # Tests failed, or could not even be collected
+    # Tests failed, or could not even be collected.
     return Outcome(fault, code != PASSED, len(tests), failed[0] if failed else f"pytest's exit code {code}")
