@@ -1,5 +1,6 @@
 """The command lines as a user types them, most in processes of their own."""
 
+import argparse
 import json
 import os
 import shlex
@@ -169,7 +170,7 @@ def test_an_mxnet_error_is_one_line():
 
 
 def test_models_command(in_process):
-    assert_one_line(in_process("models", "vgg*"), 2, "no model is called vgg*")
+    assert_one_line(in_process("models", "vgg*"), 2, "no model matches vgg*")
     lines = in_process("models", "iaff*").stdout.splitlines()
     assert [line.split()[0] for line in lines] == list_models("iaff*")
     records = json.loads(in_process("models", "--json").stdout)
@@ -187,6 +188,21 @@ def test_version_and_help():
     text = gluon_aff("--help").stdout
     assert all(f"\n    {command}" in text for command in COMMANDS)
     assert "usage: train_cifar.py" in run("train_cifar.py", "--help").stdout
+
+
+def test_options_of_every_command_have_words(capsys):
+    """Each says what it is, and its default unless it has to be given or switches something on."""
+    parser = cli.OneLineParser("gluon-aff")
+    cli._add_commands(parser, [])
+    (subparsers,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+    for name, subparser in subparsers.choices.items():
+        if name.startswith("train-"):  # their options are declared in gluon_aff.settings
+            continue
+        for action in subparser._actions:
+            assert action.help, (name, action.dest)
+            optional = action.option_strings and not action.required and action.nargs != 0
+            if optional and action.dest not in ("stages", "attention"):
+                assert "default" in action.help, (name, action.dest, action.help)
 
 
 def test_help_does_not_import_mxnet():
@@ -223,6 +239,7 @@ def test_every_command_teaches_its_use(command):
     assert result.returncode == 0
     assert f"usage: gluon-aff {command}" in result.stdout
     assert "examples:" in result.stdout
+    assert "\nEngine: " in result.stdout
 
 
 @pytest.mark.engine
@@ -251,10 +268,14 @@ def test_a_closed_pipe_and_a_full_disk_are_no_traceback(buffered):
 @pytest.mark.parametrize(
     ("mxnet", "torch", "said"),
     [
-        (None, None, "Engines here: mxnet and torch; mxnet computes, unless --engine or $GLUON_AFF_ENGINE says torch."),
+        (
+            None,
+            None,
+            "Engines here: mxnet and torch; mxnet computes, unless --engine or $GLUON_AFF_ENGINE names torch.",
+        ),
         (None, "no", "Engines here: mxnet."),
         ("no", None, "Engines here: torch."),
-        ("no", "no", "Engines here: none, so what computes does not work; `gluon-aff doctor` says what to install."),
+        ("no", "no", "Engines here: none, so commands that compute do not work; `gluon-aff doctor` says"),
     ],
 )
 def test_help_says_which_engines_are_here(monkeypatch, capsys, mxnet, torch, said):
@@ -290,5 +311,5 @@ def test_a_current_folder_that_has_been_deleted_is_a_line(tmp_path, monkeypatch,
         assert cli.main(command) == 2
         out, err = capsys.readouterr()
         assert out == ""
-        assert err.startswith("gluon-aff: error: the current folder is not there any more")
+        assert err.startswith("gluon-aff: error: the current folder does not exist any more")
         assert len(err.splitlines()) == 1

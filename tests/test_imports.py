@@ -18,7 +18,18 @@ ROOMS = {"mxnet": "gluon", "gluoncv": "gluon", "torch": "pytorch"}
 DOORS = ("engines.py", "__init__.py")
 # Rooms, folders and single modules of the package: each imports those before it only, so that there are no circles
 ORDER = (
-    *("_version", "errors", "iteration", "schedule", "_platform", "interpreter", "extras", "files", "printing"),
+    *(
+        "_version",
+        "citation",
+        "errors",
+        "iteration",
+        "schedule",
+        "_platform",
+        "interpreter",
+        "extras",
+        "files",
+        "printing",
+    ),
     *("locks", "download", "registry", "published", "models", "operators", "builders", "afinets", "engines"),
     *("data", "machine", "distributed", "settings", "run_names", "weights", "export", "evaluation"),
     *("gluon", "pytorch", "training", "inspection", "results", "commands", "cli", "__main__", "__init__"),

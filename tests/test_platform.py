@@ -78,7 +78,7 @@ def assert_one_line(result, *words: str):
     assert result.stdout == ""
     assert len(result.stderr.splitlines()) == 1
     assert result.stderr.startswith("gluon-aff: error: ")
-    assert result.stderr.endswith("; to have all else checked: python -m gluon_aff doctor\n")
+    assert result.stderr.endswith("; to check everything else: python -m gluon_aff doctor\n")
     for word in words:
         assert word in result.stderr
 
@@ -228,7 +228,7 @@ def some_files(tmp_path_factory, few_shapes):
         ("params net.params --json", '"networks": null'),
         ("make-data shapes shapes", "shapes are in shapes"),
         ("make-records pictures out", "1 pictures of 1 classes are in out.rec"),
-        ("doctor", "models, params, published, compare, report, doctor: something may fail"),
+        ("doctor", "models, params, published, compare, report, doctor: some may fail"),
     ],
 )
 def test_commands_that_need_no_engine(run_isolated, all_but_mxnet, some_files, arguments, said):
@@ -279,7 +279,7 @@ def test_the_engine_says_the_same(monkeypatch):
     monkeypatch.setattr(_platform, "mxnet_folder", lambda: None)
     for name in [name for name in sys.modules if name.startswith("gluon_aff.gluon")]:
         monkeypatch.delitem(sys.modules, name)
-    with pytest.raises(InputError, match=r"needs MXNet.*pip install.*; to have all else checked: python -m gluon_aff"):
+    with pytest.raises(InputError, match=r"needs MXNet.*pip install.*; to check everything else: python -m gluon_aff"):
         engine("mxnet")
 
 
@@ -373,6 +373,6 @@ def test_variables_on_which_mxnet_would_abort_are_refused(name, value, is_one, m
         _platform.check_variables()
         assert check_settings().state != "mend"
     else:
-        with pytest.raises(InputError, match=f"{name}={value}: MXNet reads .* there; set it so, or unset it"):
+        with pytest.raises(InputError, match=f"{name}={value}: MXNet expects .* there; change it, or unset it"):
             _platform.check_variables()
         assert name in check_settings().message

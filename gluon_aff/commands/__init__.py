@@ -1,4 +1,4 @@
-"""Subcommands of `gluon-aff`, by the room whose work they show."""
+"""Subcommands of `gluon-aff`, grouped by topic."""
 
 from __future__ import annotations
 
@@ -12,20 +12,25 @@ from typing import Any, Callable, List, Sequence
 from gluon_aff.errors import InputError
 from gluon_aff.files import check_directories
 
-USAGE_ERROR = 2  # exit code of wrong input
+USAGE_ERROR = 2  # exit code for wrong input
+
+# Sentences on the engine for --help
+ENGINE = "Engine: MXNet where it works, else PyTorch; --engine or $GLUON_AFF_ENGINE chooses."
+NO_ENGINE = "Engine: none is needed."
 
 
 @dataclass(frozen=True)
 class Command:
-    """A subcommand.
+    """Describes a subcommand.
 
     Attributes:
-        help: one line.
-        add_options: gives a parser its options.
-        run: does what it is for; returns the exit code.
-        examples: command lines to try, without the command.
-        computes: an engine computes in its process.
-        engines: those of which it takes one; none if it does without.
+        help: one line that starts with a verb, for the list of commands.
+        add_options: adds the command's options to a parser; their defaults may depend on the arguments.
+        run: does the work, and returns the exit code.
+        examples: arguments to try, for --help.
+        computes: True if an engine computes in this process.
+        engines: engines that the command can use; empty if it needs none.
+        about: paragraphs for --help, separated by empty lines: what the command is for, and which engine computes.
     """
 
     help: str
@@ -34,10 +39,11 @@ class Command:
     examples: Sequence[str] = ()
     computes: bool = False
     engines: Sequence[str] = ()
+    about: str = NO_ENGINE
 
 
 def positive(text: str) -> int:
-    """Argument type of whole numbers from 1."""
+    """Parse an argument that is a whole number from 1."""
     number = int(text)
     if number < 1:
         raise ValueError
@@ -45,7 +51,7 @@ def positive(text: str) -> int:
 
 
 def not_negative(text: str) -> int:
-    """Argument type of whole numbers from 0."""
+    """Parse an argument that is a whole number from 0."""
     number = int(text)
     if number < 0:
         raise ValueError
@@ -53,15 +59,15 @@ def not_negative(text: str) -> int:
 
 
 def json_text(value: Any) -> str:
-    """`value` as JSON; numbers that are not finite as null, and what JSON does not have as text."""
+    """Return `value` as JSON; numbers that are not finite become null, and types that JSON lacks become text."""
     return json.dumps(_plain(value), indent=1, allow_nan=False, default=str)
 
 
 def check_output(path: str, flag: str, *suffixes: str) -> None:
-    """Refuse an output that names no file, one that cannot be written, or one that does not end as its content asks.
+    """Check that `path` is the name of a file that can be written, and that it has one of the `suffixes`.
 
     Raises:
-        InputError: naming `flag`.
+        InputError: the path is not usable. The message names `flag`.
     """
     if not path.lower().endswith(suffixes):
         raise InputError(f"{flag} {path!r} does not end in {' or '.join(suffixes)}")

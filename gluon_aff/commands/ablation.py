@@ -1,4 +1,4 @@
-"""The command that repeats the paper's ablations."""
+"""The command `ablation`, which repeats the paper's ablations."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Dict, List, Optional, Tuple
 
 from gluon_aff._platform import ENGINES
-from gluon_aff.commands import USAGE_ERROR, Command, not_negative, positive
+from gluon_aff.commands import ENGINE, USAGE_ERROR, Command, not_negative, positive
 from gluon_aff.commands.weights import add_engine_option
 from gluon_aff.errors import GluonAFFError, InputError, Stopped
 from gluon_aff.files import check_directories, replacing_together
@@ -28,40 +28,58 @@ if TYPE_CHECKING:
     from gluon_aff.results.ablation import RowResult
 
 HOW = """
-A row is a training run in a folder of its own, by the command that stands in its result.json and
-is printed as it starts; --flags are handed to it, such as --flags="--batch-size 32 --gpus 0".
-Rows that are done are not trained again, and one that was interrupted goes on from its
-checkpoint: the same command goes on.
+Each row of the table is a training run in a folder of its own. Its command is printed at the
+start and stored in its result.json; --flags are added to it, such as
+--flags="--batch-size 32 --gpus 0". To continue after an interruption, give the same command
+again: finished rows are not trained again, and an interrupted row continues from its checkpoint.
 
-On CIFAR-100 and StopSign this is the paper's experiment: 400 or 300 epochs a row. With sample
-data and few --num-epochs it shows that everything works, and no more.
+With CIFAR-100 (400 epochs for each row) or StopSign (300 epochs), this is the paper's experiment.
+With sample data and a few --num-epochs, it only shows that everything works.
 """
 
-STDERR = 2  # standard output is for the table
+STDERR = 2  # since standard output is for the table
 
 
 def _add_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
     parser.usage = "%(prog)s {table3,table4,fig7} --host HOST --data-dir DIR [options]"
     parser.epilog = f"{HOW}\n{parser.epilog}"
-    parser.add_argument("table", choices=TABLES, help="context scale, fusion strategy, or the networks of Fig. 7")
-    parser.add_argument("--host", choices=ABLATION_HOSTS, required=True, help="same layer, short skip or long skip")
     parser.add_argument(
-        "--blocks", type=positive, nargs="+", default=list(range(1, MOST_BLOCKS + 1)), metavar="B",
-        help="blocks in each stage (default: 1 2 3 4)",
+        "table", choices=TABLES, help="the paper's Table 3 (scales of context), Table 4 (fusion strategies) or Fig. 7 "
+        "(networks of increasing depth)"
     )  # fmt: skip
     parser.add_argument(
-        "--seeds", type=not_negative, nargs="+", default=[0], metavar="SEED", help="runs of each (default: 0)"
-    )
+        "--host", choices=ABLATION_HOSTS, required=True, help="where the network fuses features: within a layer "
+        "(inception), in short skip connections (resnet) or in long ones (fpn)"
+    )  # fmt: skip
     parser.add_argument(
-        "--fusions", nargs="+", metavar="FUSION", help="rows to train, other operators too (default: all of the table)"
-    )
+        "--blocks", type=positive, nargs="+", default=list(range(1, MOST_BLOCKS + 1)), metavar="B",
+        help="numbers of blocks in each stage, the paper's b (default: 1 2 3 4)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--seeds", type=not_negative, nargs="+", default=[0], metavar="SEED", help="train each network once for each "
+        "of these seeds (default: 0)"
+    )  # fmt: skip
+    parser.add_argument(
+        "--fusions", nargs="+", metavar="FUSION", help="fusion operators to train, which need not be in the table "
+        "(default: all of the table)"
+    )  # fmt: skip
     parser.add_argument("--r", type=positive, help="channel reduction ratio (default: the paper's for each row)")
-    parser.add_argument("--num-epochs", type=positive, help="epochs (default: the paper's); decays are scaled with it")
-    parser.add_argument("--data-dir", metavar="DIR", help="CIFAR-100 (default: Gluon's folder), or COCO 2017 for fpn")
-    parser.add_argument("--out", metavar="DIR", help="folder of the rows (default: ablation/TABLE-HOST)")
-    parser.add_argument("--dry-run", action="store_true", help="print rows, parameters and commands, and train nothing")
+    parser.add_argument(
+        "--num-epochs", type=positive, help="epochs of each run; the decay epochs are scaled with it (default: the "
+        "paper's 400, or 300 for fpn)"
+    )  # fmt: skip
+    parser.add_argument(
+        "--data-dir", metavar="DIR", help="archive or folder of CIFAR-100 (default: Gluon's folder, "
+        "~/.mxnet/datasets/cifar100); for fpn, folder of COCO 2017 (no default)"
+    )  # fmt: skip
+    parser.add_argument("--out", metavar="DIR", help="folder for the rows (default: ablation/TABLE-HOST)")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="only print the rows, their numbers of parameters and their commands"
+    )
     add_engine_option(parser)
-    parser.add_argument("--flags", default="", metavar="FLAGS", help="more flags of the training command, as one word")
+    parser.add_argument(
+        "--flags", default="", metavar="FLAGS", help="further flags for the training command, in quotes (default: none)"
+    )
 
 
 def _ablation(options: argparse.Namespace) -> int:
@@ -119,7 +137,7 @@ def _print_plan(rows: List[Row], counts: Dict[Row, int], commands: Dict[Row, Lis
 
 
 def _trained(row: Row, parameters: int, folder: str, command: List[str], host: str) -> RowResult:
-    """Result of a row, which is trained if it is not there."""
+    """Return the result of a row, after training it if it has none yet."""
     from gluon_aff.results.ablation import finished_result, result_of, write_result
 
     result = finished_result(folder, command)
@@ -130,24 +148,28 @@ def _trained(row: Row, parameters: int, folder: str, command: List[str], host: s
     show(f"{folder}: gluon-aff {shlex.join(command)}", file=sys.stderr)
     code, signalled = _run(python_command("import gluon_aff.__main__", *command), folder)
     if signalled and code:
-        raise Stopped(f"stopped within {folder}. To go on: the same command", signalled)
+        raise Stopped(f"stopped during {folder}. To continue: give the same command again", signalled)
     if code:
         with contextlib.suppress(OSError):
-            os.rmdir(folder)  # if nothing has been written there
+            os.rmdir(folder)  # succeeds only if the folder is empty
         kind = InputError if code == USAGE_ERROR else GluonAFFError
-        raise kind(f"{folder}: the training ended with exit code {code}; what it said stands above")
+        raise kind(f"{folder}: the training ended with exit code {code}; see its messages above")
     logs = glob.glob(os.path.join(glob.escape(folder), LOG.format("*")))
     if not logs:
-        raise GluonAFFError(f"{folder}: the training has left no log there; what it said stands above")
+        raise GluonAFFError(f"{folder}: the training wrote no log there; see its messages above")
     result = result_of(row, parameters, max(logs, key=os.path.getmtime), ABLATION_HOSTS[host].score[0], command)
     write_result(result, folder)
     if signalled:
-        raise Stopped(f"stopped behind {folder}. To go on: the same command", signalled)
+        raise Stopped(f"stopped after {folder}. To continue: give the same command again", signalled)
     return result
 
 
 def _run(command: List[str], folder: str) -> Tuple[int, int]:
-    """Exit code of the command, and the last signal that this process got and handed on, 0 for none."""
+    """Run the command in `folder`, and pass signals of this process on to it.
+
+    Returns:
+        The exit code of the command, and the last signal that was passed on, 0 if there was none.
+    """
     signalled = 0
     process: Optional[subprocess.Popen] = None
 
@@ -160,7 +182,7 @@ def _run(command: List[str], folder: str) -> Tuple[int, int]:
     previous = {number: signal.signal(number, hand_on) for number in SIGNALS}
     try:
         process = subprocess.Popen(command, cwd=folder, start_new_session=True, stdout=STDERR)
-        if signalled:  # before there was a process
+        if signalled:  # the signal came before the process had started
             process.send_signal(signalled)
         return process.wait(), signalled
     finally:
@@ -177,7 +199,7 @@ def _report(results: List[RowResult], rows: List[Row], out: str, host: str) -> N
     found = summaries(results)
     show_text(summary_text(found, names, score))
     if any(result.data != "official" for result in results):
-        show("Other images than the paper's: the scores have nothing to do with each other.")
+        show("The data are not the paper's, so the scores cannot be compared with the paper's.")
     paths = [os.path.join(out, name) for name in ("rows.csv", "rows.png")]
     figure = draw_summaries(found, names, score)
     with replacing_together(*paths) as (table, picture):
@@ -188,7 +210,7 @@ def _report(results: List[RowResult], rows: List[Row], out: str, host: str) -> N
 
 COMMANDS: Dict[str, Command] = {
     "ablation": Command(
-        "train the rows of the paper's ablations and set them beside the paper's",
+        "train the rows of the paper's ablations and compare them with the paper's scores",
         _add_options,
         _ablation,
         (
@@ -197,5 +219,7 @@ COMMANDS: Dict[str, Command] = {
             "fig7 --host inception --blocks 1 --num-epochs 2 --data-dir demo/shapes",
         ),
         engines=ENGINES,
+        about="The result is a table and a figure of the scores over the number of parameters: accuracy on CIFAR-100 "
+        f"for inception and resnet, IoU on StopSign for fpn.\n\n{ENGINE}",
     ),
 }

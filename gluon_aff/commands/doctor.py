@@ -1,4 +1,4 @@
-"""The command that looks at the machine."""
+"""The command `doctor`, which checks the machine."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _add_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON: a list of {check, state, message, remedy}")
     parser.add_argument(
         "--data-dir", nargs="+", action="append", default=[], metavar="DIR",
-        help="also look for data sets here (may be repeated)",
+        help="also look for data sets in these folders or archives; may be repeated (default: the usual folders only)",
     )  # fmt: skip
 
 
@@ -35,7 +35,7 @@ def _doctor(options: argparse.Namespace) -> int:
     for finding in _findings([place for places in options.data_dir for place in places]):
         findings.append(finding)
         if not options.json:
-            print(finding_text(finding, coloured), flush=True)  # with colours of its own
+            print(finding_text(finding, coloured), flush=True)  # not show(), which would escape the colours
     if options.json:
         show_text(json_text([asdict(finding) for finding in findings]))
     else:
@@ -54,12 +54,12 @@ def _findings(data_dirs: List[str]) -> Iterator[Finding]:
 
 
 def job_findings(findings: List[Finding], commands: Mapping[str, Command]) -> List[Finding]:
-    """What can be done here, by the engine that it takes."""
+    """Return which commands work on this machine, for each engine and without one."""
     without = ", ".join(name for name, command in commands.items() if not command.engines)
     broken = [finding.check for finding in findings if finding.state == MEND and finding.check in FOR_ALL]
     works = {finding.check for finding in findings if finding.state == OK}
     return [
-        note("no engine for", f"{without}: something may fail", f"see {', '.join(broken)}")
+        note("no engine for", f"{without}: some may fail", f"see {', '.join(broken)}")
         if broken
         else ok("no engine for", f"{without}: they work"),
         _engine_finding("MXNet", "mxnet", STEPS["mxnet"] in works, commands),
@@ -73,7 +73,7 @@ def _engine_finding(title: str, engine: str, works: bool, commands: Mapping[str,
 
 
 def finding_text(finding: Finding, coloured: bool = False) -> str:
-    """State, check and message in columns; the remedy below."""
+    """Return state, check and message in columns, and the remedy in the next line."""
     state = finding.state.ljust(STATE_WIDTH)
     if coloured:
         state = f"\033[{COLOURS[finding.state]}m{state}\033[0m"
@@ -82,11 +82,11 @@ def finding_text(finding: Finding, coloured: bool = False) -> str:
 
 
 def summary_text(findings: List[Finding]) -> str:
-    """What it comes to."""
+    """Summarize the findings in one line: what to mend, or on which devices training works."""
     to_mend = list(dict.fromkeys(finding.check for finding in findings if finding.state == MEND))
     if to_mend:
         missing = sum(finding.state == MEND and finding.message.startswith("not installed") for finding in findings)
-        hint = " All that is not installed comes with: make venv, or pip install ." if missing > 2 else ""
+        hint = " To install everything that is missing: make venv, or pip install ." if missing > 2 else ""
         return f"To mend: {', '.join(to_mend)}.{hint}"
     devices = {
         title: [f.message.split(":")[0] for f in findings if f.check == STEPS[engine] and f.state == OK]
@@ -94,15 +94,18 @@ def summary_text(findings: List[Finding]) -> str:
     }
     works = [f"{', '.join(those)} ({title})" for title, those in devices.items() if those]
     if not works:
-        return "Nothing is to mend. Training needs MXNet or PyTorch, and neither works here."
+        return "There is nothing to mend, but training needs MXNet or PyTorch, and neither works here."
     return f"Training works here: {'; '.join(works)}."
 
 
 COMMANDS: Dict[str, Command] = {
     "doctor": Command(
-        "check this machine: Python, MXNet, GPUs, libraries, data, space; exit code 1 if something is to mend",
+        "check this machine: Python, engines, GPUs, libraries, data, space (exit code 1 if something is to mend)",
         _add_options,
         _doctor,
-        ("--data-dir cifar-100-binary.tar.gz imagenet", "--json"),
+        ("", "--data-dir cifar-100-binary.tar.gz imagenet", "--json"),
+        about="Each line says what was checked, whether it is fine, and what to do if it is not. The last lines say "
+        "which commands work with which engine. A tiny network is trained for one step on each engine and device.\n\n"
+        "Engine: both are checked; none is needed.",
     )
 }

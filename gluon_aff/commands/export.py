@@ -1,4 +1,4 @@
-"""The commands that write networks for other programs."""
+"""The commands `export` and `convert`, which write networks for other programs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Dict, List, cast
 
 from gluon_aff._platform import ENGINES
-from gluon_aff.commands import Command, check_output
+from gluon_aff.commands import ENGINE, Command, check_output
 from gluon_aff.commands.weights import add_engine_option, add_file_options, request_of
 from gluon_aff.errors import InputError
 from gluon_aff.printing import show
@@ -23,13 +23,16 @@ def _add_export_options(parser: argparse.ArgumentParser, argv: List[str]) -> Non
     add_file_options(parser)
     add_engine_option(parser)
     parser.add_argument(
-        "--format", choices=FORMATS, default=ONNX, help="onnx (the default), or symbol: what HybridBlock.export "
-        "writes, which takes the engine mxnet"
+        "--format", choices=FORMATS, default=ONNX, help="onnx, or symbol for the two files that HybridBlock.export "
+        "writes, which needs the engine mxnet (default: onnx)"
     )  # fmt: skip
-    parser.add_argument("--names", metavar="FILE", help="class names, one a line (default: those of the data set)")
     parser.add_argument(
-        "-o", "--output", required=True, metavar="OUT", help="the .onnx file; for symbol, what comes before "
-        "-symbol.json and -0000.params"
+        "--names", metavar="FILE", help="text file with one class name in each line (default: the names of the data "
+        "set, if it is known)"
+    )  # fmt: skip
+    parser.add_argument(
+        "-o", "--output", required=True, metavar="OUT", help="the .onnx file to write; for symbol, the start of the "
+        "two file names, before -symbol.json and -0000.params"
     )  # fmt: skip
 
 
@@ -38,9 +41,11 @@ def _export(options: argparse.Namespace) -> int:
     if options.format == ONNX:
         check_output(options.output, "-o", ".onnx")
     elif engine == "torch":
-        raise InputError("--engine torch: only MXNet writes its symbol; take --engine mxnet, or --format onnx")
+        raise InputError("--engine torch: only MXNet can write a symbol; choose --engine mxnet, or --format onnx")
     elif options.output.lower().endswith(("/", ".onnx", ".json", ".params")):
-        raise InputError(f"-o {options.output}: give the two files' names up to -symbol.json and -0000.params")
+        raise InputError(
+            f"-o {options.output}: give only the start of the two file names, before -symbol.json and -0000.params"
+        )
     else:
         check_output(options.output, "-o", "")
         engine = "mxnet"
@@ -68,11 +73,14 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _add_convert_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
-    parser.add_argument("file", metavar="FILE", help="weights: a .params, .pth or .safetensors file")
-    parser.add_argument("--model", metavar="NAME", help="a name that `gluon-aff models` lists (default: by the file)")
+    parser.add_argument("file", metavar="FILE", help="weight file to convert: .params, .pth or .safetensors")
     parser.add_argument(
-        "-o", "--output", required=True, metavar="OUT", help="the file to write; its suffix says in which of the three "
-        "formats"
+        "--model", metavar="NAME", help="name of the network, as `gluon-aff models` lists it (default: the network "
+        "that the file describes or fits)"
+    )  # fmt: skip
+    parser.add_argument(
+        "-o", "--output", required=True, metavar="OUT", help="the file to write; its suffix, one of the same three, "
+        "chooses the format"
     )  # fmt: skip
 
 
@@ -82,12 +90,12 @@ def _convert(options: argparse.Namespace) -> int:
     check_output(options.output, "-o", format_of(options.output))
     file = read_weights(options.file)
     if os.path.exists(options.output) and os.path.samefile(options.file, options.output):
-        raise InputError(f"-o {options.output}: that is the file to convert; name another one")
+        raise InputError(f"-o {options.output}: this is the file to convert; name another one")
     architecture, card = what_it_is_of(file, options.model)
     arrays = convert(file, options.output, architecture, card)
     values = sum(array.size for array in arrays.values())
     show(f"{options.output}: {architecture.name}, {len(arrays)} arrays, {values:,} values")
-    show("read back: each array is the same to the last bit, and so are PyTorch's outputs for two random images")
+    show("read back: all arrays are equal bit for bit, and so are PyTorch's outputs for two random images")
     return 0
 
 
@@ -98,6 +106,8 @@ COMMANDS: Dict[str, Command] = {
         _convert,
         ("my.params -o my.pth", "my.params -o my.safetensors", "my.pth --model aff_resnet50 -o my.params"),
         engines=("torch",),
+        about="The written file is read back, and its arrays and outputs are compared with those of the first file.\n\n"
+        "Engine: PyTorch.",
     ),
     "export": Command(
         "write a network for other programs: ONNX, or MXNet's symbol",
@@ -106,5 +116,7 @@ COMMANDS: Dict[str, Command] = {
         ("--model iaff_resnext50_32x4d -o iaff.onnx", "--params my.params --format symbol -o my"),
         computes=True,
         engines=ENGINES,
+        about="The outputs of the written file are compared with those of the network on random images of two sizes, "
+        f"and the file is kept only if they are equal within 1e-5 of the largest.\n\n{ENGINE}",
     ),
 }

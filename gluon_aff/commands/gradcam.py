@@ -1,4 +1,4 @@
-"""The command that draws where in images networks see a class."""
+"""The command `gradcam`, which draws where in images networks see a class."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence
 
 from gluon_aff._platform import ENGINES
-from gluon_aff.commands import Command, check_output, json_text
+from gluon_aff.commands import ENGINE, Command, check_output, json_text
 from gluon_aff.commands.weights import (
     add_engine_option,
     add_file_options,
@@ -30,7 +30,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Column:
-    """A network, its title and outputs' names, the layer, the label to draw (None: as predicted), images' labels."""
+    """A column of the picture.
+
+    Attributes:
+        loaded: network of the column.
+        title: title of the column.
+        names: a class name for each output.
+        layer: layer whose maps are drawn.
+        shown: label of the class to draw; the predicted class if None.
+        expected: true label of each image; empty if they are not known.
+    """
 
     loaded: LoadedNetwork
     title: str
@@ -42,7 +51,7 @@ class _Column:
 
 @dataclass(frozen=True)
 class _Result:
-    """What is known of an image and a network, and the map and the picture of it."""
+    """Facts about one image and one network for the .json file, with their heat map and picture."""
 
     facts: Dict[str, Any]
     heat: np.ndarray
@@ -54,30 +63,37 @@ def _add_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
     add_engine_option(parser)
     add_finite_option(parser)
     parser.add_argument(
-        "--compare", action="append", default=[], metavar="PARAMS", help="another network, of the same size of image, "
-        "for another column: a .params file, or MODEL=PARAMS, such as aff_resnet50=published (may be repeated)"
-    )  # fmt: skip
-    parser.add_argument("--class", dest="shown", metavar="CLASS", help="label or name (default: the predicted class)")
-    parser.add_argument(
-        "--label", action="append", default=[], metavar="CLASS", help="the true class, label or name, once for each "
-        "image in their order: a cross marks other predictions"
+        "--compare", action="append", default=[], metavar="PARAMS", help="draw another column for another network with "
+        "the same input size: a .params file, or MODEL=PARAMS, such as aff_resnet50=published; may be repeated "
+        "(default: none)"
     )  # fmt: skip
     parser.add_argument(
-        "--layer", metavar="NAME", help="by its name in the network, such as layer4.2.conv3 (default: the last maps, "
-        "which are averaged for the head)"
+        "--class", dest="shown", metavar="CLASS", help="draw this class, given by label or name (default: the class "
+        "that each network predicts)"
     )  # fmt: skip
     parser.add_argument(
-        "--resize", action="store_true", help="squash the whole image to a square, as the paper did (default: as "
-        "predict, which cuts out the centre)"
+        "--label", action="append", default=[], metavar="CLASS", help="true class, label or name; repeat it once for "
+        "each image, in their order, and a cross marks wrong predictions (default: none)"
     )  # fmt: skip
     parser.add_argument(
-        "--tutorial", action="store_true", help="as MXNet's tutorial, which the paper used: 1 added before the ReLU, "
-        "and its colours"
+        "--layer", metavar="NAME", help="layer to draw, by its name in the network, such as layer4.2.conv3 (default: "
+        "the last maps, which are averaged for the head)"
     )  # fmt: skip
-    parser.add_argument("--names", metavar="FILE", help="class names, one a line (default: those of the data set)")
     parser.add_argument(
-        "-o", "--output", required=True, metavar="PNG", help="the picture; the maps go beside it into a .npy file, "
-        "float32 (images, networks, height, width), 0 to 1, and classes and scores into a .json file"
+        "--resize", action="store_true", help="squash the whole image to a square, as the paper did (default: cut out "
+        "the centre, as predict does)"
+    )  # fmt: skip
+    parser.add_argument(
+        "--tutorial", action="store_true", help="compute as in MXNet's tutorial, which the paper used: add 1 before "
+        "the ReLU, and use the tutorial's colours (default: as in the Grad-CAM paper)"
+    )  # fmt: skip
+    parser.add_argument(
+        "--names", metavar="FILE", help="text file with one class name in each line (default: the names of the weights "
+        "or of their data set)"
+    )  # fmt: skip
+    parser.add_argument(
+        "-o", "--output", required=True, metavar="PNG", help="picture to write; next to it, a .npy file gets the maps, "
+        "float32 (images, networks, height, width) from 0 to 1, and a .json file the classes and scores"
     )  # fmt: skip
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files: JPEG, PNG, BMP, WebP, TIFF, PNM, GIF")
 
@@ -88,7 +104,7 @@ def _gradcam(options: argparse.Namespace) -> int:
         raise InputError(f"-o {options.output}: this is one of the images; name another file")
     if options.label and len(options.label) != len(options.images):
         raise InputError(
-            f"--label: {len(options.label)} for {len(options.images)} images; give one for each, in their order"
+            f"--label: {len(options.label)} for {len(options.images)} images; give one for each image, in their order"
         )
     from tqdm import tqdm
 
@@ -123,8 +139,8 @@ def _columns(options: argparse.Namespace) -> List[_Column]:
     for loaded, title in zip(networks, titles(networks)):
         if (loaded.card.for_cifar, loaded.card.input_size) != (first.card.for_cifar, first.card.input_size):
             raise InputError(
-                f"--compare: {loaded.path} sees images of {loaded.card.input_size} pixels, and {first.path} of "
-                f"{first.card.input_size}; draw them apart"
+                f"--compare: {loaded.path} takes images of {loaded.card.input_size} pixels, and {first.path} of "
+                f"{first.card.input_size}; draw them separately"
             )
         names = output_names(loaded.card, options.names)
         shown = None if options.shown is None else _label(options.shown, names, "--class")
@@ -201,7 +217,7 @@ def _write(
 
 
 def _beneath(facts: Dict[str, Any]) -> str:
-    """The prediction, and the class drawn if it is another."""
+    """Return the prediction, and the drawn class if it is another one."""
     text = f"{facts['predicted']['name']}  {facts['predicted']['score']:.2f}"
     if facts["shown"] == facts["predicted"]:
         return text
@@ -210,7 +226,7 @@ def _beneath(facts: Dict[str, Any]) -> str:
 
 COMMANDS: Dict[str, Command] = {
     "gradcam": Command(
-        "draw where in images networks see the predicted class (Grad-CAM)",
+        "draw where in images networks see a class (Grad-CAM)",
         _add_options,
         _gradcam,
         (
@@ -220,5 +236,7 @@ COMMANDS: Dict[str, Command] = {
         ),
         computes=True,
         engines=ENGINES,
+        about="The picture has a row for each image and a column for each network, like the paper's Fig. 6. It is "
+        f"computed on the CPU.\n\n{ENGINE}",
     ),
 }

@@ -1,4 +1,4 @@
-"""The command that measures memory."""
+"""The command `memory`, which measures the memory of networks."""
 
 from __future__ import annotations
 
@@ -6,26 +6,32 @@ import argparse
 from typing import Any, Dict, List, Optional, Tuple
 
 from gluon_aff._platform import ENGINES
-from gluon_aff.commands import Command, json_text, positive
+from gluon_aff.commands import ENGINE, Command, json_text, positive
 from gluon_aff.commands.weights import add_engine_option
 from gluon_aff.errors import GluonAFFError, InputError
 from gluon_aff.printing import show_text
 
 MODES = {"training": True, "inference": False}
-PATIENCE = 3600.0  # seconds for a few batches, on a slow CPU
+PATIENCE = 3600.0  # time limit in seconds for a few batches, also on a slow CPU
 TABLE_6 = "afi_table6_memory_mib_batch_64"
 TABLE_6_BATCH = 64
-# What only some can tell, and the heads of these columns
+# Figures that only some engines and devices have, and the titles of their columns
 MORE = {"reserved": "reserved", "saved": "for backward"}
 
 
 def _add_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
-    parser.add_argument("--model", required=True, metavar="NAME", help="a classifier that `gluon-aff models` lists")
-    parser.add_argument("--compare", metavar="NAME", help="another one")
+    parser.add_argument(
+        "--model", required=True, metavar="NAME", help="network that classifies images, as `gluon-aff models` lists it"
+    )
+    parser.add_argument("--compare", metavar="NAME", help="also measure this network (default: none)")
     add_engine_option(parser)
-    parser.add_argument("--batch-size", type=positive, default=64, help="images at a time (default: 64, as Table 6)")
-    parser.add_argument("--gpus", default="0", metavar="ID", help="a GPU (default: 0; the CPU without one)")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument(
+        "--batch-size", type=positive, default=64, help="images in a batch (default: 64, as in the paper's Table 6)"
+    )
+    parser.add_argument(
+        "--gpus", default="0", metavar="ID", help="id of one GPU (default: 0; the CPU computes if there is no GPU)"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
 def _memory(options: argparse.Namespace) -> int:
@@ -35,14 +41,16 @@ def _memory(options: argparse.Namespace) -> int:
     from gluon_aff.models import SEGMENTATION_HOST, model_record
 
     if "," in options.gpus:
-        raise InputError(f"--gpus {options.gpus}: memory is measured on one; name one")
+        raise InputError(f"--gpus {options.gpus}: memory is measured on a single GPU; name one")
     chosen = engine(options.engine)
     chosen.find_devices(options.gpus)
     name = {"MXNet": "mxnet", "PyTorch": "torch"}[chosen.NAME]
     records = [model_record(name) for name in (options.model, options.compare) if name]
     for record in records:
         if record.host == SEGMENTATION_HOST:
-            raise InputError(f"{record.name} says of each pixel what it is: this takes networks that classify images")
+            raise InputError(
+                f"{record.name} is a segmentation network: this command takes networks that classify images"
+            )
     facts: List[Dict[str, Any]] = []
     with tqdm(desc="memory", total=len(records) * len(MODES), leave=False, disable=None, unit="process") as progress:
         for record in records:
@@ -68,12 +76,12 @@ def _measured(engine: str, model: str, batch: int, training: bool, gpus: str) ->
 
     answer = ask("memory", engine, model, batch, training, gpus, seconds=PATIENCE)
     if answer.problem:
-        raise GluonAFFError(f"{model}: {answer.problem}. If that is memory, lower --batch-size")
+        raise GluonAFFError(f"{model}: {answer.problem}. If it ran out of memory, lower --batch-size")
     return answer.value
 
 
 def _paper(title: str, batch: int, mode: str) -> Optional[int]:
-    """What the paper's Table 6 has, in MiB."""
+    """Return the figure of the AFINets paper's Table 6 in MiB; None if the table has none."""
     from gluon_aff.published import paper_tables
 
     row = paper_tables()[TABLE_6].rows.get(title)
@@ -108,5 +116,7 @@ COMMANDS: Dict[str, Command] = {
         ("--model resnet50 --compare afi_resnet50", "--model afi_resnet32_cifar100 --batch-size 128 --json"),
         computes=True,
         engines=ENGINES,
+        about="The peak of a few training steps and of inference is measured in MiB, each in a process of its own, "
+        f"and shown next to the figures of the AFINets paper's Table 6.\n\n{ENGINE}",
     ),
 }

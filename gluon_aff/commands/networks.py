@@ -1,4 +1,4 @@
-"""Commands that show networks."""
+"""The commands `models` and `summary`, which show networks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Dict, List
 
 from gluon_aff._platform import ENGINES
-from gluon_aff.commands import Command, json_text, positive
+from gluon_aff.commands import NO_ENGINE, Command, json_text, positive
 from gluon_aff.errors import InputError
 from gluon_aff.printing import show, show_text
 from gluon_aff.settings.declaration import declared
@@ -16,8 +16,10 @@ from gluon_aff.settings.shared import ClassifierSettings, named_arguments
 
 
 def _add_models_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
-    parser.add_argument("pattern", nargs="?", help="shell wildcard, such as '*cifar*'")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument(
+        "pattern", nargs="?", help="list only names that match this shell wildcard, such as '*cifar*' (default: all)"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON, which also has the settings of each network")
 
 
 def _models(options: argparse.Namespace) -> int:
@@ -25,7 +27,7 @@ def _models(options: argparse.Namespace) -> int:
 
     records = [MODELS[name] for name in list_models(options.pattern)]
     if not records:
-        raise InputError(f"no model is called {options.pattern}: see the list without it")
+        raise InputError(f"no model matches {options.pattern}: gluon-aff models lists all of them")
     if options.json:
         listed = ({**asdict(r), "weights": {labels: asdict(w) for labels, w in r.weights.items()}} for r in records)
         show_text(json_text(list(listed)))
@@ -39,16 +41,20 @@ def _models(options: argparse.Namespace) -> int:
 
 
 def _add_summary_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
-    parser.add_argument("model", metavar="NAME", help="a name that `gluon-aff models` lists")
-    parser.add_argument("--classes", type=positive, help="outputs (default: the published head's)")
-    parser.add_argument("--fusion", metavar="FUSION", help="operator in place of the network's own")
-    parser.add_argument("--r", type=positive, help="channel reduction ratio (default: the network's)")
+    parser.add_argument("model", metavar="NAME", help="name of the network, as `gluon-aff models` lists it")
+    parser.add_argument("--classes", type=positive, help="number of outputs (default: that of the published network)")
+    parser.add_argument(
+        "--fusion", metavar="FUSION", help="fusion operator, such as MS-SA (default: the network's own)"
+    )
+    parser.add_argument("--r", type=positive, help="channel reduction ratio of the fusion (default: the network's own)")
     add_declared(parser, [declared(ClassifierSettings)[name] for name in ("stages", "attention")])
-    parser.add_argument("--input-size", type=positive, metavar="PIXELS", help="side of the image (default: its own)")
+    parser.add_argument(
+        "--input-size", type=positive, metavar="PIXELS", help="side of the image in pixels (default: the network's own)"
+    )
     operations = parser.add_mutually_exclusive_group()
     for flag, column, whose in (
         ("--as-original", "original_count", "original's summary prints"),
-        ("--as-thop", "thop_count", "AFINets paper's profiler prints for a batch of one"),
+        ("--as-thop", "thop_count", "profiler thop, which the AFINets paper used, prints for one image"),
     ):
         operations.add_argument(
             flag,
@@ -56,9 +62,9 @@ def _add_summary_options(parser: argparse.ArgumentParser, argv: List[str]) -> No
             action="store_const",
             const=column,
             default="multiply_adds",
-            help=f"show the FLOPs the {whose}",
+            help=f"show the FLOPs that the {whose} (default: multiply-adds)",
         )
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--json", action="store_true", help="print JSON, with all three counts")
 
 
 def _summary(options: argparse.Namespace) -> int:
@@ -77,7 +83,14 @@ def _summary(options: argparse.Namespace) -> int:
 
 
 COMMANDS: Dict[str, Command] = {
-    "models": Command("list the networks", _add_models_options, _models, ("", "'*cifar*'")),
+    "models": Command(
+        "list the networks",
+        _add_models_options,
+        _models,
+        ("", "'*cifar*'"),
+        about="Each line has the name to use in other commands, the title in the paper, the number of trainable "
+        f"parameters, and the top-1 errors of published weights.\n\n{NO_ENGINE}",
+    ),
     "summary": Command(
         "show layers, parameters and multiply-adds of a network",
         _add_summary_options,
@@ -89,5 +102,7 @@ COMMANDS: Dict[str, Command] = {
             "afi_resnet32_cifar100 --stages 1",
         ),
         engines=ENGINES,
+        about="Parameters and operations are counted for a single image.\n\n"
+        "Engine: MXNet where it works, else PyTorch; $GLUON_AFF_ENGINE chooses.",
     ),
 }

@@ -1,4 +1,4 @@
-"""Commands about published and own results; none needs MXNet."""
+"""The commands `published`, `compare` and `report`, which show results; none of them needs an engine."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Dict, List, Tuple
 
-from gluon_aff.commands import Command, check_output, json_text, positive
+from gluon_aff.commands import NO_ENGINE, Command, check_output, json_text, positive
 from gluon_aff.errors import GluonAFFError, InputError, unknown_name
 from gluon_aff.printing import show, show_text
 
@@ -20,8 +20,8 @@ UNUSABLE = 2
 
 
 def _add_published_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
-    parser.add_argument("name", nargs="?", help="a run, model, weight file or table (default: list all)")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("name", nargs="?", help="name of a run, model, weight file or table (default: list all)")
+    parser.add_argument("--json", action="store_true", help="print JSON, with all details")
 
 
 def _published(options: argparse.Namespace) -> int:
@@ -39,7 +39,7 @@ def _published(options: argparse.Namespace) -> int:
 
 
 def _published_one(name: str) -> Tuple[List[Any], str]:
-    """Records called `name` and their text."""
+    """Return the records called `name`, and their text."""
     from gluon_aff.published import chain, paper_tables, published_runs, published_weights
     from gluon_aff.results.text import chain_text, run_text, table_text, weights_text
 
@@ -61,18 +61,22 @@ def _published_one(name: str) -> Tuple[List[Any], str]:
 
 
 def _add_compare_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
-    parser.add_argument("log", metavar="LOG", help="a training log, the original's or ours, finished or not, .gz too")
     parser.add_argument(
-        "--with", dest="published", metavar="RUN", help="published run (default: the one with the log's settings)"
+        "log", metavar="LOG", help="training log of the original or of this package, unfinished or compressed (.gz) too"
     )
     parser.add_argument(
-        "--run", type=positive, metavar="N", help="run in the log, from 1 (default: the last one with epochs)"
-    )
-    parser.add_argument(
-        "--tolerance", type=float, default=0.5, metavar="POINTS", help="accepted difference of the best accuracy in "
-        "percentage points (default: 0.5)"
+        "--with", dest="published", metavar="RUN", help="published run to compare with, as `gluon-aff published` lists "
+        "it (default: the one with the log's settings)"
     )  # fmt: skip
-    parser.add_argument("--plot", metavar="PNG", help="draw both runs into this file")
+    parser.add_argument(
+        "--run", type=positive, metavar="N", help="number of the run in the log, from 1 (default: the last run with a "
+        "finished epoch)"
+    )  # fmt: skip
+    parser.add_argument(
+        "--tolerance", type=float, default=0.5, metavar="POINTS", help="accepted difference of the best top-1 accuracy "
+        "in percentage points (default: 0.5)"
+    )  # fmt: skip
+    parser.add_argument("--plot", metavar="PNG", help="draw the curves of both runs into this file (default: none)")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -82,7 +86,7 @@ def _compare(options: argparse.Namespace) -> int:
     from gluon_aff.results.text import comparison_text, no_fit_text, which_run
 
     if not 0 <= options.tolerance <= 100:
-        raise InputError(f"--tolerance {options.tolerance} is no number of percentage points, 0 to 100")
+        raise InputError(f"--tolerance {options.tolerance}: give a number of percentage points from 0 to 100")
     if options.plot is not None:
         check_output(options.plot, "--plot", ".png")
     runs = read_log(options.log)
@@ -118,13 +122,15 @@ def _plot(run: LoggedRun, published: PublishedRun, path: str) -> None:
     columns = {"this log": comparable(run.epochs), published.name: comparable(curve(published))}
     try:
         save_png(draw_runs(columns), path)
-    except GluonAFFError as error:  # 1 means that the run is outside
+    except GluonAFFError as error:  # not exit code 1, which means that the run is outside the tolerance
         raise InputError(str(error)) from None
     show(f"curves of both are in {path}", file=sys.stderr)
 
 
 def _add_report_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
-    parser.add_argument("directory", metavar="RUN_DIR", help="directory with logs and weights, searched through")
+    parser.add_argument(
+        "directory", metavar="RUN_DIR", help="folder with logs and weights; its subfolders are searched too"
+    )
     parser.add_argument(
         "-o", "--output", metavar="HTML", default="report.html", help="page to write (default: %(default)s)"
     )
@@ -145,20 +151,27 @@ COMMANDS: Dict[str, Command] = {
         _add_published_options,
         _published,
         ("", "aff_resnext47_32x4d_superclass_run3", "aff_table5_imagenet"),
+        about="The records are the training logs and weight files of the original repository, and the tables of the "
+        f"papers, each with its source.\n\n{NO_ENGINE}",
     ),
     "compare": Command(
-        "set a training log beside the published run it repeats (exit code 0 within, 1 outside, 2 unusable)",
+        "compare a training log with the published run that it repeats",
         _add_compare_options,
         _compare,
         (
             "logs/train_cifar100-ASKCFuse-resnet-32-c-4-s-1.log",
             "my.log --with aff_resnet32_fine --plot both.png",
         ),
+        about="The published run is the one with the same settings, unless --with names another. Accuracies and other "
+        "figures are compared at equal epochs, so the log may be unfinished.\n\n"
+        "The exit code is 0 if the best accuracies differ by no more than --tolerance, 1 if they differ by more, and "
+        f"2 if there is nothing to compare or the input is wrong.\n\n{NO_ENGINE}",
     ),
     "report": Command(
         "write one HTML page about a run: curves, comparison, settings, weights",
         _add_report_options,
         _report,
         ("demo -o demo/report.html",),
+        about="The page needs no other files, and can be opened in any browser or sent to others.\n\n" + NO_ENGINE,
     ),
 }

@@ -1,4 +1,4 @@
-"""The command that finds masks in images, and measures them."""
+"""The command `segment`, which finds stop signs in images, and measures how well."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Iterable, Iterator, List, Sequence, Tuple
 
 from gluon_aff._platform import ENGINES
-from gluon_aff.commands import Command, check_output, json_text, positive
+from gluon_aff.commands import ENGINE, Command, check_output, json_text, positive
 from gluon_aff.commands.weights import add_engine_option
 from gluon_aff.errors import InputError
 from gluon_aff.files import check_directories, replacing
@@ -23,41 +23,49 @@ if TYPE_CHECKING:
     from gluon_aff.evaluation.segment import SegmentedImage
 
 WORST = 6
-TINT = (0, 220, 255)  # not a colour of stop signs
+TINT = (0, 220, 255)  # a colour that stop signs do not have
 OPACITY = 0.6
 
 
 def _add_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
-    parser.add_argument("--params", required=True, metavar="FILE", help="a .params file of train_segmentation.py")
-    parser.add_argument("--model", metavar="NAME", help="such as resnet20_fpn_b1 (default: by the file)")
+    parser.add_argument("--params", required=True, metavar="FILE", help="a .params file that train-segmentation wrote")
     parser.add_argument(
-        "--data-dir", metavar="DIR", help="COCO's folder, as in training: IoU and nIoU on its validation images with a "
-        "stop sign, instead of images"
+        "--model", metavar="NAME", help="name of the network, such as resnet20_fpn_b1 (default: the network that the "
+        "file describes or fits)"
     )  # fmt: skip
     parser.add_argument(
-        "--base-size", type=int, metavar="PIXELS", help="images are squashed to a square of it (default: that of the "
-        f"training where a card beside the weights says it, else {SegmentationSettings.base_size})"
+        "--data-dir", metavar="DIR", help="folder of COCO 2017, as in training: measure IoU and nIoU on its validation "
+        "images with a stop sign (default: segment the IMAGEs instead)"
     )  # fmt: skip
     parser.add_argument(
-        "--min-area", type=int, default=SegmentationSettings.min_area, metavar="PIXELS", help="leave out images with "
-        "fewer pixels of a stop sign, as in the training"
+        "--base-size", type=int, metavar="PIXELS", help="side in pixels of the square to which images are squashed "
+        f"(default: that of the training if the weights' card says it, else {SegmentationSettings.base_size})"
     )  # fmt: skip
-    parser.add_argument("--batch-size", type=positive, default=8, help="images at a time (default: 8)")
-    parser.add_argument("--gpus", default="0", metavar="IDS", help="GPUs (default: 0; the CPU without one)")
+    parser.add_argument(
+        "--min-area", type=int, default=SegmentationSettings.min_area, metavar="PIXELS", help="with --data-dir, leave "
+        f"out images with fewer pixels of a stop sign, as in training (default: {SegmentationSettings.min_area})"
+    )  # fmt: skip
+    parser.add_argument("--batch-size", type=positive, default=8, help="images in a batch (default: 8)")
+    parser.add_argument(
+        "--gpus", default="0", metavar="IDS", help="GPU ids, such as 0,1 (default: 0; the CPU computes if there is no "
+        "GPU)"
+    )  # fmt: skip
     add_engine_option(parser)
     parser.add_argument(
-        "--masks", metavar="DIR", help="write each image's mask there, upright, a PNG of its size, 0 and 255"
-    )
+        "--masks", metavar="DIR", help="folder for the masks, a PNG file of the size of each upright image, with the "
+        "values 0 and 255 (default: none)"
+    )  # fmt: skip
     parser.add_argument(
-        "-o", "--output", metavar="PNG", help=f"draw images and masks; with --data-dir, the {WORST} worst ones"
-    )
-    parser.add_argument("--json", action="store_true", help="print JSON")
+        "-o", "--output", metavar="PNG", help=f"picture with the images and masks; with --data-dir, with the {WORST} "
+        "worst ones (default: none)"
+    )  # fmt: skip
+    parser.add_argument("--json", action="store_true", help="print JSON, with the figures of each image")
     parser.add_argument("images", nargs="*", metavar="IMAGE", help="image files: JPEG, PNG, BMP, WebP, TIFF, PNM, GIF")
 
 
 def _segment(options: argparse.Namespace) -> int:
     if bool(options.images) == bool(options.data_dir):
-        raise InputError("name images, or COCO's folder with --data-dir, and not both")
+        raise InputError("name images, or the folder of COCO with --data-dir, but not both")
     for name in ("masks", "output"):
         check_not_empty(name, getattr(options, name))
     check_limits(SegmentationSettings, options)
@@ -69,7 +77,10 @@ def _segment(options: argparse.Namespace) -> int:
     request = WeightsRequest(options.params, options.model, gpus=options.gpus, engine=options.engine)
     loaded = load_network(request, segments=True)
     if loaded.card.outputs != 1:
-        raise InputError(f"{options.params} is of a network with {loaded.card.outputs} maps: this command takes one")
+        raise InputError(
+            f"{options.params} belongs to a network with {loaded.card.outputs} output maps: this command takes "
+            "networks with one"
+        )
     base_size = options.base_size or loaded.card.base_size or SegmentationSettings.base_size
     infer, sizes = loaded.network.infer, (base_size, options.batch_size)
     segmented = segment_stop_signs(infer, signs, *sizes) if signs else segment_images(infer, options.images, *sizes)
@@ -85,7 +96,7 @@ def _segment(options: argparse.Namespace) -> int:
 def _print_figures(
     network: str, base_size: int, results: Sequence[Dict[str, Any]], options: argparse.Namespace
 ) -> None:
-    """IoU and nIoU, if there are true masks; with --json, all there is."""
+    """Print IoU and nIoU if there are true masks; with --json, print all results."""
     from gluon_aff.evaluation.segment import iou_and_niou_of
 
     measured: Dict[str, float] = {}
@@ -106,13 +117,13 @@ def _signs(options: argparse.Namespace) -> Tuple[MaskedImage, ...]:
 
 
 def _check_outputs(options: argparse.Namespace, images: Sequence[str]) -> None:
-    """Refuse outputs that are one of the images or of each other."""
+    """Raise InputError if an output file is one of the images or another output."""
     inputs = set(map(os.path.realpath, images))
     masks = [os.path.realpath(_mask_path(options.masks, image)) for image in images] if options.masks else []
     if len(set(masks)) < len(masks):
-        raise InputError(f"--masks {options.masks}: two images have the same name; segment them apart")
+        raise InputError(f"--masks {options.masks}: two images have the same name; segment them separately")
     if inputs.intersection(masks):
-        raise InputError(f"--masks {options.masks}: the images are there; name another folder")
+        raise InputError(f"--masks {options.masks}: masks would replace images there; name another folder")
     if options.masks:
         check_directories({"--masks": options.masks})
     if options.output:
@@ -126,7 +137,7 @@ def _mask_path(folder: str, image: str) -> str:
 
 
 def _written(segmented: Iterable[SegmentedImage], options: argparse.Namespace) -> Iterator[SegmentedImage]:
-    """The images, their masks written as they come, and a picture of them at the end."""
+    """Yield the images; write the mask of each, and the picture at the end."""
     from PIL import Image
 
     shown: List[SegmentedImage] = []
@@ -186,5 +197,7 @@ COMMANDS: Dict[str, Command] = {
         ),
         computes=True,
         engines=ENGINES,
+        about="For each image, the share of its pixels in the mask is printed; with --data-dir, IoU over the pixels of "
+        f"all images, and nIoU, the mean over the images, both as in training.\n\n{ENGINE}",
     ),
 }

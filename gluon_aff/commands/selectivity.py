@@ -1,4 +1,4 @@
-"""The command that says how much a network's channels are for one class."""
+"""The command `selectivity`, which measures how much a network's channels respond to a single class."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List
 
 from gluon_aff._platform import ENGINES
-from gluon_aff.commands import Command, check_output, json_text
+from gluon_aff.commands import ENGINE, Command, check_output, json_text
 from gluon_aff.commands.weights import (
     add_data_options,
     add_device_options,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Measured:
-    """A network, its title, its channels, the images, and the channels' selectivity."""
+    """Holds a network with its title, the measured channels, the images, and the channels' selectivity."""
 
     loaded: LoadedNetwork
     title: str
@@ -47,31 +47,31 @@ def _add_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
     add_engine_option(parser)
     add_finite_option(parser)
     parser.add_argument(
-        "--layer", metavar="NAME", help="by its name in the network, such as features.5.blocks.4.integrate, or some of "
-        "its channels, such as features.5.blocks.4.first[32:] (default: the last feature that AFI integrates, or the "
-        "last maps, which are averaged for the head)"
+        "--layer", metavar="NAME", help="layer to measure, by its name in the network, such as "
+        "features.5.blocks.4.integrate, or some of its channels, such as features.5.blocks.4.first[32:] (default: the "
+        "last integrated feature of an AFINet, else the last maps, which are averaged for the head)"
     )  # fmt: skip
     parser.add_argument(
-        "--compare", metavar="PARAMS", help="another network: a .params file, or MODEL=PARAMS, such as "
-        "resnet32_cifar100=my.params"
+        "--compare", metavar="PARAMS", help="also measure another network: a .params file, or MODEL=PARAMS, such as "
+        "resnet32_cifar100=my.params (default: none)"
     )  # fmt: skip
     parser.add_argument(
-        "--compare-layer", metavar="NAME", help="layer of the other network (default: likewise; of a plain network "
-        "what stands in place of the AFINet's feature: the second half of the first convolution in that block as in "
-        "the paper's Fig. 4, all of it beside AFI-B's)"
+        "--compare-layer", metavar="NAME", help="layer of the other network (default: as for --layer; if one network "
+        "is an AFINet and the other is not, the channels of the latter in place of the integrated feature: in the same "
+        "block, the second half of the first convolution, as in the AFINets paper's Fig. 4, or all of it for AFI-B)"
     )  # fmt: skip
     add_data_options(parser)
     add_device_options(parser)
     parser.add_argument(
-        "-o", "--output", required=True, metavar="PNG", help="the distributions; each channel's index goes beside it "
-        "into a .csv file"
+        "-o", "--output", required=True, metavar="PNG", help="picture of the distributions to write; next to it, a "
+        ".csv file gets the index of each channel"
     )  # fmt: skip
 
 
 def _selectivity(options: argparse.Namespace) -> int:
     check_output(options.output, "-o", ".png")
     if options.compare_layer and not options.compare:
-        raise InputError("--compare-layer: name the other network with --compare")
+        raise InputError("--compare-layer: also name the other network with --compare")
     measured = _measure(options)
     _write(options.output, measured)
     facts = [_facts(each) for each in measured]
@@ -101,7 +101,7 @@ def _measure(options: argparse.Namespace) -> List[_Measured]:
     if len({(data.dataset, data.labels) for data in sets}) > 1:
         raise InputError(
             f"--compare: {networks[1].path} is for {sets[1].dataset}, {sets[1].labels} labels, and {networks[0].path} "
-            f"for {sets[0].dataset}, {sets[0].labels}; look at them apart"
+            f"for {sets[0].dataset}, {sets[0].labels}; measure them separately"
         )
     for note in sets[0].notes:
         show(f"gluon-aff: {note}", file=sys.stderr)
@@ -188,7 +188,7 @@ def _csv_beside(path: str) -> str:
 
 COMMANDS: Dict[str, Command] = {
     "selectivity": Command(
-        "measure how much channels are for one class (class selectivity index)",
+        "measure how much channels respond to a single class (class selectivity index)",
         _add_options,
         _selectivity,
         (
@@ -198,5 +198,7 @@ COMMANDS: Dict[str, Command] = {
         ),
         computes=True,
         engines=ENGINES,
+        about="The index of a channel is 0 if it responds to all classes alike, and 1 if it responds to one class only "
+        f"(AFINets paper, Fig. 4; Morcos et al., arXiv:1803.06959).\n\n{ENGINE}",
     ),
 }

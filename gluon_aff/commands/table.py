@@ -1,4 +1,4 @@
-"""All commands by name, in the order of --help."""
+"""The table of all commands by name, in the order of --help."""
 
 from __future__ import annotations
 

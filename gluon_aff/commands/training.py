@@ -1,4 +1,4 @@
-"""Commands that train, and that make data to train on."""
+"""The commands `train-...`, which train networks, and `make-...`, which write data to train on."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, Callable, Dict, List
 
 from gluon_aff._platform import ENGINES
-from gluon_aff.commands import Command, not_negative, positive
+from gluon_aff.commands import ENGINE, NO_ENGINE, Command, not_negative, positive
 from gluon_aff.models import Architecture
 from gluon_aff.printing import show, show_text
 from gluon_aff.settings.cifar import CIFARSettings
@@ -29,9 +29,15 @@ def _train(
     scores: Dict[str, str],
     file_column: int = 9,
 ) -> int:
-    """Print the `architecture` if that is asked for; else train, and print the run's scores and files.
+    """Train, and print the scores and files of the run; with --summary, only print the network.
 
-    `scores` are its attributes by title; paths stand in the `file_column`.
+    Args:
+        options: parsed command line.
+        settings: settings of the run.
+        architecture: returns the network.
+        train: trains with the settings and returns the run.
+        scores: attribute of the run for each printed title.
+        file_column: column in which paths are printed.
     """
     if settings.summary:
         show_text(_summary(architecture()))
@@ -64,7 +70,7 @@ def _train_cifar(options: argparse.Namespace) -> int:
 
 
 def _summary(architecture: Architecture) -> str:
-    """Layers, parameters and multiply-adds of a network."""
+    """Return the layers, parameters and multiply-adds of a network as text."""
     from gluon_aff.engines import engine
     from gluon_aff.inspection.summary import format_counts
 
@@ -75,11 +81,11 @@ def _add_make_data_options(parser: argparse.ArgumentParser, argv: List[str]) -> 
     parser.add_argument(
         "kind",
         choices=("digits", "shapes", "pictures", "stop-signs"),
-        help="digits: scikit-learn's 1,797 handwritten digits in CIFAR-10's layout; shapes: drawn shapes, 20 coarse "
-        "and 100 fine kinds, in CIFAR-100's layout; pictures: patches of photographs and drawings, 8 kinds, in "
-        "ImageNet's folders; stop-signs: drawn ones among other shapes, in COCO's layout",
+        help="digits: the 1,797 handwritten digits of scikit-learn, in CIFAR-10's layout; shapes: drawn shapes with 20 "
+        "coarse and 100 fine labels, in CIFAR-100's layout; pictures: patches of photographs and drawings of 8 "
+        "classes, in ImageNet's folders; stop-signs: drawn stop signs among other shapes, in COCO's layout",
     )
-    parser.add_argument("folder", help="folder to make")
+    parser.add_argument("folder", help="folder to write the data set to")
 
 
 def _make_data(options: argparse.Namespace) -> int:
@@ -121,18 +127,27 @@ def _train_segmentation(options: argparse.Namespace) -> int:
 
 
 def _add_make_records_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
-    parser.add_argument("folder", metavar="FOLDER", help="folder with a folder of pictures for each class")
-    parser.add_argument("out", metavar="OUT", help="OUT.rec, .idx, .lst and .classes are written")
+    parser.add_argument("folder", metavar="FOLDER", help="folder that has a subfolder with pictures for each class")
+    parser.add_argument("out", metavar="OUT", help="start of the file names OUT.rec, OUT.idx, OUT.lst and OUT.classes")
     parser.add_argument(
-        "--classes", metavar="TRAIN", help="the training set, whose class folders give the labels: its folder, or the "
-        ".classes file of its records (default: the folder train beside FOLDER, or else FOLDER itself)"
+        "--classes", metavar="TRAIN", help="training set whose classes give the labels: its folder, or the .classes "
+        "file of its records (default: the folder train next to FOLDER if there is one, else FOLDER itself)"
     )  # fmt: skip
-    parser.add_argument("--shorter-side", type=positive, metavar="PIXELS", help="resize to it (default: as they are)")
-    parser.add_argument("--quality", type=positive, default=95, help="of JPEG, 1 to 100 (default: 95)")
-    parser.add_argument("--no-shuffle", action="store_true", help="write class after class")
-    parser.add_argument("--seed", type=int, default=0, help="of the order (default: 0)")
-    parser.add_argument("-j", "--num-workers", type=not_negative, default=4, help="threads (default: 4)")
-    parser.add_argument("--skip-unreadable", action="store_true", help="leave out pictures that cannot be read")
+    parser.add_argument(
+        "--shorter-side", type=positive, metavar="PIXELS", help="resize pictures so that their shorter side has this "
+        "many pixels (default: keep their size)"
+    )  # fmt: skip
+    parser.add_argument("--quality", type=positive, default=95, help="JPEG quality from 1 to 100 (default: 95)")
+    parser.add_argument(
+        "--no-shuffle", action="store_true", help="write one class after another (default: in random order)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random order (default: 0)")
+    parser.add_argument(
+        "-j", "--num-workers", type=not_negative, default=4, help="threads that encode pictures (default: 4)"
+    )
+    parser.add_argument(
+        "--skip-unreadable", action="store_true", help="leave out pictures that cannot be read (default: stop there)"
+    )
 
 
 def _make_records(options: argparse.Namespace) -> int:
@@ -157,6 +172,14 @@ def _make_records(options: argparse.Namespace) -> int:
     return 0
 
 
+def _about(data: str, script: str) -> str:
+    return (
+        f"The command lines of the original's {script} run unchanged. A run on {data} writes its log, its curve and "
+        "the weights of its best epochs, and prints their paths at the end. To continue after an interruption, give "
+        f"the same command with --resume auto. --summary shows the network without training.\n\n{ENGINE}"
+    )
+
+
 COMMANDS: Dict[str, Command] = {
     "train-cifar": Command(
         "train a CIFAR network with the original's options",
@@ -169,6 +192,7 @@ COMMANDS: Dict[str, Command] = {
         ),
         computes=True,
         engines=ENGINES,
+        about=_about("CIFAR-10 or CIFAR-100", "train_cifar.py"),
     ),
     "train-imagenet": Command(
         "train an ImageNet network with the original's options",
@@ -182,6 +206,7 @@ COMMANDS: Dict[str, Command] = {
         ),
         computes=True,
         engines=ENGINES,
+        about=_about("ImageNet", "train_imagenet.py"),
     ),
     "train-segmentation": Command(
         "train the paper's segmentation network on StopSign, from COCO 2017",
@@ -195,17 +220,24 @@ COMMANDS: Dict[str, Command] = {
         ),
         computes=True,
         engines=ENGINES,
+        about="The original has no such command; the recipe is that of the paper's Table 2. A run writes its log, its "
+        "curve and the weights of its best epochs, and prints their paths at the end. To continue after an "
+        f"interruption, give the same command with --resume auto.\n\n{ENGINE}",
     ),
     "make-records": Command(
-        "write class folders into MXNet's record files, as im2rec does",
+        "pack class folders into MXNet's record files, as im2rec does",
         _add_make_records_options,
         _make_records,
         ("imagenet/train imagenet/rec/train", "imagenet/val imagenet/rec/val --no-shuffle"),
+        about="Training on ImageNet reads large record files faster than a million small pictures (train-imagenet "
+        f"--use-rec). Both engines read them.\n\n{NO_ENGINE}",
     ),
     "make-data": Command(
         "write a small data set in CIFAR's, ImageNet's or COCO's layout",
         _add_make_data_options,
         _make_data,
         ("digits demo/digits", "stop-signs demo/stop-signs"),
+        about="With these data, every training command can be tried within minutes and without a download. Their "
+        f"accuracies say nothing about the paper's.\n\n{NO_ENGINE}",
     ),
 }

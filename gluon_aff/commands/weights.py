@@ -1,4 +1,4 @@
-"""Commands about weight files."""
+"""The commands `params`, `evaluate` and `predict`, and the options on weights that other commands share."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple
 
 from gluon_aff._platform import ENGINE_CHOICES, ENGINES
 from gluon_aff._version import __version__
-from gluon_aff.commands import Command, json_text, not_negative, positive
+from gluon_aff.commands import ENGINE, Command, json_text, not_negative, positive
 from gluon_aff.errors import NoEngineError
 from gluon_aff.printing import printable, show, show_text
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from gluon_aff.evaluation.weights_file import EvaluatedWeights, LoadedNetwork, WeightsRequest
 
 UNREADABLE = 1
-MANY = 25  # images over which a network made faster makes up for the time that takes
+MANY = 25  # images from which on it pays to prepare a network for many images
 
 
 def _add_params_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
-    parser.add_argument("file", metavar="FILE", help="a .params file")
+    parser.add_argument("file", metavar="FILE", help="the .params file")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -79,87 +79,103 @@ def _params(options: argparse.Namespace) -> int:
 
 
 def _type_name(array: Any) -> str:
-    return array.dtype.names[0] if array.dtype.names else array.dtype.name  # bfloat16 is a structure
+    return array.dtype.names[0] if array.dtype.names else array.dtype.name  # bfloat16 is a structured type here
 
 
 def add_file_options(parser: argparse.ArgumentParser) -> None:
-    """Options that say which weights; `request_of` reads them."""
-    parser.add_argument("--model", metavar="NAME", help="a name that `gluon-aff models` lists (default: by the file)")
+    """Add the options that say which weights to use; `request_of` reads them."""
     parser.add_argument(
-        "--params", metavar="FILE", default="published", help="a .params file, or published (the default): the file in "
-        "params/, in a clone of open-aff, or downloaded from there"
+        "--model", metavar="NAME", help="name of the network, as `gluon-aff models` lists it (default: the network "
+        "that the file describes or fits)"
+    )  # fmt: skip
+    parser.add_argument(
+        "--params", metavar="FILE", default="published", help="weight file (.params), or the word published for the "
+        "original's weights, which are looked for in --root and --open-aff, and downloaded otherwise (default: "
+        "published)"
     )  # fmt: skip
     labels = parser.add_mutually_exclusive_group()
     labels.add_argument(
-        "--fine-label", action="store_const", const="fine", dest="labels", help="CIFAR-100's 100 classes"
-    )
+        "--fine-label", action="store_const", const="fine", dest="labels", help="the network was trained on "
+        "CIFAR-100's 100 classes (default: as the weights say)"
+    )  # fmt: skip
     labels.add_argument(
-        "--superclass", action="store_const", const="superclass", dest="labels", help="CIFAR-100's 20 superclasses"
+        "--superclass", action="store_const", const="superclass", dest="labels", help="the network was trained on "
+        "CIFAR-100's 20 superclasses (default: as the weights say)"
+    )  # fmt: skip
+    parser.add_argument(
+        "--open-aff", metavar="DIR", help="clone of the original repository, open-aff (default: $GLUON_AFF_OPEN_AFF)"
     )
-    parser.add_argument("--open-aff", metavar="DIR", help="clone of open-aff (default: $GLUON_AFF_OPEN_AFF)")
-    parser.add_argument("--root", default="params", metavar="DIR", help="folder of published weights (default: params)")
+    parser.add_argument(
+        "--root", default="params", metavar="DIR", help="folder for published weights (default: params)"
+    )
     parser.add_argument(
         "--input-size",
         type=positive,
         metavar="PIXELS",
-        help="side of ImageNet's images (default: that of the training, 224 of published weights)",
+        help="side of ImageNet images in pixels (default: that of the training, which is 224 for published weights)",
     )
 
 
 def add_engine_option(parser: argparse.ArgumentParser) -> None:
-    """The option that says what computes."""
+    """Add the option --engine, which chooses MXNet or PyTorch."""
     parser.add_argument(
         "--engine",
         choices=ENGINE_CHOICES,
-        help="what computes (default: $GLUON_AFF_ENGINE, or auto: mxnet where it works, else torch)",
+        help="framework that computes (default: $GLUON_AFF_ENGINE, else auto: mxnet where it works, else torch)",
     )
 
 
 def add_finite_option(parser: argparse.ArgumentParser) -> None:
-    """The option to look at weights that went wrong."""
+    """Add the option --allow-not-finite, for the study of broken weights."""
     parser.add_argument(
-        "--allow-not-finite", action="store_true", help="take weights with NaN or infinity, to study them (not "
-        "with ONNX Runtime); outputs may look sound all the same"
+        "--allow-not-finite", action="store_true", help="accept weights with NaN or infinity, to study them; their "
+        "outputs may look normal; not with ONNX Runtime (default: refuse them)"
     )  # fmt: skip
 
 
 def _add_engine_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--engine", choices=(*ENGINE_CHOICES, "onnxruntime"), help="what computes (default: $GLUON_AFF_ENGINE, or "
-        "auto: mxnet where it works, else torch; onnxruntime, on the CPU, for an .onnx file of gluon-aff export, which "
-        "--params takes too)"
+        "--engine", choices=(*ENGINE_CHOICES, "onnxruntime"), help="framework that computes (default: "
+        "$GLUON_AFF_ENGINE, else auto: mxnet where it works, else torch; for an .onnx file of gluon-aff export, which "
+        "--params also takes, onnxruntime on the CPU)"
     )  # fmt: skip
     add_finite_option(parser)
     add_device_options(parser)
 
 
 def add_device_options(parser: argparse.ArgumentParser) -> None:
-    """Options that say what computes, how many images at a time, and how the result is printed."""
+    """Add the options on devices, number format, batch size and output."""
     parser.add_argument(
-        "--gpus", default="0", metavar="IDS", help="GPUs, such as 0,1 (default: 0; the CPU without one)"
-    )
-    parser.add_argument(
-        "--dtype", choices=("float32", "float16", "bfloat16"), default="float32", help="of convolutions and dense "
-        "layers; under MXNet float16 needs a GPU; bfloat16 needs PyTorch and a processor that has it (default: float32)"
+        "--gpus", default="0", metavar="IDS", help="GPU ids, such as 0,1 (default: 0; the CPU computes if there is no "
+        "GPU)"
     )  # fmt: skip
-    parser.add_argument("--batch-size", type=positive, default=128, help="images at a time (default: 128)")
+    parser.add_argument(
+        "--dtype", choices=("float32", "float16", "bfloat16"), default="float32", help="number format of convolutions "
+        "and dense layers; with MXNet, float16 needs a GPU; bfloat16 needs PyTorch, and a processor or GPU that "
+        "supports it (default: float32)"
+    )  # fmt: skip
+    parser.add_argument("--batch-size", type=positive, default=128, help="images in a batch (default: 128)")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def add_data_options(parser: argparse.ArgumentParser) -> None:
-    """Options that say which validation images."""
-    parser.add_argument("--dataset", choices=("cifar10", "cifar100", "imagenet"), help="default: that of the weights")
+    """Add the options that say which validation images to use."""
     parser.add_argument(
-        "--data-dir", metavar="DIR", help="CIFAR: the archive or its folder (default: Gluon's own); ImageNet: the "
-        "folder with val.rec and val.idx, or with class folders"
+        "--dataset", choices=("cifar10", "cifar100", "imagenet"), help="data set (default: that of the training, if "
+        "the weights say it)"
     )  # fmt: skip
     parser.add_argument(
-        "-j", "--num-workers", type=not_negative, default=8, help="threads that decode ImageNet's images (default: 8)"
+        "--data-dir", metavar="DIR", help="for CIFAR, its archive or folder (default: Gluon's folder, "
+        "~/.mxnet/datasets, to which it is downloaded); for ImageNet, the folder that has val.rec and val.idx, or the "
+        "folder val with a folder for each class (no default)"
+    )  # fmt: skip
+    parser.add_argument(
+        "-j", "--num-workers", type=not_negative, default=8, help="threads that decode ImageNet images (default: 8)"
     )
 
 
 def request_of(options: argparse.Namespace) -> WeightsRequest:
-    """The weights that a command line asks for."""
+    """Return the request for weights that the parsed options describe."""
     from gluon_aff.evaluation.weights_file import WeightsRequest
 
     names = {field.name for field in fields(WeightsRequest)}
@@ -167,13 +183,19 @@ def request_of(options: argparse.Namespace) -> WeightsRequest:
 
 
 def model_and_file(text: str) -> Tuple[Optional[str], str]:
-    """MODEL, None if it is left out, and PARAMS; model names hold no slash, paths may hold an equals sign."""
+    """Split MODEL=PARAMS; MODEL is None if it is left out.
+
+    A text with a slash before its first equals sign is a path.
+    """
     model, equals, params = text.partition("=")
     return (model, params) if equals and "/" not in model else (None, text)
 
 
 def titles(networks: Sequence[LoadedNetwork]) -> List[str]:
-    """The paper's name of each network, or what its run is called; of two of a kind, the weights' files."""
+    """Return a title for each network: its title in the paper, or the name of its run.
+
+    If the same network occurs several times, its titles are the names of the weight files.
+    """
     from gluon_aff.models import MODELS
 
     names = [loaded.card.network for loaded in networks]
@@ -188,10 +210,10 @@ def _add_evaluate_options(parser: argparse.ArgumentParser, argv: List[str]) -> N
     add_file_options(parser)
     _add_engine_options(parser)
     add_data_options(parser)
-    parser.add_argument("--per-class", action="store_true", help="show each class's accuracy")
+    parser.add_argument("--per-class", action="store_true", help="also show the accuracy of each class")
     parser.add_argument(
-        "--csv", default="logs/evaluations.csv", metavar="FILE", help="append a row to this file (default: "
-        "%(default)s; '' for none)"
+        "--csv", default="logs/evaluations.csv", metavar="FILE", help="append the figures as a row to this CSV file, "
+        "or to none if it is '' (default: %(default)s)"
     )  # fmt: skip
 
 
@@ -279,8 +301,13 @@ def _evaluation_text(evaluated: EvaluatedWeights, batch_size: int, per_class: bo
 def _add_predict_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
     add_file_options(parser)
     _add_engine_options(parser)
-    parser.add_argument("--top-k", type=positive, default=5, metavar="K", help="classes to show (default: 5)")
-    parser.add_argument("--names", metavar="FILE", help="class names, one a line (default: those of the data set)")
+    parser.add_argument(
+        "--top-k", type=positive, default=5, metavar="K", help="number of classes to show for each image (default: 5)"
+    )
+    parser.add_argument(
+        "--names", metavar="FILE", help="text file with one class name in each line (default: the names of the weights "
+        "or of their data set)"
+    )  # fmt: skip
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files: JPEG, PNG, BMP, WebP, TIFF, PNM, GIF")
 
 
@@ -292,8 +319,8 @@ def _predict(options: argparse.Namespace) -> int:
     loaded = load_weights(request_of(options), many_images=len(options.images) >= MANY)
     names = output_names(loaded.card, options.names)
     if not (options.names or loaded.card.names or loaded.published):
-        of = f"{loaded.card.dataset}'s, as the file's name says" if names_known(loaded.card) else "none are known"
-        show(f"class names: {of} (--names for others)", file=sys.stderr)
+        of = f"those of {loaded.card.dataset}, by the file's name" if names_known(loaded.card) else "none are known"
+        show(f"class names: {of} (--names gives others)", file=sys.stderr)
     predictions = predict(
         loaded.infer,
         options.images,
@@ -320,13 +347,15 @@ def _predict(options: argparse.Namespace) -> int:
 
 COMMANDS: Dict[str, Command] = {
     "params": Command(
-        "show what a .params file holds, which network it fits, and whether it was published",
+        "show the arrays of a .params file, the network that it fits, and whether it was published",
         _add_params_options,
         _params,
         ("params/0.8357-cifar100-ASKCFuse-resnet-32-c-4-s-1-best.params",),
+        about="Engine: none is needed to read the file; to find the network that it fits, MXNet where it works, else "
+        "PyTorch.",
     ),
     "evaluate": Command(
-        "measure weights on validation images",
+        "measure the accuracy of weights on validation images",
         _add_evaluate_options,
         _evaluate,
         (
@@ -336,9 +365,11 @@ COMMANDS: Dict[str, Command] = {
         ),
         computes=True,
         engines=ENGINES,
+        about="The figures are top-1 and top-5 accuracy (0 to 1), loss, and images per second; for published weights, "
+        f"the published error too.\n\n{ENGINE}",
     ),
     "predict": Command(
-        "name what is in images",
+        "name the likeliest classes of images",
         _add_predict_options,
         _predict,
         (
@@ -348,5 +379,7 @@ COMMANDS: Dict[str, Command] = {
         ),
         computes=True,
         engines=ENGINES,
+        about="For each image, the likeliest classes are printed with their softmax scores (0 to 1). The exit code is "
+        f"1 if an image cannot be read.\n\n{ENGINE}",
     ),
 }

@@ -131,7 +131,7 @@ def class_selectivity(means: np.ndarray) -> Selectivity:
     """Compute the class selectivity index, (largest - rest) / (largest + rest), of each channel.
 
     `largest` is the channel's largest mean over the classes, and `rest` is the mean over the other classes.
-    Source: Morcos et al. (arXiv:1803.06959), Eq. 1.
+    Source: Morcos et al. (arXiv:1803.06959).
 
     Args:
         means: mean of each channel for each class, 0 or more, (classes, C); NaN for classes without images, which do

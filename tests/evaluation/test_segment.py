@@ -185,7 +185,7 @@ def test_files_and_shares(run, weights, image, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ((), "name images, or COCO's folder"),
+        ((), "name images, or the folder of COCO"),
         (("--data-dir", "coco", "image.png"), "and not both"),
         (("--data-dir", "coco"), "coco/annotations/instances_val2017.json is missing"),
         (("image.png", "-o", "image.png"), "this is one of the images"),
@@ -193,7 +193,7 @@ def test_files_and_shares(run, weights, image, tmp_path):
         (("image.png", "--masks", ""), "--masks is empty"),
         (("image.png", "--base-size", "4"), "--base-size 4: must be from 32 to 10000"),
         (("image.png", "-o", "found.jpg"), "does not end in .png"),
-        (("image.png", "--masks", "."), "the images are there; name another folder"),
+        (("image.png", "--masks", "."), "masks would replace images there; name another folder"),
         (("image.png", "other/image.jpg", "--masks", "masks"), "two images have the same name"),
         (("nothing.png",), "nothing.png cannot be read as an image"),
     ],
@@ -264,7 +264,7 @@ def test_nothing_was_published(run, image):
     ("net", "said"),
     [
         (lambda: get_model("afi_resnet32_cifar100"), "afi_resnet32_cifar100 classifies images"),
-        (lambda: get_model("resnet20_fpn_b1", classes=3), "is of a network with 3 maps"),
+        (lambda: get_model("resnet20_fpn_b1", classes=3), "belongs to a network with 3 output maps"),
     ],
 )
 def test_networks_for_other_jobs(net, said, run, image, tmp_path):

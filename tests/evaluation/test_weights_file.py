@@ -249,7 +249,7 @@ def test_predict(trained, digits, tmp_path, capsys):
     assert err == ""
     shutil.copy(trained[1], tmp_path)  # without its card
     assert main(["predict", "--params", str(tmp_path / Path(trained[1]).name), paths[0]]) == 0
-    assert "class names: cifar10's, as the file's name says" in capsys.readouterr().err
+    assert "class names: those of cifar10, by the file's name" in capsys.readouterr().err
     assert main([*options, "--json", paths[0]]) == 0
     (printed,) = json.loads(capsys.readouterr().out)
     network = load_network(WeightsRequest(trained[1])).network

@@ -100,7 +100,10 @@ def test_predictions_and_evaluations_are_those_of_the_weights(few_shapes, tmp_pa
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--engine", "torch"], "--engine torch: only MXNet writes its symbol; take --engine mxnet, or --format onnx"),
+        (
+            ["--engine", "torch"],
+            "--engine torch: only MXNet can write a symbol; choose --engine mxnet, or --format onnx",
+        ),
         ([], "MXNet is not here"),
     ],
 )

@@ -149,7 +149,7 @@ def test_an_imagenet_network_and_another_layer(run):
         (["--params", FIRST, "--class", "dogg", "a.png"], "unknown class (--class) 'dogg': did you mean dog?"),
         (["--params", FIRST, "--class", "10", "a.png"], "unknown class (--class) '10'"),
         (["--params", FIRST, "--label", "dog", "a.png", "b.jpg"], "--label: 1 for 2 images"),
-        (["--params", FIRST, "--compare", "resnet18.params", "a.png"], "sees images of 224 pixels, and"),
+        (["--params", FIRST, "--compare", "resnet18.params", "a.png"], "takes images of 224 pixels, and"),
         (["--params", FIRST, "--compare", "vgg=x.params", "a.png"], "x.params"),
         (["--params", "x.onnx", "a.png"], "--params x.onnx: this is already an export"),
         (["--params", FIRST, "--compare", "published", "a.png"], "name the model"),

@@ -93,10 +93,14 @@ def test_the_papers_figures_are_for_its_batch_size(answers, capsys):
     ("arguments", "code", "message"),
     [
         (["--model", "resnet49"], 2, "unknown model 'resnet49'"),
-        (["--model", "resnet20_fpn_b1"], 2, "resnet20_fpn_b1 says of each pixel what it is"),
+        (["--model", "resnet20_fpn_b1"], 2, "resnet20_fpn_b1 is a segmentation network"),
         (["--model", "resnet50", "--gpus", "x"], 2, "error: --gpus 'x' is not a list of GPU ids such as 0,1"),
         (["--model", "resnet50", "--gpus", "0,1"], 2, "--gpus 0,1: memory is measured on one"),
-        (["--model", "resnet50"], 1, "resnet50: crashed with SIGKILL (Killed). If that is memory, lower --batch-size"),
+        (
+            ["--model", "resnet50"],
+            1,
+            "resnet50: crashed with SIGKILL (Killed). If it ran out of memory, lower --batch-size",
+        ),
     ],
 )
 def test_what_cannot_be_measured(arguments, code, message, monkeypatch, capsys):

@@ -101,7 +101,7 @@ def test_what_a_newcomer_reads(examine):
     assert f"mend  {'NumPy':<16}not installed" in lines
     assert lines[lines.index(f"mend  {'NumPy':<16}not installed") + 1] == f"{'':22}-> pip install 'numpy<1.24'"
     assert lines[-1].startswith("To mend: NumPy, MXNet build, GluonCV, OpenCV, pillow, ")
-    assert lines[-1].endswith("All that is not installed comes with: make venv, or pip install .")
+    assert lines[-1].endswith("To install everything that is missing: make venv, or pip install .")
 
 
 def test_newer_numpy(examine, tmp_path):
@@ -215,4 +215,4 @@ def test_last_line():
         "Training works here: CPU, GPU 0 (MXNet); CPU (PyTorch)."
     )
     assert summary_text([*trained, mend("disk", "full", "make room")]) == "To mend: disk."
-    assert summary_text([]) == "Nothing is to mend. Training needs MXNet or PyTorch, and neither works here."
+    assert summary_text([]) == "There is nothing to mend, but training needs MXNet or PyTorch, and neither works here."

@@ -56,7 +56,7 @@ def test_there_and_back_is_the_same_file(here, capsys, suffix, name, half):
     said, read_back = capsys.readouterr().out.splitlines()[:2]
     values = sum(array.size for array in arrays.values())
     assert said == f"b{suffix}: {name}, {len(arrays)} arrays, {values:,} values"
-    assert read_back.startswith("read back: each array is the same to the last bit")
+    assert read_back.startswith("read back: all arrays are equal bit for bit")
     assert sorted(os.listdir(here)) == ["a.params", f"b{suffix}", "c.json", "c.params"]
 
 
@@ -182,7 +182,7 @@ def test_what_is_no_state_dict(capsys, content):
     [
         (["a.params", "-o", "a.pt"], "unknown kind of weight file, a.pt, by its suffix '.pt': did you mean .pth?"),
         (["a.onnx", "-o", "a.pth"], "unknown kind of weight file, a.onnx, by its suffix '.onnx'"),
-        (["a.params", "-o", "a.params"], "-o a.params: that is the file to convert; name another one"),
+        (["a.params", "-o", "a.params"], "-o a.params: this is the file to convert; name another one"),
         (["a.params", "-o", "nowhere/b/a.pth", "--model", "aff_resnet50"], "a.params does not fit aff_resnet50: "),
         (["none.pth", "-o", "a.params"], "none.pth cannot be read as a state_dict ("),
         (["none.safetensors", "-o", "a.params"], "none.safetensors cannot be read as safetensors ("),
