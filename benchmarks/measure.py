@@ -57,7 +57,7 @@ class Result:
 
 def run(benchmark: Benchmark, repeats: int) -> Result:
     """Measure both formulations `repeats` times, alternately, so that other work of the machine disturbs both."""
-    from tqdm import tqdm  # here because `benchmarks gpu` imports this package and must not need it
+    from tqdm import tqdm  # here because `python -m benchmarks gpu` imports this module and must not need tqdm
 
     measures = benchmark.make()
     for measure in measures * benchmark.warm_up:

@@ -36,7 +36,7 @@ class PublishedRun:
         release: first (2020-09) or head (2020-10 and later).
         status: complete, stopped or aborted; an aborted run does not count as a result.
         description: how the run started and ended.
-        fusion: name of the fusion operator in the original's --askc-type.
+        fusion: the original's name of the fusion operator, such as ASKCFuse.
         settings: settings line of the log, without paths.
         global_batch: images per step, over all GPUs.
         gpus: number of GPUs.

@@ -13,8 +13,8 @@ from gluon_aff.operators import fusion_operator
 
 MOST_BLOCKS = 4
 
-# The paper's Table 2. It does not say the decay epochs, inner widths and shortcuts, which are those of the original's
-# first release. Mixup was most likely off.
+# The recipe of the paper's Table 2, with the decay epochs, inner widths and shortcuts of the original's first release.
+# Mixup was most likely off.
 _CIFAR = (
     "--dataset cifar100 --superclass --channel-times 1 --batch-size 128 --lr 0.2 --warmup-epochs 0 --init msraprelu"
 )

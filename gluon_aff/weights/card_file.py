@@ -40,7 +40,7 @@ def write_with_card(
 ) -> None:
     """Write `arrays` to the `.params` file at `path`, with their card and optimizer states: all of it or nothing.
 
-    The weights are moved into place last, because a resumed run takes a `.params` file for complete.
+    The weights are moved into place last, because weights without their states would count as the run's best so far.
 
     Args:
         path: file to write.

@@ -186,7 +186,7 @@ def test_files_and_shares(run, weights, image, tmp_path):
     ("arguments", "said"),
     [
         ((), "name images, or the folder of COCO"),
-        (("--data-dir", "coco", "image.png"), "and not both"),
+        (("--data-dir", "coco", "image.png"), "but not both"),
         (("--data-dir", "coco"), "coco/annotations/instances_val2017.json is missing"),
         (("image.png", "-o", "image.png"), "this is one of the images"),
         (("image.png", "--masks", "masks", "-o", "masks/image.png"), "this is one of the images or masks"),

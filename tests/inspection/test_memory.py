@@ -95,7 +95,7 @@ def test_the_papers_figures_are_for_its_batch_size(answers, capsys):
         (["--model", "resnet49"], 2, "unknown model 'resnet49'"),
         (["--model", "resnet20_fpn_b1"], 2, "resnet20_fpn_b1 is a segmentation network"),
         (["--model", "resnet50", "--gpus", "x"], 2, "error: --gpus 'x' is not a list of GPU ids such as 0,1"),
-        (["--model", "resnet50", "--gpus", "0,1"], 2, "--gpus 0,1: memory is measured on one"),
+        (["--model", "resnet50", "--gpus", "0,1"], 2, "--gpus 0,1: memory is measured on a single GPU"),
         (
             ["--model", "resnet50"],
             1,
