@@ -85,6 +85,9 @@ def data(tmp_path_factory, few_shapes):
     log.write_text("\n".join(log_lines(published.published_runs()["aff_resnet32_fine"])))
     for name in (*SCRIPTS, "logs"):
         os.symlink(ROOT / name, folder / name)
+    (folder / "kinds.txt").write_text(
+        "\n".join(["dahlia", "trees", *"abcdef"])
+    )  # a card has them beside trained weights
     (folder / "demo" / "logs").mkdir(parents=True)
     shutil.copy(ROOT / "logs/example/train_cifar10-ASKCFuse-resnet-8-c-1-s-1.log", folder / "demo/logs")
     for each in published.published_weights():
@@ -121,6 +124,10 @@ def shortened(name, arguments):
     brief = BRIEFLY.get(name, "")
     if name == "train-cifar" and "afinets" not in arguments:
         brief = f"{brief} {NARROW}"
+    if name == "evaluate" and "imagenet" in arguments:
+        brief = "--input-size 64"
+    if name == "gradcam":
+        brief = "--names ../../kinds.txt"
     return [*arguments, *brief.split()]
 
 
