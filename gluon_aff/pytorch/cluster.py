@@ -5,6 +5,7 @@ All workers have to call the same functions in the same order. A worker that doe
 
 from __future__ import annotations
 
+import atexit
 import os
 from dataclasses import dataclass
 from typing import Callable, List, Sequence
@@ -103,5 +104,12 @@ def join_cluster(kvstore: str) -> TorchCluster:
             dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
         except (RuntimeError, ValueError) as error:
             raise InputError(f"the workers of this run do not find each other ({last_line(error)})") from None
+        atexit.register(leave_cluster)
     local = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
     return TorchCluster(dist.get_rank(), dist.get_world_size(), *local)
+
+
+def leave_cluster() -> None:
+    """Close the connections to the other workers: if Python ends with gloo's threads running, it may abort."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
