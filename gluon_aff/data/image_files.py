@@ -10,7 +10,16 @@ from typing import Iterator
 import numpy as np
 from PIL import Image, ImageFile, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
-from gluon_aff.data.image_formats import FORMATS, HEAD, NO_LEVELS, ODD_LEVELS, PILLOW_FORMATS, of_odd_levels
+from gluon_aff.data.image_formats import (
+    FORMATS,
+    HEAD,
+    MOST_PIXELS,
+    NO_LEVELS,
+    ODD_LEVELS,
+    PILLOW_FORMATS,
+    TOO_MANY_PIXELS,
+    of_odd_levels,
+)
 from gluon_aff.errors import InputError, last_line
 
 MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr")
@@ -41,12 +50,11 @@ def read_image(path: str, upright: bool = True) -> Image.Image:
             return _to_rgb(ImageOps.exif_transpose(image) if upright else image, image)
     except UnidentifiedImageError:
         raise InputError(f"{path} cannot be read as an image (it is none of {FORMATS} and GIF)") from None
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError):  # one or the other, by how many there are
+        raise InputError(f"{path} cannot be read as an image ({TOO_MANY_PIXELS})") from None
     # Pillow's readers raise all kinds of errors on damaged files, from SyntaxError to struct.error.
     except Exception as error:
         raise InputError(f"{path} cannot be read as an image ({last_line(error)})") from None
-
-
-MOST_PIXELS = 1 << 30  # in an image; it is the limit of OpenCV, with which training and validation read
 
 
 @contextlib.contextmanager

@@ -16,13 +16,16 @@ ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".
 
 HEAD = 4096  # bytes that suffice to recognise the format; only comments can make a PNM header longer
 
+# In an image; cameras of 100 megapixels make smaller ones. To decode so many takes OpenCV 1 GB of memory, Pillow 2.5.
+MOST_PIXELS = 1 << 27
+TOO_MANY_PIXELS = f"it has more than {MOST_PIXELS:,} pixels: make it smaller"
 NO_LEVELS = "floating-point and 32-bit pixels have no fixed range: save it with 8 or 16 bits"
 ODD_LEVELS = "its brightest level is neither 255 nor 65535: save it again, for example as PNG"
 
 _BEGINNING = re.compile(rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|BM|RIFF....WEBP|II[*+]\0|MM\0[*+]|P[1-6]\s", re.DOTALL)
 _TIFF = re.compile(rb"II[*+]\0|MM\0[*+]")
-_SPACE = rb"(?:\s|#[^\n]*\n)+"
-_HIGHEST_LEVEL = re.compile(rb"P[2356]" + _SPACE + rb"\d+" + _SPACE + rb"\d+" + _SPACE + rb"(\d+)\s")
+SPACE = rb"(?:\s|#[^\r\n]*[\r\n])+"  # between the numbers of a PNM header
+_HIGHEST_LEVEL = re.compile(rb"P[2356]" + SPACE + rb"\d+" + SPACE + rb"\d+" + SPACE + rb"(\d+)\s")
 _HIGHEST_LEVELS = (255, 65535)
 
 

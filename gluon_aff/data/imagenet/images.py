@@ -6,12 +6,23 @@ OpenCV is called directly; MXNet's readers call it, too.
 from __future__ import annotations
 
 import contextlib
+import math
 from typing import Any, Iterator, NamedTuple, Optional, Sequence
 
 import numpy as np
 from PIL import Image
 
-from gluon_aff.data.image_formats import FORMATS, NO_LEVELS, ODD_LEVELS, begins_like_an_image, is_tiff, of_odd_levels
+from gluon_aff.data.image_formats import (
+    FORMATS,
+    MOST_PIXELS,
+    NO_LEVELS,
+    ODD_LEVELS,
+    TOO_MANY_PIXELS,
+    begins_like_an_image,
+    is_tiff,
+    of_odd_levels,
+)
+from gluon_aff.data.image_headers import claimed_size
 from gluon_aff.errors import DataError, InputError, last_line
 
 # GluonCV's values for folders and for records: red, green, blue on a 0..255 scale.
@@ -76,13 +87,15 @@ def decode(encoded: bytes, upright: bool) -> np.ndarray:
         the upper 8 remain.
 
     Raises:
-        DataError: the format is another one, the pixels have no 8-bit values, or OpenCV cannot decode the image.
+        DataError: the format is another one, there are more than `MOST_PIXELS`, the pixels have no 8-bit values, or
+            OpenCV cannot decode the image.
     """
     cv2 = opencv()
     if not begins_like_an_image(encoded):
         raise DataError(f"OpenCV cannot decode it: it is none of {FORMATS}")
     if of_odd_levels(encoded):
         raise DataError(ODD_LEVELS)
+    _check_claimed_size(encoded)
     flags = cv2.IMREAD_COLOR if upright else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     buffer = np.frombuffer(encoded, np.uint8)
     if is_tiff(encoded) and not _has_levels(cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED)):
@@ -91,6 +104,15 @@ def decode(encoded: bytes, upright: bool) -> np.ndarray:
     if pixels is None:
         raise DataError("OpenCV cannot decode it")
     return pixels
+
+
+def _check_claimed_size(encoded: bytes) -> None:
+    """Refuse what would take gigabytes of memory, however short the file is."""
+    claimed = claimed_size(encoded)
+    if claimed is None:
+        raise DataError("its header does not say how many pixels it has")
+    if math.prod(claimed) > MOST_PIXELS:
+        raise DataError(TOO_MANY_PIXELS)
 
 
 def _has_levels(stored: Optional[np.ndarray]) -> bool:

@@ -14,6 +14,7 @@ import os
 from dataclasses import dataclass
 from typing import Any, Dict, Iterable, List, NamedTuple, Tuple
 
+from gluon_aff.data.image_formats import MOST_PIXELS
 from gluon_aff.data.stop_signs.run_lengths import checked_run_lengths
 from gluon_aff.errors import DataError, InputError, last_line
 
@@ -28,9 +29,8 @@ FIELDS = {
 SEGMENTATION = "a list of polygons, [[x1, y1, x2, y2, x3, y3, ...], ...], or run lengths with size and counts"
 FEWEST_COORDINATES = 6  # in a polygon, which has three points or more
 LARGEST_FILE = 2 << 30  # bytes of annotations; COCO's have 0.45 GB, and Python needs ten times that in memory
-# Limits for pycocotools, which counts in 32 bits and checks no sizes, so that larger values end the process.
-MOST_PIXELS = 1 << 27  # in an image; COCO's images have less than half a million
-LONGEST_OUTLINE = 1 << 21  # pixels around a polygon; pycocotools needs about 100 bytes for each
+# Pixels around a polygon; pycocotools needs about 100 bytes for each and checks no sizes, so that more end the process.
+LONGEST_OUTLINE = 1 << 21
 
 RunLengths = Dict[str, Any]  # COCO's compressed run lengths: size (height, width), counts
 
