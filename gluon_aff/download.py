@@ -10,6 +10,7 @@ import contextlib
 import io
 import os
 import re
+import socket
 import textwrap
 import threading
 import time
@@ -42,7 +43,8 @@ class Patience:
         retries: number of further connections after a broken one.
         pause: seconds to wait before the first retry; twice as long before the second, and so on.
         slowest: speed in bytes per second, averaged over `window` seconds, below which a connection counts as broken.
-        window: seconds over which the speed is averaged, and time limit for the headers of the answer.
+        window: seconds over which the speed is averaged, and time limit for the headers of the answer; a
+            chunk of its body has to begin within `window` and `read` seconds.
     """
 
     connect: float = 10.0
@@ -339,18 +341,48 @@ def _chunks(response: requests.Response, patience: Patience) -> Iterator[bytes]:
         _StoppedError: the connection breaks or is too slow.
     """
     read = response.raw.read1  # not `read`, which waits for a full chunk, however slowly it comes
-    arrived, since = 0, time.monotonic()
-    try:
-        for chunk in iter(lambda: read(_CHUNK, decode_content=False), b""):
-            yield chunk
-            arrived += len(chunk)
-            seconds = time.monotonic() - since
-            if seconds >= patience.window:
-                if arrived < patience.slowest * seconds:
-                    raise _StoppedError(f"it sent {arrived:,} bytes in {seconds:.0f} s")
-                arrived, since = 0, time.monotonic()
-    except (OSError, HTTPError) as error:
-        raise _StoppedError(_reason(error)) from None
+    ended = False
+    while not ended:
+        arrived, since, problem = 0, time.monotonic(), None
+        with _hanging_up(response, patience.window + patience.read) as hung_up:
+            try:
+                while not ended and time.monotonic() - since < patience.window:
+                    chunk = read(_CHUNK, decode_content=False)
+                    ended = not chunk
+                    arrived += len(chunk)
+                    yield chunk
+            except (OSError, HTTPError) as error:
+                problem = _reason(error)
+        seconds = time.monotonic() - since
+        if hung_up.is_set() or not (ended or problem or arrived >= patience.slowest * seconds):
+            raise _StoppedError(f"it sent {arrived:,} bytes in {seconds:.0f} s")
+        if problem:
+            raise _StoppedError(problem)
+
+
+@contextlib.contextmanager
+def _hanging_up(response: requests.Response, seconds: float) -> Iterator[threading.Event]:
+    """Hang up after so many seconds, which ends a read that is under way; the event is set once that was done.
+
+    A chunk's size and the headers after the last chunk are read as whole lines, for which the time limit of a read
+    begins again with every byte.
+    """
+    hung_up = threading.Event()
+
+    def hang_up() -> None:
+        hung_up.set()
+        with contextlib.suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)
+
+    # A duplicate, since the response may close its own descriptor, and another file may then get its number.
+    with socket.fromfd(response.raw.fileno(), socket.AF_INET, socket.SOCK_STREAM) as connection:
+        timer = threading.Timer(seconds, hang_up)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield hung_up
+        finally:
+            timer.cancel()
 
 
 def _check_size(job: _Job, size: int) -> None:

@@ -3,6 +3,7 @@
 import gzip
 import os
 import random
+import re
 import signal
 import socket
 import struct
@@ -565,6 +566,30 @@ def test_a_server_whose_headers_come_a_byte_now_and_then_is_given_up(serve, path
     assert "(the headers of its answer were not complete in 0 s)" in message
     assert time.monotonic() - started < 20
     assert list(path.parent.iterdir()) == []
+
+
+DRIPPING = {
+    "the size of a chunk": (b"", b"0"),
+    "what follows the size of a chunk": (b"5;", b"x"),
+    "the size of a later chunk": (b"5\r\nbytes\r\n", b"0"),
+    "headers behind the last chunk": (b"5\r\nbytes\r\n0\r\n", b"X: y\r\n"),
+}
+
+
+@pytest.mark.parametrize("what", DRIPPING)
+def test_a_server_whose_chunks_never_begin_is_given_up(serve, path, what):
+    start, more = DRIPPING[what]
+
+    def drip(handler):
+        handler.head(200, Transfer_Encoding="chunked")
+        handler.wfile.write(start)
+        while not handler.server.stopping.wait(0.02):
+            handler.wfile.write(more)
+
+    started = time.monotonic()
+    message = fail(serve(drip), path, patience=Patience(read=0.3, retries=1, pause=0.01, window=0.3))
+    assert re.search(r"\(it sent [05] bytes in [0-9] s\)", message), message
+    assert time.monotonic() - started < 20
 
 
 def test_proxy_of_the_environment(serve, path, monkeypatch):
