@@ -14,6 +14,8 @@ from gluon_aff.data.image_formats import HEAD, SPACE, is_tiff
 
 Size = Tuple[int, int]
 
+_PNG = b"\x89PNG\r\n\x1a\n"
+_PNG_CHUNK, _PNG_CHECKSUM = struct.Struct(">I4s"), 4  # before what is in a chunk, and bytes behind it
 _PNM = re.compile(rb"P[1-6]" + SPACE + rb"(\d{1,9})" + SPACE + rb"(\d{1,9})\s")
 _BMP_WITH_WORDS, _BMP_WITH_LONGS = 12, 36  # bytes that a header has, the latter at least
 _WEBP_SIDE = (1 << 14) - 1  # the bits of a side, which the others scale
@@ -25,6 +27,11 @@ _TIFF_WIDTH, _TIFF_HEIGHT = 256, 257
 _TIFF_INTEGERS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 16: "Q", 17: "q"}  # types of a tag, as in `struct`
 
 
+def is_png(encoded: bytes) -> bool:
+    """Whether a file that begins so is a PNG file."""
+    return encoded.startswith(_PNG)
+
+
 def claimed_size(encoded: bytes) -> Optional[Size]:
     """Width and height that an image claims; None if its header, or the part of it in `encoded`, has none.
 
@@ -34,7 +41,7 @@ def claimed_size(encoded: bytes) -> Optional[Size]:
     try:
         if encoded.startswith(b"\xff\xd8"):
             return _jpeg(encoded)
-        if encoded.startswith(b"\x89PNG"):
+        if is_png(encoded):
             width, height = struct.unpack_from(">2I", encoded, 16)
             return width, height
         if encoded.startswith(b"BM"):
@@ -44,6 +51,17 @@ def claimed_size(encoded: bytes) -> Optional[Size]:
         return _tiff(encoded) if is_tiff(encoded) else _pnm(encoded)
     except struct.error:
         return None
+
+
+def chunks_fit(png: bytes) -> bool:
+    """Whether no chunk of a PNG file claims more bytes than are left; OpenCV takes memory for what one claims."""
+    place, kind = len(_PNG), b""
+    while place < len(png) and kind != b"IEND":
+        if place + _PNG_CHUNK.size > len(png):
+            return False
+        length, kind = _PNG_CHUNK.unpack_from(png, place)
+        place += _PNG_CHUNK.size + length + _PNG_CHECKSUM
+    return place <= len(png)
 
 
 def _jpeg(encoded: bytes) -> Optional[Size]:

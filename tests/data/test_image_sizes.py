@@ -154,7 +154,9 @@ def test_a_header_that_is_cut_short_has_no_size(kind):
     whole = next(end for end in range(len(content)) if claimed_size(content[:end]))
     assert 10 < whole < len(content)
     assert {claimed_size(content[:end]) for end in range(whole)} == {None}
-    with pytest.raises(DataError, match=r"no image that OpenCV can decode|does not say how many pixels"):
+    with pytest.raises(
+        DataError, match=r"no image that OpenCV can decode|cut short or damaged|does not say how many pixels"
+    ):
         decode(content[: whole - 1], upright=True)
 
 
@@ -193,6 +195,33 @@ def test_a_header_that_claims_a_billion_pixels_takes_no_memory(tmp_path):
         assert f"({TOO_MANY}" in by_pillow, by_pillow
         assert by_opencv.startswith(f"{path} cannot be read ({TOO_MANY}") or path.endswith("GIF"), by_opencv
     assert len(json.loads(out)) == len(files)
+
+
+def png_with_a_chunk_of(length):
+    content = encoded("PNG")
+    return patched(content, content.index(b"IDAT") - 4, ">I", length)
+
+
+CHUNKS = {
+    "2 GB": png_with_a_chunk_of(2**31 - 1),
+    "4 GB": png_with_a_chunk_of(2**32 - 1),
+    "a length alone": encoded("PNG")[:-12] + b"\xee\0\0\0",
+}
+
+
+@pytest.mark.parametrize("chunk", CHUNKS)
+def test_a_chunk_that_claims_gigabytes_takes_no_memory(chunk, tmp_path):
+    """Each made OpenCV take as much, for some seconds."""
+    (tmp_path / "x.png").write_bytes(CHUNKS[chunk])
+    command = [sys.executable, "-c", CHILD, tmp_path / "x.png"]
+    out = subprocess.run(command, check=True, capture_output=True, timeout=120).stdout
+    ((*_, (by_opencv, kib)),) = json.loads(out).values()  # Pillow reads as far as it needs
+    assert "it is cut short or damaged" in by_opencv
+    assert kib < MIB_ALLOWED << 10
+
+
+def test_what_follows_the_end_of_a_png_file_does_not_matter():
+    assert decode(encoded("PNG") + b"\xff" * 20, upright=True).shape == (*SIZE[::-1], 3)
 
 
 def test_up_to_the_bound_an_image_is_not_refused_for_its_size(tmp_path):

@@ -22,7 +22,7 @@ from gluon_aff.data.image_formats import (
     is_tiff,
     of_odd_levels,
 )
-from gluon_aff.data.image_headers import claimed_size
+from gluon_aff.data.image_headers import chunks_fit, claimed_size, is_png
 from gluon_aff.errors import DataError, InputError, last_line
 
 # GluonCV's values for folders and for records: red, green, blue on a 0..255 scale.
@@ -95,7 +95,7 @@ def decode(encoded: bytes, upright: bool) -> np.ndarray:
         raise DataError(f"OpenCV cannot decode it: it is none of {FORMATS}")
     if of_odd_levels(encoded):
         raise DataError(ODD_LEVELS)
-    _check_claimed_size(encoded)
+    _check_claims(encoded)
     flags = cv2.IMREAD_COLOR if upright else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     buffer = np.frombuffer(encoded, np.uint8)
     if is_tiff(encoded) and not _has_levels(cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED)):
@@ -106,8 +106,10 @@ def decode(encoded: bytes, upright: bool) -> np.ndarray:
     return pixels
 
 
-def _check_claimed_size(encoded: bytes) -> None:
+def _check_claims(encoded: bytes) -> None:
     """Refuse what would take gigabytes of memory, however short the file is."""
+    if is_png(encoded) and not chunks_fit(encoded):
+        raise DataError("it is cut short or damaged")
     claimed = claimed_size(encoded)
     if claimed is None:
         raise DataError("its header does not say how many pixels it has")
