@@ -20,12 +20,13 @@ from mxnet import gluon
 from mxnet.base import _LIB, check_call
 from mxnet.gluon import HybridBlock
 
-from gluon_aff.distributed import DISTRIBUTED, HOROVOD, KVSTORES, SINGLE
+from gluon_aff.distributed import DISTRIBUTED, HOROVOD, KVSTORES, SINGLE, whole_number
 from gluon_aff.engines import Devices
 from gluon_aff.errors import InputError, unknown_name
 from gluon_aff.printing import show
 
-ENVIRONMENT = ("DMLC_ROLE", "DMLC_PS_ROOT_URI", "DMLC_PS_ROOT_PORT", "DMLC_NUM_WORKER", "DMLC_NUM_SERVER")
+NUMBERS = ("DMLC_PS_ROOT_PORT", "DMLC_NUM_WORKER", "DMLC_NUM_SERVER")
+ENVIRONMENT = ("DMLC_ROLE", "DMLC_PS_ROOT_URI", *NUMBERS)
 # Keys of our sums start above those of a trainer, which are its parameters' numbers. They have to stay small, since
 # MXNet multiplies keys by 9973 in 32 bits to choose a server.
 FIRST_KEY = 100_000
@@ -186,6 +187,10 @@ def _join_servers(name: str) -> Cluster:
             f"--kvstore {name} needs its servers ({missing[0]} is not set): start the command with "
             "gluon-aff launch -n WORKERS -- COMMAND"
         )
+    for variable in NUMBERS:
+        whole_number(variable)
+    local = whole_number("GLUON_AFF_LOCAL_RANK", 0), whole_number("GLUON_AFF_LOCAL_SIZE", 1)
+    own_number = whole_number("DMLC_WORKER_ID") if "DMLC_WORKER_ID" in os.environ else None
     impatience = threading.Timer(PATIENCE_SECONDS, _say_waiting)
     impatience.daemon = True
     impatience.start()
@@ -199,10 +204,9 @@ def _join_servers(name: str) -> Cluster:
     kvstore._send_command_to_servers(SET_MULTI_PRECISION, "")
     cluster = Cluster(
         kvstore,
-        int(os.environ.get("DMLC_WORKER_ID", kvstore.rank)),  # the store's own numbers change from start to start
+        kvstore.rank if own_number is None else own_number,  # the store's own numbers change from start to start
         kvstore.num_workers,
-        int(os.environ.get("GLUON_AFF_LOCAL_RANK", 0)),
-        int(os.environ.get("GLUON_AFF_LOCAL_SIZE", 1)),
+        *local,
         _store_sum(kvstore),
     )
     ranks = cluster.total(mx.nd.one_hot(mx.nd.array([cluster.rank]), cluster.size)).asnumpy()

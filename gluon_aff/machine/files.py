@@ -46,7 +46,7 @@ CIFAR = {
 def check_data(data_dirs: Sequence[str]) -> List[Finding]:
     """Return a finding for each data set, and one for each folder of `data_dirs` that holds none of them."""
     found = [_check_cifar(name, data_dirs) for name in CIFAR] + [_check_imagenet(data_dirs)]
-    empty = [place for place in data_dirs if not any(_all_in(Path(place).expanduser()))]
+    empty = [place for place in data_dirs if not any(_all_in(Path(os.path.expanduser(place))))]
     remedy = "name the folder, or CIFAR's .tar.gz archive itself"
     return found + [mend("--data-dir", f"{place}: neither CIFAR nor ImageNet is there", remedy) for place in empty]
 
@@ -73,7 +73,7 @@ def check_weights() -> Finding:
 
 def _check_cifar(name: str, data_dirs: Sequence[str]) -> Finding:
     files = CIFAR[name]
-    gluons = Path(os.environ.get("MXNET_HOME", "~/.mxnet")).expanduser() / "datasets" / files.gluon_folder
+    gluons = Path(os.path.expanduser(os.environ.get("MXNET_HOME", "~/.mxnet"))) / "datasets" / files.gluon_folder
     found = [text for place in (gluons, *_paths(data_dirs)) for text in _cifar_in(files, place)]
     if found:
         return ok(name, f"{'; '.join(found)}; verified when loaded")
@@ -83,7 +83,7 @@ def _check_cifar(name: str, data_dirs: Sequence[str]) -> Finding:
 
 
 def _check_imagenet(data_dirs: Sequence[str]) -> Finding:
-    default = Path(IMAGENET_FOLDER).expanduser()
+    default = Path(os.path.expanduser(IMAGENET_FOLDER))
     found = [text for place in (default, *_paths(data_dirs)) for text in _imagenet_in(place)]
     if found:
         return ok("ImageNet", f"{'; '.join(found)}; verified when loaded")
@@ -128,4 +128,4 @@ def _all_in(place: Path) -> List[str]:
 
 
 def _paths(data_dirs: Sequence[str]) -> List[Path]:
-    return [Path(place).expanduser() for place in data_dirs]
+    return [Path(os.path.expanduser(place)) for place in data_dirs]

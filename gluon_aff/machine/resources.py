@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Iterator, Optional
@@ -28,7 +29,7 @@ def check_threads() -> Finding:
     threads = os.environ.get("OMP_NUM_THREADS", "")
     said += f"; OMP_NUM_THREADS={threads}" if threads else ""
     usable = max(1, int(min(cores, quota or cores)))
-    wanted = int(threads) if threads.isdigit() else cores
+    wanted = int(threads) if re.fullmatch("[0-9]{1,9}", threads) else cores  # others, such as 2,1, are for levels
     if wanted > usable:
         return note("threads", f"{said}: more threads than can run at once", f"export OMP_NUM_THREADS={usable}")
     return ok("threads", said)

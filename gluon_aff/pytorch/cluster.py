@@ -14,11 +14,12 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from gluon_aff.distributed import DISTRIBUTED, KVSTORES, SINGLE
+from gluon_aff.distributed import DISTRIBUTED, KVSTORES, SINGLE, whole_number
 from gluon_aff.engines import Devices
 from gluon_aff.errors import InputError, last_line, unknown_name
 
-VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # set by torchrun
+NUMBERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_PORT")
+VARIABLES = (*NUMBERS, "MASTER_ADDR")  # set by torchrun
 
 
 @dataclass(frozen=True)
@@ -99,14 +100,19 @@ def join_cluster(kvstore: str) -> TorchCluster:
                 "gluon-aff launch -n WORKERS -- COMMAND, or with torchrun"
             )
         return TorchCluster()
+    rank, size, local_rank, local_size, _ = map(whole_number, NUMBERS)
+    if not (rank < size and local_rank < local_size <= size):
+        raise InputError(
+            f"worker {rank} of {size}, {local_rank} of {local_size} on its machine: RANK has to be less than "
+            "WORLD_SIZE, and LOCAL_RANK less than LOCAL_WORLD_SIZE; gluon-aff launch sets them"
+        )
     if not dist.is_initialized():
         try:
             dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
         except (RuntimeError, ValueError) as error:
             raise InputError(f"the workers of this run do not find each other ({last_line(error)})") from None
         atexit.register(leave_cluster)
-    local = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
-    return TorchCluster(dist.get_rank(), dist.get_world_size(), *local)
+    return TorchCluster(dist.get_rank(), dist.get_world_size(), local_rank, local_size)
 
 
 def leave_cluster() -> None:

@@ -136,6 +136,16 @@ def test_each_worker_has_one_gpu():
         TorchCluster().devices(gpus)
 
 
+OF_ONE = {
+    "RANK": "0",
+    "WORLD_SIZE": "1",
+    "LOCAL_RANK": "0",
+    "LOCAL_WORLD_SIZE": "1",
+    "MASTER_ADDR": "127.0.0.1",
+    "MASTER_PORT": "1",
+}
+
+
 def test_a_worker_leaves_before_python_ends(environment_of_runs):
     """One in fifty that did not was aborted by gloo's threads: "terminate called without an active exception"."""
     code = (
@@ -148,7 +158,25 @@ def test_a_worker_leaves_before_python_ends(environment_of_runs):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    alone = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
-    environment = {**environment_of_runs, **TORCH, **alone, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    environment = {**environment_of_runs, **TORCH, **OF_ONE, "MASTER_PORT": port}
     ended = subprocess.run([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True)
     assert (ended.returncode, ended.stdout.split()) == (0, ["True", "False"])
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"RANK": "first"}, "RANK=first is no whole number: start the command with gluon-aff launch"),
+        ({"LOCAL_RANK": ""}, "LOCAL_RANK= is no whole number"),
+        ({"MASTER_PORT": "http"}, "MASTER_PORT=http is no whole number"),
+        ({"RANK": "1"}, "worker 1 of 1, 0 of 1 on its machine: RANK has to be less than WORLD_SIZE"),
+        ({"LOCAL_RANK": "1"}, "worker 0 of 1, 1 of 1 on its machine"),
+        ({"LOCAL_WORLD_SIZE": "2"}, "worker 0 of 1, 0 of 2 on its machine"),
+    ],
+)
+def test_workers_that_cannot_be_numbered_so_are_not_waited_for(changed, message, monkeypatch):
+    for name, value in {**OF_ONE, **changed}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("torch.distributed.init_process_group", lambda *_: pytest.fail("it would wait"))
+    with pytest.raises(InputError, match=message):
+        join_cluster("dist_sync")

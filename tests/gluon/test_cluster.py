@@ -70,6 +70,26 @@ def test_servers_are_launchs(name, monkeypatch):
         join_cluster(name)
 
 
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("DMLC_NUM_WORKER", "two"),
+        ("DMLC_NUM_SERVER", ""),
+        ("DMLC_PS_ROOT_PORT", "-1"),
+        ("DMLC_WORKER_ID", "first"),
+        ("GLUON_AFF_LOCAL_RANK", "0.5"),
+        ("GLUON_AFF_LOCAL_SIZE", "²"),
+    ],
+)
+def test_a_variable_without_a_number_is_named_before_mxnet_waits(variable, value, monkeypatch):
+    given = {"DMLC_ROLE": "worker", "DMLC_PS_ROOT_URI": "127.0.0.1", "DMLC_PS_ROOT_PORT": "1", "DMLC_NUM_WORKER": "2"}
+    for name, each in {**given, "DMLC_NUM_SERVER": "1", variable: value}.items():
+        monkeypatch.setenv(name, each)
+    monkeypatch.setattr(mx.kv, "create", lambda name: pytest.fail("it would wait"))
+    with pytest.raises(InputError, match=f"^{variable}={value} is no whole number: start the command with gluon-aff"):
+        join_cluster("dist_sync")
+
+
 def test_names_of_stores():
     assert KVSTORES == ("local", "device", "dist_sync", "dist_device_sync", "horovod")
     with pytest.raises(InputError, match="did you mean dist_sync"):

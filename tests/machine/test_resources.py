@@ -45,6 +45,8 @@ def cores(monkeypatch):
         (4, 8, "4", OK, "4 cores of 8; OMP_NUM_THREADS=4"),
         (4, 4, "8", NOTE, "4 cores; OMP_NUM_THREADS=8: more threads than can run at once"),
         (4, 4, "2,1", OK, "4 cores; OMP_NUM_THREADS=2,1"),
+        (4, 4, "²", OK, "4 cores; OMP_NUM_THREADS=²"),  # a digit that is no number
+        (4, 4, "1" * 5000, OK, f"4 cores; OMP_NUM_THREADS={'1' * 5000}"),  # Python makes no number of so many
     ],
 )
 def test_threads(cores, system, usable, total, threads, state, message):

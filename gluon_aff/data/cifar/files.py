@@ -159,21 +159,21 @@ def load_cifar(dataset: str, train: bool, fine_label: bool = False, data_dir: Op
 
 def _find(layout: _Layout, path: Path) -> Optional[Path]:
     """Return the archive or the folder of .bin files that `path` is or holds, None if there is none."""
-    if path.is_file():
-        return path
-    for folder in (path, path / layout.folder):
-        if any((folder / name).is_file() for name in layout.files):
-            return folder
-    archive = path / layout.archive
-    return archive if archive.is_file() else None
+    try:
+        if path.is_file():
+            return path
+        for folder in (path, path / layout.folder):
+            if any((folder / name).is_file() for name in layout.files):
+                return folder
+        archive = path / layout.archive
+        return archive if archive.is_file() else None
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}; name the place of {layout.archive} with --data-dir") from None
 
 
 def _given_data(layout: _Layout, data_dir: str) -> Path:
-    path = Path(data_dir).expanduser()
-    try:
-        where = _find(layout, path)
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror}; name the place of {layout.archive} with --data-dir") from None
+    path = Path(os.path.expanduser(data_dir))
+    where = _find(layout, path)
     if where is None:
         raise DataError(
             f"{path}: found neither {layout.archive} nor {layout.files[0]}, here or in {layout.folder}/: "
@@ -184,7 +184,7 @@ def _given_data(layout: _Layout, data_dir: str) -> Path:
 
 def _gluon_data(dataset: str, layout: _Layout) -> Path:
     """Return the archive or the folder of .bin files in Gluon's folder, after a download if there is neither."""
-    root = Path(os.environ.get("MXNET_HOME", "~/.mxnet")).expanduser() / "datasets" / dataset
+    root = Path(os.path.expanduser(os.environ.get("MXNET_HOME", "~/.mxnet"))) / "datasets" / dataset
     return _find(layout, root) or _downloaded(layout, root / layout.archive)
 
 

@@ -140,7 +140,7 @@ def validation_data(
         DataError: files are missing or damaged, or a label stands for another class than in the training set next to
             the validation set.
     """
-    records = _find_records(Path(data_dir).expanduser())
+    records = _find_records(Path(os.path.expanduser(data_dir)))
     if records is None:
         data = folder_validation(data_dir, input_size, batch_size, num_workers, crop_ratio)
         place = _validation_folder(data_dir)

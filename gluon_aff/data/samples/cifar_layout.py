@@ -8,6 +8,7 @@ not official.
 from __future__ import annotations
 
 import hashlib
+import os
 import tempfile
 from pathlib import Path
 from typing import Dict, Iterable, List, NamedTuple, Tuple
@@ -103,7 +104,7 @@ def write_digits(folder: str) -> None:
     }
     files["test_batch.bin"] = records[test].tobytes()
     files["batches.meta.txt"] = _lines(str(digit) for digit in range(10))
-    _write_set(Path(folder).expanduser(), files)
+    _write_set(Path(os.path.expanduser(folder)), files)
 
 
 def write_shapes(folder: str, train_images: int = 5000, test_images: int = 1000, seed: int = 0) -> None:
@@ -129,7 +130,7 @@ def write_shapes(folder: str, train_images: int = 5000, test_images: int = 1000,
     }
     files["coarse_label_names.txt"] = _lines(SHAPES)
     files["fine_label_names.txt"] = _lines(f"{colour}_{shape}" for shape in SHAPES for colour in COLOURS)
-    _write_set(Path(folder).expanduser(), files)
+    _write_set(Path(os.path.expanduser(folder)), files)
 
 
 def _enlarged(digits: np.ndarray) -> np.ndarray:

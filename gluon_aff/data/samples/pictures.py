@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 from typing import Callable, Dict, NamedTuple
 
@@ -71,7 +72,7 @@ def write_pictures(folder: str, train_images: int = 320, val_images: int = 80, s
             random = np.random.Generator(np.random.PCG64((seed, half, label)))
             for number in range(images // len(painters)):
                 files[f"{name}/{kind}/{number:04}.jpg"] = _jpeg(paint(random), random)
-    write_whole(Path(folder).expanduser(), files)
+    write_whole(Path(os.path.expanduser(folder)), files)
 
 
 def _painters() -> Dict[str, Painter]:

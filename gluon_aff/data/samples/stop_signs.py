@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
 
@@ -65,7 +66,7 @@ def write_stop_signs(folder: str, train_images: int = 240, val_images: int = 60,
         scenes = [_scene(random) for _ in range(images)]
         files.update((f"{name}/{_file_name(i)}", _jpeg(scene.pixels)) for i, scene in enumerate(scenes, 1))
         files[f"annotations/instances_{name}.json"] = json.dumps(_annotations(scenes), separators=(",", ":")).encode()
-    write_whole(Path(folder).expanduser(), files)
+    write_whole(Path(os.path.expanduser(folder)), files)
 
 
 def _scene(random: np.random.Generator) -> Scene:

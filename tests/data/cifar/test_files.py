@@ -146,6 +146,18 @@ def test_gluons_folder_is_the_default(tmp_path, files, monkeypatch):
     assert len(load_cifar("cifar100", True)) == 5
 
 
+def test_a_home_that_nobody_has_is_a_folder_of_that_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=r"^~nobody-at-all: found neither cifar-100-binary\.tar\.gz"):
+        load_cifar("cifar100", True, data_dir="~nobody-at-all")
+
+
+def test_a_folder_of_gluons_with_a_name_too_long_is_said(monkeypatch):
+    monkeypatch.setenv("MXNET_HOME", "/" + "x" * 300)
+    with pytest.raises(DataError, match="File name too long; name the place of cifar-100-binary"):
+        load_cifar("cifar100", True)
+
+
 @pytest.fixture
 def archive(tmp_path, files, monkeypatch):
     """An archive that a server on this machine has where the official one is, and Gluon's empty folder."""
