@@ -42,6 +42,13 @@ FACTS = "checkpoint.json"
 PARAMETERS, DEVICES, OPTIMIZER, LOG = "parameters.params", "devices.params", "optimizer.params", "log.txt"
 LARGEST_FACTS = 64 << 20  # bytes
 NAME = re.compile(r"epoch-(\d{1,9})(?:-step-(\d{1,12}))?")
+NUMBER = (int, float)
+TYPES = {  # of what a checkpoint's own file says
+    **dict.fromkeys(("epoch", "steps", "devices", "log_start", "num_epochs"), (int,)),
+    **dict.fromkeys(("best", "best_niou", "metric_sum", "loss_sum", "seconds"), NUMBER),
+    **dict.fromkeys(("engine", "versions", "from"), (str,)),
+    "params": (str, type(None)),
+}
 LEAVE_OUT = "or leave --resume out for a new run"
 Settings = TypeVar("Settings", bound=RunSettings)
 
@@ -247,6 +254,9 @@ def read_checkpoint(path: str) -> Checkpoint:
             if os.path.basename(name) != name or _sha256(os.path.join(path, name)) != digest:
                 raise ValueError(f"{name} is not what was written")
         state, facts = content["state"], content["facts"]
+        epochs = {"num_epochs": facts["settings"]["num_epochs"]}
+        for part in (state, state["begun"], facts, epochs, *facts["sessions"]):
+            _check_types(part)
         return Checkpoint(
             path,
             RunState(
@@ -259,6 +269,13 @@ def read_checkpoint(path: str) -> Checkpoint:
             RunFacts(**{**facts, "settings": dict(facts["settings"]), "sessions": tuple(facts["sessions"])}),
             int(content["updates"]),
         )
+
+
+def _check_types(part: Mapping[str, Any]) -> None:
+    """Raise TypeError if a field that is used before the run's own settings are held against it is of another type."""
+    for name, types in TYPES.items():
+        if name in part and type(part[name]) not in types:
+            raise TypeError(f"{name} is {part[name]!r:.80}")
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """Checkpoints: what is in them comes back to the bit, and what is wrong with one is said in a line."""
 
 import contextlib
+import hashlib
 import json
 import os
 import random
@@ -197,6 +198,32 @@ def test_a_strange_json_is_refused(text, tmp_path):
     Path(path, "checkpoint.json").write_text(text)
     with pytest.raises(InputError, match="epoch-1"):
         read_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    ("part", "field", "value"),
+    [
+        ("state", "epoch", None),
+        ("state", "best", "0.5"),
+        ("state", "params", 3),
+        ("begun", "steps", 1.5),
+        ("facts", "log_start", [0]),
+        ("settings", "num_epochs", "9"),
+        ("session", "engine", {}),
+        ("session", "versions", None),
+    ],
+)
+def test_a_field_of_another_type_is_named_though_the_hash_is_right(part, field, value, tmp_path):
+    path = Path(saved(tmp_path, 1, RunState(1, 0.5)), "checkpoint.json")
+    content = json.loads(path.read_text())
+    state, facts = content["state"], content["facts"]
+    parts = {"state": state, "begun": state["begun"], "facts": facts, "settings": facts["settings"]}
+    {**parts, "session": facts["sessions"][0]}[part][field] = value
+    del content["own_sha256"]
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    path.write_text(json.dumps({**content, "own_sha256": digest}))
+    with pytest.raises(InputError, match=rf"epoch-1 is damaged \({field} is {re.escape(repr(value))}\): get it again"):
+        read_checkpoint(str(tmp_path))
 
 
 def test_a_checkpoint_that_is_not_there(settings):
