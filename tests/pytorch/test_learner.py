@@ -132,6 +132,16 @@ def test_initial_values_are_of_mxnets_distributions(initializer, uniform, magnit
     assert not made(initializer=initializer).parameters()["output.bias"].any()
 
 
+@pytest.mark.parametrize(("initializer", "magnitude"), [("xavier", 1), ("msraprelu", 2 / 1.0625)])
+def test_the_variance_of_all_initial_values_is_the_initializers(initializer, magnitude):
+    """Over eighty thousand values, so that 0.25 is told from another slope of PReLU: 2 / (1 + 0.25^2)."""
+    weights = [each for each in made(initializer=initializer).parameters().values() if each.ndim == 4]
+    fans = [(each.shape[0] + each.shape[1]) / 2 * each.shape[2] * each.shape[3] for each in weights]
+    values = np.concatenate([each.ravel() * np.sqrt(fan) for each, fan in zip(weights, fans)])
+    assert len(values) > 80_000
+    assert values.var() == pytest.approx(magnitude, rel=0.01)
+
+
 def test_training_begins_with_a_files_weights(tmp_path):
     arrays = made_in_mxnet(seed=5).parameters()
     arrays["features.0.gamma"] = np.full(3, 0.5, np.float32)

@@ -8,7 +8,7 @@ from mxnet import gluon
 
 from gluon_aff import engines
 from gluon_aff.gluon.schedule import Scheduler
-from gluon_aff.pytorch.optimizers import NAG, SGD, AdaGrad, make_optimizer
+from gluon_aff.pytorch.optimizers import MOMENTUM, NAG, SGD, AdaGrad, make_optimizer
 from gluon_aff.schedule import Schedule
 
 STEPS = 300
@@ -65,6 +65,44 @@ def test_weights_stay_those_of_mxnet(name, momentum, no_wd):
     expected, found = after_training(name, momentum, no_wd)
     for key in SHAPES:
         np.testing.assert_allclose(found[key], expected[key], rtol=2e-5, atol=2e-6, err_msg=key)
+
+
+def one_update_of_nag(weight, gradient, momentum, decay):
+    """Weight and momentum after an update of ours, and of MXNet's kernel, with a rate and a factor of 0.5."""
+    ours = torch.nn.Parameter(torch.tensor([weight]))
+    ours.grad = torch.tensor([gradient])
+    optimizer = NAG([ours], lr=0.5, momentum=0.5, weight_decay=decay)
+    optimizer.kept(MOMENTUM, [ours])[0].fill_(momentum)
+    optimizer.step()
+    w, g, m = (mx.nd.array([value]) for value in (weight, gradient, momentum))
+    mx.nd.nag_mom_update(w, g, m, out=w, lr=0.5, momentum=0.5, wd=decay)
+    return (ours.item(), optimizer.state[ours][MOMENTUM].item()), (w.asscalar(), m.asscalar())
+
+
+def test_nags_terms_are_added_in_the_order_of_mxnets_kernel():
+    """3 - 2^24 is exact in float32; 3 + 1.5 * 2^24, which the other order makes first, is not."""
+    ours, theirs = one_update_of_nag(3.0, 0.0, 2.0**25, 0.0)
+    assert ours == theirs == (8388611.0, 2.0**24)
+
+
+def test_nags_momentum_decays_the_new_weight():
+    """m = momentum m - lr (g + wd w'), in NumPy: w' is what the update makes of w."""
+    weight, gradient, momentum, decay = 2.0, 0.5, 0.25, 0.5
+    late = 0.5 * momentum
+    new = weight - late + 1.5 * (late - 0.5 * (gradient + decay * weight))
+    ours, theirs = one_update_of_nag(weight, gradient, momentum, decay)
+    assert ours == theirs == (new, late - 0.5 * (gradient + decay * new))
+
+
+def test_adagrads_epsilon_is_mxnets():
+    """Gradients so small that it decides: g / sqrt(g^2 + 1e-7) for g = 1e-4."""
+    weight = torch.nn.Parameter(torch.zeros(1))
+    weight.grad = torch.tensor([1e-4])
+    AdaGrad([weight], lr=1.0).step()
+    theirs, history = mx.nd.zeros(1), mx.nd.zeros(1)
+    mx.optimizer.create("adagrad", learning_rate=1.0).update(0, theirs, mx.nd.array([1e-4]), history)
+    assert weight.item() == pytest.approx(-1e-4 / np.sqrt(1e-8 + 1e-7), rel=1e-5)
+    assert weight.item() == pytest.approx(theirs.asscalar(), rel=1e-5)
 
 
 def test_no_wd_leaves_out_gamma_beta_and_bias_alone():

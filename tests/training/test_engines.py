@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch  # noqa: F401  (these tests are left out where one of the engines is not installed)
-from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from gluon_aff import engines
 from gluon_aff.cli import main
@@ -23,6 +23,7 @@ from gluon_aff.results.logs import read_log
 from gluon_aff.settings.cifar import CIFARSettings
 from gluon_aff.settings.imagenet import ImageNetSettings
 from gluon_aff.training.setup import processes_needed
+from gluon_aff.training.tensorboard import open_board
 from gluon_aff.weights.params_format import read_params_file
 
 LINE = (
@@ -69,9 +70,9 @@ def test_the_flag_goes_before_the_variable(flag, variable, name, train, monkeypa
     assert session["engine"] == name
 
 
-@pytest.mark.parametrize(("first", "then"), [("mxnet", "torch"), ("torch", "mxnet")])
-def test_a_run_begun_under_one_engine_goes_on_under_the_other(first, then, train, monkeypatch):
-    """As a signal ends it after the first epoch; the log says where the engine changed."""
+@pytest.mark.parametrize(("first", "then"), [("mxnet", "torch"), ("torch", "mxnet"), ("torch", "torch")])
+def test_a_run_begun_under_one_engine_goes_on_under_either(first, then, train, tmp_path, monkeypatch):
+    """As a signal ends it after the first epoch; the log says where the engine changed, if it did."""
     from gluon_aff.training import run as training_run
 
     def stop_after_an_epoch(files, learner, state):
@@ -82,12 +83,15 @@ def test_a_run_begun_under_one_engine_goes_on_under_the_other(first, then, train
     with monkeypatch.context() as patch:
         patch.setattr(training_run, "keep", stop_after_an_epoch)
         assert train("--engine", first)[0] == 128 + 15
-    code, said = train("--engine", then, "--resume", "auto")
+    code, said = train("--engine", then, "--resume", "auto", "--tensorboard", "board")
     assert code == 0, said
+    begun = [event.step for event in all_events(tmp_path / "board") if event.session_log.status == SessionLog.START]
+    assert begun == [1]
     lines = Path(LOG).read_text().splitlines()
     name = {"mxnet": "MXNet", "torch": "PyTorch"}[then]
-    assert [line.split()[0] for line in lines[2:]] == ["INFO:root:[Epoch", "INFO:root:from", "INFO:root:[Epoch"]
-    assert lines[3].startswith(f"INFO:root:from epoch 1 on: gluon_aff 0.1.0, {name} ")
+    told = [line for line in lines[2:] if not line.startswith("INFO:root:[Epoch ")]
+    assert [lines.index(line) for line in told] == ([3] if first != then else [])
+    assert all(line.startswith(f"INFO:root:from epoch 1 on: gluon_aff 0.1.0, {name} ") for line in told)
     (run,) = read_log(LOG)
     assert run.epochs["epoch"].tolist() == [0, 1]
     assert np.isfinite(run.epochs["loss"]).all()
@@ -114,16 +118,21 @@ def test_mixed_precision_that_cannot_be_is_one_line_and_no_file(engine, amp, rea
     assert list(tmp_path.iterdir()) == []
 
 
-def events(folder):
-    """Step and figures of each event in the files of TensorBoard's in `folder`."""
+def all_events(folder):
+    """The events in the files of TensorBoard's in `folder`, in the order in which they were written."""
     for path in sorted(folder.iterdir()):
         data = path.read_bytes()
         while data:
             (length,) = struct.unpack("<Q", data[:8])
-            event = Event.FromString(data[12 : 12 + length])
+            yield Event.FromString(data[12 : 12 + length])
             data = data[16 + length :]
-            for value in event.summary.value:
-                yield event.step, value.tag, value.simple_value
+
+
+def events(folder):
+    """Step, name and value of each figure there."""
+    return [
+        (event.step, value.tag, value.simple_value) for event in all_events(folder) for value in event.summary.value
+    ]
 
 
 @pytest.mark.parametrize("engine", ["mxnet", "torch"])
@@ -138,6 +147,23 @@ def test_the_logs_figures_go_to_tensorboard(engine, train, tmp_path):
     for tag, column in columns.items():
         assert found[tag] == pytest.approx(dict(enumerate(run.epochs[column])), abs=1e-6)
     assert all(speed > 0 for speed in found["images_per_second"].values())
+
+
+def test_a_run_that_goes_on_has_no_epoch_twice_in_tensorboard(tmp_path):
+    """The first was killed behind epoch 3 and resumed from its checkpoint of epoch 2; TensorBoard purges by step."""
+    for begin, end in ((0, 4), (2, 5)):
+        with open_board(str(tmp_path), begin) as board:
+            for epoch in range(begin, end):
+                board(epoch, {"loss": 10 * begin + epoch})
+        (written,) = tmp_path.glob("events*")  # whose name has the second it was made in
+        written.rename(tmp_path / f"{begin}")
+    shown = {}
+    for event in all_events(tmp_path):
+        if event.session_log.status == SessionLog.START:
+            shown = {step: values for step, values in shown.items() if step < event.step}
+        for value in event.summary.value:
+            shown.setdefault(event.step, []).append(value.simple_value)
+    assert shown == {0: [0], 1: [1], 2: [22], 3: [23], 4: [24]}
 
 
 def test_a_folder_that_tensorboard_cannot_have_is_refused(train, tmp_path):
