@@ -104,11 +104,6 @@ READERS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _without_curves(monkeypatch):
-    monkeypatch.setattr("gluon_aff.results.report.inline_svg", lambda *_: "")
-
-
 @pytest.mark.parametrize("reader", READERS)
 def test_the_time_grows_with_the_lines_length_alone(reader, tmp_path, capsys):
     took = {}

@@ -156,6 +156,15 @@ def test_what_another_command_left_is_not_taken(tmp_path):
         finished_result(str(tmp_path), ["train-cifar"])
 
 
+@pytest.mark.parametrize("score", ["Infinity", "NaN", "-0.1", "72.5"])
+def test_a_result_whose_score_is_no_fraction_is_refused(score, tmp_path):
+    ablation.write_result(result(), str(tmp_path))
+    path = tmp_path / "result.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "score": json.loads(score)}))
+    with pytest.raises(InputError, match=r"not the result of a row \(a score is not between 0 and 1\): remove it"):
+        finished_result(str(tmp_path), ["train-cifar"])
+
+
 PLAN = ["ablation", "table4", "--host", "inception", "--blocks", "2"]
 
 
