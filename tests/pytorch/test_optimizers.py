@@ -137,6 +137,7 @@ def test_pytorch_s_own_momentum_is_another_once_the_rate_changes(theirs):
 
 @pytest.mark.parametrize("make", [SGD, NAG, AdaGrad])
 def test_they_are_ordinary_optimizers(make):
+    torch.manual_seed(0)  # weights near the minimum would be led past it
     layer = torch.nn.Linear(2, 1)
     optimizer = make(layer.parameters(), lr=0.1)
     schedule = torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.5)
