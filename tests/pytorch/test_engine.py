@@ -16,6 +16,7 @@ from gluon_aff.engines import Channels, Devices, engine
 from gluon_aff.errors import InputError, NoEngineError
 from gluon_aff.models import list_models, model_record
 from gluon_aff.pytorch import engine as torch_engine
+from gluon_aff.pytorch import network as torch_network
 from gluon_aff.pytorch.cluster import TorchCluster
 from gluon_aff.pytorch.learner import TorchLearner
 from gluon_aff.pytorch.network import TorchNetwork
@@ -82,7 +83,6 @@ def test_logits_and_parameters(both):
     theirs, ours = both(CIFAR)
     waiting = ours.infer(images())
     assert relative(waiting(), theirs.infer(images())()) < 1e-5
-    assert relative(ours.for_many_images()(images())(), waiting()) == 0
     expected = theirs.parameters()
     assert list(ours.parameters()) == list(expected)
     assert all(np.array_equal(array, expected[name]) for name, array in ours.parameters().items())
@@ -97,6 +97,18 @@ def test_a_narrower_type(weights, name, dtype, rounding, monkeypatch):
     found = half.infer(images())()
     assert found.dtype == np.float32
     assert 0 < relative(found, full.infer(images())()) < rounding
+    assert 0 < relative(half.for_many_images()(images())(), full.infer(images())()) < rounding
+
+
+@pytest.mark.parametrize("name", [CIFAR, "aff_resnet18", "resnet20_fpn_b1"])
+def test_many_images_are_inferred_by_a_folded_copy_on_the_cpu(both, name, monkeypatch):
+    folded, fold = [], torch_network.faster_on_cpu
+    monkeypatch.setattr(torch_network, "faster_on_cpu", lambda net: folded.append(net) or fold(net))
+    theirs, ours = both(name)
+    infer = ours.for_many_images()
+    assert folded == ours.nets
+    for count in (3, 1):
+        assert relative(infer(images(count))(), theirs.infer(images(count))()) < 1e-5
 
 
 def test_bfloat16_that_is_emulated_is_refused(weights, monkeypatch):
