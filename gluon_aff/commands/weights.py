@@ -136,8 +136,8 @@ def add_finite_option(parser: argparse.ArgumentParser) -> None:
 def _add_engine_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--engine", choices=(*ENGINE_CHOICES, "onnxruntime"), help="framework that computes (default: "
-        "$GLUON_AFF_ENGINE, else auto: mxnet where it works, else torch; for an .onnx file of gluon-aff export, which "
-        "--params also takes, onnxruntime on the CPU)"
+        "$GLUON_AFF_ENGINE, else auto: mxnet where it works, unless only torch can use the GPU, else torch; for an .onnx "
+        "file of gluon-aff export, which --params also takes, onnxruntime on the CPU)"
     )  # fmt: skip
     add_finite_option(parser)
     add_device_options(parser)
@@ -279,6 +279,7 @@ def _evaluation_text(evaluated: EvaluatedWeights, batch_size: int, per_class: bo
         f"top-5 accuracy  {figures.top5:.6f} (error {100 * (1 - figures.top5):.2f} %)",
         f"loss            {figures.loss:.6f}",
         f"speed           {figures.images_per_second:.0f} images/s on {loaded.engine}, {batch_size} at a time",
+        f"engine          {loaded.framework}, {loaded.reason}",
     ]
     if loaded.published:
         difference = 100 * (1 - figures.top1) - loaded.published.error

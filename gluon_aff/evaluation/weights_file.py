@@ -13,6 +13,7 @@ from gluon_aff.data.imagenet.class_lists import ClassList, named, strangers
 from gluon_aff.data.imagenet.validation_batches import validation_data
 from gluon_aff.engines import Devices, Infer, Logits, Network, engine
 from gluon_aff.errors import InputError, last_line
+from gluon_aff.evaluation.engine_choice import engine_for_inference
 from gluon_aff.evaluation.evaluate import Evaluation, evaluate
 from gluon_aff.evaluation.inference import in_thread
 from gluon_aff.files import read_text
@@ -88,6 +89,7 @@ class LoadedWeights:
         path: path of the file.
         engine: devices that compute; for ONNX Runtime also its name and version.
         framework: framework with its version, such as `PyTorch 2.4.0`.
+        reason: why this framework computes.
     """
 
     infer: Infer
@@ -95,6 +97,7 @@ class LoadedWeights:
     path: str
     engine: str
     framework: str
+    reason: str
 
     @property
     def published(self) -> Optional[PublishedWeights]:
@@ -150,9 +153,10 @@ def load_weights(request: WeightsRequest, *, many_images: bool = False) -> Loade
     if request.params.lower().endswith(ONNX_SUFFIX):
         return _load_onnx(request)
     if request.engine != ONNX_RUNTIME:
-        loaded = load_network(request)
+        name, reason = engine_for_inference(request.engine, request.gpus)
+        loaded = load_network(replace(request, engine=name))
         infer = loaded.network.for_many_images() if many_images else loaded.network.infer
-        return LoadedWeights(infer, loaded.card, loaded.path, ",".join(loaded.devices.names), loaded.framework)
+        return LoadedWeights(infer, loaded.card, loaded.path, ",".join(loaded.devices.names), loaded.framework, reason)
     if request.dtype != WeightsRequest.dtype:
         raise InputError(f"--dtype {request.dtype}: an .onnx file computes in float32; leave the flag out")
     _refuse_gpus(request)
@@ -160,7 +164,7 @@ def load_weights(request: WeightsRequest, *, many_images: bool = False) -> Loade
     from gluon_aff.export.onnx_file import onnx_model
 
     loaded = load_network(replace(request, gpus="", engine=None))
-    return _in_onnxruntime(onnx_model(loaded.network, loaded.card).infer, loaded.card, loaded.path)
+    return _in_onnxruntime(onnx_model(loaded.network, loaded.card).infer, loaded.card, loaded.path, "as asked for")
 
 
 def load_network(request: WeightsRequest, *, segments: bool = False) -> LoadedNetwork:
@@ -217,14 +221,14 @@ def _load_onnx(request: WeightsRequest) -> LoadedWeights:
             f"{LABELS[str(request.labels)]}: {path} was exported for {card.labels} labels; leave the flag out"
         )
     card = replace(card, labels=labels_of(request.labels or card.labels, published))
-    return _in_onnxruntime(logits, _at_input_size(card, request.input_size), path)
+    return _in_onnxruntime(logits, _at_input_size(card, request.input_size), path, "which takes .onnx files")
 
 
-def _in_onnxruntime(logits: Logits, card: Card, path: str) -> LoadedWeights:
+def _in_onnxruntime(logits: Logits, card: Card, path: str, reason: str) -> LoadedWeights:
     from gluon_aff.extras import import_extra
 
     framework = f"ONNX Runtime {import_extra('onnxruntime').__version__}"
-    return LoadedWeights(in_thread(logits), card, path, f"{framework}, cpu", framework)
+    return LoadedWeights(in_thread(logits), card, path, f"{framework}, cpu", framework, reason)
 
 
 def _refuse_gpus(request: WeightsRequest) -> None:

@@ -9,6 +9,7 @@ import struct
 import sys
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
+from importlib import metadata
 from pathlib import Path
 
 import mxnet as mx
@@ -127,12 +128,22 @@ def test_the_text_says_the_same(evaluate, figures, folder):
     assert lines[4] == f"top-1 accuracy  {top1:.6f} (error {100 * (1 - top1):.2f} %)"
     assert lines[5] == f"top-5 accuracy  {top5:.6f} (error {100 * (1 - top5):.2f} %)"
     assert float(lines[6].split()[1]) == pytest.approx(loss, abs=2e-5 * loss)
-    assert lines[8] == "published       no: not a file of the original repository"
+    assert lines[8] == "engine          MXNet 1.9.1, the reference"
+    assert lines[9] == "published       no: not a file of the original repository"
     rows = [line.split() for line in lines[-100:]]
     names = (folder / "shapes" / "fine_label_names.txt").read_text().split()
     for label, ((images, right), name, row) in enumerate(zip(counts, names, rows)):
         share = f"{100 * right / images:.2f}" if images else "-"
         assert row[:4] == [str(label), name, str(images), share]
+
+
+@pytest.mark.parametrize("engine", ["torch", "onnxruntime"])
+def test_the_text_says_which_engine_was_asked_for(engine, evaluate):
+    named = {
+        "torch": f"PyTorch {metadata.version('torch')}",
+        "onnxruntime": f"ONNX Runtime {metadata.version('onnxruntime')}",
+    }
+    assert f"\nengine          {named[engine]}, as asked for\n" in evaluate("--csv", "", "--engine", engine).out
 
 
 @pytest.mark.parametrize(("error", "difference"), [(50.0, "+"), (99.99, "-")])
@@ -148,7 +159,7 @@ def test_beside_what_was_published(error, difference, evaluate, figures, monkeyp
     monkeypatch.setattr(weights_file, "validation_set", official)
     points = f"{difference}{abs(100 * (1 - figures[0]) - error):.2f}"
     said = f"published       top-1 error {error:.2f} %: {points} points from it here"
-    assert evaluate("--csv", "").out.splitlines()[8] == said
+    assert evaluate("--csv", "").out.splitlines()[9] == said
     found = json.loads(evaluate("--csv", "", "--json").out)
     assert (found["published_error_percent"], found["official_data"]) == (error, True)
 
