@@ -136,8 +136,8 @@ def add_finite_option(parser: argparse.ArgumentParser) -> None:
 def _add_engine_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--engine", choices=(*ENGINE_CHOICES, "onnxruntime"), help="framework that computes (default: "
-        "$GLUON_AFF_ENGINE, else auto: mxnet where it works, unless only torch can use the GPU, else torch; for an .onnx "
-        "file of gluon-aff export, which --params also takes, onnxruntime on the CPU)"
+        "$GLUON_AFF_ENGINE, else auto: mxnet where it works, unless only torch can use the GPU, else torch; for an "
+        ".onnx file of gluon-aff export, which --params also takes, onnxruntime on the CPU)"
     )  # fmt: skip
     add_finite_option(parser)
     add_device_options(parser)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from typing import List, Tuple
+from typing import Callable, List, Tuple
 
 import numpy as np
 import torch
@@ -27,7 +27,32 @@ def find_devices(gpus: str, strict: bool = False) -> Tuple[Devices, str]:
 
 def on_device(images: np.ndarray, net: nn.Module) -> torch.Tensor:
     """Return images, (N, 3, H, W), on the network's device and of its type, without waiting for a GPU."""
-    return torch.from_numpy(images).to(next(net.parameters()).device, image_dtype(net), non_blocking=True)
+    return sent(images, next(net.parameters()).device).to(image_dtype(net))
+
+
+def sent(array: np.ndarray, device: torch.device) -> torch.Tensor:
+    """Return a copy of an array on the device: to a GPU from pinned memory, without waiting for it."""
+    tensor = torch.from_numpy(array)
+    if device.type == "cuda":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
+
+
+def arriving(result: torch.Tensor) -> Callable[[], torch.Tensor]:
+    """Start to copy to the CPU what a device still computes, and return what waits for the copy.
+
+    The copy is in the GPU's queue from now on: one that is asked for later waits for all that was started in between.
+    """
+    if result.device.type == "cpu":
+        return lambda: result
+    copied = result.to("cpu", non_blocking=True)
+    event = torch.cuda.current_stream(result.device).record_event()
+
+    def arrived() -> torch.Tensor:
+        event.synchronize()
+        return copied
+
+    return arrived
 
 
 def check_bfloat16(device: torch.device) -> None:

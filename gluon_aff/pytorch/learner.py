@@ -16,7 +16,7 @@ from gluon_aff.engines import Devices, LearnerSettings, LearnerState, Network, S
 from gluon_aff.errors import InputError
 from gluon_aff.models import Architecture
 from gluon_aff.pytorch.cluster import TorchCluster
-from gluon_aff.pytorch.devices import check_bfloat16, torch_devices
+from gluon_aff.pytorch.devices import arriving, check_bfloat16, sent, torch_devices
 from gluon_aff.pytorch.network import TorchNetwork
 from gluon_aff.pytorch.networks.layers import ImageNorm, initialise
 from gluon_aff.pytorch.networks.zoo import build
@@ -115,8 +115,8 @@ class TorchLearner:
         """Update the weights once, and return a function that waits for the figures."""
         if not self.net.training:
             self.net.train()
-        y = self._sent(labels)
-        x, target = self._task.pair(self._sent(images), y, mixup_weight)
+        y = sent(labels, self._device)
+        x, target = self._task.pair(sent(images, self._device), y, mixup_weight)
         x = self._laid_out(x.to(self._dtype))
         with self._autocast():
             output = self._model(x)
@@ -132,6 +132,8 @@ class TorchLearner:
             metric = self._task.metric(output.detach(), target, y)
             figures = torch.stack([metric, loss.mean(), torch.full_like(metric, float(asked_to_stop))]).float()
         awaited = self._cluster.total(figures)
+        if figures.is_cuda:  # where the sum is waited for by the GPU, not here
+            awaited = arriving(awaited())
         return lambda: _figures(awaited(), self._cluster.size)
 
     def end_epoch(self) -> bool:
@@ -206,12 +208,6 @@ class TorchLearner:
     @property
     def _dtype(self) -> torch.dtype:
         return next(self.net.parameters()).dtype
-
-    def _sent(self, array: np.ndarray) -> torch.Tensor:
-        tensor = torch.from_numpy(array)
-        if self._device.type == "cuda":
-            tensor = tensor.pin_memory()
-        return tensor.to(self._device, non_blocking=True)
 
     def _laid_out(self, images: torch.Tensor) -> torch.Tensor:
         return images.contiguous(memory_format=torch.channels_last) if self._device.type == "cuda" else images

@@ -10,7 +10,7 @@ import torch
 
 from gluon_aff.engines import Awaited, Channels, ClassActivation, Devices, Infer, Network
 from gluon_aff.models import Architecture
-from gluon_aff.pytorch.devices import check_bfloat16, on_device, torch_devices
+from gluon_aff.pytorch.devices import arriving, check_bfloat16, on_device, torch_devices
 from gluon_aff.pytorch.folding import faster_on_cpu
 from gluon_aff.pytorch.inspection.gradcam import class_activation
 from gluon_aff.pytorch.inspection.layers import layer_called, pooled_layer
@@ -40,8 +40,8 @@ class TorchNetwork:
             for net, part in zip(self.nets, np.array_split(images, min(len(images), len(self.nets)))):
                 x = on_device(part, net)
                 with torch.autocast(x.device.type, self.mixed, enabled=self.mixed is not None):
-                    outputs.append(net(x).float())
-        return lambda: np.concatenate([output.cpu().numpy() for output in outputs])
+                    outputs.append(arriving(net(x).float()))
+        return lambda: np.concatenate([output().numpy() for output in outputs])
 
     def for_many_images(self) -> Infer:
         """Return what infers with a folded copy of the network, on a CPU; on a GPU, `infer` itself."""
