@@ -177,6 +177,25 @@ class LearnerSettings:
 
 
 @dataclass(frozen=True)
+class Pixels:
+    """Hold images as bytes, which the learner normalises itself: (values - mean) / std.
+
+    Attributes:
+        values: uint8 (N, H, W, 3).
+        mean: means of red, green and blue on a 0..255 scale.
+        std: their standard deviations on the same scale.
+    """
+
+    values: np.ndarray
+    mean: Sequence[float]
+    std: Sequence[float]
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.values)
+
+
+@dataclass(frozen=True)
 class StepFigures:
     """Hold the figures of one training step, averaged over the devices and the workers.
 
@@ -399,7 +418,13 @@ class SymbolNetwork(Network, Protocol):
 
 
 class Learner(Protocol):
-    """Train a network in one of the processes of a run."""
+    """Train a network in one of the processes of a run.
+
+    Attributes:
+        takes_pixels: whether `step` takes `Pixels` too, since the device normalises images faster than the CPU.
+    """
+
+    takes_pixels: bool
 
     @property
     def notes(self) -> Sequence[str]:
@@ -416,12 +441,12 @@ class Learner(Protocol):
         """Seed the framework's random numbers, which dropout draws from."""
 
     def step(
-        self, images: np.ndarray, labels: np.ndarray, mixup_weight: float, asked_to_stop: bool
+        self, images: Union[np.ndarray, Pixels], labels: np.ndarray, mixup_weight: float, asked_to_stop: bool
     ) -> Callable[[], StepFigures]:
         """Update the weights once.
 
         Args:
-            images: float32 (N, 3, H, W). Each device takes an equal slice and applies mixup within it, as in the
+            images: float32 (N, 3, H, W), or `Pixels` if the learner takes them. Each device takes an equal slice and applies mixup within it, as in the
                 original.
             labels: float32 classes (N,), or masks (N, 1, H, W) for segmentation.
             mixup_weight: mixup's weight of the batch, 0..1. Its reverse gets the rest.

@@ -9,16 +9,19 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import dataclass
-from typing import Any, Iterator, Tuple, TypeVar
+from typing import Any, Iterator, Tuple, TypeVar, Union
 
 import numpy as np
 
 from gluon_aff.data.randomness import epoch_order
 from gluon_aff.data.workers import MakeWork, WorkerPool
+from gluon_aff.engines import Pixels
 from gluon_aff.errors import DataError, InputError
 from gluon_aff.iteration import in_order
 
 Batch = Tuple[np.ndarray, np.ndarray]
+PixelBatch = Tuple[Pixels, np.ndarray]
+TrainingBatch = Tuple[Union[np.ndarray, Pixels], np.ndarray]
 Batches = TypeVar("Batches", bound="ShuffledBatches")
 
 BATCHES_AHEAD_PER_WORKER = 2

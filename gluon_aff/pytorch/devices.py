@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from gluon_aff.engines import Devices
+from gluon_aff.engines import Devices, Pixels
 from gluon_aff.errors import InputError
 from gluon_aff.machine.gpus import usable_gpus
 from gluon_aff.pytorch.networks.layers import image_dtype
@@ -36,6 +36,12 @@ def sent(array: np.ndarray, device: torch.device) -> torch.Tensor:
     if device.type == "cuda":
         tensor = tensor.pin_memory()
     return tensor.to(device, non_blocking=True)
+
+
+def normalised(pixels: Pixels, device: torch.device) -> torch.Tensor:
+    """The network's images, float32 (N, 3, H, W), normalised on the device."""
+    mean, std = (sent(np.array(each, np.float32), device) for each in (pixels.mean, pixels.std))
+    return sent(pixels.values, device).float().sub_(mean).div_(std).permute(0, 3, 1, 2)
 
 
 def arriving(result: torch.Tensor) -> Callable[[], torch.Tensor]:

@@ -5,18 +5,18 @@ from __future__ import annotations
 import warnings
 from dataclasses import replace
 from importlib import util
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from gluon_aff.engines import Devices, LearnerSettings, LearnerState, Network, StepFigures
+from gluon_aff.engines import Devices, LearnerSettings, LearnerState, Network, Pixels, StepFigures
 from gluon_aff.errors import InputError
 from gluon_aff.models import Architecture
 from gluon_aff.pytorch.cluster import TorchCluster
-from gluon_aff.pytorch.devices import arriving, check_bfloat16, sent, torch_devices
+from gluon_aff.pytorch.devices import arriving, check_bfloat16, normalised, sent, torch_devices
 from gluon_aff.pytorch.network import TorchNetwork
 from gluon_aff.pytorch.networks.layers import ImageNorm, initialise
 from gluon_aff.pytorch.networks.zoo import build
@@ -83,6 +83,7 @@ class TorchLearner:
         mixed: Optional[torch.dtype],
     ) -> None:
         self.net = net
+        self.takes_pixels = device.type == "cuda"
         self.updates = 0
         self.notes = _notes(settings, device, mixed)
         self._settings = settings
@@ -110,13 +111,13 @@ class TorchLearner:
         torch.manual_seed(seed)
 
     def step(
-        self, images: np.ndarray, labels: np.ndarray, mixup_weight: float, asked_to_stop: bool
+        self, images: Union[np.ndarray, Pixels], labels: np.ndarray, mixup_weight: float, asked_to_stop: bool
     ) -> Callable[[], StepFigures]:
         """Update the weights once, and return a function that waits for the figures."""
         if not self.net.training:
             self.net.train()
         y = sent(labels, self._device)
-        x, target = self._task.pair(sent(images, self._device), y, mixup_weight)
+        x, target = self._task.pair(self._sent(images), y, mixup_weight)
         x = self._laid_out(x.to(self._dtype))
         with self._autocast():
             output = self._model(x)
@@ -208,6 +209,9 @@ class TorchLearner:
     @property
     def _dtype(self) -> torch.dtype:
         return next(self.net.parameters()).dtype
+
+    def _sent(self, images: Union[np.ndarray, Pixels]) -> torch.Tensor:
+        return normalised(images, self._device) if isinstance(images, Pixels) else sent(images, self._device)
 
     def _laid_out(self, images: torch.Tensor) -> torch.Tensor:
         return images.contiguous(memory_format=torch.channels_last) if self._device.type == "cuda" else images

@@ -68,6 +68,7 @@ def train_cifar(settings: CIFARSettings, devices: Optional[Devices] = None) -> C
             facts=list(cifar_facts(setup.settings, setup.global_batch)),
             warnings=[*first_release_warnings(given), *cifar_warnings(setup.settings), *_doubt(training)],
             batches=batches.epoch,
+            pixels=batches.pixels,
             mixup_weights=lambda epoch: mixup_weights(setup.settings, epoch, len(batches)),
             validation=lambda: validation_batches(validation, setup.local_batch, setup.share),
             score=lambda network, images: (top1_accuracy(network, images, setup.cluster), None),

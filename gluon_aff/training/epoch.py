@@ -10,7 +10,7 @@ from typing import Callable, Iterable, Iterator, Optional, Tuple
 import numpy as np
 from tqdm import tqdm
 
-from gluon_aff.data.batches import Batch
+from gluon_aff.data.batches import TrainingBatch
 from gluon_aff.engines import Learner, StepFigures
 from gluon_aff.errors import TrainingError
 from gluon_aff.iteration import one_behind
@@ -60,7 +60,7 @@ NOT_BEGUN = EpochProgress()
 
 def train_epoch(
     learner: Learner,
-    batches: Iterable[Batch],
+    batches: Iterable[TrainingBatch],
     mixup_weights: np.ndarray,
     epoch: int,
     stop: StopRequest,
@@ -71,8 +71,8 @@ def train_epoch(
 
     Args:
         learner: the network to train.
-        batches: batches that are left in the epoch: images (N, 3, H, W), and labels (N,) or masks (N, 1, H, W); N is a
-            multiple of the number of devices.
+        batches: batches that are left in the epoch: images (N, 3, H, W), or `Pixels` if the learner takes them, and
+            labels (N,) or masks (N, 1, H, W); N is a multiple of the number of devices.
         mixup_weights: (steps of the epoch,), share in 0..1 of each batch in its mix with its reverse.
         epoch: number of the epoch, for the progress bar and messages.
         stop: request to stop, which is checked after each step.
@@ -104,7 +104,10 @@ def train_epoch(
 
 
 def _steps(
-    learner: Learner, batches: Iterable[Batch], mixup_weights: Iterable[float], stop: StopRequest
+    learner: Learner,
+    batches: Iterable[TrainingBatch],
+    mixup_weights: Iterable[float],
+    stop: StopRequest,
 ) -> Iterator[Tuple[Callable[[], StepFigures], float]]:
     """Yield a function that waits for the figures, and the learning rate, of each step until the run is to stop."""
     for (images, labels), weight in zip(batches, mixup_weights):

@@ -68,6 +68,7 @@ def train_imagenet(settings: ImageNetSettings) -> ImageNetRun:
             facts=[*imagenet_facts(asked, setup.global_batch), *earlier],
             warnings=[*imagenet_warnings(asked, on_gpu), *_doubts(batches, validation)],
             batches=batches.epoch,
+            pixels=batches.pixels,
             mixup_weights=lambda epoch: mixup_weights(setup.settings, epoch, len(batches)),
             validation=lambda: validation.batches,
             score=lambda network, images: _errors(network, images, validation.images, setup),

@@ -10,7 +10,7 @@ from typing import Callable, Dict, Generic, Iterable, Iterator, Optional, Protoc
 
 import numpy as np
 
-from gluon_aff.data.batches import Batch
+from gluon_aff.data.batches import Batch, PixelBatch, TrainingBatch
 from gluon_aff.engines import Learner, LearnerSettings, Network
 from gluon_aff.errors import Stopped, TrainingError
 from gluon_aff.training.checkpoint import FRESH, RunState, restore, save_checkpoint
@@ -78,6 +78,7 @@ class RunPlan(Generic[Score]):
         rate: function that returns the learning rate of an epoch; None if the learner has a schedule.
         reseeds: whether to seed the framework's random numbers before each batch, which dropout needs.
         fresh: state that a new run begins with.
+        pixels: `batches` before the images are normalised, for a learner that takes them so; None if it never is.
     """
 
     learner: LearnerSettings
@@ -93,6 +94,7 @@ class RunPlan(Generic[Score]):
     rate: Optional[Callable[[int], float]] = None
     reseeds: bool = False
     fresh: RunState = FRESH
+    pixels: Optional[Callable[[int, int], Iterable[PixelBatch]]] = None
 
 
 def train(setup: Setup[AnySettings], plan: RunPlan[Score]) -> RunState:
@@ -141,7 +143,8 @@ def _train_half(
 ) -> EpochProgress:
     """Train on the remaining batches of the next epoch and return its complete progress."""
     epoch, first = state.epoch, state.begun.steps
-    weights, batches = plan.mixup_weights(epoch), plan.batches(epoch, first)
+    weights = plan.mixup_weights(epoch)
+    batches: Iterable[TrainingBatch] = _batches(learner, plan)(epoch, first)
     if plan.reseeds:
         batches = reseeding(learner, batches, plan.learner.seed, epoch, first)
     try:
@@ -152,6 +155,11 @@ def _train_half(
     if begun.steps < len(weights):
         raise stopped(files, learner, replace(state, begun=begun))
     return begun
+
+
+def _batches(learner: Learner, plan: RunPlan[Score]) -> Callable[[int, int], Iterable[TrainingBatch]]:
+    """What gives an epoch's batches as the learner takes them best."""
+    return plan.pixels if plan.pixels and learner.takes_pixels else plan.batches
 
 
 def _begin(files: RunFiles, learner: Learner, fresh: RunState) -> RunState:

@@ -54,6 +54,17 @@ def test_shapes_and_types(data):
     assert (labels.shape, labels.dtype) == ((128,), np.float32)
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_pixels_are_the_batches_before_they_are_normalised(data, workers):
+    """Augmented, and cropped with black pixels around, which are black before they are normalised."""
+    with TrainBatches(data, 128, seed=5, auto_augment=True, num_workers=workers) as batches:
+        for (images, labels), (pixels, again) in zip(batches.epoch(1, 12), batches.pixels(1, 12)):
+            assert (pixels.values.dtype, pixels.values.shape) == (np.uint8, (128, 32, 32, 3))
+            found = (pixels.values.astype("float64") - pixels.mean) / pixels.std
+            np.testing.assert_allclose(found.transpose(0, 3, 1, 2), images, rtol=0, atol=1e-6)
+            assert np.array_equal(again, labels)
+
+
 def numbered(samples):
     """Images that are one value all over, so that the crop shows where they came from; the label is their number."""
     images = np.zeros((samples, 32, 32, 3), np.uint8)

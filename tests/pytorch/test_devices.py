@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
+from gluon_aff.engines import Pixels
 from gluon_aff.pytorch import devices
 
 
@@ -57,3 +58,13 @@ def test_a_gpu_is_sent_pinned_copies_without_being_waited_for(monkeypatch):
     devices.sent(np.zeros(3), torch.device("cuda", 0))
     devices.sent(np.zeros(3), torch.device("cpu"))
     assert steps == ["pinned", ("cuda:0", True), ("cpu", True)]
+
+
+def test_pixels_are_normalised_on_the_device():
+    """By the formula, in float64."""
+    values = np.random.default_rng(0).integers(0, 256, (5, 7, 6, 3), np.uint8)
+    mean, std = [123.68, 116.779, 103.939], [58.393, 57.12, 57.375]
+    expected = ((values.astype("float64") - mean) / std).transpose(0, 3, 1, 2)
+    found = devices.normalised(Pixels(values, mean, std), torch.device("cpu"))
+    assert found.dtype == torch.float32
+    np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=1e-6)

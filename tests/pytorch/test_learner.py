@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from gluon_aff.engines import Classification, Devices, LearnerSettings, Optimizer, Segmentation, Start
+from gluon_aff.engines import Classification, Devices, LearnerSettings, Optimizer, Pixels, Segmentation, Start
 from gluon_aff.errors import InputError
 from gluon_aff.gluon.cluster import Cluster
 from gluon_aff.gluon.learner import learner as gluon_learner
@@ -55,6 +55,21 @@ def batch(number, masks=False):
 
 def train(trained, numbers, weight=0.3, masks=False):
     return [trained.step(*batch(number, masks), weight, False)() for number in numbers]
+
+
+@pytest.mark.parametrize("weight", [0.3, 1])
+def test_a_step_on_pixels_is_the_step_on_what_they_become(weight):
+    random = np.random.default_rng(0)
+    pixels = Pixels(random.integers(0, 256, (BATCH, SIZE, SIZE, 3), np.uint8), (120, 110, 100), (60, 50, 40))
+    images = ((pixels.values - np.array(pixels.mean)) / pixels.std).transpose(0, 3, 1, 2).astype("float32")
+    labels = random.integers(0, CLASSES, BATCH).astype("float32")
+    learners = [made(objective=Classification(CLASSES, mixup=True), optimizer=OPTIMIZERS["plain"]) for _ in range(2)]
+    found, expected = (each.step(given, labels, weight, False)() for each, given in zip(learners, (pixels, images)))
+    assert found.loss == pytest.approx(expected.loss, rel=1e-6)
+    assert found.metric == pytest.approx(expected.metric, rel=1e-6)
+    updated, wanted = (each.parameters() for each in learners)
+    for name, array in wanted.items():
+        np.testing.assert_allclose(updated[name], array, rtol=0, atol=1e-6, err_msg=name)
 
 
 def without_dropout(*nets):

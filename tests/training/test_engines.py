@@ -19,6 +19,7 @@ from gluon_aff.commands import training as training_commands
 from gluon_aff.engines import Devices
 from gluon_aff.gluon import engine as mxnet_engine
 from gluon_aff.pytorch import engine as torch_engine
+from gluon_aff.pytorch.learner import TorchLearner
 from gluon_aff.results.logs import read_log
 from gluon_aff.settings.cifar import CIFARSettings
 from gluon_aff.settings.imagenet import ImageNetSettings
@@ -103,6 +104,30 @@ def test_bfloat16_trains_and_says_so(train):
     assert "mixed precision: convolutions and dense layers compute in bfloat16" in said
     (path,) = Path("params").glob("*.checkpoint/*/parameters.params")
     assert {array.dtype.name for array in read_params_file(str(path)).arrays.values()} == {"float32"}
+
+
+class OnBytes(TorchLearner):
+    """A learner on the CPU that takes pixels, as those on a GPU do."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.takes_pixels = True
+
+    def step(self, images, *more):
+        assert images.values.dtype == np.uint8
+        return super().step(images, *more)
+
+
+def test_a_run_on_bytes_that_are_normalised_by_the_learner_is_the_same(train, monkeypatch):
+    """With crops, AutoAugment and mixup. Roundings of the images grow with each update."""
+    line = ("--engine", "torch", "--auto_aug", "--num-epochs", "1")
+    assert train(*line)[0] == 0
+    (expected,) = read_log(LOG)
+    monkeypatch.setattr("gluon_aff.pytorch.learner.TorchLearner", OnBytes)
+    assert train(*line)[0] == 0
+    found = read_log(LOG)[-1]
+    assert found.epochs["loss"][0] == pytest.approx(expected.epochs["loss"][0], rel=1e-4)
+    assert found.epochs["val_acc"][0] == pytest.approx(expected.epochs["val_acc"][0], abs=0.02)
 
 
 @pytest.mark.parametrize(

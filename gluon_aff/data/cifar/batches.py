@@ -6,9 +6,12 @@ from typing import Iterator
 
 import numpy as np
 
-from gluon_aff.data.batches import WHOLE, Batch, Share, ShuffledBatches
+from gluon_aff.data.batches import WHOLE, Batch, PixelBatch, Share, ShuffledBatches
 from gluon_aff.data.cifar.augmentation import batch_augmenter, draw_epoch, normalise
-from gluon_aff.data.cifar.files import LabelledImages
+from gluon_aff.data.cifar.files import CIFAR_MEAN, CIFAR_STD, LabelledImages
+from gluon_aff.engines import Pixels
+
+PIXEL_MEAN, PIXEL_STD = ([255 * value for value in each] for each in (CIFAR_MEAN, CIFAR_STD))
 
 
 class TrainBatches(ShuffledBatches):
@@ -46,11 +49,19 @@ class TrainBatches(ShuffledBatches):
         Raises:
             TrainingError: a worker process ended unexpectedly.
         """
+        return ((normalise(pixels.values), labels) for pixels, labels in self.pixels(number, first))
+
+    def pixels(self, number: int, first: int = 0) -> Iterator[PixelBatch]:
+        """The same before the images are normalised.
+
+        Raises:
+            TrainingError: a worker process died.
+        """
         batches = self._rows(number, first)
         draws = draw_epoch(self._seed, number, self.images)
         tasks = ((self._data.images[rows], draws.take(rows), self._auto_augment) for rows in batches)
         for rows, images in zip(batches, self._done(tasks)):
-            yield _to_batch(images, self._data.labels[rows])
+            yield Pixels(images, PIXEL_MEAN, PIXEL_STD), self._data.labels[rows].astype(np.float32)
 
 
 def validation_batches(data: LabelledImages, batch_size: int, share: Share = WHOLE) -> Iterator[Batch]:
@@ -60,8 +71,4 @@ def validation_batches(data: LabelledImages, batch_size: int, share: Share = WHO
     """
     for start in range(share.rank * batch_size, len(data), share.size * batch_size):
         stop = start + batch_size
-        yield _to_batch(data.images[start:stop], data.labels[start:stop])
-
-
-def _to_batch(images: np.ndarray, labels: np.ndarray) -> Batch:
-    return normalise(images), labels.astype(np.float32)
+        yield normalise(data.images[start:stop]), data.labels[start:stop].astype(np.float32)

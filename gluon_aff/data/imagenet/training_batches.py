@@ -11,7 +11,7 @@ import os
 from functools import partial
 from typing import Callable, Iterator, List, Optional, Sequence
 
-from gluon_aff.data.batches import WHOLE, Batch, Share, ShuffledBatches
+from gluon_aff.data.batches import WHOLE, Batch, PixelBatch, Share, ShuffledBatches
 from gluon_aff.data.imagenet.augmentation import draw_numbers
 from gluon_aff.data.imagenet.batch_maker import ImageRecipe, ImageTask, batch_maker
 from gluon_aff.data.imagenet.class_folders import class_folders
@@ -25,6 +25,7 @@ from gluon_aff.data.imagenet.images import (
     opencv,
 )
 from gluon_aff.data.imagenet.record_files import highest_label, indexed_spans, open_record_file
+from gluon_aff.engines import Pixels
 from gluon_aff.errors import DataError, InputError
 
 
@@ -83,9 +84,19 @@ class ImageNetBatches(ShuffledBatches):
             DataError: an image cannot be read; the message names it.
             TrainingError: a worker process ended unexpectedly.
         """
+        batches = self.pixels(number, first)
+        return ((normalise(pixels.values, pixels.mean, pixels.std), labels) for pixels, labels in batches)
+
+    def pixels(self, number: int, first: int = 0) -> Iterator[PixelBatch]:
+        """The same before the images are normalised.
+
+        Raises:
+            DataError: an image cannot be read; the message names it.
+            TrainingError: a worker process died.
+        """
         mean, std = (FOLDER_MEAN, FOLDER_STD) if self._recipe.record is None else (RECORD_MEAN, RECORD_STD)
         for images, labels in self._done(self._tasks(number, first)):
-            yield normalise(images, mean, std), labels
+            yield Pixels(images, mean, std), labels
 
     def _tasks(self, epoch: int, first: int) -> Iterator[ImageTask]:
         for numbers in self._rows(epoch, first).tolist():

@@ -135,6 +135,16 @@ def test_pixels_are_normalised_as_in_the_original(kind, request):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_pixels_are_the_batches_before_they_are_normalised(kind, request):
+    with make(kind, request) as batches:
+        for (images, labels), (pixels, again) in zip(batches.epoch(1), batches.pixels(1)):
+            assert pixels.values.dtype == np.uint8
+            found = (pixels.values.astype("float64") - pixels.mean) / pixels.std
+            np.testing.assert_allclose(found.transpose(0, 3, 1, 2), images, rtol=0, atol=1e-6)
+            assert np.array_equal(again, labels)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_an_image_is_augmented_otherwise_in_every_epoch(kind, request):
     epochs = []
     for number in range(2):
