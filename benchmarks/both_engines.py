@@ -14,7 +14,6 @@ from typing import Callable, Dict, Iterator, List, Optional
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from benchmarks.gpu import CIFAR, IMAGENET, random_images, settings_of
 from benchmarks.machine import description
@@ -127,7 +126,7 @@ def rows_of(name: str, repeats: int, with_compiled: bool, clock: Clock) -> Itera
             seconds[COMPILING] = time.perf_counter() - start
         yield {"network": name, "what": f"infer {batch}", **measured(works, repeats, clock), **seconds}
         torch.compiler.reset()
-    figures = measured(steps(record), max(2, repeats // 2), clock)
+    figures = measured(steps(record), max(1, repeats // 2), clock)
     yield {"network": name, "what": f"step {step_batch(record)}", **figures}
 
 
@@ -161,8 +160,10 @@ def main(argv: Optional[List[str]] = None) -> int:
     machine["time"] = "processor" if options.processor_time else "clock"
     clock = time.process_time if options.processor_time else time.perf_counter
     rows: List[Dict[str, object]] = []
-    for name in tqdm(options.only, leave=False, disable=None):
-        rows += rows_of(name, options.repeats, options.compiled, clock)
+    for name in options.only:
+        for row in rows_of(name, options.repeats, options.compiled, clock):
+            rows.append(row)
+            print(", ".join(f"{key} {_text(value)}" for key, value in row.items()), file=sys.stderr)
     columns = ["network", "what", *INFERENCE, *([COMPILED, COMPILING] if options.compiled else [])]
     lines = [columns, *([_text(row.get(column)) for column in columns] for row in rows)]
     for key, value in machine.items():

@@ -72,6 +72,7 @@ class TorchLearner:
     """
 
     notes: Sequence[str] = ()
+    takes_pixels = False
 
     def __init__(
         self,
