@@ -446,8 +446,8 @@ class Learner(Protocol):
         """Update the weights once.
 
         Args:
-            images: float32 (N, 3, H, W), or `Pixels` if the learner takes them. Each device takes an equal slice and applies mixup within it, as in the
-                original.
+            images: float32 (N, 3, H, W), or `Pixels` if the learner takes them. Each device takes an equal slice and
+                applies mixup within it, as in the original.
             labels: float32 classes (N,), or masks (N, 1, H, W) for segmentation.
             mixup_weight: mixup's weight of the batch, 0..1. Its reverse gets the rest.
             asked_to_stop: whether this worker was asked to stop.
