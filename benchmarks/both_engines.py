@@ -1,4 +1,4 @@
-"""`python -m benchmarks engines`: MXNet, PyTorch and ONNX Runtime side by side on this machine's CPU."""
+"""Compare MXNet, PyTorch and ONNX Runtime on this machine's CPU: `python -m benchmarks engines`."""
 
 from __future__ import annotations
 
@@ -30,29 +30,29 @@ from gluon_aff.results.text import columns_text
 from gluon_aff.weights.card import Card
 
 DESCRIPTION = """\
-Measure a training step and the inference of the seven published networks under MXNet,
-PyTorch and ONNX Runtime, on the CPU, in turns, in one run. What is printed is the
-shortest time of each in ms, which suffers least from what else the machine does. MXNet
-and PyTorch are measured as `predict` has them for a few images, and as `evaluate` does:
-fused by oneDNN, and folded, with BatchNorm in the convolutions. Networks have random
-weights. It takes about ten minutes on two cores; --compiled adds a minute or two for
-each network and batch. A dash stands for what does not run on this machine.
+Measure a training step and the inference of the seven published networks with MXNet,
+PyTorch and ONNX Runtime on the CPU, alternately in one run. The table has the shortest
+times in milliseconds, which depend least on what else the machine does. Inference is
+also measured as `evaluate` uses it: MXNet fused by oneDNN, and PyTorch with BatchNorm
+folded into the convolutions. The networks have random weights. This takes about 15
+minutes on two cores. --compiled adds a minute or two for each network and batch size.
+A dash means that this machine cannot run it.
 
-On a busy machine --processor-time counts what the process itself computes. It is the
-time of all threads together, so have one:
+On a busy machine, --processor-time measures only the time that this process computes.
+This is the sum over all threads, so use one:
   OMP_NUM_THREADS=1 taskset -c 0 python -m benchmarks engines --processor-time
 """
 INFERENCE = ("MXNet", "MXNet fused", "PyTorch", "PyTorch folded", "PyTorch bfloat16", "ONNX Runtime")
 COMPILED, COMPILING = "PyTorch compiled", "compilation, s"
 TRAINING = ("MXNet", "PyTorch", "PyTorch bfloat16")
-STEP_BATCHES = {CIFAR_SIZE: 32}  # images of a training step by their side; 8 where they are larger
+STEP_BATCHES = {CIFAR_SIZE: 32}  # images of a training step by their side; 8 for larger images
 INFERENCE_BATCHES = (1, 32)
 Clock = Callable[[], float]
 Works = Dict[str, Callable[[], object]]
 
 
 def inferences(record: ModelRecord, images: np.ndarray) -> Works:
-    """What infers a batch, by the names in `INFERENCE`; without bfloat16 where the processor has none."""
+    """Return functions that infer a batch, by the names in `INFERENCE`; without bfloat16 if the processor lacks it."""
     card = Card(record.name, record.input_size == CIFAR_SIZE, record.input_size, record.classes, "", None, None)
     with tempfile.TemporaryDirectory() as folder:
         path, exported = Path(folder, "weights.params"), Path(folder, "net.onnx")
@@ -73,7 +73,7 @@ def inferences(record: ModelRecord, images: np.ndarray) -> Works:
 
 
 def compiled(record: ModelRecord, images: np.ndarray) -> Callable[[], object]:
-    """What infers a batch by TorchInductor's code for the folded network."""
+    """Return a function that infers a batch with the code that torch.compile makes of the folded network."""
     net = torch.compile(faster_on_cpu(get_model(record.name).eval()), dynamic=False)
 
     @torch.inference_mode()
@@ -84,7 +84,7 @@ def compiled(record: ModelRecord, images: np.ndarray) -> Callable[[], object]:
 
 
 def steps(record: ModelRecord) -> Works:
-    """What trains for a step, by the names in `TRAINING`; without bfloat16 where the processor has none."""
+    """Return functions that make a training step, by the names in `TRAINING`; without bfloat16 if it is lacking."""
     batch = step_batch(record)
     images, labels = random_images(batch, record.input_size), np.arange(batch, dtype="float32")
     works: Works = {}
@@ -98,12 +98,15 @@ def steps(record: ModelRecord) -> Works:
 
 
 def step_batch(record: ModelRecord) -> int:
-    """Images of a training step."""
+    """Return the number of images in a training step."""
     return STEP_BATCHES.get(record.input_size, 8)
 
 
 def measured(works: Works, repeats: int, clock: Clock) -> Dict[str, float]:
-    """Shortest milliseconds of each, done in turns after one of each that is not counted."""
+    """Return the shortest time of each function in milliseconds.
+
+    The functions are called alternately, and the first call of each does not count.
+    """
     taken: Dict[str, List[float]] = {name: [] for name in works}
     for turn in range(repeats + 1):
         for name, work in works.items():
@@ -115,7 +118,7 @@ def measured(works: Works, repeats: int, clock: Clock) -> Dict[str, float]:
 
 
 def rows_of(name: str, repeats: int, with_compiled: bool, clock: Clock) -> Iterator[Dict[str, object]]:
-    """The network's rows of the table."""
+    """Yield the rows of the table for a network."""
     record = model_record(name)
     for batch in INFERENCE_BATCHES:
         images = random_images(batch, record.input_size)
@@ -131,7 +134,7 @@ def rows_of(name: str, repeats: int, with_compiled: bool, clock: Clock) -> Itera
 
 
 def parser() -> argparse.ArgumentParser:
-    """Parser of the command line."""
+    """Return the parser of the command line."""
     result = argparse.ArgumentParser(
         "python -m benchmarks engines", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -141,13 +144,15 @@ def parser() -> argparse.ArgumentParser:
         default=[*CIFAR, *IMAGENET],
         choices=[*CIFAR, *IMAGENET],
         metavar="NETWORK",
-        help="these (default: all)",
+        help="measure only these (default: all)",
     )
-    result.add_argument("--repeats", type=positive, default=5, metavar="N", help="measurements of each (default: 5)")
-    result.add_argument("--compiled", action="store_true", help="measure the inference of torch.compile too")
-    result.add_argument("--processor-time", action="store_true", help="measure that instead of the time on the clock")
     result.add_argument(
-        "--csv", default="build/engines.csv", metavar="FILE", help="write the table there (default: build/engines.csv)"
+        "--repeats", type=positive, default=5, metavar="N", help="number of measurements of each inference (default: 5)"
+    )
+    result.add_argument("--compiled", action="store_true", help="also measure inference with torch.compile")
+    result.add_argument("--processor-time", action="store_true", help="measure it instead of the time that passes")
+    result.add_argument(
+        "--csv", default="build/engines.csv", metavar="FILE", help="file for the table (default: build/engines.csv)"
     )
     return result
 

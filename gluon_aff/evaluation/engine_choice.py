@@ -1,4 +1,4 @@
-"""Which engine infers fastest here with the outputs of the reference."""
+"""Choose the engine that infers fastest on this machine with the outputs of the reference."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from gluon_aff.machine.gpus import find_driver
 
 
 def engine_for_inference(name: Optional[str], gpus: str) -> Tuple[str, str]:
-    """Name of the engine, and why it is that one.
+    """Return the name of the engine, and the reason for the choice.
 
-    On a CPU both are about as fast, and MXNet computed what was published. A GPU that only PyTorch can use decides for
-    PyTorch.
+    MXNet is the reference, and on a CPU neither engine is faster for all networks, so it is taken where it works. Only
+    if there is a GPU that PyTorch can use and MXNet cannot, PyTorch is.
 
     Args:
-        name: mxnet, torch or auto; what $GLUON_AFF_ENGINE names if None, auto without that.
-        gpus: ids, comma-separated, that may be used.
+        name: mxnet, torch or auto; if None, the one that $GLUON_AFF_ENGINE names, else auto.
+        gpus: comma-separated ids of GPUs that may be used.
 
     Raises:
-        NoEngineError: none works here, or not the one that is named.
+        NoEngineError: the named engine does not work here, or none does.
     """
     name = name or engine_name()
     if name != AUTO:
@@ -35,8 +35,8 @@ def engine_for_inference(name: Optional[str], gpus: str) -> Tuple[str, str]:
 
 
 def _has_gpu(name: str, gpus: str) -> bool:
-    """Whether the engine can use one of these GPUs."""
+    """Return whether the engine can use one of these GPUs."""
     try:
         return engine(name).find_devices(gpus)[0].kind == "gpu"
-    except InputError:  # MXNet's, of a GPU that is too new for it
+    except InputError:  # MXNet refuses a GPU that is too new for it
         return False

@@ -39,7 +39,7 @@ def sent(array: np.ndarray, device: torch.device) -> torch.Tensor:
 
 
 def normalised(pixels: Pixels, device: torch.device) -> torch.Tensor:
-    """The network's images, float32 (N, 3, H, W), normalised on the device."""
+    """Return the images, float32 (N, 3, H, W), after copying their bytes to the device and normalising them there."""
     mean, std = (sent(np.array(each, np.float32), device) for each in (pixels.mean, pixels.std))
     return sent(pixels.values, device).float().sub_(mean).div_(std).permute(0, 3, 1, 2)
 
@@ -47,7 +47,7 @@ def normalised(pixels: Pixels, device: torch.device) -> torch.Tensor:
 def arriving(result: torch.Tensor) -> Callable[[], torch.Tensor]:
     """Start to copy to the CPU what a device still computes, and return what waits for the copy.
 
-    The copy is in the GPU's queue from now on: one that is asked for later waits for all that was started in between.
+    A GPU works through a queue: a copy that is started only later waits for everything that was started before it.
     """
     if result.device.type == "cpu":
         return lambda: result

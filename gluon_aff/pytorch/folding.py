@@ -1,4 +1,4 @@
-"""A copy of a network that infers faster on a CPU."""
+"""Make copies of networks that infer faster on a CPU."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 def faster_on_cpu(net: nn.Module) -> nn.Module:
     """Return a copy of `net` with its BatchNorm folded into convolutions, and its channels last in memory.
 
-    Outputs differ by rounding; batch and image size are as free as in `net`, which stays as it is. A network whose
-    course depends on values or sizes of its maps cannot be traced and keeps its BatchNorm, as one whose convolutions
-    are of a narrower type does.
+    Outputs differ by rounding errors, and the batch and the image size may change as before; `net` stays as it is. A
+    network keeps its BatchNorm if it cannot be traced, because its code depends on values or sizes of its maps, or if
+    its convolutions have a narrower type than BatchNorm.
 
     Args:
-        net: in inference mode.
+        net: the network, in inference mode.
     """
     copied = copy.deepcopy(net)
-    with contextlib.suppress(Exception):  # tracing runs the network's own code, which may raise anything
+    with contextlib.suppress(Exception):  # tracing runs code of the network, which may raise any error
         copied = _folded(copied)
     return copied.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 class _Tracer(fx.Tracer):
-    """A tracer that takes modules without a name too, such as a slice of a Sequential."""
+    """Traces networks that call modules without a name, such as a slice of a Sequential."""
 
     def call_module(
         self, m: nn.Module, forward: Callable[..., Any], args: Tuple[Any, ...], kwargs: Dict[str, Any]
     ) -> Any:
-        """Record PyTorch's own layers, and follow all others into their code."""
+        """Record a call of one of PyTorch's layers, and trace the code of any other module."""
         if self.is_leaf_module(m, ""):
             return super().call_module(m, forward, args, kwargs)
         return forward(*args, **kwargs)
 
 
 def _folded(net: nn.Module) -> fx.GraphModule:
-    """The network's graph, in which a BatchNorm that alone reads a convolution is part of it."""
+    """Return the network as a graph, with each BatchNorm that is all that reads a convolution folded into that."""
     traced = fx.GraphModule(net, _Tracer().trace(net))
     calls = Counter(node.target for node in traced.graph.nodes if node.op == "call_module")
     for node in list(traced.graph.nodes):

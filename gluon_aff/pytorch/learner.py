@@ -134,7 +134,7 @@ class TorchLearner:
             metric = self._task.metric(output.detach(), target, y)
             figures = torch.stack([metric, loss.mean(), torch.full_like(metric, float(asked_to_stop))]).float()
         awaited = self._cluster.total(figures)
-        if figures.is_cuda:  # where the sum is waited for by the GPU, not here
+        if figures.is_cuda:  # here the GPU waits for the sum, and this process does not
             awaited = arriving(awaited())
         return lambda: _figures(awaited(), self._cluster.size)
 

@@ -78,7 +78,8 @@ class RunPlan(Generic[Score]):
         rate: function that returns the learning rate of an epoch; None if the learner has a schedule.
         reseeds: whether to seed the framework's random numbers before each batch, which dropout needs.
         fresh: state that a new run begins with.
-        pixels: `batches` before the images are normalised, for a learner that takes them so; None if it never is.
+        pixels: `batches` with images that are not normalised yet, for learners that take them; None if there is no such
+            function.
     """
 
     learner: LearnerSettings
@@ -158,7 +159,7 @@ def _train_half(
 
 
 def _batches(learner: Learner, plan: RunPlan[Score]) -> Callable[[int, int], Iterable[TrainingBatch]]:
-    """What gives an epoch's batches as the learner takes them best."""
+    """Return the function that yields the batches of an epoch in the form that suits the learner."""
     return plan.pixels if plan.pixels and learner.takes_pixels else plan.batches
 
 

@@ -52,7 +52,7 @@ class TrainBatches(ShuffledBatches):
         return ((normalise(pixels.values), labels) for pixels, labels in self.pixels(number, first))
 
     def pixels(self, number: int, first: int = 0) -> Iterator[PixelBatch]:
-        """The same before the images are normalised.
+        """Yield the same batches before the images are normalised.
 
         Raises:
             TrainingError: a worker process died.

@@ -88,7 +88,7 @@ class ImageNetBatches(ShuffledBatches):
         return ((normalise(pixels.values, pixels.mean, pixels.std), labels) for pixels, labels in batches)
 
     def pixels(self, number: int, first: int = 0) -> Iterator[PixelBatch]:
-        """The same before the images are normalised.
+        """Yield the same batches before the images are normalised.
 
         Raises:
             DataError: an image cannot be read; the message names it.
