@@ -55,7 +55,7 @@ class TrainBatches(ShuffledBatches):
         """Yield the same batches before the images are normalised.
 
         Raises:
-            TrainingError: a worker process died.
+            TrainingError: a worker process ended unexpectedly.
         """
         batches = self._rows(number, first)
         draws = draw_epoch(self._seed, number, self.images)

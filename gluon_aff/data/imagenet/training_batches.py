@@ -92,7 +92,7 @@ class ImageNetBatches(ShuffledBatches):
 
         Raises:
             DataError: an image cannot be read; the message names it.
-            TrainingError: a worker process died.
+            TrainingError: a worker process ended unexpectedly.
         """
         mean, std = (FOLDER_MEAN, FOLDER_STD) if self._recipe.record is None else (RECORD_MEAN, RECORD_STD)
         for images, labels in self._done(self._tasks(number, first)):
