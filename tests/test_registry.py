@@ -179,7 +179,7 @@ def test_help_lists_what_is_registered(capsys):
     operators.register_operator("Own")(of("torch"))
     with pytest.raises(SystemExit):
         cli.main(["train-cifar", "--help"])
-    assert "Local+Local or Own, or an original flag" in " ".join(capsys.readouterr().out.split())
+    assert "Local+Local or Own, or a flag of the original" in " ".join(capsys.readouterr().out.split())
 
 
 def test_the_same_name_may_be_registered_for_both_engines_and_again():
