@@ -155,10 +155,12 @@ def nearest_runs(run: LoggedRun) -> List[Tuple[PublishedRun, List[Difference]]]:
 def _distance(differing: List[Difference], unsaid: List[str]) -> int:
     """Return the distance of two recipes.
 
-    Each differing setting of the network counts 10, every other differing setting 1, and each setting of the network
-    that one recipe does not contain 5.
+    A different data set or host counts 100, more than all other settings together. Each other differing setting of the
+    network counts 10, every other differing setting 1, and each setting of the network that one recipe does not contain
+    5.
     """
-    return sum(10 if difference.setting in NETWORK else 1 for difference in differing) + 5 * len(unsaid)
+    weights = {**dict.fromkeys(NETWORK, 10), "data set": 100, "host": 100}
+    return sum(weights.get(difference.setting, 1) for difference in differing) + 5 * len(unsaid)
 
 
 def describe(difference: Difference) -> str:

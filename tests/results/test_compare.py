@@ -398,6 +398,16 @@ def test_the_nearest_run_is_one_of_the_same_host(tmp_path):
     assert nearest_runs(read_log(str(path))[0])[0][0].name.startswith("aff_resnet32_superclass")
 
 
+def test_a_resnet_is_nearer_to_a_resnet_than_to_a_resnext_with_the_same_schedule(tmp_path):
+    """The ResNeXt of the first release has no width to differ in, and more of the schedule in common with this log."""
+    path = tmp_path / "train.log"
+    resnext = RUNS["aff_resnext29_32x4d_first_release"].settings
+    schedule = {name: resnext[name] for name in ("lr", "num_epochs", "lr_decay_epoch")}
+    run = settings_line(FINE, dataset="cifar10", blocks=1, channel_times=1, **schedule)
+    path.write_text("\n".join([run, *log_lines(FINE, 3)[1:]]))
+    assert nearest_runs(read_log(str(path))[0])[0][0].name == "aff_resnet32_first_release"
+
+
 @pytest.mark.parametrize(
     "changed",
     [
