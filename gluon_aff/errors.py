@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from typing import Iterable
+from typing import Iterable, List
 
 A_LINE_OF = 30  # names are listed completely up to this number
 NEAREST = 5
@@ -44,6 +44,8 @@ class Stopped(GluonAFFError):
 def unknown_name(what: str, name: str, known: Iterable[str], listing: str = "") -> InputError:
     """Return the error for an unknown `name`, which suggests the nearest known one.
 
+    Names that begin with the unknown one are nearer than all others, since somebody may have typed only part of a name.
+
     Args:
         what: what the name stands for, such as `engine`.
         name: the unknown name.
@@ -51,15 +53,23 @@ def unknown_name(what: str, name: str, known: Iterable[str], listing: str = "") 
         listing: command that lists the known names, to be named instead of the names.
     """
     known = list(known)
-    close = difflib.get_close_matches(name, known, 1, 0.4)
+    close = _nearest(name, known, 1, 0.4)
     hint = f"did you mean {close[0]}? " if close else ""
     if listing:
         rest = f"{listing} lists them"
     elif len(known) > A_LINE_OF:
-        rest = f"the nearest of {len(known)} are {', '.join(difflib.get_close_matches(name, known, NEAREST, 0))}"
+        rest = f"the nearest of {len(known)} are {', '.join(_nearest(name, known, NEAREST, 0))}"
     else:
         rest = f"there are {', '.join(known)}"
     return InputError(f"unknown {what} {name!r}: {hint}{rest}")
+
+
+def _nearest(name: str, known: List[str], most: int, cutoff: float) -> List[str]:
+    """Return the names nearest to `name`: first those that begin with it, then others whose ratio reaches `cutoff`."""
+    longer = [each for each in known if name and each.startswith(name)]
+    others = [each for each in known if each not in longer]
+    matches = difflib.get_close_matches
+    return [*matches(name, longer, most, 0), *matches(name, others, most, cutoff)][:most]
 
 
 def last_line(error: BaseException) -> str:
