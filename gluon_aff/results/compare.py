@@ -146,7 +146,7 @@ def nearest_runs(run: LoggedRun) -> List[Tuple[PublishedRun, List[Difference]]]:
     try:
         recipe = logged_recipe(run)
     except InputError as error:
-        raise InputError(f"{error}: name the published run with --with") from None
+        raise InputError(f"{error}: name a training log, or the published run with --with") from None
     results = [published for published in published_runs().values() if published.status != "aborted"]
     ranked = [(published, differences(recipe, published_recipe(published))) for published in results]
     return sorted(ranked, key=lambda pair: _distance(pair[1], unsaid(recipe, published_recipe(pair[0]))))

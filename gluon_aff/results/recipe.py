@@ -52,7 +52,7 @@ def logged_recipe(run: LoggedRun) -> Recipe:
         InputError: the run has no complete settings line, or the line is not one of a training run.
     """
     if run.settings is None:
-        raise InputError("the run has no complete settings line")
+        raise InputError(_without_settings(run))
     try:
         recipe = _imagenet(run.settings) if "num_gpus" in run.settings else _cifar(run.settings)
         recipe.update(_listed_network(run.settings, recipe))
@@ -67,6 +67,14 @@ def logged_recipe(run: LoggedRun) -> Recipe:
     if "data" in run.header:
         recipe["data"] = run.header["data"]
     return recipe
+
+
+def _without_settings(run: LoggedRun) -> str:
+    """Say where the settings of `run` are missing; a text that quotes a log's lines reads like a log without them."""
+    if run.settings_line:
+        return f"line {run.settings_line} is a settings line (Namespace), but not a complete one"
+    first = f"line {run.lines[0]} looks like a training log's, but" if run.lines else "the log has a run, but"
+    return f"{first} its run has no settings line (Namespace) before it, so this may be no log"
 
 
 def published_recipe(run: PublishedRun) -> Recipe:

@@ -324,6 +324,7 @@ def test_exit_codes_and_output(tmp_path, capsys):
     capsys.readouterr()
     for arguments, message in (
         ([path, "--with", "aff_resnet32_fin"], "did you mean aff_resnet32_fine?"),
+        ([path, "--with", "aff_resnet32"], "did you mean aff_resnet32_fine?"),
         ([path, "--run", "2"], "--run 2: the last run in the log has number 1"),
         ([path, "--tolerance", "nan"], "--tolerance"),
         ([str(tmp_path / "gone.log")], "No such file"),
@@ -425,6 +426,20 @@ def test_odd_settings_are_no_traceback_and_no_endless_work(changed, tmp_path, ca
     assert main(["compare", str(path), "--json"]) in (0, 2)
     assert main(["compare", str(path), "--with", FINE.name, "--json"]) == 0
     assert json.loads(capsys.readouterr().out.split("\n}\n")[-2] + "}")["within"] is True
+
+
+def test_a_text_that_quotes_a_log_is_told_from_one(tmp_path, capsys):
+    """As the README does, whose only line of a log is the one that it quotes."""
+    path = tmp_path / "README.md"
+    path.write_text("\n".join(["# A package", "", "The log grows by a line an epoch:", log_lines(FINE, 1)[1]]))
+    assert main(["compare", str(path)]) == 2
+    assert (
+        f"{path}: line 4 looks like a training log's, but its run has no settings line (Namespace) before it, so this "
+        "may be no log: name a training log, or the published run with --with"
+    ) in capsys.readouterr().err
+    path.write_text("\n".join(["", settings_line(FINE)[:-9], *log_lines(FINE, 1)[1:]]))
+    assert main(["compare", str(path)]) == 2
+    assert "line 2 is a settings line (Namespace), but not a complete one: name a" in capsys.readouterr().err
 
 
 def test_settings_beyond_floating_point(tmp_path, capsys):
