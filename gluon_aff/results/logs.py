@@ -61,6 +61,7 @@ _HEADER = re.compile(
     rb"(?P<images_per_step>\d{1,9}) images per step, (?P<data>\w+) data, "
     rb"(?P<label_values>\d{1,9}) label values under a (?P<head>\d{1,9})-way head$"
 )
+_GOES_ON = re.compile(rb"from epoch (\d{1,9}) on: $")  # before such a line, where a run goes on under another engine
 
 
 class UnreadLinesError(InputError):
@@ -85,6 +86,7 @@ class LoggedRun:
         batch_lines: number of lines about batches (ImageNet).
         unread: number of lines that look like those of a log but cannot be read; any log may have a cut one.
         first_unread: number of the first such line, from 1.
+        continuations: under other engines, each with its first epoch and the parts of its line, as in `header`.
     """
 
     settings: Optional[Dict[str, Any]]
@@ -95,6 +97,7 @@ class LoggedRun:
     batch_lines: int
     unread: int = 0
     first_unread: Optional[int] = None
+    continuations: Tuple[Tuple[int, Dict[str, str]], ...] = ()
 
     @property
     def segments(self) -> bool:
@@ -194,12 +197,12 @@ class _Parser:
             return self._understands_settings(number, line)
         if b"[Epoch " in line:
             return self._understands_epoch(number, line)
-        if _HEADER_START in line and self.runs and not self.runs[-1].lines:
-            header = _HEADER.match(line, line.rindex(_HEADER_START))
+        if _HEADER_START in line and self.runs:
+            start = line.rindex(_HEADER_START)
+            header = _HEADER.match(line, start)
             if header:
-                self.runs[-1].header = {
-                    name: text.decode(errors="replace") for name, text in header.groupdict().items()
-                }
+                parts = {name: text.decode(errors="replace") for name, text in header.groupdict().items()}
+                self.runs[-1].add_header(parts, _GOES_ON.search(line[:start]))
         return False
 
     def _understands_settings(self, number: int, line: bytes) -> bool:
@@ -247,6 +250,7 @@ class _Run:
         self.settings_line = settings_line
         self.settings = settings
         self.header: Dict[str, str] = {}
+        self.continuations: Dict[int, Tuple[int, Dict[str, str]]] = {}  # by finished epochs, so there are no more
         self.lines: Optional[Tuple[int, int]] = None
         self.names: Tuple[str, ...] = ()
         self.rows: List[Tuple[Optional[bytes], ...]] = []
@@ -260,6 +264,12 @@ class _Run:
     def add_unread(self, number: int) -> None:
         self.unread += 1
         self.first_unread = self.first_unread or number
+
+    def add_header(self, parts: Dict[str, str], goes_on: Optional[re.Match[bytes]]) -> None:
+        if goes_on:
+            self.continuations[len(self.rows)] = int(goes_on[1]), parts
+        elif not self.lines:
+            self.header = parts
 
     def falls_back(self, epoch: int, batch: Optional[int]) -> bool:
         if epoch <= self.epoch or epoch < self.last_batch[0]:
@@ -318,6 +328,7 @@ class _Run:
             batch_lines=self.batch_lines,
             unread=self.unread,
             first_unread=self.first_unread,
+            continuations=tuple(self.continuations.values()),
         )
 
 

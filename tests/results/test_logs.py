@@ -408,6 +408,20 @@ def test_any_bytes_between_the_lines_do_no_harm(tmp_path_factory, noise, positio
     assert sum(run.finished for run in read_log(str(path))) == 20
 
 
+def test_a_run_that_goes_on_under_another_engine_is_one_run_with_two_headers(tmp_path):
+    """The last of several such lines at one place counts; without its first words, the line is no second header."""
+    first, *epochs = log_lines(CIFAR, 5)
+    header = "gluon_aff 0.1.0, {}, devices cpu(0), 32 images per step, other data, 10 label values under a 10-way head"
+    began, goes_on = header.format("PyTorch 2.13.0"), header.format("MXNet 1.9.1")
+    attempts = [f"INFO:root:from epoch 3 on: {header.format(engine)}" for engine in ("MXNet 1.8.0", "MXNet 1.9.1")]
+    (run,) = read_log(written(tmp_path / "a.log", [first, began, *epochs[:3], *attempts, goes_on, *epochs[3:]]))
+    assert_figures(run, CIFAR, 5)
+    assert run.header["libraries"] == "PyTorch 2.13.0"
+    assert [(epoch, parts["libraries"]) for epoch, parts in run.continuations] == [(3, "MXNet 1.9.1")]
+    (run,) = read_log(written(tmp_path / "b.log", [first, began, *epochs]))
+    assert run.continuations == ()
+
+
 def test_a_segmentation_run(tmp_path):
     lines = SEGMENTATION.splitlines()
     (run,) = read_log(written(tmp_path / "train.log", lines))
