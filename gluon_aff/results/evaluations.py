@@ -7,7 +7,8 @@ import csv
 import io
 import os
 from dataclasses import dataclass
-from typing import Any, Iterable, Mapping
+from itertools import zip_longest
+from typing import Any, Dict, Iterable, List, Mapping, Optional
 
 from gluon_aff.errors import GluonAFFError, InputError, last_line
 from gluon_aff.files import check_directories
@@ -32,6 +33,7 @@ COLUMNS = (
     "command",
 )
 HEADER_BYTES = 1 << 16  # largest accepted length of a file's first line
+LARGEST = 4 << 20  # bytes of a table that is read; about 10,000 evaluations
 DELIMITERS = (",", ";")  # Excel writes semicolons in countries where numbers have decimal commas
 
 
@@ -80,6 +82,31 @@ def append_row(path: str, row: Mapping[str, Any]) -> None:
         raise GluonAFFError(f"{path} cannot be written ({error.strerror}): name another file with --csv") from None
 
 
+def read_rows(path: str) -> List[Dict[str, str]]:
+    """Return the rows of the CSV file at `path`, which a spreadsheet may have changed, each by the names of `COLUMNS`.
+
+    Raises:
+        InputError: the file cannot be read, is too large, or is no table of evaluations.
+    """
+    try:
+        with open(path, "rb") as file:
+            content = file.read(LARGEST + 1)
+        text = content.decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as CSV ({last_line(error)})") from None
+    if len(content) > LARGEST:
+        raise InputError(f"{path}: is larger than {LARGEST >> 20} MiB")
+    form = _form_of(text.partition("\n")[0])
+    if text and not form:
+        raise InputError(f"{path}: is no table of gluon-aff evaluate, by its columns")
+    lines = csv.reader(io.StringIO(text, newline=""), delimiter=form.delimiter if form else ",")
+    try:
+        cells = [line for line in lines if line][1:]
+    except csv.Error as error:
+        raise InputError(f"{path}: cannot be read as CSV ({error})") from None
+    return [dict(zip_longest(COLUMNS, line[: len(COLUMNS)], fillvalue="")) for line in cells]
+
+
 def _form(path: str) -> _Form:
     """Return the form of the table at `path`, which a spreadsheet may have changed; our own for a new file.
 
@@ -95,9 +122,17 @@ def _form(path: str) -> _Form:
         raise InputError(f"{path} cannot be read as CSV ({last_line(error)}): name another file with --csv") from None
     if not header:
         return _Form()
+    form = _form_of(header)
+    if not form:
+        raise InputError(f"{path} has other columns: name another file with --csv")
+    return form
+
+
+def _form_of(header: str) -> Optional[_Form]:
+    """Return the form of the table with that first line; None if it has other columns."""
     end = "\r\n" if header.endswith("\r\n") else "\n"
     with contextlib.suppress(csv.Error):
         for delimiter in DELIMITERS:
-            if tuple(next(csv.reader([header], delimiter=delimiter))) == COLUMNS:
+            if tuple(next(csv.reader([header], delimiter=delimiter), ())) == COLUMNS:
                 return _Form(delimiter, end)
-    raise InputError(f"{path} has other columns: name another file with --csv")
+    return None

@@ -5,7 +5,7 @@ import csv
 import pytest
 
 from gluon_aff.errors import InputError
-from gluon_aff.results.evaluations import append_row
+from gluon_aff.results.evaluations import COLUMNS, append_row, read_rows
 
 # As the first release of this package wrote it
 BEGUN = (
@@ -65,6 +65,26 @@ def test_a_table_that_a_spreadsheet_has_saved_goes_on_in_its_form(delimiter, end
     with path.open(newline="", encoding="utf-8-sig") as file:
         first, second = csv.DictReader(file, delimiter=delimiter)
     assert first == second
+
+
+@pytest.mark.parametrize("delimiter", [",", ";"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"], ids=["Unix", "Windows"])
+def test_rows_are_read_as_pythons_csv_reads_them(delimiter, end, tmp_path):
+    """Also one that was cut, a line that holds nothing, and one with a cell too many."""
+    path = tmp_path / "evaluations.csv"
+    lines = [*csv.reader((BEGUN + LINE * 2).splitlines()), [], ["2026-11-28", "cut"], [*COLUMNS, "more"]]
+    with path.open("w", newline="", encoding="utf-8-sig") as file:
+        csv.writer(file, delimiter=delimiter, lineterminator=end).writerows(lines)
+    first, second, cut, long = read_rows(str(path))
+    assert first == second == {name: "" if value is None else str(value) for name, value in ROW.items()}
+    assert cut == {**dict.fromkeys(COLUMNS, ""), "date": "2026-11-28", "network": "cut"}
+    assert long == dict(zip(COLUMNS, COLUMNS))
+
+
+@pytest.mark.parametrize("content", ["", BEGUN])
+def test_a_table_without_rows_is_read(content, tmp_path):
+    (tmp_path / "evaluations.csv").write_text(content)
+    assert read_rows(str(tmp_path / "evaluations.csv")) == []
 
 
 @pytest.mark.parametrize("content", [BEGUN.encode("utf-16"), b"\xff\xff\n", b"\n", b"date"])
