@@ -168,7 +168,7 @@ COMMANDS: Dict[str, Command] = {
         f"2 if there is nothing to compare or the input is wrong.\n\n{NO_ENGINE}",
     ),
     "report": Command(
-        "write one HTML page about a run: curves, comparison, settings, weights",
+        "write one HTML page about runs: curves, comparison, settings, weights",
         _add_report_options,
         _report,
         ("demo -o demo/report.html",),

@@ -7,7 +7,7 @@ from typing import List
 
 from gluon_aff.errors import InputError
 from gluon_aff.files import replacing
-from gluon_aff.results.report_contents import reported_runs, weights_files
+from gluon_aff.results.report_contents import evaluations_tables, reported_runs, weights_files
 from gluon_aff.results.report_page import report_page
 
 
@@ -28,7 +28,9 @@ def write_report(directory: str, path: str) -> List[str]:
     if not runs:
         reason = f"; {left_out[0]}" if left_out else ""
         raise InputError(f"{directory} holds no training log with a finished epoch (*.log, *.log.gz){reason}")
-    page = report_page(root.resolve().name, runs, left_out, weights_files(root, runs))
+    evaluations, unread_tables = evaluations_tables(root)
+    left_out += unread_tables
+    page = report_page(root.resolve().name, runs, left_out, weights_files(root, runs), evaluations)
     with replacing(path) as partial:
         Path(partial).write_text(page, encoding="utf-8")
     return [run.path for run in runs]

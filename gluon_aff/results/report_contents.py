@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Iterable, List, Optional, Tuple
+from typing import Dict, Iterable, List, Optional, Tuple
 
 import numpy as np
 
@@ -14,10 +14,11 @@ from gluon_aff.errors import InputError
 from gluon_aff.printing import printable
 from gluon_aff.published import PaperTable, PublishedRun, PublishedWeights, paper_tables, weights_with_hash
 from gluon_aff.results.compare import Comparison, chosen_run, compare, nearest_runs
+from gluon_aff.results.evaluations import read_rows
 from gluon_aff.results.logs import LoggedRun, UnreadLinesError, read_log
 from gluon_aff.results.recipe import NETWORK, logged_recipe
 from gluon_aff.results.text import which_run
-from gluon_aff.weights.params_format import git_blob_sha1
+from gluon_aff.weights.params_format import begins_as_params_file, git_blob_sha1
 
 LOG_PATTERNS = ("*.log", "*.log.gz")
 # Tables that a run's row belongs to, by data set and labels; the row's unit is that of their first column
@@ -27,6 +28,7 @@ TABLES = {
 }
 # Settings that make figures incomparable where they differ
 TASK = (*NETWORK, "outputs", "data")
+CHECKPOINTS = re.compile(r"\.checkpoint(\.\d+)?$")  # folders of a run's checkpoints, also those moved aside
 ROUNDING = 5.1e-5  # of the score in the names of best weights
 
 
@@ -37,6 +39,7 @@ class ReportedRun:
     Attributes:
         path: of the log, in the folder that is reported on.
         which: of the log's runs it is.
+        earlier: number of the runs before it in the log, which are not shown.
         written: day on which the log was last written to, such as 2020-10-31.
         run: what the log says.
         published: the published run with the same settings, or else the nearest one; None if nothing compares.
@@ -47,6 +50,7 @@ class ReportedRun:
 
     path: str
     which: str
+    earlier: int
     written: str
     run: LoggedRun
     published: Optional[PublishedRun]
@@ -56,8 +60,10 @@ class ReportedRun:
 
     @property
     def engine(self) -> str:
-        """What trained it, such as `PyTorch 2.13.0`."""
-        return self.run.header.get("libraries", "engine not logged").split(",")[0]
+        """What trained it, such as `PyTorch 2.13.0` or `PyTorch 2.13.0, from epoch 3 on MXNet 1.9.1`."""
+        began = self.run.header.get("libraries", "engine not logged")
+        goes_on = [f"from epoch {epoch} on {parts['libraries']}" for epoch, parts in self.run.continuations]
+        return ", ".join(libraries.split(",")[0] for libraries in (began, *goes_on))
 
     @property
     def same_task(self) -> bool:
@@ -75,7 +81,7 @@ class ReportedRun:
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """A `.params` file in the folder that is reported on.
+    """A file that is called `.params` in the folder that is reported on.
 
     Attributes:
         path: in that folder.
@@ -83,6 +89,7 @@ class WeightsFile:
         git_blob_sha1: hash of its content.
         published: the published weights with that hash, if any.
         best: whether it has a reported run's best weights, by its name.
+        is_params_file: whether it begins as such files do.
     """
 
     path: str
@@ -90,6 +97,20 @@ class WeightsFile:
     git_blob_sha1: str
     published: Optional[PublishedWeights]
     best: bool
+    is_params_file: bool
+
+
+@dataclass(frozen=True)
+class EvaluationsTable:
+    """A table in the folder that is reported on, to which `gluon-aff evaluate` appended.
+
+    Attributes:
+        path: in that folder.
+        rows: cells by the names of the columns.
+    """
+
+    path: str
+    rows: List[Dict[str, str]]
 
 
 def reported_runs(root: Path) -> Tuple[List[ReportedRun], List[str]]:
@@ -101,14 +122,16 @@ def reported_runs(root: Path) -> Tuple[List[ReportedRun], List[str]]:
         try:
             runs += _reported(log, name)
         except UnreadLinesError as error:
-            left_out.append(f"{name}: {str(error).replace(f'{log}: ', '')}")
+            left_out.append(_reason(log, name, error))
     return runs, left_out
 
 
 def weights_files(root: Path, runs: List[ReportedRun]) -> List[WeightsFile]:
-    """Return the weights under `root`, where `runs` are."""
+    """Return the weights under `root`, where `runs` are, without those that belong to checkpoints."""
     files = []
     for path in _files(root, ["*.params"]):
+        if any(CHECKPOINTS.search(folder) for folder in path.relative_to(root).parts[:-1]):
+            continue
         digest = git_blob_sha1(str(path))
         files.append(
             WeightsFile(
@@ -117,13 +140,32 @@ def weights_files(root: Path, runs: List[ReportedRun]) -> List[WeightsFile]:
                 git_blob_sha1=digest,
                 published=weights_with_hash(digest),
                 best=any(_named_best(path.name, run.best_score) for run in runs),
+                is_params_file=begins_as_params_file(str(path)),
             )
         )
     return files
 
 
+def evaluations_tables(root: Path) -> Tuple[List[EvaluationsTable], List[str]]:
+    """Return the tables of evaluations under `root`, and those that cannot be read, each with the reason."""
+    tables: List[EvaluationsTable] = []
+    left_out: List[str] = []
+    for path in _files(root, ["evaluations.csv"]):
+        name = printable(path.relative_to(root))
+        try:
+            tables.append(EvaluationsTable(name, read_rows(str(path))))
+        except InputError as error:
+            left_out.append(_reason(path, name, error))
+    return tables, left_out
+
+
 def _files(root: Path, patterns: Iterable[str]) -> List[Path]:
     return sorted(path for pattern in patterns for path in root.rglob(pattern) if path.is_file())
+
+
+def _reason(path: Path, name: str, error: InputError) -> str:
+    """Return why the file at `path` is left out, without the folders above the one that is reported on."""
+    return f"{name}: {str(error).replace(f'{path}: ', '')}"
 
 
 def _reported(log: Path, name: str) -> List[ReportedRun]:
@@ -143,7 +185,8 @@ def _reported(log: Path, name: str) -> List[ReportedRun]:
     published, comparison, reason = _beside(run)
     written = date.fromtimestamp(log.stat().st_mtime).isoformat()
     tables = _tables(run, published)
-    return [ReportedRun(name, which_run(runs, number), written, run, published, comparison, reason, tables)]
+    which, earlier = which_run(runs, number), number - 1
+    return [ReportedRun(name, which, earlier, written, run, published, comparison, reason, tables)]
 
 
 def _beside(run: LoggedRun) -> Tuple[Optional[PublishedRun], Optional[Comparison], str]:

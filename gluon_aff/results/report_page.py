@@ -6,7 +6,7 @@ import base64
 import hashlib
 from html import escape
 from pathlib import Path
-from typing import Any, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -14,24 +14,33 @@ from gluon_aff._version import __version__
 from gluon_aff.printing import printable
 from gluon_aff.published import PaperTable, PublishedRun, curve
 from gluon_aff.results.compare import COLUMN_NAMES, PERCENTAGES, Comparison, Pair, comparable
-from gluon_aff.results.report_contents import ReportedRun, WeightsFile
+from gluon_aff.results.logs import LoggedRun
+from gluon_aff.results.report_contents import EvaluationsTable, ReportedRun, WeightsFile
 from gluon_aff.results.report_curves import curves_html, key_html, with_errors
 from gluon_aff.results.text import verdict
 
 # When the original's releases were published; its logs say no dates
 RELEASES = {"first": "September 2020", "head": "October 2020 or later"}
+MOST_UNFOLDED = 3  # rows of a table of evaluations
 MARKS = {"reproduced": "\u2713", "worse": "\u2717", "better": "\u25b2", "open": "\u2022"}
 HASH_NOTE = "The hash is git's: SHA-1 over the word blob, the size, a zero byte and the file."
 
 
-def report_page(title: str, runs: List[ReportedRun], left_out: List[str], weights: List[WeightsFile]) -> str:
+def report_page(
+    title: str,
+    runs: List[ReportedRun],
+    left_out: List[str],
+    weights: List[WeightsFile],
+    evaluations: List[EvaluationsTable],
+) -> str:
     """Return the whole page.
 
     Args:
         title: name of the folder that it is about.
         runs: in it, one at least.
-        left_out: logs that cannot be read, with the reason.
+        left_out: logs and tables that cannot be read, with the reason.
         weights: in the folder.
+        evaluations: tables in the folder.
     """
     style, script = _packaged("report.css"), _packaged("report.js")
     policy = f"default-src 'none'; img-src data:; style-src {_hash(style)}; script-src {_hash(script)}"
@@ -42,6 +51,7 @@ def report_page(title: str, runs: List[ReportedRun], left_out: List[str], weight
     body += [_run_section(number, run) for number, run in enumerate(runs, 1)]
     if weights:
         body.append(_weights_section(weights))
+    body.append(_evaluations_section(evaluations))
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f"<meta http-equiv=\"Content-Security-Policy\" content=\"{policy}; base-uri 'none'; form-action 'none'\">\n"
@@ -80,7 +90,8 @@ def _run_section(number: int, reported: ReportedRun) -> str:
     parts = [
         f'<section class="run" id="run-{number}">',
         f"<h2>{_escaped(reported.path)}</h2>",
-        f'<p class="faint">{_escaped(f"{reported.which}, {reported.engine}, last written {reported.written}")}</p>',
+        f'<p class="faint">{_escaped(f"{reported.which}, {reported.engine}, last written {reported.written}")}'
+        f"{_earlier_runs(reported)}</p>",
         _verdict(reported),
         _figures(reported),
         _differing_settings(reported),
@@ -90,6 +101,17 @@ def _run_section(number: int, reported: ReportedRun) -> str:
         "</section>",
     ]
     return "\n".join(part for part in parts if part)
+
+
+def _earlier_runs(reported: ReportedRun) -> str:
+    """Say that a log's earlier runs are not shown, and, unless they segment, which command reads them."""
+    if not reported.earlier:
+        return ""
+    several = reported.earlier > 1
+    runs = f"{reported.earlier:,} earlier run{'s' * several} in this log {'are' if several else 'is'} not shown"
+    if reported.run.segments:
+        return f". {runs}."
+    return f". {runs}; <code>gluon-aff compare LOG --run N</code> reads {'them' if several else 'it'}."
 
 
 def _outcome(reported: ReportedRun) -> Tuple[str, str]:
@@ -235,13 +257,21 @@ def _folded(reported: ReportedRun) -> str:
     parts = []
     if reported.comparison and reported.same_task:
         parts.append(("Differences at equal epochs", _equal_epochs(reported.comparison)))
-    environment = sorted(reported.run.header.items())
-    parts.append(
-        ("Environment", _table(("name", "value"), environment) if environment else "<p>The log does not say.</p>")
-    )
+    parts.append(("Environment", _environment(reported.run)))
     settings = [(name, repr(value)) for name, value in sorted((reported.run.settings or {}).items())]
     parts.append((f"All {len(settings)} settings", _table(("setting", "value"), settings)))
     return "".join(f"<details><summary>{summary}</summary>{content}</details>" for summary, content in parts)
+
+
+def _environment(run: LoggedRun) -> str:
+    """Return what the log says of versions and devices, with a column for each engine that the run went on under."""
+    columns = [("value", run.header)] if run.header or not run.continuations else []
+    columns += [(f"from epoch {epoch} on", parts) for epoch, parts in run.continuations]
+    names = sorted({name for _, parts in columns for name in parts})
+    if not names:
+        return "<p>The log does not say.</p>"
+    rows = [(name, *(parts.get(name) for _, parts in columns)) for name in names]
+    return _table(("name", *(title for title, _ in columns)), rows)
 
 
 def _equal_epochs(comparison: Comparison) -> str:
@@ -254,8 +284,10 @@ def _equal_epochs(comparison: Comparison) -> str:
 
 
 def _weights_section(weights: List[WeightsFile]) -> str:
-    best = [file for file in weights if file.best]
-    others = [file for file in weights if not file.best]
+    real = [file for file in weights if file.is_params_file]
+    best = [file for file in real if file.best]
+    others = [file for file in real if not file.best]
+    wrong = [file for file in weights if not file.is_params_file]
     parts = ["<section><h2>Weights</h2>"]
     parts.append(
         _weights_table(best, "Best weights") if best else "<p>No file has the name of a run's best weights.</p>"
@@ -263,6 +295,9 @@ def _weights_section(weights: List[WeightsFile]) -> str:
     if others:
         count = f"{len(others):,} other weights file{'s' * (len(others) > 1)}"
         parts.append(f"<details><summary>{count}</summary>{_weights_table(others, 'Other weights')}</details>")
+    if wrong:
+        summary = f"{len(wrong):,} without weights: called .params, but not in that format"
+        parts.append(f"<details><summary>{summary}</summary>{_weights_table(wrong, 'No weights')}</details>")
     return "".join([*parts, "</section>"])
 
 
@@ -278,6 +313,53 @@ def _weights_table(files: List[WeightsFile], title: str) -> str:
         for file in files
     ]
     return _table(header, rows, f"{title}. {HASH_NOTE}", numbers=(1,))
+
+
+def _evaluations_section(tables: List[EvaluationsTable]) -> str:
+    parts = []
+    for table in tables:
+        count = len(table.rows)
+        rows = _evaluations_table(table)
+        if count > MOST_UNFOLDED:
+            rows = f"<details><summary>{count:,} evaluations in {_escaped(table.path)}</summary>{rows}</details>"
+        parts += [rows] if count else []
+    return f"<section><h2>Evaluations</h2>{''.join(parts)}</section>" if parts else ""
+
+
+def _evaluations_table(table: EvaluationsTable) -> str:
+    header = ("date", "network", "data", "top-1 accuracy", "top-5 accuracy", "loss", "engine")
+    rows = [
+        (
+            row["date"],
+            row["network"],
+            _evaluated_data(row),
+            _number(row["top1"], lambda share: _percent(100 * share)),
+            _number(row["top5"], lambda share: _percent(100 * share)),
+            _number(row["loss"], "{:.4f}".format),
+            _evaluating_engine(row["versions"]),
+        )
+        for row in table.rows
+    ]
+    return _table(header, rows, table.path, numbers=(3, 4, 5))
+
+
+def _evaluated_data(row: Dict[str, str]) -> str:
+    labels = f", {row['labels']} labels" if row["labels"] not in ("", row["dataset"]) else ""
+    return f"{row['dataset']}{labels}{', other images' if row['official_data'].lower() == 'false' else ''}"
+
+
+def _number(cell: str, shown: Callable[[float], str]) -> str:
+    """Return the number in a cell as `shown` formats it, or the cell itself if it holds none."""
+    try:
+        return shown(float(cell))
+    except ValueError:
+        return cell
+
+
+def _evaluating_engine(versions: str) -> str:
+    """Return the engine in `gluon_aff 0.1.0, MXNet 1.9.1, NumPy 1.23.5, Python 3.11.7`."""
+    parts = versions.split(", ")
+    return parts[1] if len(parts) > 1 else versions
 
 
 def _table(

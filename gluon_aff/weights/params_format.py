@@ -38,6 +38,7 @@ from gluon_aff.files import replacing
 Device = Tuple[int, int]
 
 LIST_MAGIC = 0x112
+START = struct.pack("<Q", LIST_MAGIC)
 RECORD_MAGICS = {1: 0xF993FAC8, 2: 0xF993FAC9, 3: 0xF993FACA}
 SCALAR_VERSION = 3
 DEFAULT_VERSION = 2
@@ -201,6 +202,19 @@ def params_chunks(
     return chunks()
 
 
+def begins_as_params_file(path: str) -> bool:
+    """Say whether the file at `path` begins as `.params` files do; the rest of it may still be damaged.
+
+    Raises:
+        ParamsFileError: the file cannot be read.
+    """
+    with _open_regular(path) as file:
+        try:
+            return file.read(len(START)) == START
+        except OSError as error:
+            raise _unreadable(path, error) from None
+
+
 def git_blob_sha1(path: str) -> str:
     """Return the git blob SHA-1, in hex, of the file at `path`.
 
@@ -252,7 +266,7 @@ def _map(path: str) -> mmap.mmap:
     with _open_regular(path) as file:
         try:
             start = file.read(START_BYTES)
-            if start.startswith(struct.pack("<Q", LIST_MAGIC)):
+            if start.startswith(START):
                 return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except OSError as error:
             raise _unreadable(path, error) from None

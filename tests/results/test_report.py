@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import struct
 import subprocess
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -21,10 +22,12 @@ from shared_by_tests.written_logs import SEGMENTATION, log_lines
 
 from gluon_aff.cli import main
 from gluon_aff.published import curve, published_runs
+from gluon_aff.results.evaluations import COLUMNS, append_row
 from gluon_aff.results.report import write_report
 
 RUNS = published_runs()
 ROOT = Path(__file__).parents[2]
+PARAMS = struct.pack("<3Q", 0x112, 0, 0)  # head of a list of no arrays, in MXNet's NDArray::Save
 VOID = {"meta", "link", "br"}
 
 
@@ -38,7 +41,7 @@ def page(tmp_path_factory):
         "logs/imagenet.log": "\n".join(log_lines(RUNS["aff_resnet50"], 30)),
         "other.log": "\n".join(log_lines(RUNS["aff_resnet32_fine"], 3)).replace("lr=0.2", "lr=0.3"),
         "notes.log": "no training log",
-        "params/mine.params": "blob",
+        "params/mine.params": PARAMS.decode(),
     }.items():
         path = run_dir / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -102,8 +105,8 @@ def test_says_what_the_log_says(page):
     assert "best accuracy differs by +0.00 points so far (the run is unfinished)" in text
     assert "No published run has these settings" in text
     assert cells(text.split("Settings that differ")[1].split("</table>")[0])[1:] == [["learning rate", "0.3", "0.2"]]
-    blob = hashlib.sha1(b"blob 4\0blob").hexdigest()
-    assert ["params/mine.params", "4", blob, "no"] in cells(text.split("<h2>Weights")[1])
+    blob = hashlib.sha1(b"blob 24\0" + PARAMS).hexdigest()
+    assert ["params/mine.params", "24", blob, "no"] in cells(text.split("<h2>Weights")[1])
 
 
 def test_own_row_stands_where_its_figure_belongs(page):
@@ -359,12 +362,117 @@ def test_only_the_best_weights_are_unfolded(tmp_path):
     names = [f"{i / 250:.4f}-cifar100-ASKCFuse-resnet-32-c-4-s-1-best.params" for i in range(200)]
     best = ["0.2028-imagenet-resnet-235-best.params", "0.8357-cifar100-ASKCFuse-resnet-32-c-4-s-1-best.params"]
     for name in [*names, *best, "optimizer.params"]:
-        (tmp_path / name).write_text(name)
+        (tmp_path / name).write_bytes(PARAMS + name.encode())
     section = reported(tmp_path, log_lines(RUNS["aff_resnet32_fine"])).split("<h2>Weights")[1]
     unfolded, folded = section.split("<details>")
     assert [row[0] for row in cells(unfolded)[1:]] == best
     assert "<summary>201 other weights files</summary>" in folded
     assert [row[0] for row in cells(folded)[1:]] == sorted([*names, "optimizer.params"])
+
+
+def test_what_is_only_called_params_is_no_weights(tmp_path):
+    """An empty file, a page of HTML, and what a run's checkpoints hold, also those that a new run moved aside."""
+    best = "0.8357-cifar100-ASKCFuse-resnet-32-c-4-s-1-best.params"
+    kept = ("a.checkpoint.params", "my.checkpoints/b.params")
+    checkpoints = ("run.checkpoint/epoch-3/parameters.params", "params/run.checkpoint.1/epoch-2/optimizer.params")
+    for name in (*kept, *checkpoints):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(PARAMS)
+    (tmp_path / best).write_text("<!DOCTYPE html>")
+    (tmp_path / "empty.params").write_bytes(b"")
+    section = reported(tmp_path, log_lines(RUNS["aff_resnet32_fine"])).split("<h2>Weights")[1]
+    unfolded, others, wrong = section.split("<details>")
+    assert best not in unfolded
+    assert [row[0] for row in cells(others)[1:]] == list(kept)
+    assert "<summary>2 without weights: called .params, but not in that format</summary>" in wrong
+    assert [row[0] for row in cells(wrong)[1:]] == [best, "empty.params"]
+
+
+def test_earlier_runs_of_a_log_are_said_to_be_left_out(tmp_path):
+    """Also one that was stopped in its first epoch; a run that nothing preceded has no such note."""
+    run = log_lines(RUNS["aff_resnet32_fine"], 2)
+    note = "earlier run"
+    assert note not in reported(tmp_path, run)
+    said = (
+        "run 2 of 2 \\(lines 5-6\\), engine not logged, last written [-0-9]*. 1 earlier run in this log is not shown; "
+    )
+    assert re.search(f"{said}<code>gluon-aff compare LOG --run N</code> reads it\\.</p>", reported(tmp_path, run * 2))
+    text = reported(tmp_path, [*run, run[0], *run, *run])
+    assert "3 earlier runs in this log are not shown; <code>gluon-aff compare LOG --run N</code> reads them." in text
+    text = reported(tmp_path, SEGMENTATION.splitlines() * 2)
+    assert "1 earlier run in this log is not shown.</p>" in text  # compare refuses it
+
+
+def test_a_run_that_went_on_under_another_engine_names_both(tmp_path):
+    first, *epochs = log_lines(RUNS["aff_resnet32_fine"], 5)
+    began, goes_on = (
+        header_line("official", f"{engine}, NumPy 1") for engine in ("<b>PyTorch 2.13.0", "<i>MXNet 1.9.1")
+    )
+    lines = [first, began, *epochs[:3], f"INFO:root:from epoch 3 on: {goes_on}", *epochs[3:]]
+    text = reported(tmp_path, lines)
+    both = "&lt;b&gt;PyTorch 2.13.0, from epoch 3 on &lt;i&gt;MXNet 1.9.1"
+    assert f"run 1 of 1 (lines 3-8), {both}, last written" in text
+    assert f"this run: {both}, 2" in text
+    environment = cells(text.split("<summary>Environment")[1].split("</table>")[0])
+    assert environment[0] == ["name", "value", "from epoch 3 on"]
+    versions = ["&lt;b&gt;PyTorch 2.13.0, NumPy 1", "&lt;i&gt;MXNet 1.9.1, NumPy 1"]
+    assert ["libraries", *versions] in environment
+    text = reported(tmp_path, [*lines, f"from epoch 5 on: {began}"])
+    assert f"{both}, from epoch 5 on &lt;b&gt;PyTorch 2.13.0, last written" in text
+
+
+def evaluated(folder, **changed):
+    """Append an evaluation to the folder's table."""
+    row = {
+        **dict.fromkeys(COLUMNS, ""),
+        "date": "2026-11-28T12:00:00+00:00",
+        "network": "aff_resnet32_cifar100",
+        "dataset": "cifar100",
+        "labels": "fine",
+        "official_data": True,
+        "top1": 0.8357,
+        "top5": 0.96414,
+        "loss": 0.7512345,
+        "versions": "gluon_aff 0.1.0, MXNet 1.9.1, NumPy 1.23.5, Python 3.11.7",
+    }
+    append_row(str(folder / "evaluations.csv"), {**row, **changed})
+
+
+def test_evaluations_are_shown_and_more_than_three_are_folded(tmp_path):
+    run = log_lines(RUNS["aff_resnet32_fine"], 2)
+    assert "Evaluations" not in reported(tmp_path, run)
+    evaluated(tmp_path)
+    mine = {"dataset": "cifar10", "labels": "cifar10", "official_data": False, "network": "<i>mine"}
+    evaluated(tmp_path, **mine, loss="<u>", top1="0,5", versions="<s>")
+    section = reported(tmp_path, run).replace("\u00a0", " ").split("<h2>Evaluations")[1]
+    assert "<details>" not in section
+    figures = ["83.57 %", "96.41 %", "0.7512", "MXNet 1.9.1"]
+    first = ["2026-11-28T12:00:00+00:00", "aff_resnet32_cifar100", "cifar100, fine labels", *figures]
+    second = [first[0], "&lt;i&gt;mine", "cifar10, other images", "0,5", "96.41 %", "&lt;u&gt;", "&lt;s&gt;"]
+    assert cells(section)[1:] == [first, second]
+    for _ in range(2):
+        evaluated(tmp_path)
+    section = reported(tmp_path, run).split("<h2>Evaluations")[1]
+    assert "<details><summary>4 evaluations in evaluations.csv</summary>" in section
+    assert len(cells(section)[1:]) == 4
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"\xff\xfe\xff", "cannot be read as CSV"),
+        (b"a,<b>\n1,2\n", "is no table of gluon-aff evaluate, by its columns"),
+        (",".join(COLUMNS).encode() + b"\n" + b"x" * 200_000, "cannot be read as CSV (field larger than field limit"),
+        (b"\n" * (5 << 20), "is larger than 4 MiB"),
+    ],
+    ids=["bytes", "columns", "cell", "size"],
+)
+def test_a_table_that_cannot_be_read_is_left_out(content, reason, tmp_path):
+    (tmp_path / "evaluations.csv").write_bytes(content)
+    text = reported(tmp_path, log_lines(RUNS["aff_resnet32_fine"], 2))
+    assert f'<p class="bad">Left out: evaluations.csv: {reason}' in text
+    assert str(tmp_path) not in text
+    assert "<h2>Evaluations" not in text
 
 
 def test_several_logs_have_an_overview_that_leads_to_each(page):
@@ -467,7 +575,7 @@ def test_a_run_prints_on_two_pages(chromium, paper, tmp_path):
     other = (
         first.replace("lr=0.2", "lr=0.3").replace("blocks=5", "blocks=1").replace("channel_times=4", "channel_times=1")
     )
-    (tmp_path / "0.9078-cifar100-ASKCFuse-resnet-32-c-4-s-1-best.params").write_text("")
+    (tmp_path / "0.9078-cifar100-ASKCFuse-resnet-32-c-4-s-1-best.params").write_bytes(PARAMS)
     for settings in (first, other):
         reported(tmp_path, [settings, header_line("official"), *lines])
         with opened(chromium, (tmp_path / "report.html").as_uri(), 1440, 900, dark=True) as call:
