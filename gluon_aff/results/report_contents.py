@@ -130,7 +130,7 @@ def weights_files(root: Path, runs: List[ReportedRun]) -> List[WeightsFile]:
     """Return the weights under `root`, where `runs` are, without those that belong to checkpoints."""
     files = []
     for path in _files(root, ["*.params"]):
-        if any(CHECKPOINTS.search(folder) for folder in path.relative_to(root).parts[:-1]):
+        if any(CHECKPOINTS.search(folder) for folder in path.relative_to(root).parts):
             continue
         digest = git_blob_sha1(str(path))
         files.append(

@@ -441,6 +441,8 @@ def evaluated(folder, **changed):
 def test_evaluations_are_shown_and_more_than_three_are_folded(tmp_path):
     run = log_lines(RUNS["aff_resnet32_fine"], 2)
     assert "Evaluations" not in reported(tmp_path, run)
+    (tmp_path / "evaluations.csv").write_text(",".join(COLUMNS))
+    assert "Evaluations" not in reported(tmp_path, run)
     evaluated(tmp_path)
     mine = {"dataset": "cifar10", "labels": "cifar10", "official_data": False, "network": "<i>mine"}
     evaluated(tmp_path, **mine, loss="<u>", top1="0,5", versions="<s>")
@@ -450,8 +452,9 @@ def test_evaluations_are_shown_and_more_than_three_are_folded(tmp_path):
     first = ["2026-11-28T12:00:00+00:00", "aff_resnet32_cifar100", "cifar100, fine labels", *figures]
     second = [first[0], "&lt;i&gt;mine", "cifar10, other images", "0,5", "96.41 %", "&lt;u&gt;", "&lt;s&gt;"]
     assert cells(section)[1:] == [first, second]
-    for _ in range(2):
-        evaluated(tmp_path)
+    evaluated(tmp_path)
+    assert "<details>" not in reported(tmp_path, run).split("<h2>Evaluations")[1]
+    evaluated(tmp_path)
     section = reported(tmp_path, run).split("<h2>Evaluations")[1]
     assert "<details><summary>4 evaluations in evaluations.csv</summary>" in section
     assert len(cells(section)[1:]) == 4
