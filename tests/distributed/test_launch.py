@@ -220,7 +220,10 @@ def test_nobody_reading_does_not_stop_the_run(start, tmp_path):
         (["-n", "1", "--port", "70000", "--", "true"], "--port"),
         (["-n", "1", "--grace", "-1", "--", "true"], "--grace"),
         (["-n", "1", "-H", "gone.txt", "--", "true"], "-H gone.txt cannot be read"),
-        (["-n", "1", "--address", "10.0.0.1", "--", "true"], "--address needs -H: without -H, everything runs on this machine"),
+        (
+            ["-n", "1", "--address", "10.0.0.1", "--", "true"],
+            "--address needs -H: without -H, everything runs on this machine",
+        ),
         (["-n", "1", "train", "--lr", "1"], "--lr"),
     ],
 )
