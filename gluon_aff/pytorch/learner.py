@@ -289,7 +289,7 @@ def _notes(settings: LearnerSettings, device: torch.device, mixed: Optional[torc
     notes = []
     if not settings.start.params:
         notes.append(
-            "initial weights have MXNet's distributions, not its random numbers: the same seed gives another run"
+            "with the same --seed, PyTorch draws other initial weights than MXNet, from the same distributions"
         )
     if mixed is not None:
         notes.append(f"mixed precision: convolutions and dense layers compute in {str(mixed).partition('.')[2]}")

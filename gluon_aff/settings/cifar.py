@@ -150,7 +150,9 @@ class CIFARSettings(ClassifierSettings, CurveSettings):
         new=True,
     )
     num_workers: int = option(
-        96, help="number of worker processes for AutoAugment; at most one per core is used", after="data_dir"
+        96,
+        help="most worker processes that apply AutoAugment; with fewer cores than that, there is one per core",
+        after="data_dir",
     )
     auto_aug: bool = option(False, help="apply AutoAugment, with CIFAR-10's policies for both data sets")
     num_epochs: int = option(640, limits=(0, 10**6), afinets=300)
@@ -188,7 +190,10 @@ class CIFARSettings(ClassifierSettings, CurveSettings):
         "GPU, lr 0.1, mixup except in the last 20 epochs, decay epochs not shifted, ...), for commands of that time",
     )
     save_period: int = option(
-        10, "files", "0 writes no weights; any other value has no effect, as in the original", may_differ=True
+        10,
+        "files",
+        "0 writes no weights; with any other value, as in the original, those of each best epoch are written",
+        may_differ=True,
     )
     drop_rate: float = option(0.0, IDLE, "dropout rate, which no network uses", after="")
 
@@ -219,7 +224,8 @@ def resolve(settings: CIFARSettings) -> CIFARSettings:
     """Check the settings, fill in fusion and seed if they are not given, and translate the first release's names.
 
     Raises:
-        InputError: the model does not exist or does not accept a flag, or a value is out of range.
+        InputError: the model or the fusion does not exist, the model does not accept a flag, or a value is out of
+            range.
     """
     settings = replace(settings, model=settings.model.lower())
     if settings.model in FIRST_RELEASE_MODELS:

@@ -136,7 +136,7 @@ class ImageNetSettings(ClassifierSettings):
     )
     num_workers: int = option(
         96,
-        help="number of processes that load and augment images; at most one per core is used",
+        help="most processes that load and augment images; with fewer cores than that, there is one per core",
         after="auto_aug",
     )
     num_epochs: int = option(240, afinets=90)
@@ -304,8 +304,8 @@ def resolve(settings: ImageNetSettings) -> ImageNetSettings:
     it, or None if the command line has today's name.
 
     Raises:
-        InputError: the model does not exist or does not accept a flag, a value is out of range, or flags contradict
-            each other.
+        InputError: the model or the fusion does not exist, the model does not accept a flag, a value is out of range,
+            or flags contradict each other.
     """
     model, scenario = _host(settings.model, settings.scenario)
     settings = replace(settings, model=model, scenario=scenario)

@@ -73,7 +73,7 @@ class SegmentationSettings(CurveSettings):
     batch_size: int = option(32)
     num_workers: int = option(
         8,
-        help="number of worker processes that read images; at most one per core is used",
+        help="most worker processes that read images; with fewer cores than that, there is one per core",
         flags=("-j", "--num-workers"),
         synonyms=(),
     )
@@ -95,7 +95,7 @@ def resolve(settings: SegmentationSettings) -> SegmentationSettings:
     """Check the settings, and fill in the fusion and the seed if they are not given.
 
     Raises:
-        InputError: a value is out of range.
+        InputError: the fusion does not exist, or a value is out of range.
     """
     check_declared(settings)
     return replace(settings, askc_type=fusion_flag(settings.askc_type), seed=seed_or_drawn(settings.seed))

@@ -11,7 +11,7 @@ from gluon_aff._platform import ENGINE_CHOICES
 from gluon_aff.distributed import KVSTORES
 from gluon_aff.errors import InputError, unknown_name
 from gluon_aff.models import MODELS
-from gluon_aff.operators import ATTENTIONS, CONTEXTS, OPERATORS
+from gluon_aff.operators import ATTENTIONS, CONTEXTS, OPERATORS, fusion_operator
 from gluon_aff.schedule import decay_epochs
 from gluon_aff.settings.declaration import AFINET, ASSEMBLED, declared, flag, option
 
@@ -385,9 +385,14 @@ def unknown_model(model: str, known: Iterable[str], input_size: int) -> InputErr
 
 
 def fusion_flag(fusion: Optional[str]) -> str:
-    """Return the name of `fusion` for file names: the original's flag where there is one; None stands for AFF."""
+    """Return the name of `fusion` for file names: the original's flag where there is one; None stands for AFF.
+
+    Raises:
+        InputError: there is no such fusion.
+    """
     name = "AFF" if fusion is None else fusion
-    return OPERATORS[name].flags[0] if name in FLAGS_IN_NAMES else name
+    operator = fusion_operator(name)
+    return operator.flags[0] if name in FLAGS_IN_NAMES else name
 
 
 def seed_or_drawn(seed: Optional[int]) -> int:

@@ -259,6 +259,6 @@ def _end_warnings(settings: ClassifierSettings, cuts: List[int], *, warms_up: bo
         yield f"the warm-up lasts to the end of the run: --warmup-epochs {warmup}, --num-epochs {epochs}"
     if settings.mixup and settings.mixup_off_epoch >= epochs:
         yield (
-            f"--mixup has no effect: --mixup-off-epoch {settings.mixup_off_epoch} turns it off for the whole run "
-            f"(--num-epochs {epochs})"
+            f"mixup is off in every epoch (--mixup-off-epoch {settings.mixup_off_epoch}, --num-epochs {epochs}), so "
+            "--mixup only makes train= an RMSE"
         )

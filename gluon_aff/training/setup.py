@@ -142,6 +142,9 @@ class Setup(Generic[AnySettings]):
             return
         lines = [*facts, *(() if self.checkpoint else learner.notes), *map(marked, warnings)]
         show(f"{self.engine.NAME}, {self.device_note}; {workers} data workers", *lines, file=sys.stderr)
+        if self.checkpoint and self.checkpoint.finished:
+            of = f"{self.checkpoint.state.epoch} of {self.settings.num_epochs} epochs"
+            show(f"this run is finished ({of}): nothing is left to train", file=sys.stderr)
         if self.settings.sync_bn and len(self.devices) == 1:
             show(marked("--sync-bn has no effect on one device"), file=sys.stderr)
 

@@ -13,6 +13,7 @@ from gluon_aff.errors import InputError
 from gluon_aff.run_names import name_of
 from gluon_aff.settings.cifar import CIFARSettings, resolve
 from gluon_aff.settings.parser import settings_from
+from gluon_aff.training.cifar import train_cifar
 from gluon_aff.training.notes import cifar_facts, cifar_warnings, first_release_warnings
 
 # training.md: "Flags and defaults", as the settings line of a log names them
@@ -208,6 +209,19 @@ def test_values_out_of_range_name_their_flag(command, message, capsys):
     assert re.search(message, f"{caught.value}{capsys.readouterr().err}")
 
 
+@pytest.mark.parametrize(("fusion", "meant"), [("AF", "AFF"), ("ASKCFus", "ASKCFuse")])
+@pytest.mark.parametrize("start_layer", [1, 4])
+def test_a_fusion_that_does_not_exist_is_refused_before_data_are_looked_for(
+    fusion, meant, start_layer, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    settings = CIFARSettings(askc_type=fusion, data_dir="nowhere", start_layer=start_layer)
+    for check in (resolve, train_cifar):
+        with pytest.raises(InputError, match=f"unknown fusion .*'{fusion}': did you mean {meant}\\?"):
+            check(settings)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_every_abbreviation_means_what_it_did_in_the_original():
     """But for --r and --resume, which are flags of their own here."""
     assert different_abbreviations(filled([]), [*ORIGINAL_DEFAULTS, "askc_type"]) == ["--r", "--resume"]
@@ -247,7 +261,10 @@ def test_what_the_original_accepts_is_accepted(command, settings):
         ("--model resnext --channel-times 8", "the file name says that each group is 4 channels wide"),
         ("--start-layer 4", "fusion addition in all stages"),
         ("--dataset cifar10 --fine-label", "no effect on CIFAR-10"),
-        ("--mixup --num-epochs 40", "--mixup has no effect: --mixup-off-epoch 40 turns it off for the whole run"),
+        (
+            "--mixup --num-epochs 40",
+            "mixup is off in every epoch (--mixup-off-epoch 40, --num-epochs 40), so --mixup only",
+        ),
         ("--cosine --num-epochs 5", "the warm-up lasts to the end of the run"),
         ("--model resnext38_32x4d", "network: resnext of 38 layers, fusion ASKCFuse"),
         ("--batch-size 32", "32 images per device, 64 per step"),

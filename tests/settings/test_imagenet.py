@@ -381,7 +381,7 @@ def test_settings_that_no_parser_has_seen_are_checked_too(name, value):
         ("", "chosen by top-1 error on the validation images"),
         (
             "--mixup --num-epochs 5",
-            "--mixup has no effect: --mixup-off-epoch 5 turns it off for the whole run",
+            "mixup is off in every epoch (--mixup-off-epoch 5, --num-epochs 5), so --mixup only",
         ),
         ("--num-epochs 5", "the warm-up lasts to the end of the run"),
         ("--save-frequency 0", "no weights will be written"),
@@ -434,3 +434,8 @@ def test_add_options_needs_no_special_parser():
     parser = argparse.ArgumentParser()
     add_options(ImageNetSettings, parser, [])
     assert settings_from(ImageNetSettings, vars(parser.parse_args(["--lr", "1"]))).lr == 1
+
+
+def test_a_fusion_that_does_not_exist_is_refused_with_the_other_settings():
+    with pytest.raises(InputError, match=r"unknown fusion .*'AF': did you mean AFF"):
+        resolve(ImageNetSettings(askc_type="AF"))

@@ -95,3 +95,8 @@ def test_one_image_per_device_is_a_trap_of_the_global_context():
     for command, said in (("", True), ("--fusion Add", False), ("--batch-size 2", False)):
         lines = segmentation_warnings(resolve(parse(f"--batch-size 1 {command}")), (1734, 69))
         assert any("global context is all zeros" in line for line in lines) == said
+
+
+def test_a_fusion_that_does_not_exist_is_refused_with_the_other_settings():
+    with pytest.raises(InputError, match=r"unknown fusion .*'AF': did you mean AFF"):
+        resolve(SegmentationSettings(askc_type="AF"))

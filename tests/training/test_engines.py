@@ -63,12 +63,19 @@ def test_the_flag_goes_before_the_variable(flag, variable, name, train, monkeypa
     code, said = train(*(["--engine", flag] if flag else []), "--num-epochs", "1")
     assert code == 0, said
     assert said.startswith(f"{name}, device: CPU")
-    assert ("initial weights have MXNet's distributions" in said) == (name == "PyTorch")
+    assert ("PyTorch draws other initial weights than MXNet" in said) == (name == "PyTorch")
     (run,) = read_log(LOG)
     assert run.header["libraries"].startswith(f"{name} ")
     (checkpoint,) = Path("params").glob("*.checkpoint/*/checkpoint.json")
     (session,) = json.loads(checkpoint.read_text())["facts"]["sessions"]
     assert session["engine"] == name
+
+
+def test_a_finished_run_that_is_resumed_says_so(train):
+    assert "nothing is left to train" not in train("--num-epochs", "1")[1]
+    code, said = train("--num-epochs", "1", "--resume", "auto")
+    assert code == 0
+    assert "this run is finished (1 of 1 epochs): nothing is left to train" in said.splitlines()
 
 
 @pytest.mark.parametrize(("first", "then"), [("mxnet", "torch"), ("torch", "mxnet"), ("torch", "torch")])
