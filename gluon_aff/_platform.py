@@ -74,15 +74,15 @@ def no_engine(*problems: Problem) -> NoEngineError:
     return NoEngineError(f"{'; or '.join(map(str, problems))}; to check everything else: python -m gluon_aff doctor")
 
 
-def engine_name() -> str:
-    """Return the engine that $GLUON_AFF_ENGINE names: mxnet, torch or auto, which is the default.
+def engine_name(given: Optional[str] = None) -> str:
+    """Return the `given` engine, else the one that $GLUON_AFF_ENGINE names: mxnet, torch or auto, which is the default.
 
     Raises:
-        InputError: the variable has another value.
+        InputError: the name is none of these.
     """
-    name = os.environ.get(ENGINE_VARIABLE) or AUTO
+    name = given or os.environ.get(ENGINE_VARIABLE) or AUTO
     if name not in ENGINE_CHOICES:
-        raise unknown_name(f"engine, ${ENGINE_VARIABLE}", name, ENGINE_CHOICES)
+        raise unknown_name("engine" if given else f"engine, ${ENGINE_VARIABLE}", name, ENGINE_CHOICES)
     return name
 
 

@@ -642,8 +642,9 @@ def engine(name: Optional[str] = None) -> Engine:
 
     Raises:
         NoEngineError: the engine does not work here. The message says what to install, and how.
+        InputError: there is no engine of that name.
     """
-    name = name or engine_name()
+    name = engine_name(name)
     if name == "torch":
         return _torch()
     try:

@@ -22,8 +22,9 @@ def engine_for_inference(name: Optional[str], gpus: str) -> Tuple[str, str]:
 
     Raises:
         NoEngineError: the named engine does not work here, or none does.
+        InputError: there is no engine of that name.
     """
-    name = name or engine_name()
+    name = engine_name(name)
     if name != AUTO:
         return name, "as asked for"
     if engine(AUTO).NAME != "MXNet":

@@ -4,10 +4,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from gluon_aff.engines import Devices
+from gluon_aff.engines import Devices, engine
 from gluon_aff.errors import InputError, NoEngineError
 from gluon_aff.evaluation import engine_choice
 from gluon_aff.evaluation.engine_choice import engine_for_inference
+from gluon_aff.evaluation.model import load
 
 CPU, GPU = (Devices(), "device: CPU"), (Devices("gpu", (0,)), "devices: GPU 0")
 TOO_NEW = InputError("this MXNet cannot run on GPU 0")
@@ -77,3 +78,10 @@ def test_no_engine_at_all(monkeypatch):
     monkeypatch.setattr(engine_choice, "engine", engine)
     with pytest.raises(NoEngineError):
         engine_for_inference("auto", "0")
+
+
+@pytest.mark.parametrize(("name", "hint"), [("jax", "there are auto, mxnet, torch"), ("Torch", "did you mean torch")])
+def test_an_engine_that_does_not_exist_is_refused_before_the_weights_are_looked_for(name, hint):
+    for ask in (engine, lambda each: load("none.params", engine=each), lambda each: engine_for_inference(each, "0")):
+        with pytest.raises(InputError, match=f"^unknown engine '{name}': .*{hint}"):
+            ask(name)
