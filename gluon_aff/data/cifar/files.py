@@ -72,6 +72,7 @@ class LabelledImages:
 class _Layout:
     """Layout of a data set on disk: its files with their checksums, and the range and names of each label byte."""
 
+    title: str
     archive: str
     archive_sha256: str
     folder: str
@@ -94,6 +95,7 @@ class _Layout:
 
 _LAYOUTS = {
     "cifar10": _Layout(
+        title="CIFAR-10",
         archive="cifar-10-binary.tar.gz",
         archive_sha256="c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
         folder="cifar-10-batches-bin",
@@ -110,6 +112,7 @@ _LAYOUTS = {
         largest=10_000 * (1 + _PIXEL_BYTES),
     ),
     "cifar100": _Layout(
+        title="CIFAR-100",
         archive="cifar-100-binary.tar.gz",
         archive_sha256="58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec",
         folder="cifar-100-binary",
@@ -135,8 +138,8 @@ def load_cifar(dataset: str, train: bool, fine_label: bool = False, data_dir: Op
 
     Raises:
         InputError: there is no such data set.
-        DataError: the files are missing, damaged, neither official nor listed in a `SHA1SUMS` file next to them, or
-            cannot be downloaded.
+        DataError: the files are missing, damaged, or neither official nor listed in a `SHA1SUMS` file next to them.
+        GluonAFFError: the archive cannot be downloaded.
     """
     if dataset not in _LAYOUTS:
         raise InputError(f"unknown data set '{dataset}': --dataset is one of {', '.join(_LAYOUTS)}")
@@ -174,12 +177,20 @@ def _find(layout: _Layout, path: Path) -> Optional[Path]:
 def _given_data(layout: _Layout, data_dir: str) -> Path:
     path = Path(os.path.expanduser(data_dir))
     where = _find(layout, path)
-    if where is None:
-        raise DataError(
-            f"{path}: found neither {layout.archive} nor {layout.files[0]}, here or in {layout.folder}/: "
-            f"get the archive from {CIFAR_PAGE} and name its place with --data-dir"
-        )
-    return where
+    if where is not None:
+        return where
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder; name the place of {layout.archive} with --data-dir")
+    for name, other in _LAYOUTS.items():
+        if _find(other, path) is not None:
+            raise DataError(
+                f"{path} has {other.title}'s files: add --dataset {name}, or name the place of {layout.title}'s files "
+                "with --data-dir"
+            )
+    raise DataError(
+        f"{path}: found neither {layout.archive} nor {layout.files[0]}, here or in {layout.folder}/: "
+        f"get the archive from {CIFAR_PAGE} and name its place with --data-dir"
+    )
 
 
 def _gluon_data(dataset: str, layout: _Layout) -> Path:
@@ -204,7 +215,7 @@ def _downloaded(layout: _Layout, archive: Path) -> Path:
             except UnderWayError:  # another worker of the run is probably downloading it
                 time.sleep(SECONDS_BETWEEN_LOOKS)
     except GluonAFFError as error:
-        raise DataError(f"{error}, or name its place with --data-dir; it is on {CIFAR_PAGE}") from None
+        raise GluonAFFError(f"{error}, or name its place with --data-dir; it is on {CIFAR_PAGE}") from None
     return archive
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from gluon_aff.data.cifar import files as cifar
 from gluon_aff.data.cifar.files import load_cifar
-from gluon_aff.errors import DataError, InputError
+from gluon_aff.errors import DataError, GluonAFFError, InputError
 from gluon_aff.locks import locked
 
 RNG = np.random.default_rng(5)
@@ -148,7 +148,7 @@ def test_gluons_folder_is_the_default(tmp_path, files, monkeypatch):
 
 def test_a_home_that_nobody_has_is_a_folder_of_that_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(DataError, match=r"^~nobody-at-all: found neither cifar-100-binary\.tar\.gz"):
+    with pytest.raises(DataError, match=r"^~nobody-at-all: no such file or folder; .*cifar-100-binary\.tar\.gz"):
         load_cifar("cifar100", True, data_dir="~nobody-at-all")
 
 
@@ -199,8 +199,9 @@ def test_what_another_process_downloads_is_waited_for(archive, tmp_path, monkeyp
 def test_a_download_that_fails_is_explained(archive, tmp_path):
     archive.write_bytes(b"another archive")
     for reason in ("SHA-256", "404"):
-        with pytest.raises(DataError) as error:
+        with pytest.raises(GluonAFFError) as error:
             load_cifar("cifar100", True)
+        assert not isinstance(error.value, InputError)  # the network's fault, so exit code 1 as for weights
         for part in (archive.name, reason, "www.cs.toronto.edu/~kriz/cifar.html", "--data-dir"):
             assert part in one_line(error)
         assert not list((tmp_path / "home" / "datasets" / "cifar100").iterdir())
@@ -270,9 +271,25 @@ def test_wrong_sum(tmp_path, files, listing):
 
 
 def test_nothing_there(tmp_path):
-    for place in (tmp_path, tmp_path / "absent"):
-        with pytest.raises(DataError, match=r"cifar-10-binary\.tar\.gz.*data_batch_1\.bin.*--data-dir"):
-            load_cifar("cifar10", True, data_dir=str(place))
+    with pytest.raises(DataError, match=r"cifar-10-binary\.tar\.gz.*data_batch_1\.bin.*--data-dir"):
+        load_cifar("cifar10", True, data_dir=str(tmp_path))
+    with pytest.raises(DataError, match=r"absent: no such file or folder; name the place of .* with --data-dir"):
+        load_cifar("cifar10", True, data_dir=str(tmp_path / "absent"))
+
+
+@pytest.mark.parametrize(
+    ("file", "asked", "title", "there"),
+    [
+        ("test_batch.bin", "cifar100", "CIFAR-10", "cifar10"),
+        ("cifar-10-batches-bin/data_batch_2.bin", "cifar100", "CIFAR-10", "cifar10"),
+        ("cifar-100-binary.tar.gz", "cifar10", "CIFAR-100", "cifar100"),
+    ],
+)
+def test_the_files_of_the_other_data_set_are_recognised(file, asked, title, there, tmp_path):
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).write_bytes(b"")
+    with pytest.raises(DataError, match=f"{tmp_path.name} has {title}'s files: add --dataset {there}, or name "):
+        load_cifar(asked, True, data_dir=str(tmp_path))
 
 
 @pytest.mark.parametrize("content", [b"no archive", b"\x1f\x8b\x08\x00 damaged", b""])
