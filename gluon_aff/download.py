@@ -80,6 +80,14 @@ class _Job:
         return f"get {self.what} by other means and put it at {self.path}"
 
 
+class DownloadError(GluonAFFError):
+    """The server could not be reached or did not send the file; `reason` says why without the address or a remedy."""
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
 class UnderWayError(GluonAFFError):
     """Another process is downloading the file."""
 
@@ -112,8 +120,8 @@ def download(
 
     Raises:
         UnderWayError: another process is downloading the file.
-        GluonAFFError: the server cannot be reached, refuses, stops in the middle or sends something else, or the file
-            cannot be written. A file that was at `path` stays there.
+        DownloadError: the server cannot be reached, refuses, stops in the middle or sends something else.
+        GluonAFFError: the file is too large or cannot be written. A file that was at `path` stays there in any case.
     """
     job = _Job(url, path, verify, what, largest, patience)
     try:
@@ -152,9 +160,9 @@ def _fill(job: _Job, file: io.FileIO) -> None:
         _complete(job, file)
     except _StoppedError as stopped:
         size = _size(file)
-        kept = f"run it again to go on after the {size:,} bytes in {job.partial}" if size else "check the network"
-        text = f"{job.url} cannot be downloaded ({stopped}): {kept}, or {job.by_hand}"
-        raise GluonAFFError(text) from None
+        again = f"run it again to go on after the {size:,} bytes in {job.partial}"
+        text = f"{job.url} cannot be downloaded ({stopped}): {again if size else 'check the network'}, or {job.by_hand}"
+        raise DownloadError(text, f"{stopped}; {again}" if size else f"{stopped}") from None
     except (GluonAFFError, OSError):
         file.truncate(0)
         raise
@@ -164,7 +172,7 @@ def _complete(job: _Job, file: io.FileIO) -> None:
     """Download until the partial file is right.
 
     Raises:
-        GluonAFFError: the file is wrong although no byte of it is from an earlier connection, or it is wrong twice.
+        DownloadError: the file is wrong although no byte of it is from an earlier connection, or it is wrong twice.
     """
     if _size(file) and job.verify(job.partial) is None:
         return
@@ -176,7 +184,8 @@ def _complete(job: _Job, file: io.FileIO) -> None:
         file.truncate(0)
         if not resumed:
             break
-    raise GluonAFFError(f"{job.url} did not send {job.what} ({problem}): {job.by_hand}")
+    text = f"{job.url} did not send {job.what} ({problem}): {job.by_hand}"
+    raise DownloadError(text, f"the server sent something else: {problem}")
 
 
 def _receive(job: _Job, file: io.FileIO) -> bool:
@@ -207,7 +216,7 @@ def _transfer(job: _Job, file: io.FileIO, session: requests.Session) -> bool:
         Whether the server resumed.
 
     Raises:
-        GluonAFFError: the server refuses.
+        DownloadError: the server refuses.
         _StoppedError: the server cannot answer now, or the answer ends early.
     """
     for start in (_size(file), 0):
@@ -226,7 +235,7 @@ def _transfer(job: _Job, file: io.FileIO, session: requests.Session) -> bool:
     status = f"HTTP {response.status_code} {responses.get(response.status_code, '')}".rstrip()
     if response.status_code == requests.codes.too_many_requests or response.status_code >= 500:
         raise _StoppedError(status)
-    raise GluonAFFError(f"{job.url} cannot be downloaded ({status}): {job.by_hand}")
+    raise DownloadError(f"{job.url} cannot be downloaded ({status}): {job.by_hand}", status)
 
 
 def _request(job: _Job, session: requests.Session, start: int) -> requests.Response:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from dataclasses import replace
-from typing import TYPE_CHECKING, Dict, List, cast
+from typing import TYPE_CHECKING, Dict, List, NoReturn, cast
 
 from gluon_aff._platform import ENGINES
 from gluon_aff.commands import ENGINE, Command, check_output
@@ -74,6 +74,7 @@ def _export(options: argparse.Namespace) -> int:
 
 def _add_convert_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:
     parser.add_argument("file", metavar="FILE", help="weight file to convert: .params, .pth or .safetensors")
+    parser.add_argument("--params", type=_without_flag, help=argparse.SUPPRESS)  # as other commands call the file
     parser.add_argument(
         "--model", metavar="NAME", help="name of the network, as `gluon-aff models` lists it (default: the network "
         "that the file describes or fits)"
@@ -82,6 +83,10 @@ def _add_convert_options(parser: argparse.ArgumentParser, argv: List[str]) -> No
         "-o", "--output", required=True, metavar="OUT", help="the file to write; its suffix, one of the same three, "
         "chooses the format"
     )  # fmt: skip
+
+
+def _without_flag(path: str) -> NoReturn:
+    raise argparse.ArgumentTypeError(f"name the file without a flag: convert {path} -o OUT")
 
 
 def _convert(options: argparse.Namespace) -> int:

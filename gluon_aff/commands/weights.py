@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple
 from gluon_aff._platform import ENGINE_CHOICES, ENGINES
 from gluon_aff._version import __version__
 from gluon_aff.commands import ENGINE, Command, json_text, not_negative, positive
-from gluon_aff.errors import NoEngineError
+from gluon_aff.errors import InputError, NoEngineError
 from gluon_aff.printing import printable, show, show_text
 
 if TYPE_CHECKING:
@@ -329,13 +329,14 @@ def _predict(options: argparse.Namespace) -> int:
         options.top_k,
         options.batch_size,
     )
-    unreadable = 0
+    errors: List[str] = []
     results = []
     for prediction in predictions:
         classes = [{"label": label, "name": names[label], "score": score} for label, score in prediction.classes]
         if prediction.error:
-            unreadable += 1
-            show(f"gluon-aff: {prediction.error}", file=sys.stderr)
+            errors.append(prediction.error)
+            if len(options.images) > 1:
+                show(f"gluon-aff: {prediction.error}", file=sys.stderr)
         elif not options.json:
             show(prediction.path)
             for row in classes:
@@ -343,7 +344,9 @@ def _predict(options: argparse.Namespace) -> int:
         results.append({"image": prediction.path, "classes": classes, "error": prediction.error or None})
     if options.json:
         show_text(json_text(results))
-    return UNREADABLE if unreadable else 0
+    if len(errors) == len(options.images):
+        raise InputError(errors[0] if len(errors) == 1 else f"none of the {len(errors)} images could be read")
+    return UNREADABLE if errors else 0
 
 
 COMMANDS: Dict[str, Command] = {
@@ -362,7 +365,8 @@ COMMANDS: Dict[str, Command] = {
         (
             "--model aff_resnet32_cifar100 --fine-label --data-dir cifar-100-binary.tar.gz",
             "--model iaff_resnext50_32x4d --data-dir imagenet",
-            "--params params/0.9831-cifar10-ASKCFuse-resnet-8-c-1-s-1-best.params --data-dir demo/digits --per-class",
+            "--params demo/params/0.9831-cifar10-ASKCFuse-resnet-8-c-1-s-1-best.params --data-dir demo/digits "
+            "--per-class",
         ),
         computes=True,
         engines=ENGINES,
@@ -380,7 +384,8 @@ COMMANDS: Dict[str, Command] = {
         ),
         computes=True,
         engines=ENGINES,
-        about="For each image, the likeliest classes are printed with their softmax scores (0 to 1). The exit code is "
-        f"1 if an image cannot be read.\n\n{ENGINE}",
+        about="For each image, the likeliest classes are printed with their softmax scores (0 to 1). An image that "
+        "cannot be read is named, and the others are classified; the exit code is then 1, or 2 if no image could be "
+        f"read.\n\n{ENGINE}",
     ),
 }

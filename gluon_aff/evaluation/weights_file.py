@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Iterable, List, Optional, Tuple
 
+from gluon_aff._platform import ENGINE_CHOICES
 from gluon_aff.data.batches import Batch
 from gluon_aff.data.cifar.batches import validation_batches
 from gluon_aff.data.cifar.files import load_cifar
@@ -12,7 +13,7 @@ from gluon_aff.data.class_names import class_names
 from gluon_aff.data.imagenet.class_lists import ClassList, named, strangers
 from gluon_aff.data.imagenet.validation_batches import validation_data
 from gluon_aff.engines import Devices, Infer, Logits, Network, engine
-from gluon_aff.errors import InputError, last_line
+from gluon_aff.errors import InputError, last_line, unknown_name
 from gluon_aff.evaluation.engine_choice import engine_for_inference
 from gluon_aff.evaluation.evaluate import Evaluation, evaluate
 from gluon_aff.evaluation.inference import in_thread
@@ -27,6 +28,7 @@ from gluon_aff.weights.store import published_file
 PUBLISHED = "published"
 ONNX_SUFFIX = ".onnx"
 ONNX_RUNTIME = "onnxruntime"  # its name for --engine
+ENGINES_FOR_INFERENCE = (*ENGINE_CHOICES, ONNX_RUNTIME)
 IMAGENET_VALIDATION_IMAGES = 50_000
 IMAGENET_CLASSES = 1000
 
@@ -150,6 +152,8 @@ def load_weights(request: WeightsRequest, *, many_images: bool = False) -> Loade
         GluonAFFError: the published weights are not found and cannot be downloaded, or the outputs of ONNX Runtime
             differ from the network's.
     """
+    if request.engine and request.engine not in ENGINES_FOR_INFERENCE:
+        raise unknown_name("engine", request.engine, ENGINES_FOR_INFERENCE)
     if request.params.lower().endswith(ONNX_SUFFIX):
         return _load_onnx(request)
     if request.engine != ONNX_RUNTIME:
@@ -315,10 +319,10 @@ def _file(request: WeightsRequest) -> str:
     if request.params != PUBLISHED:
         return request.params
     if not request.model:
-        raise InputError("--params published: name the model with --model (gluon-aff models lists them)")
+        raise InputError("name the weights: --model NAME (gluon-aff models lists the names) or --params FILE")
     weights = model_record(request.model).weights
     if not weights:
-        raise InputError(f"--params published: no weights of {request.model} were published; name a file")
+        raise InputError(f"no weights of {request.model} were published: name a file with --params FILE")
     labels = request.labels or next(iter(weights))
     if labels not in weights:
         there = " and ".join(LABELS.get(name, name) for name in weights)

@@ -59,12 +59,14 @@ def _as_said(
     try:
         card = card_of(said)
         architecture = record.architecture(card.outputs) if record else architecture_of(said)
-        fits = record is not None or fits_file(architecture, file)
+        fits = fits_file(architecture, file)
     except NoEngineError:
         raise
     except Exception:  # a registered builder may raise anything for arguments that it does not take
-        fits = False
-    if not fits:
+        card, fits = None, False
+    if record and card and card.network != record.name and not fits:
+        raise ParamsFileError(f"{file.path} is of {card.network} (its card says so): leave --model out")
+    if card is None or not (fits or record):
         raise ParamsFileError(
             f"{card_path(file.path)} describes a network that {file.path} does not fit: name the network with --model, "
             "or its module with --import if it is one of your own, or remove the card"

@@ -71,6 +71,7 @@ OTHER_KINDS = {
     rb"PK\x03\x04": "a zip archive: unpack it",
     rb"\x80[\x02-\x05]": "a pickle, such as the .states of a run or an old file of PyTorch: name the .params file",
 }
+GET_AGAIN = "get it again"
 START_BYTES = 512
 START_BYTES_IN_MESSAGE = 8
 NAME_LENGTH_IN_MESSAGE = 80
@@ -129,7 +130,7 @@ class RecordReader:
 
     def damaged(self, what: str) -> ParamsFileError:
         """Return the error that says what is wrong, and in which part and byte."""
-        return ParamsFileError(f"{self.path} is damaged ({self.place}: {what}): get it again")
+        return ParamsFileError(f"{self.path} is damaged ({self.place}: {what}): {GET_AGAIN}")
 
     @property
     def place(self) -> str:
@@ -276,11 +277,12 @@ def _map(path: str) -> mmap.mmap:
 def _kind(start: bytes) -> str:
     """Say what kind of file starts with these bytes, and what to do about it."""
     if not start:
-        return "empty: get it again"
+        return f"empty: {GET_AGAIN}"
     for pattern, kind in OTHER_KINDS.items():
         if re.match(pattern, start):
             return kind
-    return f"something else (it starts with {start[:START_BYTES_IN_MESSAGE]!r}): get it again"
+    remedy = GET_AGAIN if struct.pack("<Q", LIST_MAGIC).startswith(start) else "name a .params file"
+    return f"something else (it starts with {start[:START_BYTES_IN_MESSAGE]!r}): {remedy}"
 
 
 def _read_records(reader: RecordReader) -> Tuple[List[np.ndarray], int, List[Device]]:

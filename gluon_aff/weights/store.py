@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, List, Optional, Tuple, Union
 from gluon_aff.errors import GluonAFFError, InputError, ParamsFileError, unknown_name
 from gluon_aff.models import ModelRecord
 from gluon_aff.published import PublishedWeights
-from gluon_aff.weights.params_format import git_blob_sha1, read_params_file
+from gluon_aff.weights.params_format import GET_AGAIN, git_blob_sha1, read_params_file
 
 if TYPE_CHECKING:
     from gluon_aff.download import Patience
 
 ROOT = "params"
 CLONE_VARIABLE = "GLUON_AFF_OPEN_AFF"
+NAMES_OF_CLONE = f"--open-aff DIR; open_aff= in Python; ${CLONE_VARIABLE}"
 
 
 def published_file(
@@ -43,21 +44,27 @@ def published_file(
     """
     clone = open_aff or os.environ.get(CLONE_VARIABLE)
     if clone and not Path(clone).is_dir():
-        raise ParamsFileError(f"{clone} is not a directory: name a clone of open-aff (--open-aff, ${CLONE_VARIABLE})")
+        raise ParamsFileError(f"{clone} is not a directory: name a clone of open-aff ({NAMES_OF_CLONE})")
     found, others = _search(weights, _candidates(weights, root, clone))
     if found:
         return found
-    from gluon_aff.download import PATIENCE, download  # here because its packages are not installed everywhere
+    # Imported here because its packages are not installed everywhere
+    from gluon_aff.download import PATIENCE, DownloadError, download
 
-    target, check = str(_in_folders(weights, root)), partial(_problem, weights)
+    target, check, url = str(_in_folders(weights, root)), partial(_problem, weights), url or weights.url
     try:
-        download(url or weights.url, target, check, "the weights", patience=patience or PATIENCE)
+        download(url, target, check, "the weights", patience=patience or PATIENCE)
     except GluonAFFError as error:
         _remove_empty(Path(target).parent, Path(root))
+        what = str(error)
+        if isinstance(error, DownloadError):
+            folders = " or ".join(os.path.join(folder, "") for folder in filter(None, (root, clone)))
+            what = (
+                f"the weights of {weights.model} are not in {folders} and could not be downloaded ({error.reason}): "
+                f"download {url} elsewhere and put the file at {os.path.abspath(target)}"
+            )
         passed_over = f"; passed over: {'; '.join(others)}" if others else ""
-        raise GluonAFFError(
-            f"{error}, or name a clone of open-aff (--open-aff, ${CLONE_VARIABLE}){passed_over}"
-        ) from None
+        raise GluonAFFError(f"{what}, or name a clone of open-aff ({NAMES_OF_CLONE}){passed_over}") from None
     return target
 
 
@@ -124,5 +131,5 @@ def _problem(weights: PublishedWeights, path: str) -> Optional[str]:
             return None
         read_params_file(path)
     except ParamsFileError as error:
-        return str(error).replace(f"{path}", "it", 1).split(": get it again")[0]
+        return str(error).replace(f"{path}", "it", 1).split(f": {GET_AGAIN}")[0]
     return f"git blob SHA-1 {digest}, expected {weights.git_blob_sha1}"

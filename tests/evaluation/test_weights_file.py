@@ -129,7 +129,8 @@ def test_own_cifar100_weights_need_a_label_set(narrow_cifar100, few_shapes):
 @pytest.mark.parametrize(
     ("request_", "message"),
     [
-        (WeightsRequest("published"), "name the model with --model"),
+        (WeightsRequest("published"), "^name the weights: --model NAME .* or --params FILE$"),
+        (WeightsRequest("published", "aff_resnet18"), "no weights of aff_resnet18 .*name a file with --params FILE$"),
         (
             WeightsRequest("published", "aff_resnext38_32x4d_cifar100", "fine"),
             "only --superclass weights of",
@@ -147,9 +148,16 @@ def test_what_does_not_go_together(request_, message):
         load_weights(request_)
 
 
-def test_a_model_that_does_not_fit_says_what_differs(trained):
+def test_a_model_that_does_not_fit_says_what_differs(trained, tmp_path):
+    shutil.copy(trained[1], tmp_path)  # without its card
     with pytest.raises(InputError, match=r"does not fit CIFARAFFResNet: \d+ missing"):
-        load_weights(WeightsRequest(trained[1], "aff_resnet32_cifar100"))
+        load_weights(WeightsRequest(str(tmp_path / Path(trained[1]).name), "aff_resnet32_cifar100"))
+
+
+def test_a_model_that_neither_the_arrays_nor_the_card_are_of_is_to_be_left_out(trained):
+    with pytest.raises(InputError) as error:
+        load_weights(WeightsRequest(trained[1], "aff_resnet50"))
+    assert str(error.value) == f"{trained[1]} is of {RUN} (its card says so): leave --model out"
 
 
 def test_rows_are_appended_to_a_file_of_the_same_columns_only(tmp_path):
@@ -243,6 +251,13 @@ def test_predict(trained, digits, tmp_path, capsys):
     assert out.count("digit") == 6
     assert "broken.jpg cannot be read as an image" in err
     assert len(err.splitlines()) == 1
+    assert main([*options, paths[1]]) == 2
+    assert re.fullmatch(r"gluon-aff: error: .*broken\.jpg cannot be read .*\n", capsys.readouterr().err)
+    assert main([*options, "--json", paths[1], paths[1]]) == 2
+    out, err = capsys.readouterr()
+    assert [row["classes"] for row in json.loads(out)] == [[], []]
+    assert err.count("gluon-aff: /") == 2
+    assert err.splitlines()[-1] == "gluon-aff: error: none of the 2 images could be read"
     assert main(["predict", "--params", trained[1], paths[0]]) == 0
     out, err = capsys.readouterr()
     assert {line.split()[1] for line in out.splitlines()[1:]} < set("0123456789")  # as beside the digits

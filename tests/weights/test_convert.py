@@ -203,6 +203,13 @@ def test_wrong_input_is_one_line_and_nothing_is_written(here, capsys, arguments,
     assert sorted(os.listdir(here)) == before
 
 
+def test_the_file_has_no_flag_unlike_that_of_other_commands(capsys):
+    with pytest.raises(SystemExit) as end:
+        convert("--params", "a.params", "-o", "a.pth")
+    assert end.value.code == 2
+    assert "argument --params: name the file without a flag: convert a.params -o OUT" in capsys.readouterr().err
+
+
 def test_a_file_that_lies_about_its_network(capsys):
     golden_file("a.params", "resnet20_b1")
     convert("a.params", "-o", "a.safetensors")

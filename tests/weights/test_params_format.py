@@ -550,6 +550,7 @@ def test_an_array_without_elements_is_as_wide_as_numpy_has_it(tmp_path):
         (gzip.compress(b"weights", mtime=0), "a gzip archive: unpack it"),
         (pickle.dumps({"a": 1}), "a pickle, such as the .states of a run"),
         (b"\x12\x01", r"something else (it starts with b'\x12\x01'): get it again"),
+        (b"\x89PNG\r\n\x1a\n", r"something else (it starts with b'\x89PNG\r\n\x1a\n'): name a .params file"),
         (b"\x89PNG\r\n\x1a\n" + bytes(99), r"something else (it starts with b'\x89PNG\r\n\x1a\n')"),
     ],
 )

@@ -92,6 +92,20 @@ def test_what_is_wrong_with_the_files_there_is_said(content, problem, weights, t
     assert not list((tmp_path / "p").rglob("*.params*"))
 
 
+@pytest.mark.parametrize("clone", [False, True])
+def test_the_message_begins_with_what_is_missing_and_says_where_to_put_it(clone, weights, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "clone").mkdir()
+    with pytest.raises(GluonAFFError) as error:
+        published_file(weights, open_aff="clone" if clone else None, url=CLOSED, patience=Patience(retries=0))
+    assert str(error.value) == (
+        f"the weights of aff_resnet32_cifar100 are not in params/{' or clone/' if clone else ''} and could not be "
+        f"downloaded ([Errno 111] Connection refused): download {CLOSED} elsewhere and put the file at "
+        f"{tmp_path}/params/{IN_FOLDERS}/{weights.file_name}, or name a clone of open-aff (--open-aff DIR; open_aff= "
+        "in Python; $GLUON_AFF_OPEN_AFF)"
+    )
+
+
 def test_no_such_clone(weights, tmp_path):
     with pytest.raises(GluonAFFError, match="is not a directory: name a clone of open-aff"):
         published_file(weights, str(tmp_path / "params"), str(tmp_path / "clone"), url=CLOSED)
