@@ -12,7 +12,8 @@ import os
 import signal
 import sys
 import textwrap
-from typing import List, NoReturn, Optional
+from difflib import get_close_matches
+from typing import Any, Iterable, List, NoReturn, Optional, Tuple
 
 from gluon_aff._platform import ENGINE_VARIABLE, platform_problem, torch_problem
 from gluon_aff._version import __version__
@@ -40,11 +41,37 @@ first steps:
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """Parses arguments, and reports an error in one line, without the usage of up to 40 flags."""
+    """Parses arguments, and reports an error in one line, without the usage of up to 40 flags.
+
+    For an unknown option, or an unknown choice such as a command, the error names the most similar one.
+    """
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Tuple[Any, List[str]]:
+        """Parse arguments, all of which have to be known: a command's own parser knows which options are similar."""
+        options, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            flags = [flag for action in self._actions for flag in action.option_strings if flag.startswith("--")]
+            word = next((word.partition("=")[0] for word in unknown if word.startswith("--")), "")
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{_did_you_mean(word, flags)}")
+        return options, unknown
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        try:
+            super()._check_value(action, value)
+        except argparse.ArgumentError as error:
+            meant = _did_you_mean(str(value), map(str, action.choices or ()))
+            error.message = error.message.replace(" (choose from", f"{meant} (choose from", 1)
+            raise
 
     def error(self, message: str) -> NoReturn:
         """Print what is wrong, and exit with code 2."""
         self.exit(USAGE_ERROR, f"{self.prog}: error: {printable(message)} (see {self.prog} --help)\n")
+
+
+def _did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return a question for the known word that is most similar to `word`; empty if none is."""
+    names = {each.lstrip("-"): each for each in known}  # the dashes would make all flags similar
+    return "".join(f": did you mean {names[name]}?" for name in get_close_matches(word.lstrip("-"), names, 1))
 
 
 def main(argv: Optional[List[str]] = None, script: Optional[str] = None, command: Optional[str] = None) -> int:

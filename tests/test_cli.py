@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 from shared_by_tests.documented_commands import DOCUMENTED
 
-from gluon_aff import cli
+from gluon_aff import cli, engines
 from gluon_aff.cli import COMMANDS, main
 from gluon_aff.data.cifar.files import load_cifar
+from gluon_aff.engines import engine
 from gluon_aff.models import list_models
 
 ROOT = Path(__file__).parents[1]
@@ -200,6 +201,8 @@ def test_options_of_every_command_have_words(capsys):
             continue
         for action in subparser._actions:
             assert action.help, (name, action.dest)
+            if action.help == argparse.SUPPRESS:
+                continue
             optional = action.option_strings and not action.required and action.nargs != 0
             if optional and action.dest not in ("stages", "attention"):
                 assert "default" in action.help, (name, action.dest, action.help)
@@ -313,3 +316,37 @@ def test_a_current_folder_that_has_been_deleted_is_a_line(tmp_path, monkeypatch,
         assert out == ""
         assert err.startswith("gluon-aff: error: the current folder does not exist any more")
         assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "parts"),
+    [
+        ("evalute --params x", ["gluon-aff: error: ", "'evalute': did you mean evaluate? (choose from"]),
+        ("train-cifar --fusoin AFF", ["gluon-aff train-cifar: error: ", "--fusoin AFF: did you mean --fusion? "]),
+        ("evaluate --dtpye=float16", ["--dtpye=float16: did you mean --dtype? "]),
+        ("evaluate --dataset cifar1", ["'cifar1': did you mean cifar10? (choose from"]),
+        ("predict x.png --zzz", ["unrecognized arguments: --zzz (see gluon-aff predict --help)"]),
+    ],
+)
+def test_a_slip_in_a_command_or_a_flag_names_the_most_similar_one(line, parts, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(line.split())
+    (said,) = capsys.readouterr().err.splitlines()
+    assert end.value.code == 2
+    assert all(part in said for part in parts), said
+
+
+@pytest.mark.parametrize(
+    ("command", "more"), [("summary", ("aff_resnet32_cifar100",)), ("train-cifar", ("--summary",))]
+)
+def test_a_summary_is_counted_by_the_engine_that_is_named(command, more, in_process, monkeypatch):
+    asked = []
+    monkeypatch.setattr(engines, "engine", lambda name=None: asked.append(name) or engine(name))
+    assert in_process(command, *more, "--engine", "torch").returncode == 0
+    assert asked == ["torch"]
+
+
+def test_predicts_help_states_its_exit_codes(capsys):
+    with pytest.raises(SystemExit):
+        main(["predict", "--help"])
+    assert "exit code is then 1, or 2 if no image could be read" in " ".join(capsys.readouterr().out.split())

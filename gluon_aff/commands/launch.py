@@ -141,6 +141,7 @@ COMMANDS: Dict[str, Command] = {
             "-n 2 -H hosts.txt --restarts 10 -- gluon-aff train-imagenet --kvstore dist_device_sync --resume auto",
         ),
         engines=ENGINES,
-        about="Engine: that of COMMAND, from its --engine or $GLUON_AFF_ENGINE; MXNet where it works, else PyTorch.",
+        about="The first example runs on the CPU, as --gpus '' says.\n\n"
+        "Engine: that of COMMAND, from its --engine or $GLUON_AFF_ENGINE; MXNet where it works, else PyTorch.",
     ),
 }

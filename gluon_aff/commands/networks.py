@@ -7,7 +7,8 @@ from dataclasses import asdict
 from typing import Dict, List
 
 from gluon_aff._platform import ENGINES
-from gluon_aff.commands import NO_ENGINE, Command, json_text, positive
+from gluon_aff.commands import ENGINE, NO_ENGINE, Command, json_text, positive
+from gluon_aff.commands.weights import add_engine_option
 from gluon_aff.errors import InputError
 from gluon_aff.printing import show, show_text
 from gluon_aff.settings.declaration import declared
@@ -64,6 +65,7 @@ def _add_summary_options(parser: argparse.ArgumentParser, argv: List[str]) -> No
             default="multiply_adds",
             help=f"show the FLOPs that the {whose} (default: multiply-adds)",
         )
+    add_engine_option(parser)
     parser.add_argument("--json", action="store_true", help="print JSON, with all three counts")
 
 
@@ -77,7 +79,7 @@ def _summary(options: argparse.Namespace) -> int:
     architecture = record.architecture(
         options.classes, **fusion, **named_arguments(options.r, options.stages, options.attention)
     )
-    counts = engine().count_layers(architecture, options.input_size or record.input_size)
+    counts = engine(options.engine).count_layers(architecture, options.input_size or record.input_size)
     show_text(json_text([asdict(count) for count in counts]) if options.json else format_counts(counts, options.column))
     return 0
 
@@ -102,7 +104,6 @@ COMMANDS: Dict[str, Command] = {
             "afi_resnet32_cifar100 --stages 1",
         ),
         engines=ENGINES,
-        about="Parameters and operations are counted for a single image.\n\n"
-        "Engine: MXNet where it works, else PyTorch; $GLUON_AFF_ENGINE chooses.",
+        about=f"Parameters and operations are counted for a single image.\n\n{ENGINE}",
     ),
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from functools import partial
-from typing import Any, Callable, Dict, List
+from typing import Any, Callable, Dict, List, Optional
 
 from gluon_aff._platform import ENGINES
 from gluon_aff.commands import ENGINE, NO_ENGINE, Command, not_negative, positive
@@ -40,7 +40,7 @@ def _train(
         file_column: column in which paths are printed.
     """
     if settings.summary:
-        show_text(_summary(architecture()))
+        show_text(_summary(architecture(), settings.engine))
         return 0
     from gluon_aff.distributed.launch import launch_here
     from gluon_aff.training.setup import processes_needed
@@ -69,12 +69,12 @@ def _train_cifar(options: argparse.Namespace) -> int:
     return _train(options, settings, lambda: cifar_architecture(resolve_cifar(settings)), train_cifar, scores)
 
 
-def _summary(architecture: Architecture) -> str:
+def _summary(architecture: Architecture, engine_name: Optional[str]) -> str:
     """Return the layers, parameters and multiply-adds of a network as text."""
     from gluon_aff.engines import engine
     from gluon_aff.inspection.summary import format_counts
 
-    return format_counts(engine().count_layers(architecture, architecture.input_size))
+    return format_counts(engine(engine_name).count_layers(architecture, architecture.input_size))
 
 
 def _add_make_data_options(parser: argparse.ArgumentParser, argv: List[str]) -> None:

@@ -35,7 +35,7 @@ def format_counts(counts: List[LayerCount], column: str = "multiply_adds") -> st
         [
             *lines,
             f"trainable parameters: {trainable:,}",
-            f"with running statistics and fixed scales: {trainable + fixed:,}",
+            f"values in the file, with BatchNorm's running statistics and constant gammas: {trainable + fixed:,}",
             f"{title} at batch 1: {sum(getattr(c, column) for c in counts):,}",
         ]
     )
