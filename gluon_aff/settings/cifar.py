@@ -151,7 +151,7 @@ class CIFARSettings(ClassifierSettings, CurveSettings):
     )
     num_workers: int = option(
         96,
-        help="most worker processes that apply AutoAugment; with fewer cores than that, there is one per core",
+        help="limit on the worker processes for AutoAugment; a machine with fewer cores starts one per core",
         after="data_dir",
     )
     auto_aug: bool = option(False, help="apply AutoAugment, with CIFAR-10's policies for both data sets")

@@ -136,7 +136,7 @@ class ImageNetSettings(ClassifierSettings):
     )
     num_workers: int = option(
         96,
-        help="most processes that load and augment images; with fewer cores than that, there is one per core",
+        help="limit on the processes that load and augment images; a machine with fewer cores starts one per core",
         after="auto_aug",
     )
     num_epochs: int = option(240, afinets=90)

@@ -73,7 +73,7 @@ class SegmentationSettings(CurveSettings):
     batch_size: int = option(32)
     num_workers: int = option(
         8,
-        help="most worker processes that read images; with fewer cores than that, there is one per core",
+        help="limit on the worker processes that read images; a machine with fewer cores starts one per core",
         flags=("-j", "--num-workers"),
         synonyms=(),
     )
