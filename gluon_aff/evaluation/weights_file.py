@@ -322,7 +322,9 @@ def _file(request: WeightsRequest) -> str:
         raise InputError("name the weights: --model NAME (gluon-aff models lists the names) or --params FILE")
     weights = model_record(request.model).weights
     if not weights:
-        raise InputError(f"no weights of {request.model} were published: name a file with --params FILE")
+        raise InputError(
+            f"--params published: no weights of {request.model} were published; name a file with --params FILE"
+        )
     labels = request.labels or next(iter(weights))
     if labels not in weights:
         there = " and ".join(LABELS.get(name, name) for name in weights)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Mapping, Optional, Tuple
+from typing import Callable, Mapping, Optional, Tuple
 
 from gluon_aff.errors import InputError, NoEngineError, ParamsFileError
 from gluon_aff.models import CIFAR_SIZE, MODELS, Architecture, model_record
@@ -59,24 +59,34 @@ def _as_said(
     try:
         card = card_of(said)
         architecture = record.architecture(card.outputs) if record else architecture_of(said)
-        fits = fits_file(architecture, file)
+        fits = record is not None or fits_file(architecture, file)
     except NoEngineError:
         raise
     except Exception:  # a registered builder may raise anything for arguments that it does not take
-        card, fits = None, False
-    if record and card and card.network != record.name and not fits:
-        raise ParamsFileError(f"{file.path} is of {card.network} (its card says so): leave --model out")
-    if card is None or not (fits or record):
+        fits = False
+    if not fits:
         raise ParamsFileError(
             f"{card_path(file.path)} describes a network that {file.path} does not fit: name the network with --model, "
             "or its module with --import if it is one of your own, or remove the card"
         )
+    if record and not _fits(file, lambda: architecture) and _fits(file, lambda: architecture_of(said)):
+        raise ParamsFileError(f"{file.path} is of {card.network} (its card says so): leave --model out")
     if labels and card.labels and labels != card.labels:
         raise InputError(
             f"{LABELS[labels]}: {file.path} was trained on {card.labels} labels, so its outputs stand for no others; "
             "leave the flag out"
         )
     return architecture, replace(card, network=architecture.name, git_blob_sha1=digest, labels=card.labels or labels)
+
+
+def _fits(file: ParamsFile, network: Callable[[], Architecture]) -> bool:
+    """Return whether the network, as far as there is one, has the parameters that are in the file."""
+    try:
+        return fits_file(network(), file)
+    except NoEngineError:
+        raise
+    except Exception:  # as in `_as_said`
+        return False
 
 
 def labels_of(wanted: Optional[str], published: Optional[PublishedWeights]) -> Optional[str]:

@@ -152,7 +152,7 @@ def test_an_imagenet_network_and_another_layer(run):
         (["--params", FIRST, "--compare", "resnet18.params", "a.png"], "takes images of 224 pixels, and"),
         (["--params", FIRST, "--compare", "vgg=x.params", "a.png"], "x.params"),
         (["--params", "x.onnx", "a.png"], "--params x.onnx: this is already an export"),
-        (["--params", FIRST, "--compare", "published", "a.png"], "name the model"),
+        (["--params", FIRST, "--compare", "published", "a.png"], "name the weights: --model NAME"),
     ],
 )
 def test_errors_are_one_line_and_nothing_is_written(run, arguments, message):
