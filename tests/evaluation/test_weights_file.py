@@ -176,6 +176,13 @@ def test_rows_are_appended_to_a_file_of_the_same_columns_only(tmp_path):
         check_table(str(tmp_path))
 
 
+def test_a_table_that_may_not_be_written_is_refused_before_the_work(tmp_path, monkeypatch):
+    append_row(str(tmp_path / "table.csv"), dict.fromkeys(COLUMNS, "x"))
+    monkeypatch.setattr("os.access", lambda path, mode: not str(path).endswith("table.csv"))  # root may write anything
+    with pytest.raises(InputError, match=r"table\.csv cannot be written"):
+        check_table(str(tmp_path / "table.csv"))
+
+
 def test_the_table_is_checked_before_the_weights(tmp_path, capsys):
     assert main(["evaluate", "--params", "gone.params", "--csv", str(tmp_path)]) == 2
     assert "name another file with --csv" in capsys.readouterr().err

@@ -20,6 +20,7 @@ from gluon_aff.gluon.parameters import load_parameters
 from gluon_aff.settings.cifar import CIFARSettings, resolve
 from gluon_aff.training.architectures import cifar_architecture
 from gluon_aff.training.cifar import train_cifar
+from gluon_aff.training.logbook import draw_curve
 from gluon_aff.training.scores import top1_accuracy
 from gluon_aff.training.setup import Setup
 from gluon_aff.weights.description import describe
@@ -73,6 +74,16 @@ def test_files_log_lines_and_curve_are_the_originals(settings, tmp_path):
         pixels = np.asarray(picture.convert("RGB")).reshape(-1, 3)
     for colour in ((31, 119, 180), (255, 127, 14)):  # matplotlib's first two, of a line each
         assert (pixels == colour).all(axis=1).any()
+
+
+def test_a_curve_is_drawn_between_errors_of_0_and_1(tmp_path):
+    """In Matplotlib's figure of 480 pixels the axes reach from 0.11 to 0.88 of the height."""
+    draw_curve([(0.5, 0.25)] * 3, str(tmp_path / "curve.png"))
+    with Image.open(tmp_path / "curve.png") as picture:
+        pixels = np.asarray(picture.convert("RGB"))[:, 300]  # left of the legend
+    for colour, error in (((31, 119, 180), 0.5), ((255, 127, 14), 0.25)):
+        (rows,) = np.nonzero((pixels == colour).all(axis=1))
+        assert 480 - rows.mean() == pytest.approx(480 * (0.11 + 0.77 * error), abs=2)
 
 
 def test_the_card_says_what_the_weights_are_of(settings):

@@ -109,6 +109,15 @@ def test_what_is_written_is_read_by_us_and_by_python(tmp_path):
     assert (type(states[0]), type(states[0].handle), states[0].handle) == (Restored, bytearray, RECORD)
 
 
+def test_the_count_of_updates_is_the_largest_of_the_devices(tmp_path):
+    path = str(tmp_path / "a.states")
+    devices = {0: {0: 0, 1: 2}, 1: {0: 0, 1: 3}}
+    write_states(
+        path, "NAG", dict.fromkeys((0, 1), np.zeros(2, "f")), {"num_update": 3, "_all_index_update_counts": devices}
+    )
+    assert read_states(path).counts == {0: 0, 1: 3}
+
+
 def refusal(path):
     """Message with which the file is refused."""
     with pytest.raises(InputError) as caught:
