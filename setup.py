@@ -31,6 +31,7 @@ setup(
     description="AFF and iAFF networks in MXNet/Gluon and PyTorch, with training and pretrained weights",
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
+    license="Apache-2.0",
     packages=find_packages(include=["gluon_aff", "gluon_aff.*"]),
     # gluon_aff/published/figures is a link to logs/published
     package_data={
