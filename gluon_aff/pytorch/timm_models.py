@@ -34,7 +34,7 @@ def register_with_timm() -> List[str]:
     module = sys.modules[__name__]
     records = [record for record in MODELS.values() if record.host != SEGMENTATION_HOST]
     own = [record for record in records if _is_ours(timm.models, record.name)]
-    configurations = {record.name: _configuration(record) for record in own}
+    configurations = {record.name: pretrained_cfg(record) for record in own}
     module.default_cfgs = configurations  # type: ignore[attr-defined] # timm looks for them here
     for record in own:
         if not timm.models.is_model(record.name):
@@ -46,7 +46,7 @@ def _is_ours(registry: Any, name: str) -> bool:
     return not registry.is_model(name) or registry.model_entrypoint(name).__module__ == __name__
 
 
-def _configuration(record: ModelRecord) -> Dict[str, Any]:
+def pretrained_cfg(record: ModelRecord) -> Dict[str, Any]:
     """Return timm's pretrained_cfg of a model: the head's name, and how images become the network's input."""
     cifar = record.input_size == CIFAR_SIZE
     mean, std = (CIFAR_MEAN, CIFAR_STD) if cifar else ([x / 255 for x in each] for each in (FOLDER_MEAN, FOLDER_STD))

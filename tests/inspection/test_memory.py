@@ -7,8 +7,9 @@ import pytest
 from gluon_aff._platform import ENGINES, torch_problem
 from gluon_aff.cli import main
 from gluon_aff.commands.memory import MODES
-from gluon_aff.engines import engine
+from gluon_aff.engines import Devices, engine
 from gluon_aff.machine.children import Answer
+from gluon_aff.models import model_record
 
 
 @pytest.mark.inference
@@ -109,3 +110,11 @@ def test_what_cannot_be_measured(arguments, code, message, monkeypatch, capsys):
     assert main(["memory", *arguments]) == code
     (line,) = capsys.readouterr().err.splitlines()
     assert message in line
+
+
+@pytest.mark.inference
+@pytest.mark.parametrize("name", ENGINES)
+def test_on_a_cpu_the_figures_are_of_the_process(name):
+    found = engine(name).measure_memory(model_record("resnet20_b1").architecture(), 2, False, Devices())
+    assert (found["device"], found["of"]) == ("cpu(0)", "a process")
+    assert found["peak"] >= found["before"] > 0

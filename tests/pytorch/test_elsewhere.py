@@ -9,6 +9,7 @@ import torch
 from gluon_aff.errors import InputError
 from gluon_aff.models import MODELS
 from gluon_aff.pytorch import register_with_timm
+from gluon_aff.pytorch.timm_models import pretrained_cfg
 
 ROOT = Path(__file__).parents[2]
 
@@ -25,6 +26,19 @@ def test_without_timm(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(InputError, match=r"register_with_timm needs the package timm .*: pip install 'timm'"):
         register_with_timm()
+
+
+@pytest.mark.parametrize(
+    ("name", "side", "mean", "crop"),
+    [
+        ("aff_resnet50", 224, (0.485, 0.456, 0.406), 0.875),
+        ("aff_resnet32_cifar100", 32, (0.4914, 0.4822, 0.4465), 1.0),
+    ],
+)
+def test_what_timm_is_told_of_the_images(name, side, mean, crop):
+    told = pretrained_cfg(MODELS[name])
+    assert (told["input_size"], told["crop_pct"]) == ((3, side, side), crop)
+    assert told["mean"] == pytest.approx(mean)
 
 
 def test_timm():

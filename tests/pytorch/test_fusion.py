@@ -158,6 +158,10 @@ def test_what_cannot_be(make, message):
         make()
 
 
+def test_afi_of_one_channel_has_one_logit():
+    assert AFI(1, 4).score.weight.shape == (1, 1)
+
+
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_afi(count):
     """R is the sum of softmax-weighted features; of one feature it is that feature."""

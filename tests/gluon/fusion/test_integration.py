@@ -65,6 +65,7 @@ def test_gradients_reach_all_features_and_the_scorer():
 def test_no_channels():
     with pytest.raises(InputError, match="AFI of 0 channels"):
         AFI(0, 4)
+    assert AFI(1, 4).score.weight.shape == (1, 1)
 
 
 def relu(z):

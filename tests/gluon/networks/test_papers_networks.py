@@ -209,6 +209,15 @@ def test_features_have_no_parameters_without_use():
     trainer.step(2)
 
 
+def test_features_learn_the_statistics_of_their_images():
+    """On CPUs, MXNet 1.9.1 skips a first BatchNorm whose input needs no gradient (apache/mxnet#18673)."""
+    features = get_model("aff_resnet32_cifar100", blocks=1, channel_times=1, ctx=mx.cpu(), features_only=True)
+    with mx.autograd.record():
+        sum(each.sum() for each in features(images() + 1)).backward()
+    means = [p for name, p in features.collect_params().items() if name.endswith("running_mean")]
+    np.testing.assert_allclose(means[0].data().asnumpy(), 0.1 * (images() + 1).asnumpy().mean((0, 2, 3)), rtol=1e-4)
+
+
 def test_every_record_counts_its_parameters():
     for name, record in MODELS.items():
         if not record.weights:  # those with weights have goldens
