@@ -12,6 +12,7 @@ import pytest
 from shared_by_tests.documented_commands import DOCUMENTED
 
 from gluon_aff import cli, engines
+from gluon_aff._platform import torch_problem
 from gluon_aff.cli import COMMANDS, main
 from gluon_aff.data.cifar.files import load_cifar
 from gluon_aff.engines import engine
@@ -336,6 +337,7 @@ def test_a_slip_in_a_command_or_a_flag_names_the_most_similar_one(line, parts, c
     assert all(part in said for part in parts), said
 
 
+@pytest.mark.skipif(bool(torch_problem()), reason="PyTorch is not here")
 @pytest.mark.parametrize(
     ("command", "more"), [("summary", ("aff_resnet32_cifar100",)), ("train-cifar", ("--summary",))]
 )

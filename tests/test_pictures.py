@@ -117,7 +117,16 @@ def test_the_pictures_are_those_that_the_script_draws(tmp_path, name, theme):
     if f"Matplotlib v{matplotlib.__version__}," not in kept.read_text(encoding="utf-8"):
         pytest.skip("another Matplotlib draws the same figures with other digits")
     pictures.write_svg(pictures.DRAWINGS[name](theme), tmp_path / kept.name)
-    assert (tmp_path / kept.name).read_bytes() == kept.read_bytes()
+    (words, numbers), (expected_words, expected_numbers) = map(words_and_numbers, (tmp_path / kept.name, kept))
+    assert words == expected_words
+    np.testing.assert_allclose(numbers, expected_numbers, atol=1e-3)  # NumPy's versions round differently
+
+
+def words_and_numbers(path):
+    """Return the text of an SVG file without its numbers and the identifiers that are hashes, and its numbers."""
+    text = re.sub(r"\b[a-z][0-9a-f]{10}\b", "", path.read_text(encoding="utf-8"))
+    number = r"-?\d+(?:\.\d+)?(?:e-?\d+)?"
+    return re.sub(number, "#", text), [float(each) for each in re.findall(number, text)]
 
 
 def luminance(colour):

@@ -1,6 +1,7 @@
 """Whole runs of the documented commands under PyTorch, held against what MXNet did (tests/goldens/README.md)."""
 
 import pytest
+import torch  # noqa: F401  (these tests are left out where it is not installed)
 from shared_by_tests.golden_runs import RUNS, changes, distances, golden_of, measure, tolerance, write_data
 
 MARGIN = 4  # times the distance that is allowed between two ways in which MXNet itself computes
