@@ -50,7 +50,9 @@ def architecture_of(path):
     if "resnet32_cifar100" in name:
         return model_record("resnet32_cifar100").architecture(10)
     if "stopsign" in name:
-        return segmentation_architecture(SegmentationSettings(askc_type="ASKCFuse", blocks=1, channel_times=1, stem="tiny"))
+        return segmentation_architecture(
+            SegmentationSettings(askc_type="ASKCFuse", blocks=1, channel_times=1, stem="tiny")
+        )
     if "imagenet" in name:
         return model_record("aff_resnet50").architecture(8)
     if "resnet-8" in name:
