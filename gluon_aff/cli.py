@@ -12,7 +12,6 @@ import os
 import signal
 import sys
 import textwrap
-from difflib import get_close_matches
 from typing import Any, Iterable, List, NoReturn, Optional, Tuple
 
 from gluon_aff._platform import ENGINE_VARIABLE, platform_problem, torch_problem
@@ -20,7 +19,7 @@ from gluon_aff._version import __version__
 from gluon_aff.citation import CITATION
 from gluon_aff.commands import USAGE_ERROR, Command
 from gluon_aff.commands.table import COMMANDS
-from gluon_aff.errors import GluonAFFError, InputError, Stopped, last_line
+from gluon_aff.errors import GluonAFFError, InputError, Stopped, last_line, nearest
 from gluon_aff.interpreter import python_command
 from gluon_aff.printing import printable, show
 from gluon_aff.registry import import_registered, load_entry_points
@@ -71,7 +70,7 @@ class OneLineParser(argparse.ArgumentParser):
 def _did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return a question for the known word that is most similar to `word`; empty if none is."""
     names = {each.lstrip("-"): each for each in known}  # the dashes would make all flags similar
-    return "".join(f": did you mean {names[name]}?" for name in get_close_matches(word.lstrip("-"), names, 1))
+    return "".join(f": did you mean {names[name]}?" for name in nearest(word.lstrip("-"), names, 1, cutoff=0.6))
 
 
 def main(argv: Optional[List[str]] = None, script: Optional[str] = None, command: Optional[str] = None) -> int:

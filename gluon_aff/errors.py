@@ -53,19 +53,23 @@ def unknown_name(what: str, name: str, known: Iterable[str], listing: str = "") 
         listing: command that lists the known names, to be named instead of the names.
     """
     known = list(known)
-    close = _nearest(name, known, 1, 0.4)
+    close = nearest(name, known, 1, cutoff=0.4)
     hint = f"did you mean {close[0]}? " if close else ""
     if listing:
         rest = f"{listing} lists them"
     elif len(known) > A_LINE_OF:
-        rest = f"the nearest of {len(known)} are {', '.join(_nearest(name, known, NEAREST, 0))}"
+        rest = f"the nearest of {len(known)} are {', '.join(nearest(name, known, NEAREST, cutoff=0))}"
     else:
         rest = f"there are {', '.join(known)}"
     return InputError(f"unknown {what} {name!r}: {hint}{rest}")
 
 
-def _nearest(name: str, known: List[str], most: int, cutoff: float) -> List[str]:
-    """Return the names nearest to `name`: first those that begin with it, then others whose ratio reaches `cutoff`."""
+def nearest(name: str, known: Iterable[str], most: int, cutoff: float) -> List[str]:
+    """Return up to `most` known names near to `name`: those that begin with it, then those that are similar.
+
+    Names are similar if difflib's ratio of them, 0..1, is at least `cutoff`.
+    """
+    known = list(known)
     longer = [each for each in known if name and each.startswith(name)]
     others = [each for each in known if each not in longer]
     matches = difflib.get_close_matches

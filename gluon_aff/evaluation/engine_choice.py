@@ -1,4 +1,4 @@
-"""Choose the engine that infers fastest on this machine with the outputs of the reference."""
+"""Choose the engine that infers on this machine."""
 
 from __future__ import annotations
 

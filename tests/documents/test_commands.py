@@ -4,11 +4,10 @@ import re
 from dataclasses import replace
 
 import pytest
-from shared_by_tests.documents import PAGES, PROGRAMS, ROOT, commands, python_blocks
+from shared_by_tests.documents import PAGES, PROGRAMS, ROOT, SCRIPTS, commands, python_blocks
 
 from gluon_aff import cli, operators
 
-SCRIPTS = {f"train_{name}.py": f"train-{name}" for name in ("cifar", "imagenet", "segmentation")}
 EVERY_COMMAND = [(page, words) for page in PAGES for words in commands(page)]
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 from shared_by_tests.documents import PAGES, ROOT, python_blocks, text_of
-from shared_by_tests.golden_values import golden_value
+from shared_by_tests.golden_values import golden_arrays
 from shared_by_tests.written_logs import log_lines
 
 from gluon_aff.engines import engine
@@ -16,7 +16,6 @@ from gluon_aff.weights.params_format import write_params_file
 
 OWN_TESTS = ("docs/operators.md",)  # tests/test_registry.py
 WITH_PYTHON = [page for page in PAGES if python_blocks(page) and page not in OWN_TESTS]
-COLOURS = 3  # what MXNet finds at the first image
 FINDERS = {
     "mxnet": "gluon_aff.gluon.networks.zoo.pretrained_file",
     "torch": "gluon_aff.pytorch.networks.zoo.pretrained_file",
@@ -34,8 +33,7 @@ def weights(tmp_path_factory):
         path = folder / f"{model}.params"
         if not path.exists():
             shapes = engine().parameter_shapes(model_record(model).architecture())
-            known = {name: [size or COLOURS for size in shape] for name, shape in shapes.items()}
-            write_params_file(str(path), {name: golden_value(name, shape) for name, shape in known.items()})
+            write_params_file(str(path), golden_arrays(shapes))
         return str(path)
 
     return file

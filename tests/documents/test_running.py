@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from shared_by_tests.documents import PAGES, ROOT, commands
-from shared_by_tests.golden_values import golden_value
+from shared_by_tests.documents import PAGES, ROOT, SCRIPTS, commands
+from shared_by_tests.golden_values import golden_arrays
 from shared_by_tests.written_logs import log_lines
 
 from gluon_aff import cli, published
@@ -26,7 +26,6 @@ from gluon_aff.weights.params_format import git_blob_sha1, write_params_file
 
 pytestmark = [pytest.mark.long, pytest.mark.engine, pytest.mark.timeout(1800)]
 
-SCRIPTS = {f"train_{name}.py": f"train-{name}" for name in ("cifar", "imagenet", "segmentation")}
 ELSEWHERE = ("make", "pip", "git", "torchrun", ".")  # .ci/run, tests/test_platform.py, tests/distributed
 EPOCH = "--num-epochs 1 --warmup-epochs 0 --mixup-off-epoch 0 --lr-decay-epoch 2 -j 0"
 BRIEFLY = {
@@ -62,10 +61,7 @@ def architecture_of(path):
 
 def write_weights(path, architecture):
     path.parent.mkdir(parents=True, exist_ok=True)
-    shapes = engine().parameter_shapes(architecture)
-    known = {name: [size or 3 for size in shape] for name, shape in shapes.items()}
-    write_params_file(str(path), {name: golden_value(name, shape) for name, shape in known.items()})
-    return str(path)
+    write_params_file(str(path), golden_arrays(engine().parameter_shapes(architecture)))
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import onnx
 import pytest
 import torch
 from PIL import Image
-from shared_by_tests.golden_values import golden_value
+from shared_by_tests.golden_values import golden_arrays
 
 from gluon_aff import engines
 from gluon_aff.cli import main
@@ -40,7 +40,7 @@ def folder(tmp_path_factory):
     """Weights of the goldens' values, and an image."""
     folder = tmp_path_factory.mktemp("weights")
     shapes = torch_engine.parameter_shapes(model_record(NETWORK).architecture())
-    write_params_file(str(folder / "a.params"), {name: golden_value(name, shape) for name, shape in shapes.items()})
+    write_params_file(str(folder / "a.params"), golden_arrays(shapes))
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)).save(folder / "a.png")
     return folder
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from shared_by_tests.golden_values import golden_value
+from shared_by_tests.golden_values import golden_arrays
 from shared_by_tests.protocols import arguments, promised
 
 from gluon_aff import cli, engines
@@ -52,7 +52,7 @@ def weights(tmp_path_factory):
         path = folder / f"{name}.params"
         if not path.exists():
             shapes = torch_engine.parameter_shapes(model_record(name).architecture())
-            write_params_file(str(path), {each: golden_value(each, shape) for each, shape in shapes.items()})
+            write_params_file(str(path), golden_arrays(shapes))
         return str(path)
 
     return file

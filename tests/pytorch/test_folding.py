@@ -5,7 +5,8 @@ import copy
 import numpy as np
 import pytest
 import torch
-from shared_by_tests.golden_values import golden_value
+from shared_by_tests.golden_values import golden_arrays
+from shared_by_tests.small_networks import SMALL
 from torch import nn
 
 from gluon_aff.operators import OPERATORS
@@ -13,15 +14,8 @@ from gluon_aff.pytorch import get_model
 from gluon_aff.pytorch.folding import faster_on_cpu
 from gluon_aff.pytorch.parameters import load_arrays, parameter_arrays
 
-SMALL = {
-    "resnet20_b1": {},
-    "aff_resnext38_32x4d_cifar100": {"blocks": 1, "channel_times": 1, "r": 4},
-    "inception_resnet20_b1": {},
-    "aff_resnet50": {"layers": (1, 1, 1, 1)},
-    "iaff_resnext50_32x4d": {"layers": (1, 1, 1, 1)},
-    "resnet20_fpn_b1": {},
-}
-CASES = [*SMALL.items(), *(("resnet20_b1", {"fusion": each}) for each in OPERATORS)]
+FUSING = {name: changed for name, changed in SMALL.items() if not name.startswith("afi_")}
+CASES = [*FUSING.items(), *(("resnet20_b1", {"fusion": each}) for each in OPERATORS)]
 # a short batch behind a long one, the long one again, other sizes
 SHAPES = [(1, 3, 64, 64), (4, 3, 32, 32), (1, 3, 32, 32), (4, 3, 32, 32), (1, 3, 96, 64)]
 
@@ -29,9 +23,7 @@ SHAPES = [(1, 3, 64, 64), (4, 3, 32, 32), (1, 3, 32, 32), (4, 3, 32, 32), (1, 3,
 def filled(name, arguments):
     """The network with statistics and weights of its own in every BatchNorm."""
     net = get_model(name, **arguments).eval()
-    load_arrays(
-        net, {each: golden_value(each, array.shape) for each, array in parameter_arrays(net).items()}, "goldens"
-    )
+    load_arrays(net, golden_arrays({each: array.shape for each, array in parameter_arrays(net).items()}), "goldens")
     return net
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.distributed
 import torch.nn.functional as F
+from shared_by_tests.small_networks import SMALL
 from torch import nn
 
 from gluon_aff.errors import InputError
@@ -15,19 +16,6 @@ from gluon_aff.models import HOSTS, MODELS, SEGMENTATION_HOST
 from gluon_aff.pytorch import get_model
 from gluon_aff.pytorch.networks import FeatureMaps
 from gluon_aff.pytorch.networks.layers import ImageNorm
-
-# Of each host but two that are another's with other numbers, small
-SMALL = {
-    "resnet20_b1": {},
-    "aff_resnext38_32x4d_cifar100": {"blocks": 1, "channel_times": 1, "r": 4},
-    "inception_resnet20_b1": {},
-    "aff_resnet50": {"layers": (1, 1, 1, 1)},
-    "iaff_resnext50_32x4d": {"layers": (1, 1, 1, 1)},
-    "resnet20_fpn_b1": {},
-    "afi_resnet32_cifar100": {"blocks": 2},
-    "afi_b_mobilenet_v2_cifar100": {},
-    "afi_shufflenet_v2_cifar100": {},
-}
 
 
 def test_hosts_are_all_here():

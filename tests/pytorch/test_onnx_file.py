@@ -10,7 +10,7 @@ import onnxruntime
 import pytest
 import torch
 from shared_by_tests.cards import card_for
-from shared_by_tests.golden_values import GOLDENS, described_array, golden_value
+from shared_by_tests.golden_values import GOLDENS, described_array, golden_arrays
 from torch import nn
 
 from gluon_aff.errors import GluonAFFError, InputError
@@ -40,7 +40,7 @@ def filled(name, **arguments):
     """The network for inference, with the values of the goldens."""
     net = get_model(name, **arguments).eval()
     shapes = {name: array.shape for name, array in parameter_arrays(net).items()}
-    load_arrays(net, {name: golden_value(name, shape) for name, shape in shapes.items()}, "goldens' values")
+    load_arrays(net, golden_arrays(shapes), "goldens' values")
     return net
 
 

@@ -9,7 +9,7 @@ import onnxruntime
 import pytest
 from PIL import Image
 from shared_by_tests.file_server import serving
-from shared_by_tests.golden_values import GOLDENS, described_array, golden_value
+from shared_by_tests.golden_values import GOLDENS, described_array, golden_arrays
 
 from gluon_aff import cli, published
 from gluon_aff.models import model_record
@@ -25,7 +25,7 @@ def golden_file(tmp_path_factory):
     """A `.params` file with the weights that the goldens were measured with."""
     path = tmp_path_factory.mktemp("golden") / "golden.params"
     shapes = parameter_shapes(model_record(NAME).architecture())
-    write_params_file(str(path), {name: golden_value(name, shape) for name, shape in shapes.items()})
+    write_params_file(str(path), golden_arrays(shapes))
     return path
 
 

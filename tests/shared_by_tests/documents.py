@@ -12,6 +12,7 @@ PAGES = [
         *sorted((ROOT / "docs").glob("*.md")),
     )
 ]
+SCRIPTS = {f"train_{name}.py": f"train-{name}" for name in ("cifar", "imagenet", "segmentation")}
 PROGRAMS = ("gluon-aff", "python", "torchrun", "make", "pip", "git", "export", "cd", ".")
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _ASSIGNMENT = re.compile(r"\w+=")

@@ -26,6 +26,7 @@ from unittest import mock
 
 import numpy as np
 from shared_by_tests.documented_commands import DOCUMENTED, DOCUMENTED_IMAGENET
+from shared_by_tests.documents import SCRIPTS
 
 from gluon_aff.cli import main
 from gluon_aff.data.imagenet.record_writing import write_records
@@ -50,11 +51,6 @@ IMAGENET = (
     "--num-gpus 0 -j 0 --seed 5 --batch-size 8 --input-size 32 --classes 8 --lr 0.0001 --wd 1 "
     "--num-epochs 2 --warmup-epochs 1 --mixup-off-epoch 1 --log-interval 1 --save-dir params --checkpoint-every 2"
 )
-COMMANDS = {
-    "train_cifar.py": "train-cifar",
-    "train_imagenet.py": "train-imagenet",
-    "train_segmentation.py": "train-segmentation",
-}
 
 
 @dataclass(frozen=True)
@@ -255,7 +251,7 @@ def measure(name: str, data: Path, kinds: Dict[str, str]) -> Dict[str, Any]:
         arguments = arguments[:-2]
     folder.mkdir()
     with inside(folder), watched() as steps:
-        assert main(arguments, run.script, COMMANDS[run.script]) == 0
+        assert main(arguments, run.script, SCRIPTS[run.script]) == 0
     golden = {
         "command": " ".join([run.script, *run.arguments(name)]),
         "engine_free": engine_free(run, steps, folder),

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 GOLDENS = {path.stem: path for path in sorted((Path(__file__).parents[1] / "goldens").glob("*.json"))}
+COLOURS = 3
 
 
 def golden_value(name, shape):
@@ -16,6 +17,11 @@ def golden_value(name, shape):
     if name.endswith("weight"):
         return rs.normal(0, np.sqrt(0.5 / np.prod(shape[1:])), shape).astype("float32")
     return rs.normal(0, 0.1, shape).astype("float32")
+
+
+def golden_arrays(shapes):
+    """The fill of all parameters, by name; a size of 0, which MXNet learns from the first image, is that of colours."""
+    return {name: golden_value(name, tuple(size or COLOURS for size in shape)) for name, shape in shapes.items()}
 
 
 def described_array(text):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from shared_by_tests.cards import card_for
-from shared_by_tests.golden_values import golden_value
+from shared_by_tests.golden_values import golden_arrays
 
 from gluon_aff.engines import engine
 from gluon_aff.errors import GluonAFFError, InputError, ParamsFileError
@@ -32,8 +32,7 @@ def network(**changes):
 
 
 def arrays_of(architecture):
-    shapes = engine().parameter_shapes(architecture)
-    return {name: golden_value(name, tuple(size or 3 for size in shape)) for name, shape in shapes.items()}
+    return golden_arrays(engine().parameter_shapes(architecture))
 
 
 @pytest.fixture(scope="module")

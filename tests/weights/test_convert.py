@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from shared_by_tests.cards import card_for
-from shared_by_tests.golden_values import golden_value
+from shared_by_tests.golden_values import golden_arrays
 
 from gluon_aff import cli
 from gluon_aff.engines import torch_files
@@ -23,8 +23,7 @@ safetensors = pytest.importorskip("safetensors.torch")
 
 def golden_file(path, name, half=False, **arguments):
     """A file with the network's arrays; with `half` as published ImageNet's: BatchNorm's float32, others float16."""
-    shapes = torch_files().parameter_shapes(model_record(name).architecture(**arguments))
-    arrays = {each: golden_value(each, shape) for each, shape in shapes.items()}
+    arrays = golden_arrays(torch_files().parameter_shapes(model_record(name).architecture(**arguments)))
     if half:
         norms = {each.rpartition(".")[0] for each in arrays if each.endswith("running_var")}
         arrays = {n: a if n.rpartition(".")[0] in norms else a.astype("float16") for n, a in arrays.items()}
