@@ -1,4 +1,7 @@
-"""What MkDocs is told of this repository: the pages outside docs/, the API's pages, where links lead on the site."""
+"""Adapt this repository for MkDocs.
+
+The hooks add the pages outside docs/ and the pages of the API, and point links to the pages of the site.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from pathlib import Path
 from typing import Any, Match, Optional
 
 ROOT = Path(__file__).resolve().parents[1]
-# Pages by their path in the repository; docs/README.md is no index, because README.md is
+# Pages of the site by their path in the repository; README.md is the index, so docs/README.md has another name
 OUTSIDE = {
     "README.md": "index.md",
     "docs/README.md": "contents.md",
@@ -19,7 +22,7 @@ OUTSIDE = {
     "tests/goldens/README.md": "goldens.md",
 }
 ORIGINS = {page: path for path, page in OUTSIDE.items()}
-# Modules that users import from, and whether what they offer is in modules within
+# Modules that users import from, each with whether its page also shows its submodules
 API = {
     "gluon_aff": False,
     "gluon_aff.pytorch": False,
@@ -48,13 +51,13 @@ ATTRIBUTE = re.compile(r'\b(src|srcset|href)="([^"]+)"')
 
 
 def on_config(config: Any) -> Any:
-    """Add the API's pages to the navigation."""
+    """Add the pages of the API to the navigation."""
     config.nav.append({"API reference": [f"api/{module}.md" for module in API]})
     return config
 
 
 def on_files(files: Any, config: Any) -> Any:
-    """Add the pages that are not in docs/."""
+    """Add the pages that are outside docs/, and the pages of the API."""
     from mkdocs.structure.files import File
 
     for path, page in OUTSIDE.items():
@@ -66,15 +69,15 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Let the links of a page, which lead through the repository, lead to the site's pages."""
+    """Replace the links of a page to files of the repository by links to pages of the site."""
     return with_links_of_the_site(markdown, page.file.src_uri)
 
 
 def with_links_of_the_site(markdown: str, page: str) -> str:
-    """Return the text of a page of the site with its links as the site has them.
+    """Return the text of a page with links that work on the site.
 
-    A link to a file of the repository that is no page becomes its text; one that leads nowhere stays, for MkDocs to
-    complain of.
+    A link to a file of the repository that is not on the site is replaced by its text. A link to a missing file stays,
+    so that MkDocs reports it.
     """
     parts = FENCES.split(markdown)
     parts[::2] = [_relinked(part, page) for part in parts[::2]]
@@ -91,13 +94,13 @@ def _relinked(text: str, page: str) -> str:
 
     def attribute(match: Match[str]) -> str:
         place = _place(match[2], page) or match[2]
-        return f'{match[1]}="{MARKDOWN.sub(".html", place)}"'  # MkDocs leaves HTML as it is
+        return f'{match[1]}="{MARKDOWN.sub(".html", place)}"'  # MkDocs does not convert links in HTML
 
     return ATTRIBUTE.sub(attribute, LINK.sub(link, text))
 
 
 def _repository_file(target: str, page: str) -> str:
-    """Path in the repository that a link of a page leads to; empty where there is nothing."""
+    """Return the path in the repository that a link of `page` leads to; empty if there is no such file."""
     origin = ORIGINS.get(page, f"docs/{page}")
     path = posixpath.normpath(posixpath.join(posixpath.dirname(origin), target.partition("#")[0]))
     if (ROOT / path / "README.md").is_file():
@@ -106,7 +109,7 @@ def _repository_file(target: str, page: str) -> str:
 
 
 def _place(target: str, page: str) -> Optional[str]:
-    """Where on the site a link leads to, from `page`; None where that is no page or picture of it."""
+    """Return the target of a link on the site, relative to `page`; None if the target is not on the site."""
     if target.startswith("#"):
         return target
     path = _repository_file(target, page)

@@ -1,7 +1,8 @@
-"""How many pixels an image claims to have, read from its header before a decoder takes memory for them.
+"""Read the size that an image claims from its header, before a decoder allocates memory for the pixels.
 
-A JPEG file of a few hundred bytes may claim 65535 x 65535 pixels, and a decoder fills in what is missing. Each format's
-header is read as its library reads it, so that the two cannot be of different minds.
+A JPEG file of a few hundred bytes may claim 65535 x 65535 pixels, and a decoder allocates memory for all of them, even
+if their data is missing. The header of each format is read as the library of the format reads it, so that both find the
+same size.
 """
 
 from __future__ import annotations
@@ -15,28 +16,28 @@ from gluon_aff.data.image_formats import HEAD, SPACE, is_tiff
 Size = Tuple[int, int]
 
 _PNG = b"\x89PNG\r\n\x1a\n"
-_PNG_CHUNK, _PNG_CHECKSUM = struct.Struct(">I4s"), 4  # before what is in a chunk, and bytes behind it
+_PNG_CHUNK, _PNG_CHECKSUM = struct.Struct(">I4s"), 4  # the layout before the content of a chunk, and the bytes after it
 _PNM = re.compile(rb"P[1-6]" + SPACE + rb"(\d{1,9})" + SPACE + rb"(\d{1,9})\s")
-_BMP_WITH_WORDS, _BMP_WITH_LONGS = 12, 36  # bytes that a header has, the latter at least
-_WEBP_SIDE = (1 << 14) - 1  # the bits of a side, which the others scale
+_BMP_WITH_WORDS, _BMP_WITH_LONGS = 12, 36  # header sizes in bytes; for the second kind, the smallest
+_WEBP_SIDE = (1 << 14) - 1  # mask for the bits of a side; in lossy files, two bits for scaling follow
 _JPEG_MARKER = re.compile(rb"[^\xff]*\xff+([^\xff])")
-_JPEG_ALONE = (0x00, 0x01, *range(0xD0, 0xD8))  # without a length behind them; 0 is no marker at all
+_JPEG_ALONE = (0x00, 0x01, *range(0xD0, 0xD8))  # no length follows these; 0 is an escaped data byte, not a marker
 _JPEG_FRAMES = tuple(marker for marker in range(0xC0, 0xD0) if marker not in (0xC4, 0xC8, 0xCC))
-_JPEG_ENDS = (0xD9, 0xDA)  # of the header: the end of the image, or its data
+_JPEG_ENDS = (0xD9, 0xDA)  # the header ends where the image ends or its data begins
 _TIFF_WIDTH, _TIFF_HEIGHT = 256, 257
-_TIFF_INTEGERS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 16: "Q", 17: "q"}  # types of a tag, as in `struct`
+_TIFF_INTEGERS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 16: "Q", 17: "q"}  # `struct` codes by tag type
 
 
 def is_png(encoded: bytes) -> bool:
-    """Whether a file that begins so is a PNG file."""
+    """Return whether a file that begins with the bytes `encoded` is a PNG file."""
     return encoded.startswith(_PNG)
 
 
 def claimed_size(encoded: bytes) -> Optional[Size]:
-    """Width and height that an image claims; None if its header, or the part of it in `encoded`, has none.
+    """Return the width and height that an image claims; None if `encoded` does not contain them.
 
     Args:
-        encoded: of an image in one of the formats of `image_formats.FORMATS`.
+        encoded: an image in one of the formats of `image_formats.FORMATS`, or the beginning of one.
     """
     try:
         if encoded.startswith(b"\xff\xd8"):
@@ -54,7 +55,10 @@ def claimed_size(encoded: bytes) -> Optional[Size]:
 
 
 def chunks_fit(png: bytes) -> bool:
-    """Whether no chunk of a PNG file claims more bytes than are left; OpenCV takes memory for what one claims."""
+    """Return whether each chunk of a PNG file fits into the rest of the file.
+
+    OpenCV allocates memory for as many bytes as a chunk claims.
+    """
     place, kind = len(_PNG), b""
     while place < len(png) and kind != b"IEND":
         if place + _PNG_CHUNK.size > len(png):
@@ -65,7 +69,7 @@ def chunks_fit(png: bytes) -> bool:
 
 
 def _jpeg(encoded: bytes) -> Optional[Size]:
-    """The sides that the first frame names; what is between markers does not matter."""
+    """Return the size in the first frame header, and skip any bytes between the markers."""
     found = _JPEG_MARKER.match(encoded, 2)
     while found:
         marker, place = found[1][0], found.end()
@@ -85,7 +89,7 @@ def _bmp(encoded: bytes) -> Optional[Size]:
     if header != _BMP_WITH_WORDS and header < _BMP_WITH_LONGS:
         return None
     width, height = struct.unpack_from("<2H" if header == _BMP_WITH_WORDS else "<2i", encoded, 18)
-    return abs(width), abs(height)  # a height below 0 says that the first line is the top one
+    return abs(width), abs(height)  # a negative height means that the rows are stored from top to bottom
 
 
 def _webp(encoded: bytes) -> Optional[Size]:
@@ -103,7 +107,7 @@ def _webp(encoded: bytes) -> Optional[Size]:
 
 
 def _tiff(encoded: bytes) -> Optional[Size]:
-    """The largest sides that the first picture's tags name."""
+    """Return the size in the tags of the first picture; if a tag occurs several times, its largest value counts."""
     sides: Dict[int, int] = {}
     for tag, value in _tiff_integers(encoded):
         sides[tag] = max(value, sides.get(tag, 0))
@@ -111,7 +115,7 @@ def _tiff(encoded: bytes) -> Optional[Size]:
 
 
 def _tiff_integers(encoded: bytes) -> Iterator[Tuple[int, int]]:
-    """Number and value of each tag that has one integer."""
+    """Yield the number and value of each tag of the first picture that contains exactly one integer."""
     order, large = "<" if encoded.startswith(b"II") else ">", b"+" in encoded[:4]
     (start,) = struct.unpack_from(f"{order}Q", encoded, 8) if large else struct.unpack_from(f"{order}I", encoded, 4)
     count_layout, tag_layout = (f"{order}Q", f"{order}2HQ") if large else (f"{order}H", f"{order}2HI")

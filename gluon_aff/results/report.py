@@ -1,4 +1,4 @@
-"""One self-contained HTML page about the runs in a folder."""
+"""Write a self-contained HTML page about the runs in a folder."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ def write_report(directory: str, path: str) -> List[str]:
     """Write the report on the logs and weights under `directory` to the HTML file `path`.
 
     Returns:
-        The logs it is about.
+        The paths of the logs in the report, relative to `directory`.
 
     Raises:
-        InputError: if there is no training log with a finished epoch.
-        GluonAFFError: if `path` cannot be written.
+        InputError: `directory` is not a directory, or contains no training log with a finished epoch.
+        GluonAFFError: `path` cannot be written.
     """
     root = Path(directory)
     if not root.is_dir():

@@ -1,4 +1,4 @@
-"""What the report on a folder is about: each log's run, the published run it is set beside, and the weights."""
+"""Collect the contents of the report on a folder: runs, the published runs to compare with, weights and evaluations."""
 
 from __future__ import annotations
 
@@ -21,31 +21,31 @@ from gluon_aff.results.text import which_run
 from gluon_aff.weights.params_format import begins_as_params_file, git_blob_sha1
 
 LOG_PATTERNS = ("*.log", "*.log.gz")
-# Tables that a run's row belongs to, by data set and labels; the row's unit is that of their first column
+# Tables in which a run gets a row, by data set and labels; the figure of the row is in the unit of the first column
 TABLES = {
     ("cifar100", "superclass"): ("readme_cifar100_superclass_withdrawn", "readme_first_release_cifar100"),
     ("imagenet", "imagenet"): ("readme_imagenet", "aff_table5_imagenet"),
 }
-# Settings that make figures incomparable where they differ
+# Settings in which two runs must agree for their figures to be comparable
 TASK = (*NETWORK, "outputs", "data")
-CHECKPOINTS = re.compile(r"\.checkpoint(\.\d+)?$")  # folders of a run's checkpoints, also those moved aside
-ROUNDING = 5.1e-5  # of the score in the names of best weights
+CHECKPOINTS = re.compile(r"\.checkpoint(\.\d+)?$")  # checkpoint folders of a run, including those moved aside
+ROUNDING = 5.1e-5  # accepted difference from the rounded score in the name of a best weights file
 
 
 @dataclass(frozen=True)
 class ReportedRun:
-    """A run of a log and what it is set beside.
+    """Holds a run of a log and the published results to compare it with.
 
     Attributes:
-        path: of the log, in the folder that is reported on.
-        which: of the log's runs it is.
-        earlier: number of the runs before it in the log, which are not shown.
+        path: path of the log, relative to the folder of the report.
+        which: text that says which run of the log this is.
+        earlier: number of earlier runs in the log, which are not shown.
         written: day on which the log was last written to, such as 2020-10-31.
-        run: what the log says.
-        published: the published run with the same settings, or else the nearest one; None if nothing compares.
-        comparison: with the published run.
-        reason: why nothing compares.
-        tables: of the papers and of the original's README in which the run has a place.
+        run: the run as read from the log.
+        published: the published run with the same settings, otherwise the nearest one; None if none is comparable.
+        comparison: comparison with the published run; None if none is comparable.
+        reason: why no published run is comparable; empty if there is one.
+        tables: tables of the papers and of the original's README in which the run gets a row.
     """
 
     path: str
@@ -60,19 +60,22 @@ class ReportedRun:
 
     @property
     def engine(self) -> str:
-        """What trained it, such as `PyTorch 2.13.0` or `PyTorch 2.13.0, from epoch 3 on MXNet 1.9.1`."""
+        """Return what trained the run, such as `PyTorch 2.13.0` or `PyTorch 2.13.0, from epoch 3 on MXNet 1.9.1`."""
         began = self.run.header.get("libraries", "engine not logged")
         goes_on = [f"from epoch {epoch} on {parts['libraries']}" for epoch, parts in self.run.continuations]
         return ", ".join(libraries.split(",")[0] for libraries in (began, *goes_on))
 
     @property
     def same_task(self) -> bool:
-        """Whether both runs train the same network on the same data, so that their figures compare."""
+        """Return whether both runs train the same network on the same data, so that their figures are comparable."""
         return self.comparison is not None and not any(each.setting in TASK for each in self.comparison.differing)
 
     @property
     def best_score(self) -> float:
-        """What the names of its best weights say: the highest accuracy or IoU, or ImageNet's lowest error; 0 to 1."""
+        """Return the score that is in the names of the run's best weights files, from 0 to 1.
+
+        It is the highest accuracy or IoU, or for ImageNet the lowest error.
+        """
         epochs = self.run.epochs
         if "err_top1" in epochs:
             return float(np.nan_to_num(epochs["err_top1"], nan=1).min())
@@ -81,15 +84,15 @@ class ReportedRun:
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """A file that is called `.params` in the folder that is reported on.
+    """Holds the facts about a file with the ending `.params` in the folder of the report.
 
     Attributes:
-        path: in that folder.
-        size: in bytes.
-        git_blob_sha1: hash of its content.
-        published: the published weights with that hash, if any.
-        best: whether it has a reported run's best weights, by its name.
-        is_params_file: whether it begins as such files do.
+        path: path relative to that folder.
+        size: size in bytes.
+        git_blob_sha1: git's hash of the content.
+        published: the published weights with this hash; None if there are none.
+        best: whether its name is that of the best weights of a run in the report.
+        is_params_file: whether it begins like a file in the `.params` format.
     """
 
     path: str
@@ -102,11 +105,11 @@ class WeightsFile:
 
 @dataclass(frozen=True)
 class EvaluationsTable:
-    """A table in the folder that is reported on, to which `gluon-aff evaluate` appended.
+    """Holds a table in the folder of the report to which `gluon-aff evaluate` has appended rows.
 
     Attributes:
-        path: in that folder.
-        rows: cells by the names of the columns.
+        path: path relative to that folder.
+        rows: rows, each with its cells by the names of the columns.
     """
 
     path: str
@@ -114,7 +117,7 @@ class EvaluationsTable:
 
 
 def reported_runs(root: Path) -> Tuple[List[ReportedRun], List[str]]:
-    """Return the runs of the logs under `root`, and the logs that cannot be read, each with the reason."""
+    """Return the last finished run of each log under `root`, and the logs that cannot be read, each with the reason."""
     runs: List[ReportedRun] = []
     left_out: List[str] = []
     for log in _files(root, LOG_PATTERNS):
@@ -127,7 +130,7 @@ def reported_runs(root: Path) -> Tuple[List[ReportedRun], List[str]]:
 
 
 def weights_files(root: Path, runs: List[ReportedRun]) -> List[WeightsFile]:
-    """Return the weights under `root`, where `runs` are, without those that belong to checkpoints."""
+    """Return the weights files under `root`, the folder of `runs`, except those in checkpoint folders."""
     files = []
     for path in _files(root, ["*.params"]):
         if any(CHECKPOINTS.search(folder) for folder in path.relative_to(root).parts):
@@ -147,7 +150,7 @@ def weights_files(root: Path, runs: List[ReportedRun]) -> List[WeightsFile]:
 
 
 def evaluations_tables(root: Path) -> Tuple[List[EvaluationsTable], List[str]]:
-    """Return the tables of evaluations under `root`, and those that cannot be read, each with the reason."""
+    """Return the tables of evaluations under `root`, and the tables that cannot be read, each with the reason."""
     tables: List[EvaluationsTable] = []
     left_out: List[str] = []
     for path in _files(root, ["evaluations.csv"]):
@@ -164,15 +167,15 @@ def _files(root: Path, patterns: Iterable[str]) -> List[Path]:
 
 
 def _reason(path: Path, name: str, error: InputError) -> str:
-    """Return why the file at `path` is left out, without the folders above the one that is reported on."""
+    """Return why the file at `path` is left out, with `name` in place of its whole path."""
     return f"{name}: {str(error).replace(f'{path}: ', '')}"
 
 
 def _reported(log: Path, name: str) -> List[ReportedRun]:
-    """Return the last run of `log` with a finished epoch, if it is a training log.
+    """Return the last run of `log` with a finished epoch; an empty list if `log` is not a training log.
 
     Raises:
-        UnreadLinesError: it looks like one, and no epoch of it can be read.
+        UnreadLinesError: `log` looks like a training log, but no epoch of it can be read.
     """
     try:
         runs = read_log(str(log))
@@ -190,7 +193,10 @@ def _reported(log: Path, name: str) -> List[ReportedRun]:
 
 
 def _beside(run: LoggedRun) -> Tuple[Optional[PublishedRun], Optional[Comparison], str]:
-    """Return the published run nearest to `run` by its settings, and both compared; or why nothing compares."""
+    """Return the published run with the nearest settings, its comparison with `run`, and an empty reason.
+
+    If no published run is comparable, return None twice and the reason.
+    """
     if run.segments:
         return None, None, "the original published no log of a segmentation run"
     try:
@@ -201,8 +207,8 @@ def _beside(run: LoggedRun) -> Tuple[Optional[PublishedRun], Optional[Comparison
 
 
 def _tables(run: LoggedRun, published: Optional[PublishedRun]) -> List[PaperTable]:
-    """Return the tables of the run's data set and labels; none for a run on other images."""
-    if run.segments:  # whose figure depends on a data set that the paper does not describe
+    """Return the tables for the data set and labels of the run; none for segmentation or other images."""
+    if run.segments:  # the figure depends on a data set that the paper does not describe
         return []
     try:
         recipe = logged_recipe(run)

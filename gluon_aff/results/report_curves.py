@@ -1,4 +1,4 @@
-"""Curves of the report page: a small SVG picture per quantity, with the data that the page's script shows."""
+"""Draw the curves of the report page: an SVG picture of each quantity, with the data for the script of the page."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ QUANTITIES = {
     "loss": "Training: loss",
     "lr": "Learning rate",
 }
-KINDS = ("this", "published")  # of the runs that are drawn
-# In the picture's own units: pixels on a phone
+KINDS = ("this", "published")  # CSS classes of the lines of the logged run and of the published run
+# In units of the SVG picture, which are about as large as pixels on a phone
 WIDTH, HEIGHT = 360, 210
 LEFT, RIGHT, TOP, BOTTOM = 56, 352, 8, 176
-LARGEST = 1e30  # no figure of a run is larger, and axes need differences that are finite
+LARGEST = 1e30  # larger figures count as missing, so that the length of an axis stays finite
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A quantity of a run over its epochs, NaN where it has none.
+    """Holds the figures of a quantity over the epochs of a run.
 
     Attributes:
-        name: of the run.
-        kind: class of its lines, which gives them their colour.
-        epochs: of the figures.
-        values: the figures.
+        name: name of the run.
+        kind: CSS class of its lines, which sets their colour.
+        epochs: epochs of the figures.
+        values: figures, NaN where one is missing.
     """
 
     name: str
@@ -48,22 +48,22 @@ class Curve:
 
     @property
     def known(self) -> np.ndarray:
-        """Where it has a figure."""
+        """Return a mask of the epochs that have a figure."""
         return np.isfinite(self.values)
 
 
 def with_errors(columns: Dict[str, np.ndarray]) -> Dict[str, np.ndarray]:
-    """Return a log's or a published run's columns, in percent, with errors in the place of accuracies."""
+    """Return the columns of a logged or published run with shares in percent, and with errors instead of accuracies."""
     columns = comparable(columns)
     errors = {"top1_accuracy": "top1_error", "train_acc": "train_error"}
     return {errors.get(name, name): 100 - column if name in errors else column for name, column in columns.items()}
 
 
 def curves_html(runs: Dict[str, Dict[str, np.ndarray]]) -> str:
-    """Return a figure for each quantity of the first run, with the curves of all that have it.
+    """Return HTML with a picture of each quantity of the first run, with the curves of all runs that have the quantity.
 
     Args:
-        runs: columns as `with_errors` gives them, by name; one run or two.
+        runs: columns of one or two runs, as `with_errors` returns them, by the name of the run.
     """
     epochs = np.concatenate([columns["epoch"] for columns in runs.values()])
     span = int(epochs.min()), int(epochs.max())
@@ -81,7 +81,7 @@ def curves_html(runs: Dict[str, Dict[str, np.ndarray]]) -> str:
 
 
 def key_html(kind: str) -> str:
-    """Return a sample of the lines of that kind, for a legend."""
+    """Return a sample of the lines of `kind` for a legend."""
     return f'<svg class="key" viewBox="0 0 30 10" aria-hidden="true"><path class="{kind}" d="M1 5H29"/></svg>'
 
 
@@ -91,7 +91,7 @@ def _figure(title: str, curves: List[Curve], span: Tuple[int, int]) -> str:
     low, high = _padded(float(figures.min()), float(figures.max()))
     first, end = span if span[0] < span[1] else (span[0] - 0.5, span[1] + 0.5)
     lines = [_tick_lines(low, high), _epoch_ticks(first, end)]
-    for curve in reversed(curves):  # the first one on top
+    for curve in reversed(curves):  # the first curve is drawn last, on top of the others
         across = np.interp(curve.epochs, (first, end), (LEFT, RIGHT))
         up = np.interp(curve.values, (low, high), (BOTTOM, TOP))
         lone = " lone" if curve.known.sum() == 1 else ""
@@ -109,7 +109,7 @@ def _finite(values: np.ndarray) -> np.ndarray:
 
 
 def _data(curves: Sequence[Curve]) -> str:
-    """Return the curves as JSON for an attribute."""
+    """Return the curves as JSON, escaped for an HTML attribute."""
     content = [
         {
             "name": curve.name,
@@ -122,7 +122,7 @@ def _data(curves: Sequence[Curve]) -> str:
 
 
 def _reading(curves: Sequence[Curve], epoch: int) -> str:
-    """Return the figures of an epoch in words, as the page's script does."""
+    """Return the figures of an epoch as text, in the same form as the script of the page shows them."""
     there = [(curve.name, curve.values[curve.known & (curve.epochs == epoch)]) for curve in curves]
     return f"epoch {epoch}: {', '.join(f'{name} {values[0]:.4g}' for name, values in there if len(values))}"
 
@@ -134,13 +134,13 @@ def _in_words(title: str, curves: Sequence[Curve]) -> str:
 
 
 def _padded(low: float, high: float) -> Tuple[float, float]:
-    """Return the ends of an axis that is a little longer than the figures' range."""
+    """Return the ends of an axis that is a little longer than the range of the figures."""
     room = 0.05 * (high - low) or 0.1 * abs(high) or 1.0
     return low - room, high + room
 
 
 def _ticks(low: float, high: float, most: int, least_step: float = 0.0) -> List[float]:
-    """Return round numbers between `low` and `high`, at most `most` and one."""
+    """Return at most `most` + 1 round numbers between `low` and `high`, at least `least_step` apart."""
     power = 10.0 ** math.floor(math.log10((high - low) / most))
     step = next(power * factor for factor in (1, 2, 5, 10) if (high - low) / (power * factor) <= most)
     step = max(step, least_step)
@@ -166,7 +166,7 @@ def _epoch_ticks(first: float, last: float) -> str:
 
 
 def _path(across: np.ndarray, up: np.ndarray) -> str:
-    """Return a line through the points, with gaps where a figure is missing; a lone point is a dot."""
+    """Return an SVG path through the points, with gaps where figures are missing; a point between gaps is a dot."""
     parts, pen_down = [], False
     for x, y, known in zip(across, up, np.isfinite(up)):
         if known:

@@ -1,4 +1,7 @@
-"""The report as one HTML page: its styles, its script and its curves are in it, and it fetches nothing."""
+"""Write the report as one HTML page.
+
+The page contains its styles, its script and its curves, and loads nothing else.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +22,9 @@ from gluon_aff.results.report_contents import EvaluationsTable, ReportedRun, Wei
 from gluon_aff.results.report_curves import curves_html, key_html, with_errors
 from gluon_aff.results.text import verdict
 
-# When the original's releases were published; its logs say no dates
+# Dates of the original's releases, since the published logs contain no dates
 RELEASES = {"first": "September 2020", "head": "October 2020 or later"}
-MOST_UNFOLDED = 3  # rows of a table of evaluations
+MOST_UNFOLDED = 3  # a table of evaluations with more rows is folded
 MARKS = {"reproduced": "\u2713", "worse": "\u2717", "better": "\u25b2", "open": "\u2022"}
 HASH_NOTE = "The hash is git's: SHA-1 over the word blob, the size, a zero byte and the file."
 
@@ -36,11 +39,11 @@ def report_page(
     """Return the whole page.
 
     Args:
-        title: name of the folder that it is about.
-        runs: in it, one at least.
-        left_out: logs and tables that cannot be read, with the reason.
-        weights: in the folder.
-        evaluations: tables in the folder.
+        title: name of the folder of the report.
+        runs: runs in the folder, at least one.
+        left_out: logs and tables that cannot be read, each with the reason.
+        weights: weights files in the folder.
+        evaluations: tables of evaluations in the folder.
     """
     style, script = _packaged("report.css"), _packaged("report.js")
     policy = f"default-src 'none'; img-src data:; style-src {_hash(style)}; script-src {_hash(script)}"
@@ -67,12 +70,15 @@ def _packaged(name: str) -> str:
 
 
 def _hash(text: str) -> str:
-    """Return what names the page's own style or script in its Content-Security-Policy; no others take effect."""
+    """Return the hash of a style or script as it is written in the Content-Security-Policy of the page.
+
+    A browser ignores all other styles and scripts.
+    """
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
 def _escaped(text: Any) -> str:
-    """Return `text` for HTML, made printable: a page cannot hold what is no text."""
+    """Return `text` escaped for HTML and made printable, since the page must be valid UTF-8."""
     return escape(printable(text))
 
 
@@ -104,7 +110,10 @@ def _run_section(number: int, reported: ReportedRun) -> str:
 
 
 def _earlier_runs(reported: ReportedRun) -> str:
-    """Say that a log's earlier runs are not shown, and, unless they segment, which command reads them."""
+    """Return a note that the earlier runs of the log are not shown; empty if there are none.
+
+    Unless the run is a segmentation run, the note names the command that reads them.
+    """
     if not reported.earlier:
         return ""
     several = reported.earlier > 1
@@ -115,7 +124,7 @@ def _earlier_runs(reported: ReportedRun) -> str:
 
 
 def _outcome(reported: ReportedRun) -> Tuple[str, str]:
-    """Say whether the run reproduces the published one: a key of `MARKS`, and in words."""
+    """Return whether the run reproduces the published one, as a key of `MARKS` and in words."""
     comparison = reported.comparison
     if comparison is None:
         return "open", "Not compared"
@@ -174,7 +183,7 @@ def _percent(figure: float) -> str:
 
 
 def _figures(reported: ReportedRun) -> str:
-    """Return the figures of both runs, if they train the same network on the same data."""
+    """Return a table of the figures of both runs; empty unless both train the same network on the same data."""
     comparison = reported.comparison
     if comparison is None or not reported.same_task:
         return ""
@@ -199,7 +208,7 @@ def _figures(reported: ReportedRun) -> str:
 
 
 def _differs(difference: float) -> bool:
-    """Say whether two figures differ in the digits that are shown."""
+    """Return whether two figures that differ by `difference` are different in the two decimals that are shown."""
     return abs(difference) >= 0.005
 
 
@@ -264,7 +273,7 @@ def _folded(reported: ReportedRun) -> str:
 
 
 def _environment(run: LoggedRun) -> str:
-    """Return what the log says of versions and devices, with a column for each engine that the run went on under."""
+    """Return a table of the versions and devices in the log, with a further column for each continuation of the run."""
     columns = [("value", run.header)] if run.header or not run.continuations else []
     columns += [(f"from epoch {epoch} on", parts) for epoch, parts in run.continuations]
     names = sorted({name for _, parts in columns for name in parts})
@@ -349,7 +358,7 @@ def _evaluated_data(row: Dict[str, str]) -> str:
 
 
 def _number(cell: str, shown: Callable[[float], str]) -> str:
-    """Return the number in a cell as `shown` formats it, or the cell itself if it holds none."""
+    """Return the number in a cell as `shown` formats it, or the cell itself if it contains no number."""
     try:
         return shown(float(cell))
     except ValueError:
@@ -357,7 +366,7 @@ def _number(cell: str, shown: Callable[[float], str]) -> str:
 
 
 def _evaluating_engine(versions: str) -> str:
-    """Return the engine in `gluon_aff 0.1.0, MXNet 1.9.1, NumPy 1.23.5, Python 3.11.7`."""
+    """Return the engine among the versions, such as `MXNet 1.9.1` for `gluon_aff 0.1.0, MXNet 1.9.1, NumPy 1.23.5`."""
     parts = versions.split(", ")
     return parts[1] if len(parts) > 1 else versions
 
@@ -369,7 +378,15 @@ def _table(
     numbers: Sequence[int] = (),
     own: Optional[int] = None,
 ) -> str:
-    """Return an HTML table, whose rows' first cells head them; columns in `numbers` flush right, row `own` marked."""
+    """Return an HTML table in which the first cell of each row is its heading.
+
+    Args:
+        header: titles of the columns.
+        rows: rows of cells; the cell of a None is empty.
+        caption: caption of the table, if any.
+        numbers: indices of the columns that contain numbers, which are aligned to the right.
+        own: index of the row to mark, if any.
+    """
     kinds = [' class="number"' if i in numbers else "" for i in range(len(header))]
     caption = f"<caption>{_escaped(caption)}</caption>" if caption else ""
     head = "".join(

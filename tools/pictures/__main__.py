@@ -1,6 +1,7 @@
-"""`make pictures`: the pictures of the documents, drawn from the published figures and what `make demo-imagenet` left.
+"""Draw the pictures of the documents, from the published figures and the output of `make demo-imagenet`.
 
-The same figures give the same files, byte for byte, with the same Matplotlib.
+`make pictures` runs this module. With the same version of Matplotlib, the same figures give the same files, byte for
+byte.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ DRAWINGS: Dict[str, Callable[[Theme], Any]] = {
     "fusion-modules": draw_fusion_modules,
 }
 HEAT_MAPS = "heatmaps"
-DOTS_PER_INCH = 144  # of the heat maps: 960 pixels across
+DOTS_PER_INCH = 144  # the heat maps become 960 pixels wide
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -58,7 +59,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def write_svg(figure: Any, path: Path) -> None:
-    """Write a figure without ground, text as shapes, so that it looks everywhere as it does here."""
+    """Write a figure as SVG with a transparent background, and with text as shapes, so that it needs no fonts."""
     import matplotlib
 
     style = {"svg.hashsalt": path.stem, "svg.fonttype": "path"}
@@ -67,7 +68,7 @@ def write_svg(figure: Any, path: Path) -> None:
 
 
 def write_jpeg(figure: Any, path: Path) -> None:
-    """Write a figure that covers its ground."""
+    """Write a figure as JPEG; it must cover its whole area, since JPEG has no transparency."""
     with replacing(str(path)) as partial:
         figure.savefig(partial, format="jpeg", dpi=DOTS_PER_INCH, pil_kwargs={"quality": 80, "optimize": True})
 
@@ -76,7 +77,7 @@ def draw(options: argparse.Namespace) -> None:
     """Write the pictures that the options name.
 
     Raises:
-        InputError: the heat maps are asked for, and there is no demo to draw them from.
+        InputError: the options name the heat maps, but there is no demo to draw them from.
     """
     if HEAT_MAPS in options.names:
         check_demo(options.demo)
@@ -87,7 +88,7 @@ def draw(options: argparse.Namespace) -> None:
 
 
 def main() -> int:
-    """Run the command; return its exit code."""
+    """Run the command and return its exit code."""
     options = parse_arguments()
     try:
         draw(options)

@@ -1,4 +1,4 @@
-"""A published run over another one."""
+"""Draw the curves of two published runs in one picture."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from gluon_aff.results.compare import comparable
 from gluon_aff.results.plots import draw_runs
 from tools.pictures.theme import WIDTH, Theme, colour_axes
 
-# Their settings are the same; what differs is where they start from
+# These runs have the same settings, but start from different weights
 RUNS = {
     "aff_resnext47_32x4d_superclass_run1": "run 1, from scratch",
     "aff_resnext47_32x4d_superclass_run3": "run 3, from the best weights of run 2",
@@ -17,7 +17,7 @@ RUNS = {
 
 
 def draw_comparison(theme: Theme) -> Any:
-    """Draw two published runs as `gluon-aff compare --plot` does a run of one's own and a published one."""
+    """Draw two published runs in the same way as `gluon-aff compare --plot` draws a logged run and a published one."""
     runs = published_runs()
     columns = {}
     for name, start in RUNS.items():

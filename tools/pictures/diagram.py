@@ -1,4 +1,4 @@
-"""Block diagrams."""
+"""Draw block diagrams."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from tools.pictures.theme import LARGE, NORMAL, SMALL, Theme
 
 
 class Diagram:
-    """A block diagram: boxes, operators in circles, and arrows between them, in points from the top left."""
+    """Draws a block diagram of boxes, operators in circles and arrows between them.
+
+    All coordinates are in points from the top left corner.
+    """
 
     RADIUS = 10
 
@@ -17,7 +20,7 @@ class Diagram:
         self.theme = theme
 
     def text(self, x: float, y: float, text: str, **style: Any) -> None:
-        """Write a text whose middle (or what `ha` says) is at x, y."""
+        """Write a text with its middle at x, y, or its left or right end if `ha` says so."""
         style = {"ha": "center", "va": "center_baseline", "fontsize": NORMAL, "color": self.theme.ink, **style}
         self.axes.text(x, y, text, **style)
 
@@ -27,19 +30,19 @@ class Diagram:
         self.text(100, y, equation, ha="left", fontsize=LARGE - 1)
 
     def frame(self, x: float, y: float, width: float, height: float, **style: Any) -> None:
-        """Draw a rectangle with round corners, whose top left corner is at x, y."""
+        """Draw a rectangle with round corners and with its top left corner at x, y."""
         from matplotlib.patches import FancyBboxPatch
 
         rounded = "round,pad=0,rounding_size=6"
         self.axes.add_patch(FancyBboxPatch((x, y), width, height, boxstyle=rounded, **style))
 
     def box(self, x: float, y: float, width: float, text: str) -> None:
-        """Draw a layer, whose left side is at x and whose middle is at height y."""
+        """Draw a layer as a box with its left side at x and its middle at height y."""
         self.frame(x, y - 18, width, 36, fc=self.theme.fill, ec=self.theme.faint, lw=1)
         self.text(x + width / 2, y, text, fontsize=SMALL, va="center", linespacing=1.25)
 
     def attention(self, x: float, y: float, width: float, text: str) -> None:
-        """Draw an MS-CAM's weights as a box, whose left side is at x and whose middle is at height y."""
+        """Draw the weights of an MS-CAM as a box with its left side at x and its middle at height y."""
         self.frame(x, y - 20, width, 40, fc=self.theme.fill, ec=self.theme.green, lw=1.6)
         self.text(x + width / 2, y, text, fontsize=LARGE, va="center")
 
@@ -59,7 +62,7 @@ class Diagram:
         self.axes.plot(*zip(*points), color=colour or self.theme.ink, **style)
 
     def arrow(self, points: Sequence[Tuple[float, float]], colour: str = "", **style: Any) -> None:
-        """Draw a line through the points with a head at its end."""
+        """Draw a line through the points with an arrowhead at its end."""
         (before_x, before_y), (x, y) = points[-2:]
         length = ((x - before_x) ** 2 + (y - before_y) ** 2) ** 0.5
         dx, dy = (x - before_x) / length, (y - before_y) / length
@@ -72,7 +75,7 @@ class Diagram:
         self.axes.fill(*zip(*corners), color=colour or self.theme.ink, lw=0, zorder=2)
 
     def output(self, x: float, y: float, text: str) -> None:
-        """Draw the arrow that leaves the module, and what it carries."""
+        """Draw the arrow that leaves the module, and the name of the output."""
         self.arrow([(x, y), (x + 26, y)])
         self.text(x + 38, y, text, fontsize=LARGE)
 

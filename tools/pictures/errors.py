@@ -1,4 +1,4 @@
-"""Errors of the networks over their parameters."""
+"""Draw the errors of the networks over their numbers of parameters."""
 
 from __future__ import annotations
 
@@ -12,7 +12,13 @@ from tools.pictures.theme import LARGE, NORMAL, SMALL, Theme, colour_axes, new_f
 
 @dataclass(frozen=True)
 class Network:
-    """A network in the picture of the errors: trainable parameters in millions, top-1 error in percent."""
+    """Holds a network in the picture of the errors.
+
+    Attributes:
+        name: name of the network.
+        parameters: number of trainable parameters in millions.
+        error: top-1 error in percent.
+    """
 
     name: str
     parameters: float
@@ -21,7 +27,13 @@ class Network:
 
 @dataclass(frozen=True)
 class Family:
-    """Networks that are drawn alike; the joined ones, a plain network and what was made of it, with a line."""
+    """Holds networks that are drawn in the same style.
+
+    Attributes:
+        legend: text in the legend.
+        networks: networks to mark.
+        joined: groups of networks to join by a line, each a plain network followed by its variants.
+    """
 
     legend: str
     networks: Sequence[Network]
@@ -29,7 +41,10 @@ class Family:
 
 
 def imagenet_families() -> List[Family]:
-    """Families of ImageNet networks: the published weights of this package, AFINets, those that the papers compare."""
+    """Return the families of ImageNet networks.
+
+    They are the networks that the papers compare with, the AFINets, and the networks with published weights.
+    """
     first, second = paper_tables()["aff_table5_imagenet"], paper_tables()["afi_table5_imagenet"]
     compared = [Network(name, *reversed(row)) for name, row in first.rows.items() if "AFF" not in name]
     rows = {name: Network(name, row[0], round(100 - row[2], 2)) for name, row in second.rows.items()}
@@ -42,7 +57,7 @@ def imagenet_families() -> List[Family]:
 
 
 def cifar100_families() -> List[Family]:
-    """Families of CIFAR-100 networks: 100 classes, and 20 superclasses, which are another task."""
+    """Return the families of CIFAR-100 networks, with those for 20 superclasses apart, since that is another task."""
     first, second = paper_tables()["readme_first_release_cifar100"], paper_tables()["afi_table4_cifar100"]
     compared = [
         Network(name, row[1], round(100 - row[0], 2)) for name, row in first.rows.items() if not name.startswith("AFF")
@@ -58,7 +73,7 @@ def cifar100_families() -> List[Family]:
 
 
 def _published(labels: str) -> List[Network]:
-    """The networks of this package whose weights are published for those labels."""
+    """Return the networks of this package whose weights are published for `labels`."""
     known = [weights for weights in published_weights() if weights.labels == labels and weights.release == "head"]
     records = [model_record(weights.model) for weights in known]
     return [
@@ -67,7 +82,7 @@ def _published(labels: str) -> List[Network]:
 
 
 def _afinets(rows: Dict[str, Network], hosts: Iterable[str]) -> Family:
-    """The AFINets of a table of the second paper, each joined with the plain network that it is made of."""
+    """Return the AFINets of a table of the second paper, each joined with the plain network that it extends."""
     joined = [[rows[name] for name in (host, f"AFI-{host}", f"AFI-{host}-B") if name in rows] for host in hosts]
     return Family(
         "AFINets: AFI, and AFI-B with more parameters",
@@ -77,7 +92,7 @@ def _afinets(rows: Dict[str, Network], hosts: Iterable[str]) -> Family:
 
 
 def _millions(text: str) -> float:
-    """Read a number of parameters as the paper prints it: 472.76K or 1.74M."""
+    """Return a number of parameters in millions, from text such as `472.76K` or `1.74M` in the paper."""
     return float(text[:-1]) / {"K": 1000, "M": 1}[text[-1]]
 
 
@@ -91,7 +106,8 @@ SHORT_NAMES = {
     "AutoAugment+PyramidNet+ShakeDrop": "PyramidNet, AutoAugment, ShakeDrop",
     "ResNeXt-29(32x4d)": "ResNeXt-29-32x4d",
 }
-# Where a name stands if not to the right of its mark: points to the right and upwards, and what is there of the text
+# Positions of names: offset from the mark to the right and upwards in points, and horizontal alignment. `RIGHT` is the
+# default, and `PLACES` has the names that would overlap something there.
 RIGHT = (8, 0, "left")
 PLACES = {
     "AFF-ResNet-50": (-4, 14, "center"),
@@ -113,7 +129,7 @@ PLACES = {
 
 
 def draw_errors(theme: Theme) -> Any:
-    """Top-1 errors over trainable parameters: ImageNet above, CIFAR-100 below."""
+    """Draw the top-1 errors over the trainable parameters, for ImageNet at the top and CIFAR-100 at the bottom."""
     from matplotlib.ticker import NullLocator
 
     figure = new_figure(800)
@@ -146,7 +162,7 @@ def _draw_panel(axes: Any, theme: Theme, title: str, families: Sequence[Family],
 
 
 def _look(theme: Theme, legend: str) -> Dict[str, Any]:
-    """How a family's marks look; what differs in colour differs in shape too."""
+    """Return the style of a family's marks; marks of different colours also have different shapes."""
     if legend.startswith("others"):
         return {"marker": "s", "ms": 5.5, "color": theme.faint}
     if legend.startswith("AFINets"):

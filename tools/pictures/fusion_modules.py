@@ -1,4 +1,4 @@
-"""MS-CAM, AFF and iAFF as block diagrams."""
+"""Draw MS-CAM, AFF and iAFF as block diagrams."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 from tools.pictures.diagram import Diagram
 from tools.pictures.theme import LARGE, Theme, new_figure, whole_axes
 
-LANE = 64  # from the middle of a fusion module to its inputs' lines
-GAP = 16  # between layers
+LANE = 64  # distance from the middle of a fusion module to the lines of its inputs
+GAP = 16  # distance between layers
 # Layers of a context branch and their widths (paper, Eq. 1 and 2)
 MEAN = ("mean over\n$H \\times W$", 78)
 BOTTLENECK = (
@@ -91,7 +91,7 @@ def _draw_iaff(diagram: Diagram, top: float) -> None:
 
 
 def _draw_sum(diagram: Diagram, x: float, middle: float) -> float:
-    """Draw where X and Y come in, and their sum; return where its arrow ends."""
+    """Draw the inputs X and Y and their sum, and return the x coordinate at which the arrow from the sum ends."""
     r = diagram.RADIUS
     for y, sign, colour in ((middle - LANE, -1, diagram.theme.blue), (middle + LANE, 1, diagram.theme.orange)):
         diagram.text(24, y, "$X$" if sign < 0 else "$Y$", fontsize=LARGE, color=colour)
@@ -104,7 +104,15 @@ def _draw_sum(diagram: Diagram, x: float, middle: float) -> float:
 
 
 def _draw_selection(diagram: Diagram, left: float, middle: float, weight: str, last: bool = False) -> float:
-    """Draw X and Y weighted by what an MS-CAM from `left` gives, and their sum; return where its circle ends."""
+    """Draw the sum of X and Y, weighted by an MS-CAM, and return the x coordinate at which the circle of the sum ends.
+
+    Args:
+        diagram: diagram to draw in.
+        left: x coordinate of the left side of the MS-CAM.
+        middle: y coordinate of the middle of the fusion module.
+        weight: symbol of the weights.
+        last: whether this is the last selection, at which the lines of X and Y end; at an earlier one they branch.
+    """
     theme, r = diagram.theme, diagram.RADIUS
     diagram.attention(left, middle, 46, f"${weight}$")
     branch, product = left + 62, left + 132

@@ -1,4 +1,4 @@
-"""Where in the demo's pictures its network sees their classes."""
+"""Draw heat maps of where the network of the demo sees the classes of its pictures."""
 
 from __future__ import annotations
 
@@ -17,14 +17,22 @@ from gluon_aff.data.preprocessing import fitting, image_input
 from gluon_aff.errors import InputError
 from tools.pictures.theme import NORMAL, new_figure, whole_axes
 
-SIDE = 96  # of the pictures in pixels: at the 32 of the training, the maps of a layer are too small to look at
+SIDE = 96  # pixels; at 32, the size in training, the maps of a layer are too small to show anything
 LAYER = "layer2"  # 12 x 12 maps
 COLUMNS, TILE = 4, 120  # points
 
 
 @dataclass(frozen=True)
 class HeatMap:
-    """A picture, uint8 (H, W, 3), its class, where the network sees the predicted one, 0 to 1 (H, W), and its score."""
+    """Holds a picture and the heat map of its predicted class.
+
+    Attributes:
+        pixels: picture, uint8 (H, W, 3).
+        label: class of the picture.
+        heat: where the network sees the predicted class, from 0 to 1 (H, W).
+        predicted: predicted class.
+        score: score of the predicted class.
+    """
 
     pixels: np.ndarray
     label: str
@@ -34,13 +42,17 @@ class HeatMap:
 
 
 def check_demo(demo: Path) -> None:
-    """Raise InputError if the folder has no weights of `make demo-imagenet`."""
+    """Check that `demo` contains the weights of `make demo-imagenet`.
+
+    Raises:
+        InputError: it does not contain exactly one file of best weights.
+    """
     if len(list(demo.glob("params/*-best.params"))) != 1:
         raise InputError(f"{demo} has no weights to draw heat maps with: run `make demo-imagenet`, or name its folder")
 
 
 def demo_heat_maps(demo: Path) -> List[HeatMap]:
-    """Heat maps of the first validation picture of each class, computed by `gluon-aff gradcam`."""
+    """Return the heat maps of the first validation picture of each class, computed by `gluon-aff gradcam`."""
     (weights,) = demo.glob("params/*-best.params")
     images = [str(path) for path in sorted(demo.glob("pictures/val/*/0000.jpg"))]
     with tempfile.TemporaryDirectory() as folder:
@@ -58,7 +70,10 @@ def demo_heat_maps(demo: Path) -> List[HeatMap]:
 
 
 def draw_heat_maps(maps: List[HeatMap]) -> Any:
-    """Draw the pictures in rows, and beneath each its heat map; no ground shows, so that it suits any page."""
+    """Draw the pictures in rows, each above its heat map.
+
+    There are no gaps in which a background shows, so that the figure suits light and dark pages.
+    """
     figure = new_figure(2 * TILE * math.ceil(len(maps) / COLUMNS), COLUMNS * TILE)
     axes = whole_axes(figure)
     limits = axes.axis()
@@ -72,7 +87,10 @@ def draw_heat_maps(maps: List[HeatMap]) -> Any:
 
 
 def overlay(heat_map: HeatMap) -> np.ndarray:
-    """The picture in grey under colours that grow lighter with the heat, so that nobody has to tell red from green."""
+    """Return the picture in grey with the heat map over it in colour.
+
+    The colours become lighter as the heat increases, so that nobody has to tell red from green.
+    """
     from matplotlib import colormaps
 
     grey = heat_map.pixels.mean(axis=2, keepdims=True) / 255

@@ -1,17 +1,20 @@
-"""What the pictures share: their width, sizes of text, colours on light and on dark pages."""
+"""Define the width, the text sizes and the colours of the pictures, for light and for dark pages."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-WIDTH = 720  # points, in which all is measured
-SMALL, NORMAL, LARGE = 11, 12, 15  # sizes of text
+WIDTH = 720  # points, the unit of all lengths
+SMALL, NORMAL, LARGE = 11, 12, 15  # text sizes in points
 
 
 @dataclass(frozen=True)
 class Theme:
-    """Colours on light or on dark pages; Okabe and Ito's, which the colour-blind tell apart, and lighter ones."""
+    """Holds the colours for light or for dark pages.
+
+    They are shades of colours from the palette of Okabe and Ito, which the colour-blind can tell apart.
+    """
 
     name: str
     ink: str
@@ -29,7 +32,7 @@ THEMES = (
 
 
 def new_figure(height: float, width: float = WIDTH) -> Any:
-    """Return an empty figure of that size in points."""
+    """Return an empty figure of the given size in points."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -39,7 +42,7 @@ def new_figure(height: float, width: float = WIDTH) -> Any:
 
 
 def whole_axes(figure: Any) -> Any:
-    """Add axes over all of the figure, in points from the top left."""
+    """Return new axes that cover the whole figure, with coordinates in points from the top left corner."""
     axes = figure.add_axes((0, 0, 1, 1))
     width, height = 72 * figure.get_size_inches()
     axes.set(xlim=(0, width), ylim=(height, 0))
@@ -48,7 +51,7 @@ def whole_axes(figure: Any) -> Any:
 
 
 def colour_axes(axes: Any, theme: Theme) -> None:
-    """Give axes, their labels and their grid the theme's colours."""
+    """Give the axes, their labels and their grid the colours of the theme."""
     axes.set_facecolor("none")
     axes.tick_params(colors=theme.ink)
     for label in (axes.title, axes.xaxis.label, axes.yaxis.label):
