@@ -5,8 +5,8 @@ import textwrap
 import pytest
 
 from tools.mutants import __main__ as mutants
-from tools.mutants.covering_tests import CoveringTests
-from tools.mutants.faults import find_faults
+from tools.mutants.covering_tests import CoveringTests, read_durations
+from tools.mutants.faults import Fault, find_faults
 from tools.mutants.trial import LONGEST_TRIAL, Outcome, choose_tests, try_fault
 
 SOURCE = textwrap.dedent('''\
@@ -67,13 +67,21 @@ def test_a_fault_changes_its_place_and_nothing_else(line, kind, changed):
     assert fault.is_python(SOURCE)
 
 
-class Covering:
+def test_only_what_is_in_no_function_runs_at_import():
+    assert {(fault.line, fault.what) for fault in find_faults("half.py", SOURCE) if fault.at_import} == {
+        (2, "`10` becomes `11`"),
+        (5, "`4` becomes `5`"),
+        (5, "`False` becomes `True`"),
+    }
+
+
+class Covering(CoveringTests):
     """Every test covers everything."""
 
-    def __init__(self, seconds):
-        self.seconds = seconds
+    def __init__(self, seconds, fixtures=None):
+        super().__init__(seconds, fixtures or {}, None)
 
-    def of(self, path, lines):
+    def of(self, fault):
         return list(self.seconds)
 
 
@@ -82,6 +90,27 @@ def test_tests_are_taken_while_there_is_time():
     seconds = {"a": LONGEST_TRIAL / 2, "b": LONGEST_TRIAL / 2, "c": 0.1}
     assert choose_tests(fault, Covering(seconds)) == ["a", "b"]
     assert choose_tests(fault, Covering({"long": LONGEST_TRIAL + 1, "c": 0.1})) == ["long"]
+    assert choose_tests(fault, Covering({"f::a": 1.0, "f::b": 1.0, "g::c": 1.0}, {"g": LONGEST_TRIAL})) == [
+        "f::a",
+        "f::b",
+    ]
+
+
+def test_the_cost_has_the_fixtures_of_a_file_once():
+    covering = Covering({"f::a": 1.0, "f::b": 2.0, "g::c": 4.0}, {"f": 8.0, "g": 16.0})
+    assert covering.cost(["f::a", "f::b"]) == 11
+
+
+def test_durations_are_of_all_tests_that_pass_and_setups_of_files(capsys):
+    log = (
+        "3.00s setup    f.py::a[x y]\n0.50s call     f.py::a[x y]\n0.25s teardown f.py::a[x y]\n"
+        "0.00s call     f.py::b\n0.00s setup    f.py::b\n1.00s call     f.py::c\n"
+        "FAILED f.py::c - assert 1 == 2\n"
+    )
+    seconds, fixtures = {"g.py::d": 1.0}, {}
+    read_durations(log, seconds, fixtures)
+    assert (seconds, fixtures) == ({"g.py::d": 1.0, "f.py::a[x y]": 3.75, "f.py::b": 0.0}, {"f.py": 3.0})
+    assert capsys.readouterr().err == "left out, because it fails without a fault: f.py::c\n"
 
 
 def test_a_fault_is_noticed_where_a_test_fails_and_is_taken_out_again(tmp_path):
@@ -130,39 +159,29 @@ class Lines:
         return {
             1: [""],
             3: ["tests/data/a.py::one|run"],
-            4: ["tests/gluon/fusion/b.py::first|setup"],
+            4: ["tests/gluon/test_fusion.py::first|setup"],
             9: ["gone|run"],
         }
 
 
 @pytest.mark.parametrize(
-    ("lines", "chosen"),
+    ("lines", "at_import", "chosen"),
     [
-        ((3, 3), ["tests/data/a.py::one"]),
-        (
-            (4, 4),
-            ["tests/gluon/fusion/b.py::second", "tests/gluon/fusion/b.py::first"],
-        ),  # which share a fixture
-        (
-            (3, 4),
-            [
-                "tests/gluon/fusion/b.py::second",
-                "tests/gluon/fusion/b.py::first",
-                "tests/data/a.py::one",
-            ],
-        ),
-        ((1, 1), ["tests/gluon/fusion/c.py::reads_a_constant", "second", "first", "tests/data/a.py::one"]),
+        ((3, 3), False, ["one"]),
+        ((4, 4), False, ["second", "first"]),  # which share a fixture
+        ((3, 4), False, ["second", "first", "one"]),
+        ((3, 3), True, ["reads_a_constant", "second", "first", "one"]),  # only the first import was in a test
     ],
 )
-def test_tests_of_a_line_are_its_rooms_and_the_shortest_first(lines, chosen):
+def test_tests_of_a_line_are_its_rooms_and_the_shortest_first(lines, at_import, chosen):
     """What runs at import is held by tests of the room, too, that run no line of the file."""
     seconds = {
         "tests/data/a.py::one": 0.1,
-        "tests/gluon/fusion/b.py::first": 3.0,
-        "tests/gluon/fusion/b.py::second": 2.0,
-        "tests/gluon/fusion/c.py::reads_a_constant": 1.0,
+        "tests/gluon/test_fusion.py::first": 3.0,
+        "tests/gluon/test_fusion.py::second": 2.0,
+        "tests/gluon/fusion/test_c.py::reads_a_constant": 1.0,
         "tests/weights/test_d.py::elsewhere": 0.5,
     }
-    found = CoveringTests(seconds, Lines()).of("gluon_aff/gluon/fusion/operators.py", lines)
-    assert [test if "::" in wanted else test.split("::")[1] for test, wanted in zip(found, chosen)] == chosen
-    assert len(found) == len(chosen)
+    fault = Fault("gluon_aff/gluon/fusion/operators.py", "number", lines, at_import, lines[0], "", 0, 1, "", "")
+    found = CoveringTests(seconds, {}, Lines()).of(fault)
+    assert [test.split("::")[1] for test in found] == chosen

@@ -9,11 +9,13 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, Iterable, List, Set, Tuple
+from typing import Dict, Iterable, List, Set
 
 from coverage import CoverageData
 
-DURATION = re.compile(r"([\d.]+)s (?:call|setup|teardown) +(\S+::.+)")
+from tools.mutants.faults import Fault
+
+DURATION = re.compile(r"([\d.]+)s (call|setup|teardown) +(\S+::.+)")
 FAILURE = re.compile(r"^(?:FAILED|ERROR) (\S+::.+?)(?: - .*)?$", re.MULTILINE)
 PASSED, SOME_FAILED = 0, 1
 CONFIG = "[run]\nbranch = true\nrelative_files = true\nsource = gluon_aff\ndata_file = {}\n"
@@ -24,31 +26,45 @@ def room_of(path: str) -> str:
     return Path(path).parent.relative_to("gluon_aff").as_posix()
 
 
+def file_of(test: str) -> str:
+    """Return the file of a test, given its node id."""
+    return test.split("::")[0]
+
+
 @dataclass(frozen=True)
 class CoveringTests:
     """Holds the coverage and the durations of the fast tests.
 
     Attributes:
         seconds: duration of each test in seconds, by its node id.
+        fixtures: longest setup of a test in each file in seconds: what the fixtures that its tests share take.
         data: lines that each test runs.
     """
 
     seconds: Dict[str, float]
+    fixtures: Dict[str, float]
     data: CoverageData
 
-    def of(self, path: str, lines: Tuple[int, int]) -> List[str]:
-        """Return the tests that run a line from `lines[0]` to `lines[1]` of a file.
+    def of(self, fault: Fault) -> List[str]:
+        """Return the tests that run the statement with the fault.
 
         Tests of the file's own room come first, and short ones before long ones. Code that runs while the package is
-        imported (constants, defaults, decorators) belongs to no test in particular. For such lines, the tests of the
-        file's room and all tests that run any line of the file are returned.
+        imported (constants, defaults) belongs to no test in particular, though a test may happen to import it first.
+        For such code, the tests of the file's room and all tests that run any line of the file are returned.
         """
-        by_line = self.data.contexts_by_lineno(path)
-        room = f"tests/{room_of(path)}/"
-        chosen = self._tests(tests for line, tests in by_line.items() if lines[0] <= line <= lines[1])
-        if not chosen:
-            chosen = self._tests(by_line.values()) | {test for test in self.seconds if test.startswith(room)}
-        return sorted(chosen, key=lambda test: (not test.startswith(room), self.seconds[test]))
+        by_line = self.data.contexts_by_lineno(fault.path)
+        room = f"tests/{room_of(fault.path)}"
+        own = {test for test in self.seconds if test.replace("/test_", "/").startswith(room)}
+        first, last = fault.lines
+        chosen = self._tests(tests for line, tests in by_line.items() if fault.at_import or first <= line <= last)
+        if fault.at_import:
+            chosen |= own
+        return sorted(chosen, key=lambda test: (test not in own, self.seconds[test]))
+
+    def cost(self, tests: Iterable[str]) -> float:
+        """Return about how many seconds these tests take, with the fixtures of their files."""
+        files = {file_of(test) for test in tests}
+        return sum(self.seconds[test] for test in tests) + sum(self.fixtures.get(file, 0.0) for file in files)
 
     def _tests(self, contexts: Iterable[List[str]]) -> Set[str]:
         """Return the tests of these contexts.
@@ -57,8 +73,8 @@ class CoveringTests:
         """
         found = {tuple(context.rsplit("|", 1)) for of_line in contexts for context in of_line if context}
         tests = {test for test, *_ in found}
-        shared = {test.split("::")[0] for test, phase in found if phase == "setup"}
-        return (tests | {test for test in self.seconds if test.split("::")[0] in shared}) & self.seconds.keys()
+        shared = {file_of(test) for test, phase in found if phase == "setup"}
+        return (tests | {test for test in self.seconds if file_of(test) in shared}) & self.seconds.keys()
 
 
 def measure(tree: Path, environment: Dict[str, str], cache: Path, processes: int) -> CoveringTests:
@@ -79,42 +95,56 @@ def measure(tree: Path, environment: Dict[str, str], cache: Path, processes: int
     package = _hash(sorted((tree / "gluon_aff").rglob("*.py")))
     earlier = json.loads(known.read_text()) if known.is_file() else {}
     if earlier.get("package") != package:
-        earlier = {"package": package, "files": {}, "seconds": {}}
+        earlier = {"package": package, "files": {}, "seconds": {}, "fixtures": {}}
         data_file.unlink(missing_ok=True)
     files = {str(file.relative_to(tree)): _test_file_hash(tree, file) for file in tree.glob("tests/**/test_*.py")}
     changed = sorted(file for file, digest in files.items() if earlier["files"].get(file) != digest)
-    seconds = {t: s for t, s in earlier["seconds"].items() if t.split("::")[0] in files.keys() - set(changed)}
+    kept = files.keys() - set(changed)
+    seconds = {test: each for test, each in earlier["seconds"].items() if file_of(test) in kept}
+    fixtures = {file: each for file, each in earlier["fixtures"].items() if file in kept}
     if changed:
-        seconds.update(_run(tree, environment, changed, data_file, processes))
-        known.write_text(json.dumps({"package": package, "files": files, "seconds": seconds}))
+        log = _run(tree, environment, changed, data_file, processes)
+        read_durations(log, seconds, fixtures)
+        known.write_text(json.dumps({"package": package, "files": files, "seconds": seconds, "fixtures": fixtures}))
     data = CoverageData(str(data_file))
     data.read()
-    return CoveringTests(seconds, data)
+    return CoveringTests(seconds, fixtures, data)
 
 
-def _run(
-    tree: Path, environment: Dict[str, str], files: List[str], data_file: Path, processes: int
-) -> Dict[str, float]:
-    """Run the tests in `files` and add their coverage to `data_file`; return the duration of each in seconds."""
+def _run(tree: Path, environment: Dict[str, str], files: List[str], data_file: Path, processes: int) -> str:
+    """Run the tests in `files` and add their coverage to `data_file`; return what pytest says."""
     log = data_file.with_name("tests.log")
     print(f"running the tests of {len(files)} files to measure what they cover: see {log}", file=sys.stderr)
     config = tree / ".coverage-config"
     config.write_text(CONFIG.format(data_file))
     coverage = ("--cov", "--cov-append", "--cov-context=test", f"--cov-config={config}", "--cov-report=")
     spread = ("-n", str(processes), "--dist", "loadfile")
-    command = [sys.executable, "-m", "pytest", "-q", *spread, *coverage, "--durations=0", "-vv", *files]
+    durations = ("--durations=0", "--durations-min=0", "-v")
+    command = [sys.executable, "-m", "pytest", *spread, *coverage, *durations, *files]
     with open(log, "w") as output:
         code = subprocess.run(command, cwd=tree, env=environment, stdout=output, stderr=output, check=False).returncode
-    said = log.read_text(errors="replace")
     if code not in (PASSED, SOME_FAILED):
         raise SystemExit(f"mutants: error: pytest ended with {code}: see {log}")
-    seconds: Dict[str, float] = {}
-    for duration, test in DURATION.findall(said):
+    return log.read_text(errors="replace")
+
+
+def read_durations(log: str, seconds: Dict[str, float], fixtures: Dict[str, float]) -> None:
+    """Read the duration of each test and the longest setup of each file from pytest's output.
+
+    Tests that failed are printed and left out.
+
+    Args:
+        log: what pytest printed.
+        seconds: durations in seconds by test, to which those in `log` are added.
+        fixtures: longest setups in seconds by file, to which those in `log` are added.
+    """
+    for duration, phase, test in DURATION.findall(log):
         seconds[test] = seconds.get(test, 0.0) + float(duration)
-    for test in FAILURE.findall(said):
+        if phase == "setup":
+            fixtures[file_of(test)] = max(fixtures.get(file_of(test), 0.0), float(duration))
+    for test in FAILURE.findall(log):
         print(f"left out, because it fails without a fault: {test}", file=sys.stderr)
         seconds.pop(test, None)
-    return seconds
 
 
 def _test_file_hash(tree: Path, file: Path) -> str:

@@ -26,6 +26,7 @@ class Fault:
         path: path of the file relative to the checkout.
         kind: kind of the change, such as "number" or "condition".
         lines: first and last line, counted from 1, of the statement that contains the place.
+        at_import: True if the place is in no function's body, so that it runs while the module is imported.
         line: line where the change begins.
         code: text of that line without surrounding white space.
         start: offset in the file's text where the change begins.
@@ -37,6 +38,7 @@ class Fault:
     path: str
     kind: str
     lines: Tuple[int, int]
+    at_import: bool
     line: int
     code: str
     start: int
@@ -71,6 +73,7 @@ class _Finder(ast.NodeVisitor):
         for line in source.splitlines(keepends=True):
             self.line_starts.append(self.line_starts[-1] + len(line))
         self.statement: ast.stmt
+        self.functions = 0  # whose bodies surround the place
         self.faults: List[Fault] = []
 
     def offset(self, line: int, column: int) -> int:
@@ -96,7 +99,8 @@ class _Finder(ast.NodeVisitor):
             last = max(first, body[0].lineno - 1)
         line = bisect.bisect_right(self.line_starts, start)
         code = self.source.splitlines()[line - 1].strip()
-        self.faults.append(Fault(self.path, kind, (first, last), line, code, start, end, text, what))
+        place = (self.path, kind, (first, last), not self.functions, line, code)
+        self.faults.append(Fault(*place, start, end, text, what))
 
     def replace(self, kind: str, node: ast.AST, text: str) -> None:
         self.add(kind, *self.span(node), text, f"`{self.words(node)}` becomes `{text}`")
@@ -141,8 +145,10 @@ class _Finder(ast.NodeVisitor):
     def visit_function(self, node: Function) -> None:
         for default in [*node.args.defaults, *(value for value in node.args.kw_defaults if value)]:
             self.visit(default)
+        self.functions += 1
         for statement in node.body:
             self.visit(statement)
+        self.functions -= 1
 
     visit_FunctionDef = visit_AsyncFunctionDef = visit_function
 

@@ -56,15 +56,14 @@ def copy_checkout(to: Path) -> None:
 
 def environment_for(tree: Path) -> Dict[str, str]:
     """Return environment variables with which tests, and the processes that they start, import the copy at `tree`."""
-    return {**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
+    return {**os.environ, "PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1"}
 
 
 def choose_tests(fault: Fault, covering: CoveringTests) -> List[str]:
     """Return tests that cover a fault, as many as fit into `LONGEST_TRIAL`; those of its room and short ones first."""
-    chosen, left = [], LONGEST_TRIAL
-    for test in covering.of(fault.path, fault.lines):
-        left -= covering.seconds[test]
-        if left < 0 and chosen:
+    chosen: List[str] = []
+    for test in covering.of(fault):
+        if chosen and covering.cost([*chosen, test]) > LONGEST_TRIAL:
             break
         chosen.append(test)
     return chosen
@@ -98,7 +97,7 @@ def try_fault(fault: Fault, tree: Path, covering: CoveringTests) -> Outcome:
     source = file.read_text(encoding="utf-8")
     file.write_text(fault.applied_to(source), encoding="utf-8")
     try:
-        code, output = run_tests(tree, tests, 60 + 5 * sum(covering.seconds[test] for test in tests))
+        code, output = run_tests(tree, tests, 60 + 5 * covering.cost(tests))
     except subprocess.TimeoutExpired:
         return Outcome(fault, True, len(tests), "the time limit")
     finally:
