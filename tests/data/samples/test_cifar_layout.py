@@ -1,4 +1,5 @@
 import builtins
+import hashlib
 import subprocess
 
 import numpy as np
@@ -59,9 +60,16 @@ def test_shapes_are_balanced(shapes_dir):
     assert names == list(SHAPES)
 
 
-@pytest.mark.parametrize("fixture", ["digits_dir", "shapes_dir"])
-def test_sums_are_sha1sums(fixture, request):
+@pytest.mark.parametrize(
+    ("fixture", "sum_of_sums"),
+    [
+        ("digits_dir", "a07213f808d6494ced2b934df2ed16dd1f650be5"),
+        ("shapes_dir", "912508b19a0fda8b590f029baf66a91367cbdbab"),
+    ],
+)
+def test_sums_are_sha1sums_and_the_same_as_ever(fixture, sum_of_sums, request):
     folder = request.getfixturevalue(fixture)
+    assert hashlib.sha1((folder / "SHA1SUMS").read_bytes()).hexdigest() == sum_of_sums
     subprocess.run(["sha1sum", "--check", "--strict", "SHA1SUMS"], cwd=folder, check=True, stdout=subprocess.DEVNULL)
 
 

@@ -3,6 +3,7 @@ import builtins
 import numpy as np
 import pytest
 from PIL import Image
+from shared_by_tests.golden_samples import golden_samples, pictures_figures
 
 from gluon_aff.data.imagenet.training_batches import folder_batches
 from gluon_aff.data.imagenet.validation_batches import validation_data
@@ -32,6 +33,14 @@ def test_what_is_written(pictures):
     for path in pictures.rglob("*.jpg"):
         with Image.open(path) as image:
             assert (image.format, image.mode, image.size) == ("JPEG", "RGB", (128, 100))
+
+
+def test_a_set_is_the_same_as_ever(pictures):
+    golden = golden_samples("pictures")
+    found = pictures_figures(pictures)
+    assert found.keys() == golden.keys()
+    for name, figures in golden.items():
+        np.testing.assert_allclose(found[name], figures, rtol=0, atol=0.3, err_msg=name)
 
 
 def test_writing_is_deterministic(tmp_path):

@@ -1,10 +1,13 @@
 """The drawn stop signs: what is written, and that masks lie where the signs are."""
 
+import contextlib
+import io
 import json
 
 import numpy as np
 import pytest
 from PIL import Image
+from shared_by_tests.golden_samples import golden_samples, stop_signs_figures
 
 from gluon_aff.cli import main
 from gluon_aff.data.samples.stop_signs import _octagon, _run_lengths, _side, write_stop_signs
@@ -12,18 +15,27 @@ from gluon_aff.errors import DataError, InputError
 
 
 @pytest.fixture(scope="module")
-def signs(tmp_path_factory):
+def made(tmp_path_factory):
+    """Folder that `gluon-aff make-data` writes, and what it says."""
     folder = tmp_path_factory.mktemp("sample") / "signs"
-    write_stop_signs(str(folder), 60, 20)
-    return folder
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        assert main(["make-data", "stop-signs", str(folder)]) == 0
+    return folder, said.getvalue()
+
+
+@pytest.fixture(scope="module")
+def signs(made):
+    return made[0]
 
 
 def annotations(folder, half):
     return json.loads((folder / "annotations" / f"instances_{half}.json").read_text())
 
 
-def test_what_is_written(signs):
-    for half, images in (("train2017", 60), ("val2017", 20)):
+def test_what_is_written(made):
+    signs, said = made
+    assert said == f"stop-signs are in {signs}\n"
+    for half, images in (("train2017", 240), ("val2017", 60)):
         content = annotations(signs, half)
         assert sorted(path.name for path in (signs / half).iterdir()) == [i["file_name"] for i in content["images"]]
         assert len(content["images"]) == images
@@ -32,10 +44,19 @@ def test_what_is_written(signs):
                 assert (image.format, image.mode, image.size) == ("JPEG", "RGB", (128, 104))
     everything = [a for half in ("train2017", "val2017") for a in annotations(signs, half)["annotations"]]
     shapes = [a["segmentation"] for a in everything if a["category_id"] == 13]
-    assert 0.8 < len(shapes) / 80 < 0.98
-    assert sum(isinstance(shape, dict) for shape in shapes) >= 3
-    assert sum(isinstance(shape, list) and len(shape) == 2 for shape in shapes) >= 10
-    assert sum(a["category_id"] == 10 for a in everything) > 100
+    assert len(shapes) / 300 == pytest.approx(0.9, abs=0.05)
+    assert sum(isinstance(shape, dict) for shape in shapes) / len(shapes) == pytest.approx(0.1, abs=0.05)
+    halved = sum(isinstance(shape, list) and len(shape) == 2 for shape in shapes)
+    assert halved / len(shapes) == pytest.approx(0.25, abs=0.07)
+    assert sum(a["category_id"] == 10 for a in everything) / 300 == pytest.approx(3, abs=0.3)  # 1 to 5 in each
+
+
+def test_a_set_is_the_same_as_ever(signs):
+    golden = golden_samples("stop-signs")
+    found = stop_signs_figures(signs)
+    assert found.keys() == golden.keys()
+    for name, figures in golden.items():
+        np.testing.assert_allclose(found[name], figures, rtol=0, atol=0.3, err_msg=name)
 
 
 def test_writing_is_deterministic_and_keeps_what_is_there(signs, tmp_path):
@@ -63,7 +84,7 @@ def test_masks_lie_where_the_signs_are(signs):
     inside, outside = [], []
     data = load_stop_signs(str(signs), True)
     assert not data.official
-    for place in data.images:
+    for place in data.images[:60]:
         image, mask = (np.asarray(part).astype(int) for part in read_pair(place))
         red, green, blue = image.transpose(2, 0, 1)
         own = ((red > 120) & (green < 90) & (blue < 95)) | (image.min(axis=2) > 200)
@@ -86,9 +107,3 @@ def test_run_lengths_and_halves_of_octagons():
     assert area == pytest.approx(2 * 2**0.5 * 20**2, rel=0.05)
     height = 2 * 20 * np.cos(np.pi / 8)
     assert area - left_area - right_area == pytest.approx(10 * height, rel=0.06)
-
-
-def test_the_command_writes_enough_to_learn_from(tmp_path, capsys):
-    assert main(["make-data", "stop-signs", str(tmp_path / "signs")]) == 0
-    assert capsys.readouterr().out == f"stop-signs are in {tmp_path / 'signs'}\n"
-    assert [len(list((tmp_path / "signs" / half).iterdir())) for half in ("train2017", "val2017")] == [240, 60]
