@@ -18,6 +18,7 @@ from gluon_aff.weights.card import Card, card_of, properties
         card_for("b", 32, 100, labels="superclass", dataset="cifar100"),
         card_for("c", 224, 1000, dataset="imagenet"),
         card_for("d", 33),
+        card_for("e", 480, 1, base_size=512, engine="MXNet 1.9.1", versions="NumPy 1.23.5"),
     ],
     ids=lambda card: card.network,
 )
@@ -46,9 +47,10 @@ def test_imagenets_crop(size, shorter):
     assert crop == f"shorter side resized to {shorter}, bilinear; centre {size} x {size} cut out"
 
 
-def test_large_inputs_are_cropped_as_efficientnets():
-    crop = properties(card_for("a", 331))["crop"]
-    assert crop == "centre square, 331 / 363 of the shorter side, resized to 331 x 331, bicubic"
+@pytest.mark.parametrize(("size", "with_border"), [(320, 352), (331, 363)])
+def test_large_inputs_are_cropped_as_efficientnets(size, with_border):
+    crop = properties(card_for("a", size))["crop"]
+    assert crop == f"centre square, {size} / {with_border} of the shorter side, resized to {size} x {size}, bicubic"
 
 
 @pytest.mark.parametrize(

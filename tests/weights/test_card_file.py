@@ -144,6 +144,7 @@ def test_a_model_that_is_named_counts_more_than_the_cards(path):
     architecture, card = described(path, "resnet20_b1")
     assert (architecture.name, architecture.settings["askc_type"]) == ("resnet20_b1", "AFF")
     assert (card.network, card.names, card.dataset) == ("resnet20_b1", NAMES, "cifar10")
+    assert described(path, "resnet20_b2")[0].name == "resnet20_b2"  # which does not fit, and neither does the card's
 
 
 def test_the_cards_labels_count(arrays, tmp_path):

@@ -201,10 +201,12 @@ def test_types_of_later_mxnet_there_and_back(tmp_path, dtype):
 @pytest.mark.parametrize("shape", [(), (0,), (3, 0), (0, 0, 2), (1,), (2, 3), (1,) * 32])
 def test_numpy_shapes_there_and_back(tmp_path, shape):
     path = tmp_path / "shapes.params"
-    saved_by_mxnet(path, {"a": numbers(1, shape, "float32"), "b": numbers(2, (2,), "int8")}, version=3)
-    params = same_back(path)
-    assert params.version == 3
-    assert bits(params.arrays) == bits(loaded_by_mxnet(path, version=3))
+    arrays = {"a": numbers(1, shape, "float32"), "b": numbers(2, (2,), "int8")}
+    for names in ("a", "ab"):
+        saved_by_mxnet(path, {name: arrays[name] for name in names}, version=3)
+        params = same_back(path)
+        assert params.version == 3
+        assert bits(params.arrays) == bits(loaded_by_mxnet(path, version=3))
 
 
 def test_numpy_arrays_of_npx_there_and_back(tmp_path):
@@ -349,6 +351,8 @@ def test_a_file_can_be_written_over_itself(tmp_path, small):
         (({"a": np.zeros(2)}, 4), "version 4"),
         (({"a\0b": np.zeros(2)},), r"name 'a\\x00b', which MXNet would cut at its zero byte"),
         (({"\ud800": np.zeros(2)},), r"name '\\ud800', which is not valid Unicode"),
+        (({80 * "n": np.array(1.0)},), f"the scalar '{80 * 'n'}':"),
+        (({81 * "n": np.array(1.0)},), rf"the scalar '{80 * 'n'}\.\.\.':"),
         (({"a": np.zeros(2)}, 2, {"a": (9, 0)}), "device type 9"),
     ],
 )
@@ -586,8 +590,9 @@ def test_more_names_or_fewer_than_arrays(tmp_path, small):
     assert error_of(path) == f"{path} is damaged (names, byte {count}: 1 names for 2 arrays): get it again"
     path.write_bytes(content[:count] + struct.pack("<Q", 3) + content[count + 8 :] + struct.pack("<Q", 1) + b"c")
     assert f"(names, byte {count}: 3 names for 2 arrays)" in error_of(path)
-    path.write_bytes(content[:16] + struct.pack("<Q", 2**60) + content[24:])
-    assert f"(header, byte 16: {2**60} arrays are more than the file has room for)" in error_of(path)
+    for arrays in (2**60, len(content) // 24):
+        path.write_bytes(content[:16] + struct.pack("<Q", arrays) + content[24:])
+        assert f"(header, byte 16: {arrays} arrays are more than the file has room for)" in error_of(path)
 
 
 def test_versions_are_not_mixed(tmp_path):
@@ -621,11 +626,12 @@ def test_arrays_without_a_shape(tmp_path):
         assert "holds an array without a shape" in error_of(path)
 
 
-def test_files_from_before_mxnet_0_12(tmp_path):
+@pytest.mark.parametrize("shape", [(2,), (1,) * 31 + (2,)], ids=len)
+def test_files_from_before_mxnet_0_12(tmp_path, shape):
     path = tmp_path / "net.params"
-    record = struct.pack("<5i", 1, 2, 1, 0, 0) + bytes(8)
+    record = struct.pack(f"<{4 + len(shape)}i", len(shape), *shape, 1, 0, 0) + bytes(8)
     path.write_bytes(struct.pack("<3Q", 0x112, 0, 1) + record + struct.pack("<QQ", 1, 1) + b"a")
-    assert bits(loaded_by_mxnet(path)) == bits({"a": np.zeros(2, "float32")})
+    assert bits(loaded_by_mxnet(path)) == bits({"a": np.zeros(shape, "float32")})
     assert "was written by an MXNet older than 0.12 (array 0, byte 24" in error_of(path)
 
 

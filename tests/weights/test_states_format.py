@@ -12,6 +12,7 @@ import pytest
 
 from gluon_aff.errors import InputError
 from gluon_aff.weights.states_format import read_states, write_states
+from gluon_aff.weights.states_pickle import read_pickle
 
 RECORD = struct.pack("<Iii2q2ii", 0xF993FAC9, 0, 2, 2, 3, 1, 0, 0) + np.arange(6, dtype="f").tobytes()
 
@@ -71,6 +72,23 @@ def test_what_is_in_a_file(protocol, tmp_path):
         np.testing.assert_array_equal(array, np.arange(6).reshape(2, 3))
 
 
+VALUES = {
+    "tuples": ((), (1,), (1, 2), (1, 2, 3), (1, 2, 3, 4)),
+    "lists": [[], [1], [1, [2, 3]]],
+    "by number": {0: None, 300: {}, -1: {"a": 1, 2: "b"}},
+    "numbers": [0, 255, 256, 65535, 65536, -1, -(2**31), 2**31, 2**2100, 0.1, True, False],
+    "texts": ["", "ä", "long" * 100, b"", b"\xff", b"long" * 100],
+}
+
+
+@pytest.mark.parametrize("protocol", [3, 4, 5])
+def test_values_are_those_that_python_reads(protocol):
+    written = {**VALUES, "again": [VALUES["lists"]] * 300}
+    found = read_pickle("a.states", io.BytesIO(pickle.dumps(written, protocol)))
+    assert repr(found) == repr(written)
+    assert all(each is found["lists"] for each in found["again"])
+
+
 class Unpickler(pickle.Unpickler):
     """Python's, with the classes of this module for those that a file names."""
 
@@ -88,7 +106,7 @@ class Restored:
 def test_what_is_written_is_read_by_us_and_by_python(tmp_path):
     path = str(tmp_path / "a.states")
     arrays = [np.arange(6, dtype="f").reshape(2, 3), np.float16([1, 2]), np.array([[1.0], [2.0]]).T.astype(">f8")]
-    counts, many = {0: 6, 5: 6, 9: 6}, {index: 6 for index in range(300)}
+    counts, many = {0: 6, 5: 6, 9: 6}, {"a": 1, **{index: 6 for index in range(300)}}
     settings = {"num_update": 6, "_all_index_update_counts": {0: counts}, "_index_update_count": counts}
     settings.update(empty=(), none=None, rate=0.1, yes=True, no=False, text="ä", numbers=[1, -2, 2**31 - 1], many=many)
     write_states(path, "NAG", {0: arrays[0], 5: (None, arrays[1]), 9: arrays[2]}, settings)
@@ -111,11 +129,12 @@ def test_what_is_written_is_read_by_us_and_by_python(tmp_path):
 
 def test_the_count_of_updates_is_the_largest_of_the_devices(tmp_path):
     path = str(tmp_path / "a.states")
-    devices = {0: {0: 0, 1: 2}, 1: {0: 0, 1: 3}}
+    most = 2**31 - 1
+    devices = {0: {0: 0, 1: 2}, 1: {0: 0, 1: most}}
     write_states(
-        path, "NAG", dict.fromkeys((0, 1), np.zeros(2, "f")), {"num_update": 3, "_all_index_update_counts": devices}
+        path, "NAG", dict.fromkeys((0, 1), np.zeros(2, "f")), {"num_update": most, "_all_index_update_counts": devices}
     )
-    assert read_states(path).counts == {0: 0, 1: 3}
+    assert read_states(path).counts == {0: 0, 1: most}
 
 
 def refusal(path):
@@ -136,6 +155,8 @@ def test_files_that_are_no_states(tmp_path):
     assert "No such file" in refusal(tmp_path / "nowhere")
     assert "is empty" in refusal(tmp_path / "empty")
     assert "damaged" in refusal(tmp_path / "text")
+    (tmp_path / "params").write_bytes(struct.pack("<Q", 0x112) + bytes(16))
+    assert "is a .params file: name the .states file next to it" in refusal(tmp_path / "params")
     assert "not a regular file" in refusal(tmp_path)
     assert "not a regular file" in refusal(tmp_path / "fifo")
 
@@ -260,10 +281,37 @@ def test_damaged_arrays_name_what_is_wrong(record, message, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ((None, NAG()), "the states are not numbered"),
+        (({"a": NDArray()}, NAG()), "the states are not numbered"),
+        (({0: NDArray()}, NDArray()), "does not hold an optimizer"),
+        (({0: NDArray()}, None), "does not hold an optimizer"),
+        (({0: NDArray()}, NAG(), 1), "does not hold states and their optimizer"),
+        ([{0: NDArray()}, NAG()], "does not hold states and their optimizer"),
+        (({0: "momentum", 2: None}, NAG()), "state 0 is not an array"),
+        (({0: NAG(), 2: None}, NAG()), "state 0 is not an array"),
+        (({0: None, 2: ((NDArray(),),)}, NAG()), "state 2 is not an array"),
+    ],
+)
+def test_content_that_is_not_states_and_an_optimizer(content, message, tmp_path):
+    (tmp_path / "a.states").write_bytes(pickled(content))
+    assert message in refusal(tmp_path / "a.states")
+
+
+@pytest.mark.parametrize("length", [80, 81])
+def test_a_long_name_is_cut_in_the_message(length, tmp_path):
+    name = "n" * (length - 2)
+    (tmp_path / "a.states").write_bytes(f"cm\n{name}\n.".encode())
+    said = f"m.{name}" if length == 80 else f"m.{name[:-1]}..."
+    assert f"contains {said}, which" in refusal(tmp_path / "a.states")
+
+
+@pytest.mark.parametrize(
     ("change", "message"),
     [
         (lambda optimizer: setattr(optimizer, "num_update", -1), "no count of updates"),
-        (lambda optimizer: setattr(optimizer, "num_update", 2**40), "no count of updates"),
+        (lambda optimizer: setattr(optimizer, "num_update", 2**31), "no count of updates"),
         (lambda optimizer: setattr(optimizer, "num_update", 5.0), "no count of updates"),
         (lambda optimizer: setattr(optimizer, "num_update", 7), "counts 7 updates, but its parameters had 6"),
         (lambda optimizer: setattr(optimizer, "_all_index_update_counts", []), "no count of updates"),

@@ -1,6 +1,7 @@
 """Published files where users have them: folders, flat, a clone; verified, or downloaded."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import mxnet as mx
 import pytest
@@ -89,7 +90,7 @@ def test_what_is_wrong_with_the_files_there_is_said(content, problem, weights, t
     assert weights.file_name in message
     assert "--open-aff" in message
     assert "\n" not in message
-    assert not list((tmp_path / "p").rglob("*.params*"))
+    assert not list((tmp_path / "p").rglob("*"))
 
 
 @pytest.mark.parametrize("clone", [False, True])
@@ -113,6 +114,7 @@ def test_no_such_clone(weights, tmp_path):
 
 def test_the_wrong_file_from_the_server_is_not_kept(weights, tmp_path, server):
     put(tmp_path, "made", content=b"something else")
+    other = put(tmp_path, "params", "cifar100", "mine.params")
     with pytest.raises(GluonAFFError, match="the weights"):
         published_file(weights, str(tmp_path / "params"), url=server[0])
-    assert not [path for path in (tmp_path / "params").rglob("*") if path.is_file()]
+    assert list((tmp_path / "params").rglob("*")) == [tmp_path / "params" / "cifar100", Path(other)]
