@@ -52,7 +52,7 @@ def image_figures(path):
         pixels, table = np.asarray(image, float), image.quantization[0]
     rows = np.array_split(pixels, FIELDS)
     means = [field.mean(axis=(0, 1)) for row in rows for field in np.array_split(row, FIELDS, axis=1)]
-    return np.round([*np.ravel(means), np.abs(np.diff(pixels, axis=1)).mean(), sum(table)], 1).tolist()
+    return np.round([*np.ravel(means), np.abs(np.diff(pixels, axis=1)).mean(), sum(table)], 2).tolist()
 
 
 def annotation_figures(annotation):
@@ -64,7 +64,7 @@ def annotation_figures(annotation):
         parts, places = len(shape), np.concatenate(shape).reshape(-1, 2)
     where = np.concatenate([places.mean(axis=0), np.ptp(places, axis=0)]) if len(places) else []
     numbers = [annotation[name] for name in ("id", "image_id", "category_id", "iscrowd")]
-    return np.round([*numbers, parts, *where], 1).tolist()
+    return np.round([*numbers, parts, *where], 2).tolist()
 
 
 def main():

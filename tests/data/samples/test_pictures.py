@@ -40,7 +40,7 @@ def test_a_set_is_the_same_as_ever(pictures):
     found = pictures_figures(pictures)
     assert found.keys() == golden.keys()
     for name, figures in golden.items():
-        np.testing.assert_allclose(found[name], figures, rtol=0, atol=0.3, err_msg=name)
+        np.testing.assert_allclose(found[name], figures, rtol=0, atol=0.05, err_msg=name)
 
 
 def test_writing_is_deterministic(tmp_path):

@@ -56,7 +56,7 @@ def test_a_set_is_the_same_as_ever(signs):
     found = stop_signs_figures(signs)
     assert found.keys() == golden.keys()
     for name, figures in golden.items():
-        np.testing.assert_allclose(found[name], figures, rtol=0, atol=0.3, err_msg=name)
+        np.testing.assert_allclose(found[name], figures, rtol=0, atol=0.05, err_msg=name)
 
 
 def test_writing_is_deterministic_and_keeps_what_is_there(signs, tmp_path):
