@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import mxnet as mx
@@ -13,6 +14,7 @@ from gluon_aff.data.batches import Share, usable_workers
 from gluon_aff.data.cifar.augmentation import normalise
 from gluon_aff.data.cifar.batches import TrainBatches, validation_batches
 from gluon_aff.data.cifar.files import LabelledImages, load_cifar
+from gluon_aff.data.workers import WorkerPool
 from gluon_aff.errors import DataError, InputError, TrainingError
 
 
@@ -158,6 +160,14 @@ def test_usable_workers():
     assert [usable_workers(requested) for requested in (-3, 0, 1, 96)] == [0, 0, 1, min(96, cores)]
 
 
+def test_processes_share_the_cores_that_they_may_use(monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 16)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(6)))
+    assert [usable_workers(96, processes) for processes in (1, 2, 4, 7)] == [6, 3, 1, 1]
+    monkeypatch.delattr(os, "sched_getaffinity")  # as outside Linux
+    assert usable_workers(96, 2) == 8
+
+
 def children(pid):
     """Processes whose parent is `pid`, by the fourth field of Linux's /proc/*/stat."""
     found = []
@@ -210,6 +220,13 @@ def test_a_killed_worker_is_reported_in_one_line(data):
             list(epoch)
         with pytest.raises(TrainingError, match="worker process ended"):
             list(batches.epoch(1))
+
+
+def test_what_the_work_prints_does_not_get_between_the_answers(capfd):
+    pool = WorkerPool(1, partial(eval, "lambda text: print(text) or len(text)"))
+    assert [pool.submit((text,)).result() for text in ("abc", "de")] == [3, 2]
+    pool.close()
+    assert capfd.readouterr() == ("", "abc\nde\n")
 
 
 # Without a guard for `__main__`: workers do not import the script.

@@ -12,7 +12,7 @@ from PIL import Image
 
 from gluon_aff.data.image_files import read_image
 from gluon_aff.data.image_formats import MOST_PIXELS
-from gluon_aff.data.image_headers import claimed_size
+from gluon_aff.data.image_headers import chunks_fit, claimed_size
 from gluon_aff.data.imagenet.images import decode, naming
 from gluon_aff.errors import DataError, InputError
 
@@ -212,6 +212,7 @@ CHUNKS = {
 @pytest.mark.parametrize("chunk", CHUNKS)
 def test_a_chunk_that_claims_gigabytes_takes_no_memory(chunk, tmp_path):
     """Each made OpenCV take as much, for some seconds."""
+    assert not chunks_fit(CHUNKS[chunk])
     (tmp_path / "x.png").write_bytes(CHUNKS[chunk])
     command = [sys.executable, "-c", CHILD, tmp_path / "x.png"]
     out = subprocess.run(command, check=True, capture_output=True, timeout=120).stdout

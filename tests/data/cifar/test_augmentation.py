@@ -81,6 +81,17 @@ def test_draws_of_a_sample_do_not_depend_on_the_others(seed, epoch, samples):
         np.testing.assert_array_equal(taken, all_of_them[rows])
 
 
+def test_draws_are_those_of_the_published_seeds():
+    """Of nine uniform numbers for each image, from PCG64 of the seed, the epoch and the purpose, 1."""
+    table = np.random.Generator(np.random.PCG64((11, 4, 1))).random((90, 9))
+    draws = draw_epoch(11, 4, 90)
+    np.testing.assert_array_equal(draws.auto.policy, np.floor(25 * table[:, 0]))
+    np.testing.assert_array_equal(draws.auto.uniform, table[:, 1:3])
+    np.testing.assert_array_equal(draws.auto.sign == 1, table[:, 3:5] >= 0.5)
+    np.testing.assert_array_equal(draws.offset, np.floor(9 * table[:, 6:8]))
+    np.testing.assert_array_equal(draws.flip, table[:, 8] < 0.5)
+
+
 def test_draws_differ_between_samples_epochs_and_seeds():
     draws = np.concatenate([draw_epoch(seed, epoch, 100).auto.uniform for seed in (0, 1) for epoch in (0, 1)])
     assert len(np.unique(draws)) == 800

@@ -2,6 +2,7 @@ import gzip
 import hashlib
 import http.server
 import io
+import sys
 import tarfile
 import threading
 from concurrent.futures import ThreadPoolExecutor, TimeoutError
@@ -184,6 +185,20 @@ def test_the_archive_is_downloaded_once(archive, tmp_path, capsys):
     assert capsys.readouterr().out == ""
 
 
+def test_a_download_is_announced_before_it_begins(archive, monkeypatch):
+    """Also where the output is a file, which is written in blocks."""
+
+    class Blocks(io.StringIO):
+        written = ""
+
+        def flush(self):
+            self.written = self.getvalue()
+
+    monkeypatch.setattr("sys.stdout", Blocks())
+    load_cifar("cifar100", True)
+    assert sys.stdout.written.startswith("downloading http://127.0.0.1")
+
+
 def test_what_another_process_downloads_is_waited_for(archive, tmp_path, monkeypatch):
     monkeypatch.setattr(cifar, "SECONDS_BETWEEN_LOOKS", 0.01)
     place = tmp_path / "home" / "datasets" / "cifar100" / archive.name
@@ -329,14 +344,23 @@ def test_links_and_other_special_members_are_refused(tmp_path, kind):
         load_cifar("cifar100", True, data_dir=str(path))
 
 
-def test_oversized_member_is_refused_unread(tmp_path):
-    member = tarfile.TarInfo("train.bin")
-    member.size = 1 << 40
-    path = write_archive(tmp_path / "own.tar.gz", {})
-    with tarfile.open(path, "w:gz") as tar:
-        tar.fileobj.write(member.tobuf())
-    with pytest.raises(DataError, match="at most 153,700,000 bytes"):
-        load_cifar("cifar100", True, data_dir=str(path))
+@pytest.mark.parametrize(
+    ("dataset", "name", "most"),
+    [
+        ("cifar100", "train.bin", 153_700_000),
+        ("cifar10", "data_batch_1.bin", 30_730_000),
+        ("cifar100", "SHA1SUMS", 65536),
+    ],
+)
+def test_oversized_member_is_refused_unread(tmp_path, dataset, name, most):
+    path = tmp_path / "own.tar.gz"
+    for size, said in ((most + 1, f"is not a plain file of at most {most:,} bytes"), (most, "is not a complete")):
+        member = tarfile.TarInfo(name)
+        member.size = size
+        with tarfile.open(path, "w:gz") as tar:
+            tar.fileobj.write(member.tobuf())
+        with pytest.raises(DataError, match=said):
+            load_cifar(dataset, True, data_dir=str(path))
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
@@ -377,45 +401,59 @@ def pax(**said):
 
 
 @pytest.mark.parametrize(
-    "blocks",
+    ("blocks", "said"),
     [
-        [header(size=-512)],
-        [header("README"), header("README", size=-512)],
-        [header("README"), header("README"), header("README", size=-1024)],
-        [header("README", size=-(1 << 80))],
-        [pax(size="-512"), header()],
-        [pax(size="-1536"), header("README")],
-        [header("long", -512, tarfile.GNUTYPE_LONGNAME), header()],
-        [header("long", 1 << 40, tarfile.GNUTYPE_LONGNAME), header()],
+        ([header(size=-512)], "a member has -512 bytes"),
+        ([header("README"), header("README", size=-512)], "a member has -512 bytes"),
+        ([header("README"), header("README"), header("README", size=-1024)], "a member has -1,024 bytes"),
+        ([header("README", size=-(1 << 80))], "a member has -1,208,925,819,614,629,174,706,176 bytes"),
+        ([pax(size="-512"), header()], ""),
+        ([pax(size="-1536"), header("README")], ""),
+        ([header("long", -512, tarfile.GNUTYPE_LONGNAME), header()], "a member has -512 bytes"),
+        ([header("long", 4097, tarfile.GNUTYPE_LONGNAME), header()], "a member has 4,097 bytes"),
+        ([header("long", 1 << 40, tarfile.GNUTYPE_LONGNAME), header()], "a member has 1,099,511,627,776 bytes"),
     ],
 )
 @pytest.mark.parametrize("end", [b"", bytes(1024)])
-def test_a_member_of_a_size_that_cannot_be_is_refused_at_once(tmp_path, blocks, end):
+def test_a_member_of_a_size_that_cannot_be_is_refused_at_once(tmp_path, blocks, said, end):
     """Some releases of tarfile go back by a negative size, and so read the same member for ever."""
     path = packed(tmp_path / "own.tar.gz", *blocks, end)
     with pytest.raises(
-        DataError, match=r"is not a complete \.tar\.gz archive|train\.bin is (missing|not a plain file)"
-    ):
+        DataError, match=rf"is not a complete \.tar\.gz archive \({said}|train\.bin is (missing|not a plain file)"
+    ) as error:
         load_cifar("cifar100", True, data_dir=path)
+    assert said in str(error.value)
+
+
+def test_a_name_as_long_as_the_bound_is_read(tmp_path, files):
+    name = header("long", 4096, tarfile.GNUTYPE_LONGNAME) + b"n" * 4095 + b"\0"
+    train = header(size=len(files["train.bin"])) + files["train.bin"] + bytes(-len(files["train.bin"]) % 512)
+    sums = header("SHA1SUMS", len(files["SHA1SUMS"])) + files["SHA1SUMS"].ljust(512, b"\0")
+    path = packed(tmp_path / "own.tar.gz", name, header(), sums, train, bytes(1024))
+    assert len(load_cifar("cifar100", True, data_dir=path)) == 5
 
 
 def test_an_archive_that_unpacks_to_more_than_any_is_refused(tmp_path, files, monkeypatch):
     monkeypatch.setattr(cifar, "MOST_UNPACKED", 100_000)
-    path = packed(tmp_path / "own.tar.gz", header("README", 1 << 30), bytes(200_000))
-    with pytest.raises(DataError, match="it unpacks to more than 100,000 bytes"):
-        load_cifar("cifar100", True, data_dir=path)
+    for size, said in ((98_976, r"train\.bin is missing"), (200_000, "it unpacks to more than 100,000 bytes")):
+        path = packed(tmp_path / "own.tar.gz", header("README", size - 512), bytes(size), bytes(512))
+        with pytest.raises(DataError, match=said):
+            load_cifar("cifar100", True, data_dir=path)
 
 
 def test_an_archive_of_too_many_members_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(cifar, "MOST_MEMBERS", 10)
-    path = packed(tmp_path / "own.tar.gz", header("README") * 11, bytes(1024))
-    with pytest.raises(DataError, match="it has more than 10 members"):
-        load_cifar("cifar100", True, data_dir=path)
+    for members, said in ((10, r"train\.bin is missing"), (11, "it has more than 10 members")):
+        path = packed(tmp_path / "own.tar.gz", header("README") * members, bytes(1024))
+        with pytest.raises(DataError, match=said):
+            load_cifar("cifar100", True, data_dir=path)
 
 
 def test_a_file_that_is_too_large_for_memory_is_refused_unread(tmp_path, files, monkeypatch):
-    monkeypatch.setattr(cifar, "LARGEST_FILE", 100)
     folder = write_folder(tmp_path / "own", files)
+    monkeypatch.setattr(cifar, "LARGEST_FILE", len(files["train.bin"]))
+    assert len(load_cifar("cifar100", True, data_dir=str(folder))) == 5
+    monkeypatch.setattr(cifar, "LARGEST_FILE", len(files["train.bin"]) - 1)
     with pytest.raises(DataError, match=r"train\.bin is larger than"):
         load_cifar("cifar100", True, data_dir=str(folder))
 

@@ -113,6 +113,53 @@ def test_the_least_area_is_of_an_images_mask(tmp_path, min_area, left):
     assert len(load_stop_signs(coco(tmp_path, signs), False, min_area)) == left
 
 
+OUTERMOST = [-WIDTH, -WIDTH, 2 * WIDTH, -WIDTH, 2 * WIDTH, 2 * WIDTH]  # as far outside as a point may be
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "shape"),
+    [
+        (1 << 14, 1 << 13, [SQUARE]),
+        (1, 40, {"size": [40, 1], "counts": [10, 30]}),
+        (40, 1, {"size": [1, 40], "counts": [10, 30]}),
+        (WIDTH, HEIGHT, [SQUARE[:6]]),
+        (WIDTH, HEIGHT, [OUTERMOST]),
+    ],
+)
+def test_sizes_and_points_up_to_the_bounds_are_taken(tmp_path, width, height, shape):
+    images = [{"id": 1, "file_name": "1.png", "width": width, "height": height}]
+    (image,) = load_stop_signs(coco(tmp_path, [(1, 4, shape, 0)], images=images), False).images
+    assert image.mask["size"] == [height, width]
+
+
+@pytest.mark.parametrize(("longest", "fits"), [(28, True), (27, False)])
+def test_the_length_of_an_outline_has_a_bound(tmp_path, monkeypatch, longest, fits):
+    """That of the square, 2 * (8 + 6) pixels."""
+    monkeypatch.setattr(annotations, "LONGEST_OUTLINE", longest)
+    folder = coco(tmp_path, [(1, 4, [SQUARE], 0)])
+    if fits:
+        assert len(load_stop_signs(folder, False)) == 1
+    else:
+        with pytest.raises(DataError, match="is too long"):
+            load_stop_signs(folder, False)
+
+
+def test_a_number_in_compressed_run_lengths_has_up_to_13_digits():
+    assert decompressed("o" * 12 + "0") == [2**60 - 1]
+    with pytest.raises(ValueError, match="not compressed run lengths"):
+        decompressed("o" * 13 + "0")
+
+
+def test_images_are_not_turned_as_their_exif_data_says(tmp_path):
+    """COCO's annotations are of the pixels as they are stored."""
+    folder = coco(tmp_path, [(1, 4, [SQUARE], 0)])
+    turned = Image.Exif()
+    turned[0x0112] = 6  # a quarter turn
+    stored = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
+    Image.fromarray(stored).save(tmp_path / "val2017" / "1.png", exif=turned)
+    np.testing.assert_array_equal(read_pair(load_stop_signs(folder, False).images[0])[0], stored)
+
+
 def test_what_is_missing_is_named(tmp_path):
     with pytest.raises(DataError, match=r"instances_train2017\.json is missing: --data-dir has to name a folder with"):
         load_stop_signs(str(tmp_path / "nowhere"), True)
@@ -147,6 +194,7 @@ DAMAGED = {
     "too high": (lambda text: sized(text, 5, 2**31), "image 1 has 5 x 2147483648 pixels"),
     "too wide": (lambda text: sized(text, 2**31, 5), "image 1 has 2147483648 x 5 pixels"),
     "large": (lambda text: sized(text, 70_000, 70_000), "image 1 has 70000 x 70000 pixels"),
+    "a row too many": (lambda text: sized(text, 1 << 14, (1 << 13) + 1), "x 8193 pixels: 1 to 134,217,728 can be read"),
     "empty": (lambda text: sized(text, 30, 0), "image 1 has 30 x 0 pixels"),
     "below 0": (lambda text: sized(text, -30, -20), "image 1 has -30 x -20 pixels"),
     "halves": (lambda text: sized(text, 30.5, 20), "image 1 has 30.5 x 20 pixels"),
@@ -172,6 +220,8 @@ DAMAGED = {
     "text": (lambda text: text.replace(f"[{SQUARE}]", '"square"'), "annotation 0, segmentation: it is not a shape"),
     "a point and a half": (lambda text: text.replace(str(SQUARE), "[1, 2, 3, 4, 5, 6, 7]"), "fewer than three points"),
     "not finite": (lambda text: text.replace(str(SQUARE), "[1, 2, NaN, 4, 5, 6]"), "far outside its image"),
+    "far left": (lambda text: text.replace(str(SQUARE), str([-WIDTH - 1, *OUTERMOST[1:]])), "far outside its image"),
+    "far below": (lambda text: text.replace(str(SQUARE), str([*OUTERMOST[:5], 2 * WIDTH + 1])), "far outside its im"),
     "far": (lambda text: text.replace(str(SQUARE), "[0, 0, 1e9, 0, 1e9, 1e9]"), "far outside its image"),
     "runs too short": (lambda text: runs(text, [10, 20]), ", but the image has 600"),
     "runs too long": (lambda text: runs(text, [10, 591]), ", but the image has 600"),
@@ -210,9 +260,13 @@ def test_annotations_are_read_as_editors_save_them(tmp_path):
 
 
 def test_annotations_that_fill_the_memory_are_refused_unread(tmp_path, monkeypatch):
-    monkeypatch.setattr(annotations, "LARGEST_FILE", 100)
+    folder = coco(tmp_path, [(1, 4, [SQUARE], 0)])
+    size = (tmp_path / "annotations" / "instances_val2017.json").stat().st_size
+    monkeypatch.setattr(annotations, "LARGEST_FILE", size)
+    assert len(load_stop_signs(folder, False)) == 1
+    monkeypatch.setattr(annotations, "LARGEST_FILE", size - 1)
     with pytest.raises(DataError, match=r"instances_val2017\.json is larger than .*: leave out what is no stop sign"):
-        load_stop_signs(coco(tmp_path, [(1, 4, [SQUARE], 0)]), False)
+        load_stop_signs(folder, False)
 
 
 def test_no_mask_is_made_of_another_size_than_the_image(tmp_path):
