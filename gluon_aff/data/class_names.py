@@ -41,7 +41,7 @@ def class_names(dataset: str, fine_label: bool = False) -> List[str]:
         InputError: there is no such data set.
     """
     if dataset == "imagenet":
-        return IMAGENET.read_text(encoding="ascii").splitlines()
+        return IMAGENET.read_text().splitlines()
     names = {"cifar10": CIFAR10, "cifar100": CIFAR100_FINE if fine_label else CIFAR100_COARSE}
     if dataset not in names:
         raise unknown_name("data set", dataset, [*names, "imagenet"])

@@ -15,7 +15,7 @@ from typing import Dict, Iterator, List, Optional, Sequence, Set
 from gluon_aff.errors import DataError
 
 WORDNET_ID = re.compile(r"n\d{8}")  # the names of ImageNet's class folders
-LONGEST_LINE = 1 << 16  # characters; a path is shorter on every system
+LONGEST_LINE = 1 << 16  # bytes; a path is shorter on every system
 SHOWN = 5  # number of classes that a message names
 
 
@@ -141,9 +141,9 @@ def _listed_classes(path: str) -> Optional[ClassList]:
 
 def _lines(path: str) -> Iterator[str]:
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            for line in iter(lambda: file.readline(LONGEST_LINE), ""):
-                yield line.rstrip("\r\n")
+        with open(path, "rb") as file:
+            for line in iter(lambda: file.readline(LONGEST_LINE), b""):
+                yield line.decode("utf-8", "surrogateescape").rstrip("\r\n")
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}; remove it or copy it again") from None
 

@@ -27,9 +27,13 @@ ENDINGS = ("rec", "idx", "lst", "classes")
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
-    """40 JPEG files and a PNG in 8 class folders, and what is no picture."""
+    """40 JPEG files, one with an orientation, and a PNG in 8 class folders, and what is no picture."""
     root = tmp_path_factory.mktemp("pictures") / "set"
     write_pictures(str(root), 40, 8)
+    turned = Image.Exif()
+    turned[0x0112] = 6  # a quarter turn
+    with Image.open(root / "train" / "sky" / "0000.jpg") as image:
+        image.save(root / "train" / "sky" / "0000.jpg", exif=turned)
     noise = np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8)
     Image.fromarray(noise).save(root / "train" / "sky" / "noise.png")
     (root / "train" / "sky" / "notes.txt").write_text("x")
@@ -286,6 +290,38 @@ def test_what_a_call_with_skipping_left_is_no_start_for_one_without(tmp_path, pi
         write_records(str(folder), out, skip_unreadable=True)
 
 
+def test_records_are_on_disk_before_they_get_their_name(tmp_path, pictures, monkeypatch):
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_size))
+    write_records(str(pictures), str(tmp_path / "out"))
+    assert os.path.getsize(tmp_path / "out.rec") in synced
+
+
+def test_a_call_that_is_interrupted_at_once_leaves_nothing_of_another_one(tmp_path, pictures, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("gluon_aff.data.imagenet.record_writing.tqdm", interrupted)
+    (tmp_path / "out.rec.partial").write_bytes(b"records of other pictures")
+    with pytest.raises(KeyboardInterrupt):
+        write_records(str(pictures), str(tmp_path / "out"))
+    assert (tmp_path / "out.rec.partial").read_bytes() == b""
+
+
+def test_without_opencv_nothing_is_made(tmp_path, pictures, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    with pytest.raises(InputError, match="pip install opencv-python-headless"):
+        write_records(str(pictures), str(tmp_path / "new" / "out"))
+    assert not (tmp_path / "new").exists()
+
+
+def test_numbers_at_their_bounds(tmp_path, pictures):
+    (tmp_path / "set" / "a").mkdir(parents=True)
+    shutil.copy(pictures / "sky" / "noise.png", tmp_path / "set" / "a")
+    for number, more in enumerate(({"quality": 1}, {"quality": 100}, {"shorter_side": 1})):
+        assert write_records(str(tmp_path / "set"), str(tmp_path / str(number)), **more).images == 1
+
+
 def test_what_cannot_be_done(tmp_path, pictures):
     out = str(tmp_path / "out")
     (tmp_path / "out.rec").write_bytes(b"mine")
@@ -297,6 +333,6 @@ def test_what_cannot_be_done(tmp_path, pictures):
     (tmp_path / "file").write_text("x")
     with pytest.raises(DataError, match=r"file/out\.rec cannot be written .*check free space"):
         write_records(str(pictures), str(tmp_path / "file" / "out"))
-    for more in ({"quality": 0}, {"quality": 101}, {"shorter_side": 0}, {"seed": -1}):
+    for more in ({"quality": 0}, {"quality": 101}, {"shorter_side": 0}, {"shorter_side": 32769}, {"seed": -1}):
         with pytest.raises(InputError):
             write_records(str(pictures), str(tmp_path / "other"), **more)

@@ -229,6 +229,61 @@ def test_numbers_of_an_image_do_not_depend_on_the_others():
     np.testing.assert_allclose((lighting @ axes).mean(axis=0) / deviations, 0, atol=0.06)
 
 
+def test_numbers_are_translated_into_choices():
+    """14 numbers and 5 for each of 10 crops, in this order; a half is neither a flip nor a sign below 0."""
+    numbers = np.linspace(0.99, 0.01, 64)
+    numbers[:14] = [0.99, 0.1, 0.2, 0.5, 0.49, 0.5, 0.0, 0.75, 0.5, 0.99, 0.3, 0.6, 0.8, 0.9]
+    draws = to_draws(numbers)
+    assert (draws.policy, draws.uniforms, draws.signs, draws.flip) == (24, (0.1, 0.2), (1, -1), False)
+    np.testing.assert_allclose(draws.factors, (0.6, 1.2, 1.0))
+    assert draws.order == (2, 1, 0)
+    np.testing.assert_array_equal(draws.attempts, numbers[14:].reshape(10, 5))
+    # Box and Muller: of a length and an angle, two normally distributed numbers
+    lengths, angles = np.sqrt(-2 * np.log([0.7, 0.2])), 2 * np.pi * np.array([0.6, 0.9])
+    normal = [*(lengths * np.cos(angles)), lengths[0] * np.sin(angles[0])]
+    axes = np.array([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]])
+    np.testing.assert_allclose(draws.lighting, axes @ (np.array([55.46, 4.794, 1.148]) * 0.1 * normal))
+    assert (to_draws(np.full(64, 0.49)).flip, to_draws(np.zeros(64)).policy) == (True, 0)
+
+
+ATTEMPT = {"area": 0.5, "aspect": 0.25, "swap": 0.0, "row": 0.5, "column": 0.99}
+
+
+def attempts(*several):
+    return np.array([list({**ATTEMPT, **each}.values()) for each in several])
+
+
+WHOLE_IMAGE = {"area": 1.0, "aspect": 0.5, "row": 0.0, "column": 0.0}
+
+
+def test_crops_may_be_the_whole_image():
+    assert folder_crop(50, 50, 32, attempts(WHOLE_IMAGE)) == (0, 0, 50, 50)
+    whole = attempts({**WHOLE_IMAGE, "aspect": (1 - 3 / 4) / (4 / 3 - 3 / 4)})
+    assert record_crop(50, 50, whole) == (0, 0, 50, 50)
+    assert efficientnet_crop(352, 352, 320, whole) == (16, 16, 320, 320)  # the centre instead
+
+
+def test_crops_are_of_the_area_and_aspect_that_are_drawn():
+    """Height times width and width over height, between 0.08 and 1 of the image and 3/4 and 4/3."""
+    area, ratio = (0.08 + 0.5 * 0.92) * 300 * 400, 3 / 4 + 0.25 * (4 / 3 - 3 / 4)
+    tall, wide = round((area / ratio) ** 0.5), round((area * ratio) ** 0.5)
+    assert record_crop(300, 400, attempts({})) == (int(0.99 * (401 - wide)), int(0.5 * (301 - tall)), wide, tall)
+    lying = record_crop(300, 400, attempts({"swap": 0.5}))
+    assert lying == (int(0.99 * (401 - tall)), int(0.5 * (301 - wide)), tall, wide)
+    ratio = np.exp(np.log(3 / 4) + 0.25 * (np.log(4 / 3) - np.log(3 / 4)))
+    tall, wide = round((area / ratio) ** 0.5), round((area * ratio) ** 0.5)
+    assert folder_crop(300, 400, 32, attempts({})) == (int(0.99 * (401 - wide)), int(0.5 * (301 - tall)), wide, tall)
+
+
+def test_the_first_crop_that_fits_is_taken():
+    too_wide = {"area": 1.0, "aspect": 1.0}
+    for crop in (record_crop, lambda *given: folder_crop(*given[:2], 32, given[2])):
+        assert crop(300, 300, attempts(too_wide, {}, WHOLE_IMAGE)) == crop(300, 300, attempts({}))
+    assert record_crop(300, 300, attempts(too_wide)) is None
+    assert folder_crop(300, 200, 150, attempts(too_wide)) == (25, 75, 150, 150)
+    assert folder_crop(300, 200, 250, attempts(too_wide)) == (0, 50, 200, 200)
+
+
 # --- folders: Gluon's transforms ---
 
 

@@ -10,7 +10,7 @@ import pytest
 from mxnet.gluon.data.vision import ImageFolderDataset, transforms
 from PIL import Image
 
-from gluon_aff.data.imagenet.images import decode
+from gluon_aff.data.imagenet.images import check_size, decode
 from gluon_aff.data.imagenet.training_batches import record_batches
 from gluon_aff.data.imagenet.validation_batches import validation_data
 from gluon_aff.errors import DataError, InputError
@@ -344,6 +344,13 @@ def test_a_strip_is_refused_before_it_is_enlarged(tmp_path):
         DataError, match=r"strip\.png cannot be read \(30000 x 1 pixels are too long and narrow to resize\)"
     ):
         whole(validation_data(str(tmp_path), 224, 4, 0))
+
+
+@pytest.mark.parametrize(("longest", "shorter"), [(32_768, 1), (40_000, 20_000)])
+def test_images_are_resized_up_to_a_longest_side(longest, shorter):
+    check_size(3, 2, longest, shorter)
+    with pytest.raises(DataError, match="3 x 2 pixels are too long and narrow"):
+        check_size(3, 2, longest + 1, shorter)
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
