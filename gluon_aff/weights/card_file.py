@@ -62,7 +62,7 @@ def write_with_card(
         said = card_text(architecture, replace(card, git_blob_sha1=git_blob_sha1(partial)))
         said[HASH] = sha256(partial)
         written = {name: json.loads(text) if name in NO_TEXTS else text for name, text in said.items()}
-        Path(partial_card).write_text(json.dumps(written, indent=2) + "\n", encoding="utf-8")
+        Path(partial_card).write_text(json.dumps(written, indent=2) + "\n")
 
 
 def card_beside(params: str) -> Optional[Dict[str, str]]:

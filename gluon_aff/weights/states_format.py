@@ -133,7 +133,8 @@ def _array(path: str, part: str, state: Any) -> np.ndarray:
 def _counts(path: str, state: Any, states: Mapping[int, Any]) -> Tuple[Dict[int, int], int]:
     """Return the updates of each parameter, the largest number where devices differ, and those of the network."""
     fields = state if isinstance(state, dict) else {}
-    updates, devices = fields.get("num_update", -1), fields.get("_all_index_update_counts")
+    updates: Any = fields.get("num_update")
+    devices = fields.get("_all_index_update_counts")
     if devices is None:  # written by an older MXNet, which does not count by device
         devices = {0: fields.get("_index_update_count")}
     if not _is_count(updates) or not isinstance(devices, dict):

@@ -221,6 +221,16 @@ def test_a_chunk_that_claims_gigabytes_takes_no_memory(chunk, tmp_path):
     assert kib < MIB_ALLOWED << 10
 
 
+def test_sizes_at_the_bounds_of_headers():
+    assert claimed_size(webp_with_canvas(SIZE)[:30]) == SIZE
+    assert claimed_size(webp_with_canvas(SIZE)[:29]) is None
+    for length, size in ((36, SIZE), (35, None)):
+        assert claimed_size(patched(bmp(SIZE), 14, "<I", length)) == size
+    for end, fit in ((0, True), (1, False)):
+        before_the_last_chunk = encoded("PNG")[: -12 - end]
+        assert chunks_fit(before_the_last_chunk) == fit
+
+
 def test_what_follows_the_end_of_a_png_file_does_not_matter():
     assert decode(encoded("PNG") + b"\xff" * 20, upright=True).shape == (*SIZE[::-1], 3)
 

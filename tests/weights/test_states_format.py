@@ -137,6 +137,16 @@ def test_the_count_of_updates_is_the_largest_of_the_devices(tmp_path):
     assert read_states(path).counts == {0: 0, 1: most}
 
 
+def test_older_files_count_the_updates_of_all_devices_together(tmp_path):
+    states, optimizer = content()
+    del optimizer._all_index_update_counts
+    (tmp_path / "a.states").write_bytes(pickled((states, optimizer)))
+    assert read_states(str(tmp_path / "a.states")).counts == {0: 6, 2: 6}
+    write_states(str(tmp_path / "b.states"), "SGD", {}, {"num_update": 0, "_all_index_update_counts": {0: {}}})
+    saved = read_states(str(tmp_path / "b.states"))
+    assert (saved.optimizer, saved.counts, saved.updates) == ("SGD", {}, 0)
+
+
 def refusal(path):
     """Message with which the file is refused."""
     with pytest.raises(InputError) as caught:

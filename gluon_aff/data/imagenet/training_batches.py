@@ -22,7 +22,6 @@ from gluon_aff.data.imagenet.images import (
     RECORD_MEAN,
     RECORD_STD,
     normalise,
-    opencv,
 )
 from gluon_aff.data.imagenet.record_files import highest_label, indexed_spans, open_record_file
 from gluon_aff.engines import Pixels
@@ -196,4 +195,3 @@ def _check_numbers(batch_size: int, input_size: int) -> None:
         raise InputError(f"the batch size is {batch_size}, but it has to be 1 or more: change --batch-size")
     if input_size < 1:
         raise InputError(f"the input size is {input_size}, but it has to be 1 or more: change --input-size")
-    opencv()

@@ -12,6 +12,7 @@ from gluon_aff.data.imagenet.class_lists import (
     check_same_classes,
     class_list,
     classes_content,
+    named,
     read_classes,
     record_classes,
     strangers,
@@ -143,7 +144,12 @@ def test_two_lists_agree_where_every_label_stands_for_the_same_class():
 def test_names_that_are_none_of_imagenets_stand_out():
     ids = [f"n{number:08}" for number in range(9)]
     assert strangers([*ids, "lost+found"]) == ["lost+found"]
-    assert strangers(ids) == strangers(CLASSES) == []
+    assert strangers(ids) == strangers(CLASSES) == strangers([ids[0], "lost+found"]) == []
+
+
+def test_of_many_names_the_first_are_said():
+    assert named("abcde") == "a, b, c, d, e"
+    assert named("abcdef") == "a, b, c, d, e, ..."
 
 
 @pytest.mark.parametrize("ending", ["jpg", "jpeg", "JPEG", "png", "bmp", "webp", "tif", "tiff", "ppm", "pgm", "pbm"])

@@ -275,6 +275,13 @@ def test_crops_are_of_the_area_and_aspect_that_are_drawn():
     assert folder_crop(300, 400, 32, attempts({})) == (int(0.99 * (401 - wide)), int(0.5 * (301 - tall)), wide, tall)
 
 
+def test_crops_for_large_inputs_may_be_as_wide_or_as_high_as_the_image():
+    """At their largest, squares here."""
+    square = {"area": 1.0, "aspect": (1 - 3 / 4) / (4 / 3 - 3 / 4), "column": 0.5}
+    assert efficientnet_crop(300, 60, 320, attempts(square)) == (0, 120, 60, 60)
+    assert efficientnet_crop(60, 300, 320, attempts(square)) == (120, 0, 60, 60)
+
+
 def test_the_first_crop_that_fits_is_taken():
     too_wide = {"area": 1.0, "aspect": 1.0}
     for crop in (record_crop, lambda *given: folder_crop(*given[:2], 32, given[2])):
@@ -559,6 +566,20 @@ def test_numbers_that_do_not_fit(kind, numbers, kind_of_error, message, request)
     with pytest.raises(kind_of_error, match=message) as error:
         make(kind, request, **numbers)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_smallest_numbers(kind, request):
+    images, labels = next(make(kind, request, batch_size=1, input_size=1).epoch(0))
+    assert (images.shape, labels.shape) == ((1, 3, 1, 1), (1,))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_without_opencv_there_is_a_remedy(kind, request, monkeypatch):
+    request.getfixturevalue(kind)
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    with pytest.raises(InputError, match="pip install opencv-python-headless"):
+        make(kind, request)
 
 
 def test_more_classes_than_the_data_has(request):

@@ -10,9 +10,10 @@ import pytest
 from mxnet.gluon.data.vision import ImageFolderDataset, transforms
 from PIL import Image
 
+from gluon_aff.data.batches import Share
 from gluon_aff.data.imagenet.images import check_size, decode
 from gluon_aff.data.imagenet.training_batches import record_batches
-from gluon_aff.data.imagenet.validation_batches import validation_data
+from gluon_aff.data.imagenet.validation_batches import folder_validation, record_validation, validation_data
 from gluon_aff.errors import DataError, InputError
 
 MAGIC = b"\x0a\x23\xd7\xce"
@@ -353,13 +354,13 @@ def test_images_are_resized_up_to_a_longest_side(longest, shorter):
         check_size(3, 2, longest + 1, shorter)
 
 
-@pytest.mark.parametrize("num_workers", [0, 2])
-def test_an_unreadable_record_is_named(tmp_path, num_workers):
+@pytest.mark.parametrize(("num_workers", "content"), [(0, b""), (2, b"garbage")])
+def test_an_unreadable_record_is_named(tmp_path, num_workers, content):
     """ImageRecordIter divides by zero here, which ends the process."""
     writer = mx.recordio.MXIndexedRecordIO(str(tmp_path / "val.idx"), str(tmp_path / "val.rec"), "w")
     picture(0, 40, 40).save(tmp_path / "x.jpg")
     for number in range(6):
-        image = b"garbage" if number == 4 else (tmp_path / "x.jpg").read_bytes()
+        image = content if number == 4 else (tmp_path / "x.jpg").read_bytes()
         writer.write_idx(number, mx.recordio.pack(mx.recordio.IRHeader(0, 0.0, number, 0), image))
     writer.close()
     with pytest.raises(DataError, match=r"image 4 \(counted from 0\) of .*val\.rec cannot be read"):
@@ -400,6 +401,28 @@ def test_numbers_that_make_no_sense(tmp_path, numbers):
     input_size, batch_size, crop_ratio = numbers
     with pytest.raises(InputError, match="the sizes have to be 1 or more"):
         validation_data(str(write_folders(tmp_path / "val", 1)), input_size, batch_size, 0, crop_ratio)
+
+
+def test_the_smallest_numbers(tmp_path):
+    """The ratio is the largest there is."""
+    images, _, _ = whole(validation_data(str(write_folders(tmp_path, 1)), 1, 1, 0, 1.0))
+    assert images.shape == (3, 3, 1, 1)
+
+
+@pytest.mark.parametrize("kind", ["records", "folders"])
+def test_shares_take_turns(kind, tmp_path):
+    def share(rank, size):
+        if kind == "records":
+            return record_validation(
+                str(tmp_path / "val.rec"), str(tmp_path / "val.idx"), 32, 4, 0, share=Share(rank, size)
+            )
+        return folder_validation(str(tmp_path), 32, 4, 0, share=Share(rank, size))
+
+    (write_records(tmp_path, [0, 1, 2]) if kind == "records" else write_folders(tmp_path, 1))
+    assert [whole(share(rank, 3))[1].tolist() for rank in range(3)] == [[0], [1], [2]]
+    assert [(share(rank, 2).images, share(rank, 2).classes) for rank in range(2)] == [(2, 3), (1, 3)]
+    with pytest.raises(DataError, match="3 validation images are too few for 4 workers"):
+        share(0, 4)
 
 
 def test_without_opencv_there_is_a_remedy(tmp_path, monkeypatch):

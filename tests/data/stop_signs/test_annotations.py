@@ -146,8 +146,9 @@ def test_the_length_of_an_outline_has_a_bound(tmp_path, monkeypatch, longest, fi
 
 def test_a_number_in_compressed_run_lengths_has_up_to_13_digits():
     assert decompressed("o" * 12 + "0") == [2**60 - 1]
-    with pytest.raises(ValueError, match="not compressed run lengths"):
-        decompressed("o" * 13 + "0")
+    for text in ("o" * 13 + "0", "/", "p"):  # the neighbours of the characters that digits are written in
+        with pytest.raises(ValueError, match="not compressed run lengths"):
+            decompressed(text)
 
 
 def test_images_are_not_turned_as_their_exif_data_says(tmp_path):

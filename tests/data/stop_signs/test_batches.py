@@ -110,3 +110,5 @@ def test_sizes_that_do_not_fit(halves):
         batches(halves, size=99)
     with pytest.raises(InputError, match="crop size 0"):
         MaskBatches(*halves, 2, 64, 0, 0, 0)
+    with MaskBatches(*halves, 1, 1, 1, 0, 0) as made:
+        assert next(made.epoch(0))[0].shape == (1, 3, 1, 1)

@@ -97,5 +97,7 @@ def test_draws_are_spread_as_the_chain_asks():
     for places in (columns, rows):
         assert np.histogram(places, 4, (0, 1))[0] == pytest.approx(10_000, rel=0.05)
     assert abs(np.corrcoef([mirror, sides, columns, rows, blur]) - np.eye(5)).max() < 0.03
+    assert to_draws([0.5, 0.5, 0.3, 0.2, 0.5, 0.1], 64) == Draws(False, 80, 0.3, 0.2, 0.0)
+    assert to_draws([0.4, 0.5, 0.3, 0.2, 0.4, 0.1], 64) == Draws(True, 80, 0.3, 0.2, 0.1)
     assert to_draws([0.9, 0.0, 0, 0, 0.9, 0], 33).long_side == 16
     assert to_draws([0.9, 0.9999, 0, 0, 0.9, 0], 33).long_side == 66
