@@ -76,6 +76,7 @@ def test_other_programs_can_read_it(path):
     assert found["class_names"] == list(NAMES)
     assert found["settings"]["askc_type"] == "MS-SA"
     assert (found["engine"], found["versions"]) == (CARD.engine, CARD.versions)
+    assert found["weights_git_blob_sha1"] == git_blob_sha1(path)
     with open(path, "rb") as file:
         assert found["weights_sha256"] == hashlib.sha256(file.read()).hexdigest()
 
@@ -145,6 +146,12 @@ def test_a_model_that_is_named_counts_more_than_the_cards(path):
     assert (architecture.name, architecture.settings["askc_type"]) == ("resnet20_b1", "AFF")
     assert (card.network, card.names, card.dataset) == ("resnet20_b1", NAMES, "cifar10")
     assert described(path, "resnet20_b2")[0].name == "resnet20_b2"  # which does not fit, and neither does the card's
+
+
+def test_what_the_card_leaves_open_is_what_the_caller_says(path):
+    change(path, weights_git_blob_sha1="5" * 40)
+    _, card = described(path, None, "fine")
+    assert (card.labels, card.git_blob_sha1) == ("fine", git_blob_sha1(path))
 
 
 def test_the_cards_labels_count(arrays, tmp_path):

@@ -183,6 +183,11 @@ def test_what_is_no_state_dict(capsys, content):
         (["a.onnx", "-o", "a.pth"], "unknown kind of weight file, a.onnx, by its suffix '.onnx'"),
         (["a.params", "-o", "a.params"], "-o a.params: this is the file to convert; name another one"),
         (["a.params", "-o", "nowhere/b/a.pth", "--model", "aff_resnet50"], "a.params does not fit aff_resnet50: "),
+        (
+            ["more.params", "-o", "a.pth", "--model", "resnet20_b1"],
+            "more.params does not fit resnet20_b1: 1 unexp",
+        ),
+        (["nan.pth", "-o", "b.params"], "nan.pth has NaN or infinity in 1 of "),
         (["none.pth", "-o", "a.params"], "none.pth cannot be read as a state_dict ("),
         (["none.safetensors", "-o", "a.params"], "none.safetensors cannot be read as safetensors ("),
         (["noise.pth", "-o", "a.params"], "noise.pth "),
@@ -191,7 +196,10 @@ def test_what_is_no_state_dict(capsys, content):
     ],
 )
 def test_wrong_input_is_one_line_and_nothing_is_written(here, capsys, arguments, said):
-    golden_file("a.params", "resnet20_b1")
+    arrays = golden_file("a.params", "resnet20_b1")
+    write_params_file("more.params", {**arrays, "more": np.zeros(3)})
+    tensors = {name: torch.tensor(array) for name, array in arrays.items()}
+    torch.save({**tensors, "output.bias": torch.full_like(tensors["output.bias"], np.nan)}, "nan.pth")
     for suffix in ("pth", "safetensors"):
         (here / f"noise.{suffix}").write_bytes(b"\x80\x05hello" * 99)
     torch.save({"output.weight": torch.zeros(3, 2), "output.bias": torch.zeros(3)}, "foreign.pth")

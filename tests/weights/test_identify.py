@@ -1,6 +1,7 @@
 """Which network a file is of."""
 
 import json
+from dataclasses import replace
 
 import mxnet as mx
 import numpy as np
@@ -125,6 +126,12 @@ def test_every_model_is_recognised_whatever_its_head(name):
     file = file_of(gluon_aff.get_model(name, classes=7), "net.params")
     assert head_classes(file) == 7
     assert [network.name for network in fitting_networks(file)] == [name]
+
+
+def test_a_registered_network_is_recognised_whatever_its_size(monkeypatch):
+    file = file_of(gluon_aff.get_model("resnet20_b1"), "net.params")
+    monkeypatch.setitem(MODELS, "resnet20_b1", replace(MODELS["resnet20_b1"], trainable=None))
+    assert network_of(file).name == "resnet20_b1"
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,14 @@ def test_downloaded_into_the_original_folders_and_found_there_the_next_time(weig
     assert asked == ["/w"]
 
 
+def test_the_caller_says_how_long_to_wait(weights, tmp_path, monkeypatch):
+    given = {}
+    monkeypatch.setattr("gluon_aff.download.download", lambda *_, **options: given.update(options))
+    for patience in (None, Patience(retries=0)):
+        published_file(weights, str(tmp_path / "params"), patience=patience)
+        assert given["patience"] == (patience or Patience())
+
+
 def test_another_file_of_that_name_is_passed_over_and_kept(weights, tmp_path, server):
     """A run of one's own may reach 0.8357 too."""
     own = put(tmp_path, "params", weights.file_name, content=b"my own run")
