@@ -22,8 +22,8 @@ from gluon_aff.data.image_formats import (
 )
 from gluon_aff.errors import InputError, last_line
 
-MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr")
-SIXTEEN_BITS_AS_32 = ("PNG", "PPM")  # in these formats, Pillow's mode I holds 16 bits
+MODES = {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"}
+SIXTEEN_BITS_AS_32 = {"PNG", "PPM"}  # in these formats, Pillow's mode I holds 16 bits
 BITS_PER_SAMPLE = 258  # a TIFF tag
 
 

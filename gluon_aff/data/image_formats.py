@@ -26,7 +26,7 @@ _BEGINNING = re.compile(rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|BM|RIFF....WEBP|II[*+]
 _TIFF = re.compile(rb"II[*+]\0|MM\0[*+]")
 SPACE = rb"(?:\s|#[^\r\n]*[\r\n])+"  # between the numbers of a PNM header
 _HIGHEST_LEVEL = re.compile(rb"P[2356]" + SPACE + rb"\d+" + SPACE + rb"\d+" + SPACE + rb"(\d+)\s")
-_HIGHEST_LEVELS = (255, 65535)
+_HIGHEST_LEVELS = {255, 65535}
 
 
 def begins_like_an_image(head: bytes) -> bool:

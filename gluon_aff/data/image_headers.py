@@ -21,9 +21,9 @@ _PNM = re.compile(rb"P[1-6]" + SPACE + rb"(\d{1,9})" + SPACE + rb"(\d{1,9})\s")
 _BMP_WITH_WORDS, _BMP_WITH_LONGS = 12, 36  # header sizes in bytes; for the second kind, the smallest
 _WEBP_SIDE = (1 << 14) - 1  # mask for the bits of a side; in lossy files, two bits for scaling follow
 _JPEG_MARKER = re.compile(rb"[^\xff]*\xff+([^\xff])")
-_JPEG_ALONE = (0x00, 0x01, *range(0xD0, 0xD8))  # no length follows these; 0 is an escaped data byte, not a marker
-_JPEG_FRAMES = tuple(marker for marker in range(0xC0, 0xD0) if marker not in (0xC4, 0xC8, 0xCC))
-_JPEG_ENDS = (0xD9, 0xDA)  # the header ends where the image ends or its data begins
+_JPEG_ALONE = {0x00, 0x01, *range(0xD0, 0xD8)}  # no length follows these; 0 is an escaped data byte, not a marker
+_JPEG_FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_JPEG_ENDS = {0xD9, 0xDA}  # the header ends where the image ends or its data begins
 _TIFF_WIDTH, _TIFF_HEIGHT = 256, 257
 _TIFF_INTEGERS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 16: "Q", 17: "q"}  # `struct` codes by tag type
 

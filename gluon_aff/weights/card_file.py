@@ -18,7 +18,7 @@ from gluon_aff.weights.card import WRITER, Card, card_text
 from gluon_aff.weights.params_format import git_blob_sha1, params_chunks, sha256
 
 HASH = "weights_sha256"
-NO_TEXTS = ("outputs", "input_size", "base_size", "mean", "std", "class_names", "settings")
+NO_TEXTS = {"outputs", "input_size", "base_size", "mean", "std", "class_names", "settings"}
 
 
 def card_path(params: str) -> str:

@@ -21,11 +21,11 @@ from gluon_aff.weights.params_format import CPU, DEFAULT_VERSION, record_head
 
 ARRAY = "mxnet.ndarray.ndarray NDArray"
 BYTES = "builtins bytearray"
-OPTIMIZERS = ("NAG", "SGD")
+OPTIMIZERS = {"NAG", "SGD"}
 OPTIMIZER_MODULE = "mxnet.optimizer.optimizer"
 SCHEDULER = "gluoncv.utils.lr_scheduler LRScheduler"
 SCHEDULERS_IN_TURN = "gluoncv.utils.lr_scheduler LRSequential"
-SCHEDULERS = (
+SCHEDULERS = {
     SCHEDULER,
     SCHEDULERS_IN_TURN,
     "mxnet.lr_scheduler LRScheduler",
@@ -33,11 +33,10 @@ SCHEDULERS = (
     "mxnet.lr_scheduler MultiFactorScheduler",
     "mxnet.lr_scheduler PolyScheduler",
     "mxnet.lr_scheduler CosineScheduler",
-)
-CONSTANTS = (
-    *("BININT", "BININT1", "BININT2", "LONG1", "LONG4", "BINFLOAT"),
-    *("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"),
-)
+}
+NUMBERS = {"BININT", "BININT1", "BININT2", "LONG1", "LONG4", "BINFLOAT"}
+TEXTS = {"BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"}
+BYTE_STRINGS = {"BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"}
 OPCODES = {opcode.code: opcode for opcode in pickletools.opcodes}
 PROTOCOL = 3  # readable by every Python 3
 NAME_LENGTH_IN_MESSAGE = 80
@@ -303,7 +302,7 @@ def _names(machine: _Pickle) -> List[Any]:
 
 # Function for each instruction that creates data; it takes the argument that follows the instruction in the file
 INSTRUCTIONS: Dict[str, Callable[[_Pickle, Any], None]] = {
-    **dict.fromkeys(CONSTANTS, _push),
+    **dict.fromkeys(NUMBERS | TEXTS | BYTE_STRINGS, _push),
     "NONE": _push,
     "NEWTRUE": lambda machine, _: machine.stack.append(True),
     "NEWFALSE": lambda machine, _: machine.stack.append(False),

@@ -207,6 +207,7 @@ def test_close_ends_the_workers_even_in_mid_epoch(data):
     next(epoch)
     pids = worker_pids()
     assert len(pids) == 2
+    assert [os.getsid(pid) for pid in pids] == pids  # so that Ctrl-C does not reach them
     batches.close()
     assert wait_until_gone(pids)
 
