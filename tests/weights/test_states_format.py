@@ -4,6 +4,7 @@ import io
 import os
 import pathlib
 import pickle
+import pickletools
 import random
 import struct
 
@@ -119,6 +120,9 @@ def test_what_is_written_is_read_by_us_and_by_python(tmp_path):
         assert one.dtype == other.dtype.newbyteorder("<")
         np.testing.assert_array_equal(one, other)
 
+    with open(path, "rb") as file:
+        (_, protocol, _), *instructions = pickletools.genops(file)
+    assert protocol == max(opcode.proto for opcode, _, _ in instructions)
     with open(path, "rb") as file:
         states, optimizer = Unpickler(file).load()
     assert vars(optimizer) == settings

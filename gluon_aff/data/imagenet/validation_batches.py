@@ -146,8 +146,9 @@ def validation_data(
         place = _validation_folder(data_dir)
         training = training_folders_beside(place) if os.path.basename(os.path.abspath(place)) == "val" else None
     else:
-        data = record_validation(*records, input_size, batch_size, num_workers, crop_ratio)
-        training = record_classes(os.path.join(os.path.dirname(records[0]), "train.rec"))
+        rec, idx = records
+        data = record_validation(rec, idx, input_size, batch_size, num_workers, crop_ratio)
+        training = record_classes(os.path.join(os.path.dirname(rec), "train.rec"))
     return replace(data, as_in_training=check_same_classes(training, data.class_list))
 
 

@@ -276,10 +276,11 @@ def test_crops_are_of_the_area_and_aspect_that_are_drawn():
 
 
 def test_crops_for_large_inputs_may_be_as_wide_or_as_high_as_the_image():
-    """At their largest, squares here."""
+    """At their largest: two squares, and one of 57 x 25 / 24 = 59.4 pixels in 60, where 58 x 25 / 24 would be 60.4."""
     square = {"area": 1.0, "aspect": (1 - 3 / 4) / (4 / 3 - 3 / 4), "column": 0.5}
     assert efficientnet_crop(300, 60, 320, attempts(square)) == (0, 120, 60, 60)
     assert efficientnet_crop(60, 300, 320, attempts(square)) == (120, 0, 60, 60)
+    assert efficientnet_crop(300, 60, 320, attempts({**square, "aspect": 0.5})) == (1, 122, 59, 57)
 
 
 def test_the_first_crop_that_fits_is_taken():
