@@ -131,7 +131,7 @@ CLAIMING = {
     "WebP": webp,
     "lossless WebP": lossless_webp,
     "WebP with a canvas": webp_with_canvas,
-    "TIFF": tiff,
+    "TIFF": lambda size: tiff(size, dpi=(72, 72)),
     "packed TIFF": lambda size: tiff(size, compression="tiff_lzw"),
     "TIFF, big end first": lambda size: grey_tiff(size, ">", large=False),
     "BigTIFF": lambda size: grey_tiff(size, "<", large=True),
@@ -226,6 +226,9 @@ def test_sizes_at_the_bounds_of_headers():
     assert claimed_size(webp_with_canvas(SIZE)[:29]) is None
     for length, size in ((36, SIZE), (35, None)):
         assert claimed_size(patched(bmp(SIZE), 14, "<I", length)) == size
+    for end_of_the_header in (b"\xff\xd9", b"\xff\xda"):
+        assert claimed_size(b"\xff\xd8" + end_of_the_header + b"\0\2" + jpeg(SIZE)[2:]) is None
+    assert claimed_size(patched(grey_tiff(SIZE, "<", large=True), 8, "<Q", 2**64 - 1)) is None
     for end, fit in ((0, True), (1, False)):
         before_the_last_chunk = encoded("PNG")[: -12 - end]
         assert chunks_fit(before_the_last_chunk) == fit

@@ -53,6 +53,8 @@ def test_records_of_a_validation_set_that_lacks_a_class_have_the_training_sets_l
     ((_, labels),) = data.batches
     assert labels.tolist() == [0, 2, 3]
     assert (data.as_in_training, data.class_list.ordered) == (True, list(CLASSES))
+    Path(f"{val}.classes").unlink()  # the list of images names only classes that have some
+    assert validation_data(str(tmp_path / "rec"), 32, 4, 0).as_in_training
 
 
 def test_the_training_set_can_be_named_by_its_folder_or_by_its_records(tmp_path):
@@ -105,7 +107,14 @@ def test_records_of_im2rec_are_held_against_each_other_by_their_lists(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "line", ["0\t3\timage.jpg", "0\t3\tval/1.jpg\n1\t4\tval/2.jpg", "0\tx\ta/1.jpg", "0 3 a/1.jpg"]
+    "line",
+    [
+        "0\t3\timage.jpg",
+        "0\t3\ta/1.jpg\n1\t3\tb/2.jpg",
+        "0\t3\tval/1.jpg\n1\t4\tval/2.jpg",
+        "0\tx\ta/1.jpg",
+        "0 3 a/1.jpg",
+    ],
 )
 def test_a_list_that_is_not_one_of_class_folders_says_nothing(tmp_path, line):
     (tmp_path / "val.lst").write_text(f"{line}\n")

@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gluon_aff.data.imagenet.record_files import framed
+from gluon_aff.data.imagenet.record_files import framed, record_at
 from gluon_aff.data.imagenet.record_writing import write_records
 from gluon_aff.data.imagenet.training_batches import record_batches
 from gluon_aff.data.imagenet.validation_batches import record_validation
@@ -108,6 +109,23 @@ def test_records_that_hold_the_mark_between_records(tmp_path, payload):
     writer.write(payload)
     writer.close()
     assert framed(payload) == (tmp_path / "mx.rec").read_bytes()
+
+
+def test_a_piece_of_no_kind_is_damage():
+    content = framed(b"1234" + MAGIC + b"5678")
+    assert record_at(content, 0, "x.rec") == (((8, 4), (20, 4)), 24)
+    (last,) = struct.unpack_from("<I", content, 16)
+    for kind in (4, 5, 7):
+        damaged = content[:16] + struct.pack("<I", last % (1 << 29) + (kind << 29)) + content[20:]
+        with pytest.raises(DataError, match="damaged at byte 12"):
+            record_at(damaged, 0, "x.rec")
+
+
+def test_a_record_has_a_largest_size(monkeypatch):
+    monkeypatch.setattr("gluon_aff.data.imagenet.record_files.RECORD_LIMIT", 100)
+    assert len(framed(bytes(99))) == 108
+    with pytest.raises(DataError, match="100 bytes are too many for a record"):
+        framed(bytes(100))
 
 
 def test_pictures_are_resized_as_im2rec_does(tmp_path, pictures):
@@ -315,11 +333,14 @@ def test_without_opencv_nothing_is_made(tmp_path, pictures, monkeypatch):
     assert not (tmp_path / "new").exists()
 
 
-def test_numbers_at_their_bounds(tmp_path, pictures):
+def test_numbers_at_their_bounds(tmp_path, pictures, monkeypatch):
     (tmp_path / "set" / "a").mkdir(parents=True)
     shutil.copy(pictures / "sky" / "noise.png", tmp_path / "set" / "a")
     for number, more in enumerate(({"quality": 1}, {"quality": 100}, {"shorter_side": 1})):
         assert write_records(str(tmp_path / "set"), str(tmp_path / str(number)), **more).images == 1
+    monkeypatch.chdir(tmp_path)
+    assert write_records("set", "here", num_workers=0).images == 1
+    assert sorted(path.name for path in tmp_path.glob("here.*")) == sorted(f"here.{ending}" for ending in ENDINGS)
 
 
 def test_what_cannot_be_done(tmp_path, pictures):
@@ -330,6 +351,9 @@ def test_what_cannot_be_done(tmp_path, pictures):
     assert (tmp_path / "out.rec").read_bytes() == b"mine"
     with pytest.raises(DataError, match=r"none: No such file.*CLASS/IMAGE"):
         write_records(str(tmp_path / "none"), str(tmp_path / "other"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"--classes .*/empty has no class folders: name the training set's folder"):
+        write_records(str(pictures), str(tmp_path / "other"), classes=str(tmp_path / "empty"))
     (tmp_path / "file").write_text("x")
     with pytest.raises(DataError, match=r"file/out\.rec cannot be written .*check free space"):
         write_records(str(pictures), str(tmp_path / "file" / "out"))

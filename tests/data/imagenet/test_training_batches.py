@@ -610,6 +610,10 @@ RECORD_TROUBLES = {
         lambda f: (f / "train.idx").write_text("0\t0\n"),
         r"not have the record that .*train\.idx says is at byte 0:",
     ),
+    "index that begins later": (
+        lambda f: (f / "train.idx").write_text("0\t4\n"),
+        "not have the record that .* says is at byte 0:",
+    ),
     "index of others": (
         lambda f: (f / "train.idx").write_text("0\t0\n1\t40\n"),
         "not have the record that .* says is at byte 0:",

@@ -234,6 +234,12 @@ def without_its_label(folder):
     writer.close()
 
 
+def shorter_than_a_header(folder):
+    writer = mx.recordio.MXIndexedRecordIO(str(folder / "val.idx"), str(folder / "val.rec"), "w")
+    writer.write_idx(0, b"abc")
+    writer.close()
+
+
 def with_label_array(folder):
     writer = mx.recordio.MXIndexedRecordIO(str(folder / "val.idx"), str(folder / "val.rec"), "w")
     writer.write_idx(0, mx.recordio.pack(mx.recordio.IRHeader(0, [1.0, 2.0], 0, 0), b"image"))
@@ -267,6 +273,7 @@ RECORD_TROUBLES = {
         lambda f: replace_bytes(f / "val.rec", 12, np.float32("nan").tobytes()),
         "is not a class",
     ),
+    "shorter than a header": (shorter_than_a_header, "the label of image 0 .* is not a class"),
     "several labels": (with_label_array, "the label of .* is not a class"),
     "an array of one label that is not there": (without_its_label, "the label of .* is not a class"),
 }

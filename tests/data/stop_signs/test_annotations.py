@@ -208,6 +208,8 @@ DAMAGED = {
     "no annotations": (lambda text: text.replace('"annotations"', '"a"'), '"annotations" is missing or is not a list'),
     "a number": (lambda text: text.replace('"categories": [', '"categories": [3, '), 'entry 0 of "categories" is no'),
     "no file": (lambda text: text.replace('"file_name"', '"f"'), 'image 1 has no "file_name"'),
+    "a file that is no text": (lambda text: text.replace('"1.png"', "5"), "image 1, file_name: it is not a text"),
+    "text in a polygon": (lambda text: text.replace("[2, 3,", '[2, "3",'), "one that is not a list of numbers"),
     "no segmentation": (lambda text: text.replace('"segmentation"', '"s"'), "0, segmentation: it is missing"),
     "flat": (
         lambda text: text.replace(f"[{SQUARE}]", str(SQUARE)),
