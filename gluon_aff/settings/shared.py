@@ -24,6 +24,7 @@ GROUPS = (
 COUNT, ANY_COUNT, RATE = (1, 10**6), (-(10**6), 10**6), (0, 1e30)
 FLAGS_IN_NAMES = ("AFF", "iAFF", "Add", "Concatenation")  # operators that file names call by the original's flag
 SMOOTHING = 0.1
+OWN: Any = None  # default of an option of which every command declares its own
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class RunSettings:
         128, "data", "number of images per device and step", limits=COUNT, first_release=32, afinets=64
     )
     num_workers: int = option(
-        96,
+        OWN,
         "data",
         flags=("-j", "--num-data-workers"),
         synonyms=("--num-workers",),
@@ -77,9 +78,9 @@ class RunSettings:
         may_differ=True,
         first_release=4,
     )
-    num_epochs: int = option(640, "schedule", "number of epochs", limits=COUNT, first_release=3)
-    lr: float = option(0.2, "schedule", limits=RATE, first_release=0.1)
-    wd: float = option(1e-4, "regularisation", "weight decay", limits=RATE)
+    num_epochs: int = option(OWN, "schedule", "number of epochs", limits=COUNT, first_release=3)
+    lr: float = option(OWN, "schedule", limits=RATE, first_release=0.1)
+    wd: float = option(OWN, "regularisation", "weight decay", limits=RATE)
     engine: Optional[str] = option(
         None,
         "run",
@@ -255,12 +256,12 @@ class ClassifierSettings(RunSettings):
         networks=(AFINET,),
         in_name="-",
     )
-    start_layer: int = option(1, "network", limits=ANY_COUNT, networks=(ASSEMBLED,))
+    start_layer: int = option(OWN, "network", limits=ANY_COUNT, networks=(ASSEMBLED,))
     classes: Optional[int] = option(None, "network", "number of outputs of the network", new=True, limits=COUNT)
-    auto_aug: bool = option(False, "data", flags=("--auto_aug",))
-    warmup_epochs: int = option(10, "schedule", limits=ANY_COUNT, first_release=0, afinets=0)
+    auto_aug: bool = option(OWN, "data", flags=("--auto_aug",))
+    warmup_epochs: int = option(OWN, "schedule", limits=ANY_COUNT, first_release=0, afinets=0)
     lr_decay: float = option(0.1, "schedule", "factor on the learning rate at each decay epoch", limits=RATE)
-    lr_decay_epoch: str = option("300,450", "schedule", metavar="EPOCHS")
+    lr_decay_epoch: str = option(OWN, "schedule", metavar="EPOCHS")
     lr_decay_period: int = option(
         0,
         "schedule",
@@ -287,7 +288,7 @@ class ClassifierSettings(RunSettings):
         limits=(1e-3, 1e30),  # below that, NumPy's sampler does not end
     )
     mixup_off_epoch: int = option(
-        40,
+        OWN,
         "regularisation",
         "number of last epochs that train without mixup; 0 or less never turns it off",
         limits=ANY_COUNT,
@@ -305,7 +306,10 @@ class ClassifierSettings(RunSettings):
     )
     warmup_lr: float = option(0.0, IDLE, "learning rate at the start of the warm-up, which is always 0")
 
-    published_side = 0  # side of the images that the listed networks take, in pixels
+    @property
+    def published_side(self) -> int:
+        """Return the side in pixels of the images that the listed networks take."""
+        raise NotImplementedError
 
     @property
     def cuts(self) -> List[int]:

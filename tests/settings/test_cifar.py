@@ -1,5 +1,6 @@
 """The command line of train_cifar.py: the original's flags, defaults and names."""
 
+import os
 import re
 import shlex
 from dataclasses import replace
@@ -181,8 +182,10 @@ def test_a_model_name_of_the_first_release_is_said():
     assert list(first_release_warnings(parse("--model resnext"))) == []
 
 
-def test_missing_seed_is_drawn_and_a_given_one_kept():
+def test_missing_seed_is_drawn_and_a_given_one_kept(monkeypatch):
     assert 0 <= resolve(parse("")).seed < 2**31
+    monkeypatch.setattr(os, "urandom", lambda count: b"\xff" * count)
+    assert resolve(parse("")).seed == 2**31 - 1
     assert resolve(parse("--seed 5")).seed == 5
 
 
