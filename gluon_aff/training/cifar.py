@@ -56,7 +56,7 @@ def train_cifar(settings: CIFARSettings, devices: Optional[Devices] = None) -> C
     """
     given, settings = settings, resolve(settings)
     chosen, note = chosen_devices(settings, devices)
-    setup = set_up(settings, seed_given=given.seed is not None, devices=chosen, device_note=note)
+    setup = set_up(settings, given_seed=given.seed, devices=chosen, device_note=note)
     training, validation = _load_data(setup)
     workers = setup.data_workers if setup.settings.auto_aug else 0  # the main process is faster without AutoAugment
     with _training_batches(setup, training, workers) as batches:

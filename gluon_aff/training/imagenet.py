@@ -55,7 +55,7 @@ def train_imagenet(settings: ImageNetSettings) -> ImageNetRun:
     devices, note = chosen_devices(asked)
     on_gpu = devices.kind == "gpu"
     used = replace(asked, dtype=used_dtype(asked, on_gpu))
-    setup = set_up(used, seed_given=given.seed is not None, devices=devices, device_note=note)
+    setup = set_up(used, given_seed=given.seed, devices=devices, device_note=note)
     with _training_data(setup) as batches:
         validation = _validation_data(setup)
         _check_labels(setup, batches, validation)

@@ -59,7 +59,7 @@ def train_segmentation(settings: SegmentationSettings, devices: Optional[Devices
     """
     given, settings = settings, resolve(settings)
     chosen, note = chosen_devices(settings, devices)
-    setup = set_up(settings, seed_given=given.seed is not None, devices=chosen, device_note=note)
+    setup = set_up(settings, given_seed=given.seed, devices=chosen, device_note=note)
     training, validation = _load_data(setup)
     images = len(training), len(validation)
     with _batches(setup, training, validation) as batches:

@@ -172,12 +172,14 @@ def processes_needed(settings: RunSettings) -> int:
     return len(devices)
 
 
-def set_up(settings: AnySettings, *, seed_given: bool, devices: Devices, device_note: str) -> Setup[AnySettings]:
+def set_up(
+    settings: AnySettings, *, given_seed: Optional[int], devices: Devices, device_note: str
+) -> Setup[AnySettings]:
     """Join the other workers, check that files can be written, and find the checkpoint to continue from.
 
     Args:
         settings: resolved settings.
-        seed_given: whether the user gave the seed, so that it was not drawn.
+        given_seed: seed that the user gave, None if it was drawn.
         devices: devices that all workers of this machine see.
         device_note: text that names them.
 
@@ -196,19 +198,20 @@ def set_up(settings: AnySettings, *, seed_given: bool, devices: Devices, device_
         )
     check_directories(settings.directories)
     _check_sync_bn(settings, own)
-    settings, paths = replace(settings, seed=seed), paths_of(settings)
-    checkpoint = _chosen_checkpoint(settings.resume, paths.checkpoints, cluster)
-    if checkpoint:
-        settings = same_run(checkpoint, settings, len(own) * cluster.size, seed_given)
-    return Setup(
-        settings=settings,
+    paths = paths_of(settings)
+    setup = Setup(
+        settings=replace(settings, seed=seed),
         engine=computes,
         devices=own,
         device_note=device_note,
         cluster=cluster,
         paths=paths,
-        checkpoint=checkpoint,
+        checkpoint=_chosen_checkpoint(settings.resume, paths.checkpoints, cluster),
     )
+    if setup.checkpoint is None:
+        return setup
+    same = same_run(setup.checkpoint, setup.settings, setup.device_count, given_seed is not None)
+    return replace(setup, settings=same)
 
 
 def _check_sync_bn(settings: RunSettings, devices: Devices) -> None:
