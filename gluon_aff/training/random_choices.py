@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Iterable, Iterator, TypeVar
 
 import numpy as np
@@ -34,7 +35,7 @@ def reseeding(learner: Learner, batches: Iterable[Item], seed: int, epoch: int, 
         first: number of the first of the `batches` in the epoch.
     """
     seeds = stream(seed, epoch, Purpose.FRAMEWORK)
-    seeds.integers(2**31, size=first)
-    for batch in batches:
-        learner.seed(int(seeds.integers(2**31)))
+    numbers = (int(seeds.integers(2**31)) for _ in itertools.count())
+    for batch, number in zip(batches, itertools.islice(numbers, first, None)):
+        learner.seed(number)
         yield batch
