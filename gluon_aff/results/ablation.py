@@ -214,11 +214,9 @@ def draw_summaries(found: Sequence[Summary], names: Mapping[str, str], score: st
         names: printed name of each fusion.
         score: label of the score's axis.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4.2), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     for fusion in dict.fromkeys(s.fusion for s in found):
         of_it = [s for s in found if s.fusion == fusion]

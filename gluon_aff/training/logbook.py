@@ -196,12 +196,10 @@ def draw_curve(errors: Sequence[Tuple[float, float]], path: str) -> None:
         errors: training and validation error of each epoch, in 0..1.
         path: path of the file.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
     figure = Figure()
-    FigureCanvasAgg(figure)
     axes = figure.add_subplot(111)
     training, validation = zip(*errors)
     axes.plot(training, label="training-error")

@@ -77,13 +77,17 @@ def test_files_log_lines_and_curve_are_the_originals(settings, tmp_path):
 
 
 def test_a_curve_is_drawn_between_errors_of_0_and_1(tmp_path):
-    """In Matplotlib's figure of 480 pixels the axes reach from 0.11 to 0.88 of the height."""
+    """In Matplotlib's figure of 640 x 480 pixels the axes reach from 0.11 to 0.88 of the height."""
     draw_curve([(0.5, 0.25)] * 3, str(tmp_path / "curve.png"))
     with Image.open(tmp_path / "curve.png") as picture:
-        pixels = np.asarray(picture.convert("RGB"))[:, 300]  # left of the legend
+        pixels = np.asarray(picture.convert("RGB"))
     for colour, error in (((31, 119, 180), 0.5), ((255, 127, 14), 0.25)):
-        (rows,) = np.nonzero((pixels == colour).all(axis=1))
+        drawn = (pixels == colour).all(axis=2)
+        (rows,) = np.nonzero(drawn[:, 300])  # left of the legend
         assert 480 - rows.mean() == pytest.approx(480 * (0.11 + 0.77 * error), abs=2)
+        assert drawn[:120, 400:].any()  # in the legend
+    below_the_axes = pixels[480 - round(0.11 * 480) + 2, 80:, 0]
+    assert (below_the_axes < 128).sum() == 3  # ticks, at the epochs 0, 1 and 2
 
 
 def test_the_card_says_what_the_weights_are_of(settings):
@@ -141,6 +145,7 @@ def test_a_second_run_appends_to_the_log(settings):
     train_cifar(replace(settings, num_epochs=1))
     run = train_cifar(replace(settings, num_epochs=1))
     assert sum("Namespace(" in line for line in log_lines(run)) == 2
+    assert "" not in log_lines(run)
 
 
 def test_a_run_of_no_epochs_without_a_log(settings, tmp_path):
