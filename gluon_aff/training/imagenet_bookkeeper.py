@@ -68,7 +68,7 @@ class ImageNetBookkeeper:
             self.files.log.info(training_line(state.epoch, self._metric_name, state.begun.metric))
         every = self.settings.save_frequency
         last = state.epoch == self.settings.num_epochs - 1
-        if last or (every > 0 and (state.epoch + 1) % every == 0):
+        if last or (every and (state.epoch + 1) % every == 0):
             self._save(learner, periodic_file(self.files.setup.paths.name, state.epoch))
 
     def validated(self, learner: Learner, state: RunState, score: Errors, *, seconds: float) -> RunState:

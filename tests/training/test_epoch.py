@@ -1,11 +1,13 @@
 """An epoch of a learner: its figures, how it stops and goes on, what it refuses."""
 
+import io
 import math
 import signal
 
 import numpy as np
 import pytest
 from shared_by_tests.fakes import FakeLearner
+from tqdm import tqdm
 
 from gluon_aff.errors import TrainingError
 from gluon_aff.training.epoch import NOT_BEGUN, EpochProgress, train_epoch
@@ -77,10 +79,21 @@ def test_an_epoch_in_two_parts_is_the_epoch():
     assert first.steps == 3  # one was under way
     done = train(learner, batches[first.steps :], shares, begun=first)
     assert (done.steps, done.metric_sum, done.loss_sum) == (6, expected.metric_sum, expected.loss_sum)
-    assert done.seconds > first.seconds
+    assert 0 < first.seconds < done.seconds < 10
     np.testing.assert_array_equal(learner.weights, whole.weights)
     again = train(learner, [], shares, begun=done)  # nothing left to do
     assert again.steps == 6
+
+
+def test_a_terminal_shows_the_steps_of_the_whole_epoch_and_the_last_loss(monkeypatch):
+    screen = io.StringIO()
+    shown = {"disable": False, "file": screen, "mininterval": 0, "ncols": 80}
+    monkeypatch.setattr("gluon_aff.training.epoch.tqdm", lambda **named: tqdm(**{**named, **shown}))
+    done = train(FakeLearner(rate=0.0), [batch()] * 3, [1.0] * 5, 7, begun=EpochProgress(2, 0.0, 0.0, 0.0))
+    assert screen.getvalue().count("epoch 7:") == 4
+    for steps in (2, 3, 4, 5):
+        assert f" {steps}/5 [" in screen.getvalue()
+    assert f"loss={done.loss_sum / 3:.4f}]" in screen.getvalue()
 
 
 def test_workers_stop_behind_the_step_that_they_agree_on():
