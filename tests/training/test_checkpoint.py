@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from shared_by_tests.fakes import FakeLearner
+from shared_by_tests.fakes import FakeLearner, Worker
 from shared_by_tests.stopping import stop_at
 
 from gluon_aff.data.imagenet.record_writing import write_records
@@ -33,6 +33,7 @@ from gluon_aff.training import run as training_run
 from gluon_aff.training.checkpoint import (
     RunFacts,
     RunState,
+    check_seen_by_all,
     clear,
     locked,
     newest_checkpoint,
@@ -112,12 +113,31 @@ def test_what_was_saved_comes_back_and_goes_on_to_the_bit(devices, tmp_path):
 
 
 def test_only_the_newest_stays_and_the_place_decides_not_the_clock(tmp_path):
+    (tmp_path / "epoch-9-step-5.partial").mkdir()  # a killed run left it
     for epoch, steps in ((0, 0), (9, 5), (10, 0), (10, 2)):
         path = saved(tmp_path, 1, RunState(epoch, 0.0, begun=EpochProgress(steps)))
         assert newest_checkpoint(str(tmp_path)) == path
-        assert [p.name for p in tmp_path.iterdir()] == [os.path.basename(path)]
+        assert {p.name for p in tmp_path.iterdir()} - {"epoch-9-step-5.partial"} == {os.path.basename(path)}
     shutil.copytree(path, tmp_path / "epoch-2")  # newer by the clock
     assert newest_checkpoint(str(tmp_path)) == path
+
+
+def test_an_older_one_that_cannot_be_removed_is_no_reason_to_stop(tmp_path):
+    (tmp_path / "epoch-1").write_text("no folder")
+    path = saved(tmp_path, 1, RunState(2, 0.5))
+    assert read_checkpoint(str(tmp_path)).path == path
+
+
+def test_the_last_one_is_named_where_the_next_cannot_be_written(tmp_path, monkeypatch):
+    def full(*paths):
+        raise OSError(28, "No space left on device")
+
+    last = saved(tmp_path, 1, RunState(1, 0.5))
+    monkeypatch.setattr(os, "rename", full)
+    reason = f"epoch-2 cannot be written .*No space left.*: {last} is intact, and --resume auto continues from it"
+    with pytest.raises(GluonAFFError, match=reason):
+        saved(tmp_path, 1, RunState(2, 0.5))
+    assert [path.name for path in tmp_path.iterdir()] == ["epoch-1"]
 
 
 def test_all_of_it_is_on_the_disk_before_it_has_its_name_and_before_the_last_one_goes(tmp_path, monkeypatch):
@@ -141,7 +161,9 @@ def test_all_of_it_is_on_the_disk_before_it_has_its_name_and_before_the_last_one
         patched.setattr(os, "fsync", flushed)
         patched.setattr(os, "rename", renamed)
         patched.setattr(shutil, "rmtree", removed)
+        open_before = os.listdir("/proc/self/fd")
         path = Path(saved(tmp_path, 2, RunState(2, 0.5)))
+        assert os.listdir("/proc/self/fd") == open_before
     files = {each.name for each in path.iterdir()}
     assert set(done[: len(files)]) == files
     assert done[len(files) :] == ["epoch-2.partial", "epoch-2.partial to epoch-2", tmp_path.name, "without epoch-1"]
@@ -224,6 +246,27 @@ def test_a_field_of_another_type_is_named_though_the_hash_is_right(part, field, 
     path.write_text(json.dumps({**content, "own_sha256": digest}))
     with pytest.raises(InputError, match=rf"epoch-1 is damaged \({field} is {re.escape(repr(value))}\): get it again"):
         read_checkpoint(str(tmp_path))
+
+
+class Second(Worker):
+    """The second of two workers, which hears what the first one has."""
+
+    rank = 1
+
+    def broadcast(self, array):
+        return np.array(self.others)
+
+
+def test_workers_that_find_different_checkpoints_are_told_so(tmp_path):
+    found = read_checkpoint(saved(tmp_path, 1, RunState(2, 0.5, begun=EpochProgress(3))))
+    for own, own_place in ((None, [-1, -1]), (found, [2, 3])):
+        for other in ([-1, -1], [2, 3], [2, 0], [1, 3]):
+            if other == own_place:
+                check_seen_by_all(own, Second(other))
+            else:
+                reason = f"--resume: worker 1 and worker 0 see different .*worker 1: {own.path if own else 'none'}"
+                with pytest.raises(InputError, match=reason):
+                    check_seen_by_all(own, Second(other))
 
 
 def test_a_checkpoint_that_is_not_there(settings):
@@ -461,7 +504,7 @@ def test_what_vanishes_stops_the_run_in_one_line(what, settings, tmp_path, monke
 
     with monkeypatch.context() as patched:
         patched.setattr(training_run, "train_epoch", counted)
-        with pytest.raises(GluonAFFError, match="log disappeared" if what == "log" else "cannot be written") as error:
+        with pytest.raises(GluonAFFError, match="disappeared" if what == "log" else "there is no earlier one") as error:
             train_cifar(settings)
     assert "\n" not in str(error.value)
     run = train_cifar(settings)
@@ -499,6 +542,7 @@ def test_a_lock_says_who_has_it_and_ends_with_its_process(tmp_path):
         other.kill()
     with locked(folder):
         assert f"process {os.getpid()} on" in (tmp_path / "x.checkpoint" / "owner").read_text()
+    assert os.listdir(folder) == []
 
 
 def limited(bytes_per_file):
