@@ -53,7 +53,7 @@ RECORDS = (
 HALF = (
     "--data-dir {data} --model resnet --num-layer 18 --context conv --batch-size 12 --input-size 32 --classes 9 -j 0 "
     "--num-gpus 1 --num-epochs 1 --warmup-epochs 0 --lr 1e-5 --lr-mode step --seed 7 --label-smoothing --save-dir '' "
-    "--logging-file {out}/run.log"
+    "--logging-file {out}/run.log --teacher nix --hard-weight 1"
 )
 RUNS = {
     "folders": "--data-dir {data} --model resnet --num-layer 18 --start-layer 2 --fusion iAFF --r 8 --scale 3 "
@@ -139,7 +139,7 @@ def recorded(flags, seen, devices, monkeypatch):
             seen.learner, seen.safe_sums = learner, os.environ.get("MXNET_SAFE_ACCUMULATION")
             seen.weights.append({name: each.list_data()[0].asnumpy() for name, each in parameters.items()})
         seen.mixed.append(weights)
-        seen.checkpoints.append(sorted(path.name for path in Path(seen.settings.save_dir or ".").rglob("epoch-*")))
+        seen.checkpoints.append(sorted(path.name for path in Path().rglob("epoch-*")))
         learnt = [each for each in parameters.values() if each.grad_req != "null"]
         for step, batch in enumerate(batches):
             seen.batches.append(batch)
@@ -160,6 +160,7 @@ def recorded(flags, seen, devices, monkeypatch):
         return Evaluation(100, 1 - next(errors), 1.0, 0.0, [], 1.0)
 
     with monkeypatch.context() as patched:
+        patched.chdir(Path(seen.settings.logging_file).parent)
         patched.setattr(imagenet_settings, "BLOCKS", {18: (2, 1, 1, 1), 152: (1, 1, 1, 1)})
         patched.setattr(imagenet_settings, "EXACT_BLOCKS", {152: (1, 2, 1, 1)})
         patched.setattr(engine(), "find_devices", find_devices)
@@ -180,6 +181,8 @@ def data(tmp_path_factory):
     for part, short in (("train", "t"), ("val", "v")):
         write_records(str(folder / part), str(folder / short), num_workers=0)
         (folder / f"{short}.idx").rename(folder / f"{short}i.idx")
+    for ending in ("classes", "lst"):
+        (folder / f"v.{ending}").unlink()
     mx.random.seed(1)
     teacher = gluoncv_network()
     teacher.initialize(mx.init.Normal(0.1))
@@ -589,6 +592,20 @@ def test_labels_without_smoothing_and_mixup_stay_classes(runs):
     np.testing.assert_allclose(found, -log_softmax(LOGITS)[np.arange(4), LABELS], rtol=1e-5)
 
 
+def test_memory_is_allocated_once_for_all_batches(runs):
+    """Of a compiled network, as in the original."""
+    assert {("static_alloc", True), ("static_shape", True)} <= {*runs("records").learner.net._flags}
+
+
+def test_a_teacher_of_no_weight_is_not_looked_for(runs):
+    assert "--teacher has no effect with --hard-weight 1, as in the original" in runs("half").printed
+
+
+def test_records_of_as_many_classes_are_not_doubted(runs):
+    """Though no file says which classes the validation records have."""
+    assert "labels go up to" not in runs("records").printed
+
+
 def test_weights_are_written_when_they_are_due(runs):
     """After every epoch, and the best ones with the error they had, of which earlier ones stay."""
     stems = [f"imagenet-{RECORDS_NAME}-0", f"imagenet-{RECORDS_NAME}-1"]
@@ -598,4 +615,5 @@ def test_weights_are_written_when_they_are_due(runs):
         name for stem in (*stems, *best) for name in of_stem(stem)
     )
     assert not list(Path(runs("records").settings.save_dir).rglob("epoch-*"))  # --checkpoint-every 0
-    assert not list(Path(runs("half").settings.logging_file).parent.rglob("*.params"))  # --save-dir ''
+    half = Path(runs("half").settings.logging_file).parent
+    assert [path.name for path in half.iterdir()] == ["run.log"]  # --save-dir ''

@@ -191,7 +191,7 @@ def test_a_second_signal_stops_at_once():
         process.send_signal(signal.SIGTERM)
         _, err = process.communicate(timeout=30)
     assert process.returncode == -signal.SIGTERM
-    assert err.strip() == "SIGINT: stopping after this step, with a checkpoint; a second signal stops at once"
+    assert err == "SIGINT: stopping after this step, with a checkpoint; a second signal stops at once\n"
 
 
 def test_an_ignored_signal_stays_ignored():

@@ -196,6 +196,7 @@ def test_the_command(settings, few_signs, capsys):
     out, err = capsys.readouterr()
     files = rf"weights:   params/0\.\d{{4}}-{NAME}-best\.params\nlog:       logs/\S+\ncurve:     \./\S+\n"
     assert re.fullmatch(rf"best IoU:  0\.\d+\nbest nIoU: 0\.\d+\n{files}", out)
+    assert f"reading the annotations in {few_signs}\n" in err
     assert "\nattention: COCO 2017 has about 1,734 training and 69 validation images with a stop sign: " in err
     assert main([*line.split(), "--fusion", "None"], "train_segmentation.py", "train-segmentation") == 2
     assert main(["--summary"], "train_segmentation.py", "train-segmentation") == 0
