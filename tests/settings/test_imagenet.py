@@ -383,6 +383,10 @@ def test_settings_that_no_parser_has_seen_are_checked_too(name, value):
             "--mixup --num-epochs 5",
             "mixup is off in every epoch (--mixup-off-epoch 5, --num-epochs 5), so --mixup only",
         ),
+        (
+            "--lr-mode step --num-epochs 45 --lr-decay-epoch 40,50",
+            "decay epochs after the end of the run (45 epochs), which have no effect: 50",
+        ),
         ("--num-epochs 5", "the warm-up lasts to the end of the run"),
         ("--save-frequency 0", "no weights will be written"),
         ("--save-dir ''", "no weights will be written"),

@@ -82,7 +82,7 @@ def test_data_has_to_be_named():
 
 
 @pytest.mark.parametrize(
-    ("images", "said"), [((1734, 69), False), ((1700, 70), False), ((1500, 69), True), ((8, 4), True)]
+    ("images", "said"), [((1734, 69), False), ((1650, 70), False), ((1620, 69), True), ((8, 4), True)]
 )
 def test_another_number_of_images_is_said(images, said):
     settings = resolve(parse(""))
