@@ -108,7 +108,7 @@ def _result_in(content: Dict[str, Any]) -> RowResult:
     wrong = [name for name, kind in kinds.items() if not isinstance(getattr(result, name), kind)]
     if wrong or not all(isinstance(word, str) for word in result.command):
         raise TypeError(f"{wrong[0] if wrong else 'command'} has the wrong type")
-    if not all(0 <= score <= 1 for score in (result.score, result.paper or 0)):
+    if not all(0 <= score <= 1 for score in (result.score, result.paper) if score is not None):
         raise ValueError("a score is not between 0 and 1")
     return result
 

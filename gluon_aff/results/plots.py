@@ -33,9 +33,8 @@ def draw_runs(runs: Mapping[str, Dict[str, np.ndarray]]) -> Any:
     for index, name in enumerate(shown):
         axes = figure.add_subplot(len(shown), 1, index + 1)
         for (legend, columns), colour, style in zip(runs.items(), COLOURS, STYLES):
-            if name in columns:
-                marker = "o" if len(columns["epoch"]) == 1 else None
-                axes.plot(columns["epoch"], columns[name], style, color=colour, label=legend, lw=1.2, marker=marker)
+            marker = "o" if len(columns["epoch"]) == 1 else None
+            axes.plot(columns["epoch"], columns[name], style, color=colour, label=legend, lw=1.2, marker=marker)
         axes.set(xlabel="epoch", ylabel=COLUMN_NAMES[name])
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.25)

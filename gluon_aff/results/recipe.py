@@ -17,6 +17,7 @@ from gluon_aff.schedule import decay_epochs
 from gluon_aff.settings.cifar import CIFARSettings
 from gluon_aff.settings.declaration import AFINET, ASSEMBLED, declared
 from gluon_aff.settings.imagenet import ImageNetSettings
+from gluon_aff.settings.shared import COUNT
 
 Recipe = Dict[str, Any]
 FUSION_NAMES = {
@@ -33,7 +34,6 @@ NETWORK_DETAILS = (
     "all 152 layers",
 )
 LABELS_BY_NUMBER = {"20": "superclass", "100": "fine"}
-MOST_EPOCHS = 10**6
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,11 @@ def _without_settings(run: LoggedRun) -> str:
     """Say where the settings of `run` are missing; a text that quotes a log's lines reads like a log without them."""
     if run.settings_line:
         return f"line {run.settings_line} is a settings line (Namespace), but not a complete one"
-    first = f"line {run.lines[0]} looks like a training log's, but" if run.lines else "the log has a run, but"
-    return f"{first} its run has no settings line (Namespace) before it, so this may be no log"
+    assert run.lines  # a run begins with its settings or with figures
+    return (
+        f"line {run.lines[0]} looks like a training log's, but its run has no settings line (Namespace) before it, so "
+        "this may be no log"
+    )
 
 
 def published_recipe(run: PublishedRun) -> Recipe:
@@ -127,7 +130,7 @@ def _cifar(settings: Mapping[str, Any]) -> Recipe:
     model = str(settings.get("model", "resnet"))
     named = re.match(r"resnext(\d+)_", model)  # a ResNeXt of the first release, whose name alone says its size
     dataset = settings.get("dataset")
-    stepped = not settings.get("cosine", False)
+    stepped = not settings.get("cosine")
     epochs = _epochs(settings)
     warmup = int(settings.get("warmup_epochs", 0))
     return {
@@ -137,21 +140,21 @@ def _cifar(settings: Mapping[str, Any]) -> Recipe:
         **({} if named or model in ("resnet", "resnext") else {"host": model}),
         "fusion": None if first_release else _fusion(settings["askc_type"]),
         "network in detail": _details(settings, CIFARSettings, r=(4 if model == "resnet" else 16,)),
-        "depth": int(named[1]) if named else (9 if model == "resnext" else 6) * int(settings.get("blocks", 0)) + 2,
+        "depth": int(named[1]) if named else (9 if model == "resnext" else 6) * int(settings["blocks"]) + 2,
         "width": None if named else settings.get("channel_times"),
         "first fused stage": settings.get("start_layer"),
         "deep stem": settings.get("deep_stem", False),
         "initial weights": settings.get("init", "xavier"),
         "start": _start(settings.get("resume_from")),
         "epochs": epochs,
-        "images per step": settings.get("batch_size", 0) * len(str(settings.get("gpus")).split(",")),
+        "images per step": settings["batch_size"] * len(str(settings.get("gpus")).split(",")),
         "learning rate": settings.get("lr"),
         "schedule": _steps(settings, epochs, warmup, once=True) if stepped else f"cosine after {warmup} warm-up epochs",
         "optimizer": settings.get("optimizer", "nag"),
         "momentum": settings.get("momentum"),
         "weight decay": settings.get("wd"),
-        "no decay of beta, gamma, bias": bool(settings.get("no_wd", False)) and not stepped,
-        **_regularisation(settings, first_release, mixup_off=20 if first_release else 40),
+        "no decay of beta, gamma, bias": bool(settings.get("no_wd")) and not stepped,
+        **_regularisation(settings, settings.get("mixup", first_release), 20 if first_release else 40),
         "AutoAugment": settings.get("auto_aug", False),
     }
 
@@ -161,16 +164,16 @@ def _imagenet(settings: Mapping[str, Any]) -> Recipe:
     names = (str(settings.get("model")), str(settings.get("scenario")).lower())
     resnext = any(name.startswith("resnext") for name in names)
     epochs = _epochs(settings)
-    warmup = int(settings.get("warmup_epochs", 0))
+    warmup = int(settings["warmup_epochs"])
     mode = settings.get("lr_mode")
-    records = settings.get("use_rec", False)
+    records = settings.get("use_rec")
     return {
         "data set": "imagenet",
         "labels": "imagenet",
         **_host(resnext if resnext or "model" in settings else None, first_release),
         "fusion": _fusion(settings["askc_type"]) if settings.get("askc_type") else None,
         "depth": settings.get("num_layer", 50),
-        "all 152 layers": bool(settings.get("exact_layers", False)),
+        "all 152 layers": bool(settings.get("exact_layers")),
         "first fused stage": settings.get("start_layer", 3),
         "network in detail": _details(settings, ImageNetSettings),
         "channel reduction ratio": settings.get("r") if "exact_layers" in settings else 16,  # constant in the original
@@ -181,15 +184,15 @@ def _imagenet(settings: Mapping[str, Any]) -> Recipe:
         "start": _start(settings.get("resume_params")),
         "teacher": settings.get("teacher") or "none",
         "epochs": epochs,
-        "images per step": int(settings.get("batch_size", 0)) * max(int(settings.get("num_gpus", 0)), 1),
+        "images per step": int(settings["batch_size"]) * max(int(settings["num_gpus"]), 1),
         "learning rate": settings.get("lr"),
         "schedule": _steps(settings, epochs, 0) if mode == "step" else f"{mode} after {warmup} warm-up epochs",
         "optimizer": settings.get("optimizer", "nag"),
         "momentum": settings.get("momentum"),
         "weight decay": settings.get("wd"),
-        "no decay of beta, gamma, bias": settings.get("no_wd", False),
-        **_regularisation(settings, first_release=False, mixup_off=5),
-        "AutoAugment": bool(settings.get("auto_aug", False)) and not records,  # no effect on records
+        "no decay of beta, gamma, bias": settings.get("no_wd"),
+        **_regularisation(settings, settings["mixup"], settings["mixup_off_epoch"]),
+        "AutoAugment": bool(settings.get("auto_aug")) and not records,  # no effect on records
         "record files": records,
     }
 
@@ -219,8 +222,8 @@ def _start(weights: Optional[str]) -> str:
 
 
 def _epochs(settings: Mapping[str, Any]) -> int:
-    epochs = int(settings.get("num_epochs", 0))
-    if not 0 <= epochs <= MOST_EPOCHS:
+    epochs = int(settings["num_epochs"])
+    if not COUNT[0] <= epochs <= COUNT[1]:
         raise ValueError(f"num_epochs={epochs}")
     return epochs
 
@@ -238,15 +241,16 @@ def _fusion(flag: str) -> str:
 
 def _steps(settings: Mapping[str, Any], epochs: int, warmup: int, once: bool = False) -> str:
     """Describe when the learning rate is reduced; with `once`, an epoch that is named repeatedly counts once."""
-    listed, period = str(settings.get("lr_decay_epoch")), int(settings.get("lr_decay_period", 0))
+    listed, period = str(settings.get("lr_decay_epoch")), int(settings["lr_decay_period"])
     cuts = decay_epochs(listed, period, epochs, warmup)
     return f"times {settings.get('lr_decay')} at epochs {', '.join(map(str, dict.fromkeys(cuts) if once else cuts))}"
 
 
-def _regularisation(settings: Mapping[str, Any], first_release: bool, mixup_off: int) -> Recipe:
-    mixup = settings.get("mixup", first_release)
+def _regularisation(settings: Mapping[str, Any], mixup: bool, usually_off: int) -> Recipe:
+    """Describe mixup, which is off for the last `usually_off` epochs if the log does not say so, and smoothing."""
+    off = settings.get("mixup_off_epoch", usually_off)
     return {
         "mixup": f"alpha {settings.get('mixup_alpha', 1):g}" if mixup else "none",
-        "mixup off for the last": f"{settings.get('mixup_off_epoch', mixup_off)} epochs" if mixup else "all epochs",
+        "mixup off for the last": f"{off} epochs" if mixup else "all epochs",
         "label smoothing": settings.get("label_smoothing", False),
     }

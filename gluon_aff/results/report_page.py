@@ -255,7 +255,7 @@ def _paper_tables(reported: ReportedRun) -> str:
 def _paper_table(table: PaperTable, reported: ReportedRun) -> str:
     accuracy = float(np.nan_to_num(comparable(reported.run.epochs)["top1_accuracy"]).max())
     is_error = "error" in table.columns[0]
-    own = ("this run", f"{100 - accuracy if is_error else accuracy:.2f}", *[None] * (len(table.columns) - 1))
+    own = ("this run", f"{100 - accuracy if is_error else accuracy:.2f}", *(None for _ in table.columns[1:]))
     rows: List[Sequence[Any]] = [(name, *figures) for name, figures in table.rows.items()]
     rows = sorted([*rows, own], key=lambda row: float(row[1]), reverse=not is_error)
     header = ("network", *(column.replace("_", " ") for column in table.columns))
