@@ -204,7 +204,7 @@ def _figures(reported: ReportedRun) -> str:
         ratio = f"\u00d7\u00a0{pace / published_pace:.2f}"
         rows.append(("epochs per hour", f"{pace:.1f}", f"{published_pace:.1f}", ratio))
     other = "nearest published run" if comparison.differing else "published run"
-    return _table(("", "this run", other, "difference"), rows, numbers=(1, 2, 3))
+    return _table(("", "this run", other, "difference"), rows, numbers=range(1, 4))
 
 
 def _differs(difference: float) -> bool:
@@ -289,7 +289,7 @@ def _equal_epochs(comparison: Comparison) -> str:
         digits = 2 if column.column in PERCENTAGES else 6
         figures = f"{column.mean:.{digits}f}", f"{column.largest:+.{digits}f}"
         rows.append((COLUMN_NAMES[column.column], *figures, column.epoch))
-    return _table(("quantity", "mean |difference|", "largest", "at epoch"), rows, numbers=(1, 2, 3))
+    return _table(("quantity", "mean |difference|", "largest", "at epoch"), rows, numbers=range(1, 4))
 
 
 def _weights_section(weights: List[WeightsFile]) -> str:
@@ -349,7 +349,7 @@ def _evaluations_table(table: EvaluationsTable) -> str:
         )
         for row in table.rows
     ]
-    return _table(header, rows, table.path, numbers=(3, 4, 5))
+    return _table(header, rows, table.path, numbers=range(3, 6))
 
 
 def _evaluated_data(row: Dict[str, str]) -> str:

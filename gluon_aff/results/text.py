@@ -66,9 +66,9 @@ def published_overview() -> str:
     tables = [("table", "source"), *((table.name, table.source) for table in paper_tables().values())]
     parts = [
         "Training runs in the original's logs; accuracy is top-1 on the validation images",
-        columns_text(runs, right=(2, 3, 4, 5)),
+        columns_text(runs, right=range(2, 6)),
         "Weights in the original repository; this package does not have the networks called *_first_release",
-        columns_text(weights, right=(2, 3)),
+        columns_text(weights, right=range(2, 4)),
         "Tables",
         columns_text(tables),
         "gluon-aff published NAME shows one run, model, weight file or table.",
@@ -191,7 +191,7 @@ def _figures(comparison: Comparison) -> str:
     if comparison.epochs_per_hour:
         this_pace, other_pace = comparison.epochs_per_hour
         rows.append(("epochs per hour", f"{this_pace:.1f}", f"{other_pace:.1f}", f"x {this_pace / other_pace:.2f}"))
-    return columns_text(rows, right=(1, 2, 3))
+    return columns_text(rows, right=range(1, 4))
 
 
 def _column_differences(comparison: Comparison) -> str:
@@ -207,7 +207,7 @@ def _column_differences(comparison: Comparison) -> str:
                 str(column.epoch),
             )
         )
-    return columns_text(rows, right=(1, 2, 3, 4))
+    return columns_text(rows, right=range(1, 5))
 
 
 def _schedule(run: PublishedRun) -> str:

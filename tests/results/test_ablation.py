@@ -6,7 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from gluon_aff.cli import main
@@ -156,13 +158,38 @@ def test_what_another_command_left_is_not_taken(tmp_path):
         finished_result(str(tmp_path), ["train-cifar"])
 
 
-@pytest.mark.parametrize("score", ["Infinity", "NaN", "-0.1", "72.5"])
-def test_a_result_whose_score_is_no_fraction_is_refused(score, tmp_path):
+@pytest.mark.parametrize("score", ["Infinity", "NaN", "-0.1", "1.01"])
+@pytest.mark.parametrize("name", ["score", "paper"])
+def test_a_result_whose_score_is_no_fraction_is_refused(name, score, tmp_path):
     ablation.write_result(result(), str(tmp_path))
     path = tmp_path / "result.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "score": json.loads(score)}))
+    path.write_text(json.dumps({**json.loads(path.read_text()), name: json.loads(score)}))
     with pytest.raises(InputError, match=r"not the result of a row \(a score is not between 0 and 1\): remove it"):
         finished_result(str(tmp_path), ["train-cifar"])
+
+
+@pytest.mark.parametrize("score", [0, 1])
+def test_a_result_that_is_all_or_nothing_is_taken(score, tmp_path):
+    ablation.write_result(result(score=score, paper=None), str(tmp_path))
+    assert finished_result(str(tmp_path), ["train-cifar"]) == result(score=score, paper=None)
+
+
+def test_scores_are_drawn_over_parameters_with_their_spread_and_the_papers():
+    rows = [result(seed=0, score=0.75), result(seed=1, score=0.77), result("iAFF", score=0.8, paper=None)]
+    rows.append(replace(result(blocks=2, score=0.81, paper=0.79), parameters=175_460))
+    figure = ablation.draw_summaries(summaries(rows), {"AFF": "Global + Local", "iAFF": "iAFF"}, "accuracy")
+    (axes,) = figure.axes
+    aff, papers, iaff, none = axes.lines
+    np.testing.assert_allclose(aff.get_xydata(), [(95.46, 0.76), (175.46, 0.81)])
+    np.testing.assert_allclose(papers.get_xydata(), [(95.46, 0.763), (175.46, 0.79)])
+    np.testing.assert_allclose(iaff.get_xydata(), [(95.46, 0.8)])
+    assert np.isnan(none.get_ydata()).all()
+    (spread, no_spread), _ = (container.lines[2][0].get_segments() for container in axes.containers)
+    assert np.ptp(spread[:, 1]) == pytest.approx(2 * 0.02 / 2**0.5)
+    assert np.ptp(no_spread[:, 1]) == 0
+    assert (aff.get_marker(), papers.get_marker(), papers.get_linestyle()) == ("o", "x", "--")
+    assert aff.get_color() == papers.get_color() != iaff.get_color()
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["Global + Local", "iAFF"]
 
 
 PLAN = ["ablation", "table4", "--host", "inception", "--blocks", "2"]

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,10 +11,11 @@ from shared_by_tests.written_logs import SEGMENTATION, log_lines, settings_line
 
 from gluon_aff.cli import main
 from gluon_aff.errors import InputError
-from gluon_aff.published import curve, published_runs
+from gluon_aff.published import curve, paper_tables, published_runs
 from gluon_aff.results.compare import compare, fitting_run, nearest_runs
 from gluon_aff.results.logs import read_log
 
+ROOT = Path(__file__).parents[2]
 RUNS = published_runs()
 RESULTS = [name for name, run in RUNS.items() if run.status != "aborted"]
 FINE = RUNS["aff_resnet32_fine"]
@@ -72,7 +74,8 @@ def test_differences_against_numpy(tmp_path):
         ("lr", 0.1, ("learning rate", 0.1, 0.2)),
         ("gpus", "0", ("images per step", 128, 256)),
         ("warmup_epochs", 0, ("schedule", "times 0.1 at epochs 300, 450", "times 0.1 at epochs 290, 440")),
-        ("num_epochs", 3, ("epochs", 3, 640)),
+        ("num_epochs", 1, ("epochs", 1, 640)),
+        ("num_epochs", 10**6, ("epochs", 10**6, 640)),
         ("blocks", 3, ("depth", 20, 32)),
         ("auto_aug", False, ("AutoAugment", False, True)),
         ("resume_from", "my.params", ("start", "weights of another run", "scratch")),
@@ -182,6 +185,59 @@ def test_a_setting_of_an_imagenet_run_is_compared(name, settings, rows, tmp_path
     assert changed(tmp_path, RUNS[name], **settings) == rows
 
 
+SINCE_THE_FIRST_RELEASE = [
+    ("mixup off for the last", "20 epochs", "40 epochs"),
+    ("label smoothing", False, True),
+    ("AutoAugment", False, True),
+]
+
+
+@pytest.mark.parametrize(
+    ("first", "today", "rows"),
+    [
+        (
+            "aff_resnet32_superclass_first_release",
+            "aff_resnet32_fine",
+            [
+                ("release", "first", "head"),
+                ("epochs", 400, 640),
+                ("images per step", 128, 256),
+                ("schedule", "times 0.1 at epochs 300, 350", "times 0.1 at epochs 290, 440"),
+                *SINCE_THE_FIRST_RELEASE,
+            ],
+        ),
+        (
+            "aff_resnext29_32x4d_first_release",
+            "aff_resnext47_32x4d_fine",
+            [
+                ("data set", "cifar10", "cifar100"),
+                ("release", "first", "head"),
+                ("depth", 29, 47),
+                ("labels", "cifar10", "fine"),
+                ("images per step", 512, 256),
+                ("schedule", "times 0.1 at epochs 300, 450", "times 0.1 at epochs 290, 440"),
+                *SINCE_THE_FIRST_RELEASE,
+            ],
+        ),
+        (
+            "ablation_resnet50_global_global",
+            "aff_resnet50",
+            [
+                ("release", "first", "head"),
+                ("fusion", "Global + Global", "AFF"),
+                ("epochs", 160, 240),
+                ("images per step", 256, 512),
+                ("mixup", "none", "alpha 0.2"),
+                ("mixup off for the last", "all epochs", "5 epochs"),
+            ],
+        ),
+    ],
+)
+def test_what_a_log_of_the_first_release_does_not_say_is_what_its_scripts_did(first, today, rows, tmp_path):
+    found = {published.name: each for published, each in nearest_runs(read(tmp_path, RUNS[first], 3))}[today]
+    assert [(each.setting, each.this, each.published) for each in found] == rows
+
+
 def test_mixup_of_the_first_release_ended_20_epochs_before_the_end(tmp_path):
     """Its script said so, and its settings do not."""
     first = RUNS["aff_resnet32_superclass_first_release"]
@@ -197,6 +253,95 @@ def test_accuracies_have_two_digits_and_errors_of_the_softmax_six(tmp_path, caps
     printed = capsys.readouterr().out
     assert re.search(r"^top-1 accuracy \(%\) +400 +0\.00 +\+0\.00 +0$", printed, re.MULTILINE)
     assert re.search(r"^train RMSE +400 +0\.000000 +\+0\.000000 +0$", printed, re.MULTILINE)
+
+
+def assert_flush_right(text, *titles):
+    """That the columns with these titles, of the table in `text` that has them all, end where the titles do."""
+    tables = (part.splitlines() for part in text.split("\n\n"))
+    header, *rows = next(table for table in tables if all(f"  {title}" in table[0] for title in titles))
+    for title in titles:
+        last = header.index(f"  {title}") + len(title) + 1
+        assert all(row[last] != " " and row[last + 1 : last + 2] in ("", " ") for row in rows), title
+
+
+def test_figures_are_flush_right(tmp_path, capsys):
+    assert main(["compare", logged(tmp_path, FINE, 400)]) == 0
+    printed = capsys.readouterr().out
+    assert_flush_right(printed, "this log", "difference")
+    assert_flush_right(printed, "epochs", "mean |difference|", "largest", "at epoch")
+
+
+def table(text):
+    """Cells of a printed table, row by row."""
+    return [re.split(" {2,}", line.strip()) for line in text.splitlines()]
+
+
+def with_better_accuracy(line, by):
+    return re.sub(r"val=(\S+)", lambda found: f"val={float(found[1]) + by:f}", line)
+
+
+def test_a_comparison_is_printed(tmp_path, capsys):
+    """Of five epochs, each a point better than the published one, but the third by two, and twice as long."""
+    better = [0, 0.01, 0.01, 0.02, 0.01, 0.01]
+    lines = [
+        re.sub(r"time: (\S+)", lambda found: f"time: {2 * float(found[1]):f}", line)
+        for line in map(with_better_accuracy, log_lines(FINE, 5), better)
+    ]
+    (tmp_path / "train.log").write_text("\n".join(lines))
+    assert main(["compare", str(tmp_path / "train.log")]) == 1
+    head, figures, columns, said = capsys.readouterr().out.rstrip().split("\n\n")
+    published = curve(FINE)
+    accuracy = 100 * published["val_acc"][:5]
+    this = accuracy + 100 * np.array(better[1:])
+    best, other = this.argmax(), accuracy.argmax()
+    seconds = 2 * np.median(published["seconds"][:5]), np.median(published["seconds"])
+    assert head.splitlines() == [
+        f"log        {tmp_path}/train.log, run 1 of 1 (lines 2-6): 5 of 640 epochs",
+        "published  aff_resnet32_fine: aff_resnet32_cifar100, fine labels, from scratch",
+        "assumed    labels fine: the log does not say",
+    ]
+    difference = f"{this[best] - accuracy[other]:+.2f} points"
+    assert table(figures) == [
+        ["this log", "published", "difference"],
+        ["best accuracy", f"{this[best]:.2f} % (epoch {best})", f"{accuracy[other]:.2f} % (epoch {other})", difference],
+        ["accuracy at epoch 4", f"{this[4]:.2f} %", f"{accuracy[4]:.2f} %", "+1.00 points"],
+        [
+            "epochs per hour",
+            *(f"{3600 / each:.1f}" for each in seconds),
+            f"x {seconds[1] / seconds[0]:.2f}",
+        ],
+    ]
+    assert table(columns)[:3] == [
+        ["at equal epochs", "epochs", "mean |difference|", "largest", "at epoch"],
+        ["top-1 accuracy (%)", "5", "1.20", "+2.00", "2"],
+        ["train RMSE", "5", "0.000000", "+0.000000", "0"],
+    ]
+    assert said == f"outside 0.5 points: best accuracy differs by {difference} so far (the run is unfinished)"
+
+
+def test_a_finished_run_is_beside_the_last_epoch_of_a_longer_one(tmp_path, capsys):
+    lines = [settings_line(FINE, num_epochs=3), *log_lines(FINE, 3)[1:]]
+    (tmp_path / "train.log").write_text("\n".join(lines))
+    assert main(["compare", str(tmp_path / "train.log"), "--with", FINE.name]) == 0
+    head, figures, _, said = capsys.readouterr().out.rstrip().split("\n\n")
+    assert "settings   differ: epochs 3 (published 640)" in head.splitlines()
+    accuracy = 100 * curve(FINE)["val_acc"]
+    last = [f"{accuracy[2]:.2f} %", f"{accuracy[-1]:.2f} %", f"{accuracy[2] - accuracy[-1]:+.2f} points"]
+    assert ["accuracy of the last epoch", *last] in table(figures)
+    assert said.endswith(" points")
+
+
+def test_a_run_of_other_settings_is_said_to_fit_none(tmp_path, capsys):
+    (tmp_path / "train.log").write_text("\n".join([settings_line(FINE, lr=0.3), *log_lines(FINE, 3)[1:]]))
+    assert main(["compare", str(tmp_path / "train.log")]) == 2
+    head, differing, hint = capsys.readouterr().out.rstrip().split("\n\n")
+    assert head.splitlines() == [
+        f"log        {tmp_path}/train.log, run 1 of 1 (lines 2-4)",
+        "published  no run has these settings, so there is nothing to compare with",
+        "nearest    aff_resnet32_fine, which differs in",
+    ]
+    assert table(differing) == [["setting", "this log", "published"], ["learning rate", "0.3", "0.2"]]
+    assert hint == "To compare with it anyway: --with aff_resnet32_fine"
 
 
 def test_paces_are_of_the_median_epoch(tmp_path):
@@ -320,7 +465,7 @@ def test_exit_codes_and_output(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "settings   differ: start scratch (published weights of another run)" in out
     assert "outside 0.5 points" in out
-    assert main(["compare", path, "--with", "aff_resnet32_superclass_run2", "--tolerance", "50"]) == 0
+    assert main(["compare", path, "--with", "aff_resnet32_superclass_run2", "--tolerance", "50", "--run", "1"]) == 0
     capsys.readouterr()
     for arguments, message in (
         ([path, "--with", "aff_resnet32_fin"], "did you mean aff_resnet32_fine?"),
@@ -352,18 +497,72 @@ def test_published_command(capsys):
     assert main(["published"]) == 0
     overview = capsys.readouterr().out
     assert all(name in overview for name in RUNS)
-    header, first = overview.split("\nmodel ")[1].splitlines()[:2]
-    assert re.search(r"labels +top-1 error +epoch +file", header)
-    assert re.search(r" \d+\.\d\d % +\d+ +\S+\.params", first)
+    parts = overview.split("\n\n")
+    titles = [part.partition(" in ")[0].strip() for part in parts[::2]]
+    assert titles == [
+        "Training runs",
+        "Weights",
+        "Tables",
+        "gluon-aff published NAME shows one run, model, weight file or table.",
+    ]
+    header, first = parts[1].splitlines()[:2]
+    assert re.fullmatch(r"run +labels +epochs +best +last +GPUs +how", header)
+    assert re.fullmatch(r"aff_resnet32_fine +fine +640 +83.57 % +83.\d\d % +2 +from scratch", first)
+    header, first = parts[3].splitlines()[:2]
+    assert re.fullmatch(r"model +labels +top-1 error +epoch +file", header)
+    assert re.fullmatch(r"\S+ +(superclass|fine|imagenet|cifar10) +\d+\.\d\d % +\d+ +\S+\.params", first)
+    assert re.match(r"table +source\n", parts[5])
+    assert re.search(r"^aff_table5_imagenet +\S.*Table 5", parts[5], re.MULTILINE)
+    assert_flush_right(overview, "epochs", "best", "last", "GPUs")
+    assert_flush_right(overview, "top-1 error", "epoch")
     assert main(["published", "aff_resnext47_32x4d_superclass_run3"]) == 0
     shown = capsys.readouterr().out
-    assert "  3. aff_resnext47_32x4d_superclass_run3: best 91.84 %" in shown
+    third = "  3. aff_resnext47_32x4d_superclass_run3: best 91.84 %, lr 0.2 stepped, 640 epochs, 512 images per step"
+    assert third in shown.splitlines()
     assert main(["published", "aff_table5_imagenet"]) == 0
-    assert "iAFF-ResNet-50" in capsys.readouterr().out
+    published_table = paper_tables()["aff_table5_imagenet"]
+    table = capsys.readouterr().out
+    assert "iAFF-ResNet-50" in table
+    assert_flush_right(table, *published_table.columns)
     assert main(["published", "aff_resnext38_32x4d_cifar100", "--json"]) == 0
     assert len(json.loads(capsys.readouterr().out)) == 3
     assert main(["published", "aff_table9"]) == 2
     assert "did you mean aff_table" in capsys.readouterr().err
+
+
+def test_a_published_run_is_described_by_its_files(capsys):
+    """The index of the original's logs, and the curve that was read from one of them."""
+    assert main(["published", FINE.name]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    accuracy = curve(FINE)["val_acc"]
+    weights = FINE.weights["path"].rpartition("/")[2]
+    assert lines[-5:-2] == [
+        f"{weights}: aff_resnet32_cifar100, fine labels",
+        "  top-1 error     16.43 % at epoch 635 of aff_resnet32_fine",
+        f"  git blob SHA-1  {FINE.weights['git_blob_sha1']}",
+    ]
+    assert re.fullmatch(rf"  place           open-aff@[0-9a-f]{{7}} \S+/{weights}", lines[-2])
+    assert re.fullmatch(rf"  download        https://\S+/{weights}", lines[-1])
+    assert lines[:5] == [
+        "aff_resnet32_fine: aff_resnet32_cifar100, fine labels, complete",
+        "  how       from scratch",
+        f"  best      83.57 % at epoch {accuracy.argmax()}",
+        f"  last      {100 * accuracy[-1]:.2f} % at epoch 639",
+        "  hardware  2 GPUs, 256 images per step",
+    ]
+    assert lines[5].startswith("  notes     ")
+    said = dict(re.fullmatch(r"  (\w+) +(\S.*)", line).groups() for line in lines[5:11] if re.match(r"  \w", line))
+    assert said["weights"] == f"{FINE.weights['path']} (epoch 635)"
+    assert f"            git blob SHA-1 {FINE.weights['git_blob_sha1']}" in lines
+    assert re.fullmatch(r"open-aff@[0-9a-f]{7} \S+\.log, lines \d+ to \d+", said["source"])
+    assert (ROOT / said["curve"]).is_file()
+    assert "batch_size=128, " in said["settings"]
+    assert "One run from scratch." in lines
+    assert main(["published", "ablation_resnet50_global_local"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("resumed at epoch 65 from the weights and optimizer states") == 2
+    assert main(["published", "aff_resnext47_32x4d_superclass_run1"]) == 0
+    assert not re.search("notes|weights|None", capsys.readouterr().out.split("settings")[0])
 
 
 def test_log_of_a_run_that_has_not_finished_an_epoch(tmp_path, capsys):
@@ -453,9 +652,10 @@ def test_settings_beyond_floating_point(tmp_path, capsys):
     json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
 
 
-def test_seconds_of_zero_and_a_last_epoch_without_accuracy(tmp_path, capsys):
+@pytest.mark.parametrize("seconds", ["0.000000", "inf"])
+def test_seconds_of_no_pace_and_a_last_epoch_without_accuracy(seconds, tmp_path, capsys):
     path, lines = tmp_path / "train.log", log_lines(FINE, 3)
-    lines = [line.split(" time: ")[0] + " time: 0.000000" for line in lines]
+    lines = [line.split(" time: ")[0] + f" time: {seconds}" for line in lines]
     lines[-1] = lines[-1].replace("val=0.076400", "val=nan")
     path.write_text("\n".join([settings_line(FINE), *lines[1:]]))
     assert main(["compare", str(path), "--json"]) == 0
@@ -479,9 +679,17 @@ def test_aborted_runs_are_refused(tmp_path, capsys):
     assert "was aborted" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("flags", [[], ["--with", "aff_resnet32_fine"], ["--json"]])
-def test_a_segmentation_run_has_no_counterpart(flags, tmp_path, capsys):
-    (tmp_path / "train.log").write_text(SEGMENTATION)
+@pytest.mark.parametrize(
+    ("flags", "lines"),
+    [
+        ([], slice(None)),
+        (["--with", "aff_resnet32_fine"], slice(None)),
+        (["--json"], slice(2, None)),  # only its epochs
+        (["--run", "1"], slice(2)),  # only its settings
+    ],
+)
+def test_a_segmentation_run_has_no_counterpart(flags, lines, tmp_path, capsys):
+    (tmp_path / "train.log").write_text("".join(SEGMENTATION.splitlines(keepends=True)[lines]))
     assert main(["compare", str(tmp_path / "train.log"), *flags]) == 2
     out, err = capsys.readouterr()
     assert out == ""

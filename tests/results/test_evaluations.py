@@ -5,6 +5,7 @@ import csv
 import pytest
 
 from gluon_aff.errors import InputError
+from gluon_aff.results import evaluations
 from gluon_aff.results.evaluations import COLUMNS, append_row, read_rows
 
 # As the first release of this package wrote it
@@ -79,6 +80,12 @@ def test_rows_are_read_as_pythons_csv_reads_them(delimiter, end, tmp_path):
     assert first == second == {name: "" if value is None else str(value) for name, value in ROW.items()}
     assert cut == {**dict.fromkeys(COLUMNS, ""), "date": "2026-11-28", "network": "cut"}
     assert long == dict(zip(COLUMNS, COLUMNS))
+
+
+def test_a_table_of_the_largest_size_is_read(tmp_path, monkeypatch):
+    (tmp_path / "evaluations.csv").write_text(BEGUN + LINE)
+    monkeypatch.setattr(evaluations, "LARGEST", len(BEGUN + LINE))
+    assert len(read_rows(str(tmp_path / "evaluations.csv"))) == 1
 
 
 @pytest.mark.parametrize("content", ["", BEGUN])

@@ -150,6 +150,14 @@ def test_a_log_that_unpacks_to_more_than_anyone_logs_is_refused(tmp_path, monkey
         read_log(str(packed))
 
 
+def test_a_log_at_its_bounds_is_read(tmp_path, monkeypatch):
+    path = written(tmp_path / "train.log", log_lines(CIFAR, 3))
+    monkeypatch.setattr(logs, "LARGEST", os.path.getsize(path))
+    monkeypatch.setattr(logs, "LONGEST_SETTINGS", len(settings_line(CIFAR)))
+    (run,) = read_log(path)
+    assert run.settings["lr"] == CIFAR.settings["lr"]
+
+
 @pytest.mark.parametrize(("bound", "what"), [("MOST_RUNS", "2 runs"), ("MOST_EPOCHS", "2 epochs")])
 @pytest.mark.parametrize("published", [CIFAR, IMAGENET], ids=["cifar", "imagenet"])
 def test_a_log_of_more_runs_or_epochs_than_anyone_trains_is_refused(bound, what, published, tmp_path, monkeypatch):
