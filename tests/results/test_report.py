@@ -21,7 +21,8 @@ from shared_by_tests.browser import browser, opened, value_of, view
 from shared_by_tests.written_logs import SEGMENTATION, log_lines
 
 from gluon_aff.cli import main
-from gluon_aff.published import curve, published_runs
+from gluon_aff.published import curve, published_runs, published_weights
+from gluon_aff.results import report_contents
 from gluon_aff.results.evaluations import COLUMNS, append_row
 from gluon_aff.results.report import write_report
 
@@ -104,9 +105,42 @@ def test_says_what_the_log_says(page):
     ) in text
     assert "best accuracy differs by +0.00 points so far (the run is unfinished)" in text
     assert "No published run has these settings" in text
-    assert cells(text.split("Settings that differ")[1].split("</table>")[0])[1:] == [["learning rate", "0.3", "0.2"]]
+    differing = text.split("Settings that differ")[1].split("</table>")[0]
+    assert cells(differing) == [["setting", "this run", "nearest published run"], ["learning rate", "0.3", "0.2"]]
+    assert "<caption>Taken to be as published, since the log does not say: labels fine.</caption>" in differing
+    superclass = text.split("<h2>logs/superclass.log")[1].split("<section")[0]
+    assert "last top-1 error" in [row[0] for row in cells(superclass)]
+    (quantities,) = [cells(table) for table in superclass.split("<table>") if "mean |difference|" in table]
+    assert quantities[:3] == [
+        ["quantity", "mean |difference|", "largest", "at epoch"],
+        ["top-1 accuracy (%)", "0.00", "+0.00", "0"],
+        ["train RMSE", "0.000000", "+0.000000", "0"],
+    ]
+    assert "<summary>Environment</summary><p>The log does not say.</p>" in superclass
+    settings = RUNS["aff_resnet32_superclass_run2"].settings
+    assert f"<summary>All {len(settings) + 2} settings</summary>" in superclass
+    assert ["batch_size", "128"] in cells(superclass)
+    assert "nearest published run" in [cell for row in cells(text.split("<h2>other.log")[1]) for cell in row]
     blob = hashlib.sha1(b"blob 24\0" + PARAMS).hexdigest()
     assert ["params/mine.params", "24", blob, "no"] in cells(text.split("<h2>Weights")[1])
+
+
+def numbers(page):
+    """Titles of the columns that are aligned to the right, of tables whose cells are as their titles."""
+    found = set()
+    for table in re.findall("<thead>.*?</table>", page, re.DOTALL):
+        rows = [re.findall(r"<t[dh]([^>]*)>", row) for row in table.split("<tr")[1:]]
+        right = [["number" in cell for cell in row] for row in rows]
+        assert all(row == right[0] for row in right)
+        found |= {title for title, is_number in zip(cells(table)[0], right[0]) if is_number}
+    return found
+
+
+def test_columns_of_numbers_are_aligned_to_the_right(page):
+    of_tables = {"accuracy percent", "top1 error percent", "params millions"}
+    found = numbers(page.read_text())
+    of_runs = {"this run", "published run", "nearest published run", "difference"}
+    assert found - of_tables == {*of_runs, "mean |difference|", "largest", "at epoch", "bytes"}
 
 
 def test_own_row_stands_where_its_figure_belongs(page):
@@ -149,36 +183,54 @@ def test_a_table_of_errors_has_the_runs_error(page):
 
 @dataclass
 class Figure:
-    """A figure of the page: its title, its curves' data and their points, and the pieces of this run's line."""
+    """A figure of the page.
+
+    Of each curve it has the data, the path and its points; of each axis, the ticks' positions and texts.
+    """
 
     curves: list
+    span: str
     title: str = ""
-    pieces: int = 0
+    label: str = ""
+    reading: str = ""
+    view: str = ""
+    paths: dict = field(default_factory=dict)
     lines: dict = field(default_factory=dict)
+    up: list = field(default_factory=list)
+    along: list = field(default_factory=list)
 
 
 class FigureReader(html.parser.HTMLParser):
     def __init__(self):
         super().__init__()
-        self.figures, self.in_title = [], False
+        self.figures, self.within = [], None
 
     def handle_starttag(self, tag, attributes):
         attributes = dict(attributes)
         if tag == "figure":
-            self.figures.append(Figure(json.loads(attributes["data-curves"])))
-        kind = attributes.get("class", "").split(" ")[0]
-        if tag == "path" and self.figures and kind in ("this", "published"):
-            points = re.findall(r"[ML]([\d.]+) ([\d.]+)", attributes["d"])
-            self.figures[-1].lines.setdefault(kind, np.array(points, float))
-            self.figures[-1].pieces += attributes["d"].count("M") if kind == "this" else 0
-        self.in_title = tag == "figcaption"
+            self.figures.append(Figure(json.loads(attributes["data-curves"]), attributes["data-span"]))
+        if not self.figures:
+            return
+        figure, kind = self.figures[-1], attributes.get("class", "")
+        if tag == "svg" and "aria-label" in attributes:
+            figure.label, figure.view = attributes["aria-label"], attributes["viewbox"]
+        name = kind.split(" ")[0]
+        if tag == "path" and name in ("this", "published") and name not in figure.lines:
+            figure.paths[name] = (kind, attributes["d"])
+            figure.lines[name] = np.array(re.findall(r"[ML]([\d.]+) ([\d.]+)", attributes["d"]), float)
+        if tag == "text" and kind in ("up", "along"):
+            getattr(figure, kind).append((float(attributes["y" if kind == "up" else "x"]), ""))
+        self.within = "title" if tag == "figcaption" else kind
 
     def handle_data(self, data):
-        if self.in_title:
-            self.figures[-1].title += data
+        if self.within in ("title", "reading"):
+            setattr(self.figures[-1], self.within, data)
+        if self.within in ("up", "along"):
+            ticks = getattr(self.figures[-1], self.within)
+            ticks[-1] = (ticks[-1][0], data)
 
     def handle_endtag(self, tag):
-        self.in_title = False
+        self.within = None
 
 
 def figures(text):
@@ -276,6 +328,7 @@ def shifted(name, by, epochs=None):
     ("by", "state", "words"),
     [
         (0.0, "reproduced", "Reproduced: best top-1 error 16.43 %, equal to the published 16.43 %"),
+        (0.006, "reproduced", "Reproduced: best top-1 error 16.42 %, 0.01 points better than the published 16.43 %"),
         (0.4, "reproduced", "Reproduced: best top-1 error 16.03 %, 0.40 points better than the published 16.43 %"),
         (-3.0, "worse", "Not reproduced: best top-1 error 19.43 %, 3.00 points worse than the published 16.43 %"),
         (5.0, "better", "Not reproduced, but better: best top-1 error 11.43 %, 5.00 points better than the published"),
@@ -294,8 +347,10 @@ def test_an_unfinished_run_is_beside_as_many_epochs(tmp_path):
     text = reported(tmp_path, log_lines(run, 30)).replace("\u00a0", " ")
     best = f"{100 * curve(run)['err_top1'][:30].min():.2f} %"
     assert f"Not finished, 30 of 240 epochs: best top-1 error {best}, equal to the published {best} by then" in text
-    row = next(row for row in cells(text) if row[0] == "best top-1 error")
+    header, row, last = next(cells(table)[:3] for table in text.split("<table>") if ">best top-1 error<" in table)
+    assert header[1:] == ["this run", "published run", "difference"]
     assert row[1:] == [f"{best} (epoch 29)", f"{best} (epoch 29)", "none"]
+    assert last[0] == "at the last common epoch"
 
 
 def test_curves_are_those_of_the_log_over_the_published_ones(tmp_path):
@@ -312,9 +367,59 @@ def test_curves_are_those_of_the_log_over_the_published_ones(tmp_path):
             assert data["epochs"] == list(range(len(expected)))
             np.testing.assert_allclose(data["values"], expected, rtol=1e-3, atol=1e-6)
             assert np.ptp(np.diff(figure.lines[kind][:, 0])) < 0.11  # equal steps to the right
+        assert figure.span == "0 639 199"
+        assert figure.reading == f"epoch 199: this run {ours[199]:.4g}, published run {column[199]:.4g}"
+        assert figure.label == (
+            f"{figure.title} over epochs: this run from {ours[0]:.4g} to {ours[-1]:.4g}; published run from "
+            f"{column[0]:.4g} to {column[-1]:.4g}"
+        )
         points = np.concatenate([figure.lines["this"], figure.lines["published"]])
+        assert (figure.lines["this"][0, 0], figure.lines["published"][-1, 0], figure.view) == (56, 352, "0 0 360 210")
+        assert np.ptp(points[:, 1]) == pytest.approx((176 - 8) / 1.1, abs=0.1)  # a twentieth is free at both ends
+        assert points[:, 1].min() == pytest.approx(8 + (176 - 8) * 0.05 / 1.1, abs=0.1)
+        assert_ticks_fit(figure, points[:, 1], np.concatenate([ours, column]))
         assert np.corrcoef(points[:, 1], np.concatenate([ours, column]))[0, 1] < -0.9999  # up with the figure
         assert figure.lines["this"][-1, 0] < figure.lines["published"][-1, 0]
+
+
+def assert_ticks_fit(figure, heights, values):
+    """That the numbers beside the axis are round and stand at their heights; below, that epochs are hundreds."""
+    ticks = [(float(text), y) for y, text in figure.up]
+    steps = np.diff([tick for tick, _ in ticks])
+    assert 3 <= len(ticks) <= 6
+    np.testing.assert_allclose(steps, steps[0])
+    assert round(steps[0] / 10 ** np.floor(np.log10(steps[0] * 1.001)), 6) in (1, 2, 5)
+    slope, start = np.polyfit(values, heights, 1)
+    np.testing.assert_allclose([y for _, y in ticks], [slope * tick + start for tick, _ in ticks], atol=0.2)
+    *epochs, title = figure.along
+    assert [text for _, text in epochs] == ["0", "200", "400", "600"]
+    np.testing.assert_allclose(
+        [x for x, _ in epochs], [56 + 296 * epoch / 639 for epoch in (0, 200, 400, 600)], atol=0.1
+    )
+    assert title == (204, "epoch")
+
+
+def deeper(*epochs):
+    """Lines of a log with these lines of epochs, of a network that was not published."""
+    return [log_lines(RUNS["aff_resnet32_fine"], 0)[0].replace("blocks=5", "blocks=7"), *epochs]
+
+
+@pytest.mark.parametrize(
+    ("epochs", "along"),
+    [(1, ["0"]), (3, ["0", "1", "2"]), (7, list("0123456"))],
+)
+def test_a_figure_that_stays_the_same_is_in_the_middle(epochs, along, tmp_path):
+    line = "[Epoch {}] train=0.100000 val=0.500000 loss=55.000000 lr: 0.000000 time: 1.000000"
+    error, rmse, loss, rate = figures(reported(tmp_path, deeper(*map(line.format, range(epochs)))))
+    assert [text for _, text in error.up] == ["46", "48", "50", "52", "54"]
+    assert [text for _, text in rmse.up] == ["0.09", "0.095", "0.1", "0.105", "0.11"]
+    assert [text for _, text in loss.up] == ["50", "55", "60"]
+    assert [text for _, text in rate.up] == ["-1", "-0.5", "0", "0.5", "1"]
+    for figure in (error, rmse, loss, rate):
+        assert [text for _, text in figure.along] == [*along, "epoch"]
+        assert set(figure.lines["this"][:, 1]) == {92}  # from 176 up to 8
+        assert figure.paths["this"][0] == ("this lone" if epochs == 1 else "this")
+    assert error.lines["this"][0, 0] == (204 if epochs == 1 else 56)
 
 
 def test_curves_have_a_gap_where_the_log_has_no_figure(tmp_path):
@@ -324,7 +429,9 @@ def test_curves_have_a_gap_where_the_log_has_no_figure(tmp_path):
     accuracy, _, loss, _ = figures(reported(tmp_path, lines))
     for figure in (accuracy, loss):
         assert [value is None for value in figure.curves[0]["values"]] == [False, False, True, False, False]
-        assert figure.pieces == 2
+        kind, path = figure.paths["this"]
+        assert (kind, path.count("M")) == ("this", 2)
+        assert re.fullmatch(r"(M[\d.]+ [\d.]+h0(L[\d.]+ [\d.]+)*)+", path)  # h0 makes a dot of a lone point
 
 
 def test_the_legend_tells_engine_and_date(tmp_path):
@@ -368,6 +475,24 @@ def test_only_the_best_weights_are_unfolded(tmp_path):
     assert [row[0] for row in cells(unfolded)[1:]] == best
     assert "<summary>201 other weights files</summary>" in folded
     assert [row[0] for row in cells(folded)[1:]] == sorted([*names, "optimizer.params"])
+
+
+def test_published_weights_are_called_by_their_network(tmp_path, monkeypatch):
+    weights = published_weights()[0]
+    monkeypatch.setattr(report_contents, "weights_with_hash", lambda digest: weights)
+    (tmp_path / "mine.params").write_bytes(PARAMS)
+    section = reported(tmp_path, log_lines(RUNS["aff_resnet32_fine"], 1)).split("<h2>Weights")[1]
+    assert "<p>No file has the name of a run's best weights.</p><details><summary>1 other weights file<" in section
+    assert cells(section)[1][3] == f"{weights.model}, {weights.labels}"
+
+
+def test_a_score_between_two_names_is_that_of_the_nearer_one(tmp_path):
+    """Another number of validation images than 10,000 gives accuracies of more digits."""
+    for score in ("0.0800", "0.0801"):
+        (tmp_path / f"{score}-cifar100-ASKCFuse-resnet-32-c-4-s-1-best.params").write_bytes(PARAMS)
+    lines = [line.replace("val=0.076400", "val=0.080030") for line in log_lines(RUNS["aff_resnet32_fine"], 3)]
+    unfolded, folded = reported(tmp_path, lines).split("<h2>Weights")[1].split("<details>")
+    assert [row[0][:6] for row in (*cells(unfolded)[1:], *cells(folded)[1:])] == ["0.0800", "0.0801"]
 
 
 def test_what_is_only_called_params_is_no_weights(tmp_path):
@@ -448,6 +573,7 @@ def test_evaluations_are_shown_and_more_than_three_are_folded(tmp_path):
     evaluated(tmp_path, **mine, loss="<u>", top1="0,5", versions="<s>")
     section = reported(tmp_path, run).replace("\u00a0", " ").split("<h2>Evaluations")[1]
     assert "<details>" not in section
+    assert numbers(section) == {"top-1 accuracy", "top-5 accuracy", "loss"}
     figures = ["83.57 %", "96.41 %", "0.7512", "MXNet 1.9.1"]
     first = ["2026-11-28T12:00:00+00:00", "aff_resnet32_cifar100", "cifar100, fine labels", *figures]
     second = [first[0], "&lt;i&gt;mine", "cifar10, other images", "0,5", "96.41 %", "&lt;u&gt;", "&lt;s&gt;"]
