@@ -18,7 +18,9 @@ import numpy as np
 import pytest
 
 from gluon_aff.cli import main
+from gluon_aff.errors import InputError
 from gluon_aff.training import run as training_run
+from gluon_aff.training.setup import Setup
 
 VALIDATION_SECONDS = 0.1  # at least
 OF_EITHER_ENGINE = {"engine", "amp", "tensorboard"}  # settings that test_engines.py looks at
@@ -195,6 +197,20 @@ def _watch(patch, run, scorer, scores):
     patch.setattr(scorer, scored)
     patch.setattr(mx.random, "seed", recorded_seed)
     patch.setattr(subprocess, "Popen", Counted)
+
+
+def learner_settings(monkeypatch, command):
+    """What a command line asks of its learner, which is not built."""
+    asked = []
+
+    def refuse(setup, settings):
+        asked.append(settings)
+        raise InputError("no learner here")
+
+    monkeypatch.setattr(Setup, "learner", refuse)
+    name, *argv = command.split()
+    assert main(argv, f"{name}.py", name) == 2
+    return asked[0]
 
 
 def numpy(array):

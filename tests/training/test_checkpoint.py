@@ -122,6 +122,19 @@ def test_only_the_newest_stays_and_the_place_decides_not_the_clock(tmp_path):
     assert newest_checkpoint(str(tmp_path)) == path
 
 
+def test_one_that_is_there_stays_as_it_is(tmp_path):
+    path = saved(tmp_path, 1, RunState(2, 0.5), log=b"first")
+    assert saved(tmp_path, 1, RunState(2, 0.5), log=b"second") == path
+    assert read_checkpoint(path).log() == b"first"
+
+
+def test_a_damaged_one_is_put_aside(tmp_path):
+    folder = str(tmp_path / "x.checkpoint")
+    Path(saved(folder, 1, RunState(9, 0.5)), "checkpoint.json").write_text("{}")
+    assert clear(folder) == f"{folder}.1"
+    assert os.listdir(f"{folder}.1") == ["epoch-9"]
+
+
 def test_an_older_one_that_cannot_be_removed_is_no_reason_to_stop(tmp_path):
     (tmp_path / "epoch-1").write_text("no folder")
     path = saved(tmp_path, 1, RunState(2, 0.5))
@@ -512,7 +525,11 @@ def test_what_vanishes_stops_the_run_in_one_line(what, settings, tmp_path, monke
     assert logged.epochs["epoch"].tolist() == [0, 1, 2]
 
 
-def test_a_run_without_checkpoints(settings, tmp_path):
+def test_a_run_without_checkpoints(settings, tmp_path, monkeypatch):
+    with monkeypatch.context() as patched:
+        stop_at(patched, 1)
+        with pytest.raises(Stopped, match="No checkpoint was kept, since checkpoints are turned off"):
+            train_cifar(replace(settings, checkpoint_every=0, resume=None))
     run = train_cifar(replace(settings, checkpoint_every=0, resume=None))
     assert Path(run.params).is_file()
     assert not list(tmp_path.rglob("*.checkpoint"))

@@ -17,6 +17,7 @@ from shared_by_tests.recorded_runs import (
     draws,
     fits,
     initialised,
+    learner_settings,
     record,
     same,
 )
@@ -461,6 +462,13 @@ def test_a_finished_run_that_is_resumed_does_not_count_again(runs):
     assert CURVE in runs("resumed").files  # drawn again
     (name,) = (name for name in runs("defaults").files if "best_Acc" in name)
     assert (runs("defaults").folder / name).read_text() == "best Acc: 0.5000\n"
+
+
+def test_mixed_precision_and_shared_statistics_are_asked_of_the_learner(runs, places, monkeypatch):
+    monkeypatch.chdir(runs("defaults").folder)
+    for flags, expected in (("--amp bfloat16", ("bfloat16", False)), ("--sync-bn", (None, True))):
+        settings = learner_settings(monkeypatch, f"train-cifar {TINY} --data-dir {places}/few {flags}")
+        assert (settings.amp, settings.sync_bn) == expected
 
 
 def test_workers_are_for_autoaugment_only(runs):

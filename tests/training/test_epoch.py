@@ -3,6 +3,7 @@
 import io
 import math
 import signal
+from dataclasses import astuple
 
 import numpy as np
 import pytest
@@ -115,3 +116,4 @@ def test_workers_stop_behind_the_step_that_they_agree_on():
 def test_progress_is_the_mean_of_what_was_done():
     progress = EpochProgress(steps=4, metric_sum=1.0, loss_sum=8.0)
     assert (progress.metric, progress.loss) == (0.25, 2.0)
+    assert astuple(NOT_BEGUN) == (0, 0, 0, 0)

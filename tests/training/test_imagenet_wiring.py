@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from mxnet import autograd
 from shared_by_tests.imagenet_commands import parse
-from shared_by_tests.recorded_runs import OF_EITHER_ENGINE
+from shared_by_tests.recorded_runs import OF_EITHER_ENGINE, learner_settings
 
 from gluon_aff.cli import main
 from gluon_aff.data.imagenet.record_writing import write_records
@@ -590,6 +590,18 @@ def test_labels_without_smoothing_and_mixup_stay_classes(runs):
     function = runs("records").learner.task.loss_function()
     found = function(mx.nd.array(LOGITS), mx.nd.array(LABELS), mx.nd.array(IMAGES)).asnumpy()
     np.testing.assert_allclose(found, -log_softmax(LOGITS)[np.arange(4), LABELS], rtol=1e-5)
+
+
+def test_a_new_run_has_no_best_error_yet(runs):
+    assert "best so far" not in runs("folders").printed
+
+
+def test_mixed_precision_is_asked_of_the_learner(data, tmp_path, monkeypatch):
+    """Whose weights are float32 then, whatever --dtype says."""
+    monkeypatch.chdir(tmp_path)
+    line = f"train-imagenet --data-dir {data} --num-gpus 0 --classes 9 -j 0 --batch-size 4 --amp bfloat16"
+    settings = learner_settings(monkeypatch, line)
+    assert (settings.amp, settings.dtype, settings.sync_bn) == ("bfloat16", "float32", False)
 
 
 def test_memory_is_allocated_once_for_all_batches(runs):

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -192,6 +193,19 @@ def test_a_second_signal_stops_at_once():
         _, err = process.communicate(timeout=30)
     assert process.returncode == -signal.SIGTERM
     assert err == "SIGINT: stopping after this step, with a checkpoint; a second signal stops at once\n"
+
+
+def test_a_thread_that_cannot_handle_signals_is_never_asked_to_stop():
+    asked = []
+
+    def run():
+        with stop_on_signals() as stop:
+            asked.append(stop())
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert asked == [False]
 
 
 def test_an_ignored_signal_stays_ignored():

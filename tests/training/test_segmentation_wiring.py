@@ -8,7 +8,16 @@ from dataclasses import fields
 import mxnet as mx
 import numpy as np
 import pytest
-from shared_by_tests.recorded_runs import OF_EITHER_ENGINE, Seen, draws, fits, initialised, record, same
+from shared_by_tests.recorded_runs import (
+    OF_EITHER_ENGINE,
+    Seen,
+    draws,
+    fits,
+    initialised,
+    learner_settings,
+    record,
+    same,
+)
 
 from gluon_aff.cli import COMMANDS, OneLineParser, fill_parser
 from gluon_aff.data.samples.stop_signs import write_stop_signs
@@ -230,6 +239,14 @@ def test_the_best_file_has_the_weights_of_the_first_epoch_with_the_best_iou(runs
     (name,) = best_files(run)
     kept = dict(read_params_file(str(run.folder / name)).arrays)
     assert [same(kept, epoch.validated) for epoch in run.epochs] == [False, False, True, False]
+
+
+def test_mixed_precision_and_shared_statistics_are_asked_of_the_learner(runs, monkeypatch):
+    few = runs("defaults").given["few"]
+    monkeypatch.chdir(runs("defaults").folder)
+    for flags, expected in (("--amp bfloat16", ("bfloat16", False)), ("--sync-bn", (None, True))):
+        settings = learner_settings(monkeypatch, f"train-segmentation {TINY} --data-dir {few} {flags}")
+        assert (settings.amp, settings.sync_bn) == expected
 
 
 def test_a_gpu_that_is_not_there_is_named(tmp_path):

@@ -51,6 +51,11 @@ def test_a_step_has_the_images_of_all_workers_devices(found):
     assert "devices cpu(0),cpu(1),cpu(0),cpu(1), 20 images per step, other data, 20 label values" in versions
 
 
+def test_only_worker_0_says_what_is_trained(found, capsys):
+    found([9, 2]).announce(SimpleNamespace(notes=["a note"]), 3, ["a fact"], ["a warning"])
+    assert capsys.readouterr() == ("", "")
+
+
 def test_all_workers_have_the_seed_of_the_first(found):
     assert found([9, 2]).settings.seed == 9
 
