@@ -71,8 +71,8 @@ class TorchLearner:
         mixed: type for mixed precision. None for no mixed precision.
     """
 
-    notes: Sequence[str] = ()
-    takes_pixels = False
+    notes: Sequence[str]
+    takes_pixels: bool
 
     def __init__(
         self,
@@ -125,7 +125,7 @@ class TorchLearner:
         output = output.to(self._dtype)
         target = target.to(self._dtype) if target.is_floating_point() else target
         loss = self._task.loss(output, target, x)
-        self._optimizer.zero_grad(set_to_none=True)
+        self._optimizer.zero_grad()
         # Divide by the images of this worker, since gradients are averaged over the workers. The single loss of
         # segmentation is divided by the number of images too, as MXNet's trainer does.
         self._scaler.scale(loss.sum() / len(images)).backward()
@@ -142,8 +142,7 @@ class TorchLearner:
         """Give all workers the mean of their running statistics, and return whether all weights are finite."""
         arrays = [tensor for tensor in self.net.state_dict().values() if tensor.is_floating_point()]
         finite = torch.stack([torch.isfinite(tensor).all() for tensor in arrays]).all()
-        if self._cluster.size > 1:
-            self._average_running_statistics()
+        self._average_running_statistics()
         return bool(finite)
 
     def validated(self) -> Network:

@@ -38,7 +38,7 @@ CIFAR = "resnet20_b1"
 )
 def test_the_door_has_what_its_protocols_promise(protocol, side):
     for name, member in promised(protocol).items():
-        assert hasattr(side, name), name
+        assert hasattr(side, name) or name in side.__annotations__, name
         if inspect.isfunction(member):
             assert arguments(getattr(side, name)) == arguments(member), name
 

@@ -18,6 +18,7 @@ from gluon_aff.pytorch.learner import LOSS_SCALE, TorchLearner, learner
 from gluon_aff.pytorch.objectives import Classes
 from gluon_aff.schedule import Schedule
 from gluon_aff.weights.params_format import write_params_file
+from gluon_aff.weights.states_pickle import read_pickle
 
 BATCH, SIZE, CLASSES = 8, 32, 4
 SMALL = Architecture(
@@ -228,6 +229,9 @@ def test_the_loss_scale_is_kept(monkeypatch):
     other.restore(one.state(), "the test")
     assert other.state().optimizer[LOSS_SCALE].tolist() == scale.tolist()
     made_in_mxnet().restore(one.state(), "the test")
+    made().restore(one.state(), "the test")
+    other.restore(made().state(), "a run without a scale")
+    assert other.state().optimizer[LOSS_SCALE].tolist() == scale.tolist()
 
 
 def test_a_step_that_overflows_counts_and_changes_nothing(monkeypatch):
@@ -248,6 +252,33 @@ def test_weights_that_are_not_finite_are_noticed():
     with torch.no_grad():
         trained.net.output.bias[0] = float("nan")
     assert not trained.end_epoch()
+
+
+def test_a_network_without_running_statistics_has_nothing_to_share():
+    given = settings()
+    net = torch.nn.Linear(3, CLASSES)
+    assert TorchLearner(net, given, Classes(given.objective), torch.device("cpu"), TorchCluster(), None).end_epoch()
+
+
+def test_states_say_how_many_images_all_workers_have(tmp_path, workers):
+    trained, path = learner(settings(optimizer=OPTIMIZERS["plain"]), Devices(), workers), str(tmp_path / "a.states")
+    trained.updates = 1
+    trained.save_states(path)
+    with open(path, "rb") as file:
+        assert read_pickle(path, file)[1].state["rescale_grad"] == 1 / (2 * BATCH)
+
+
+def test_training_begins_with_a_files_states(tmp_path):
+    one, path = made(), str(tmp_path / "a.states")
+    train(one, range(2))
+    one.save_states(path)
+    momentum = one.state().optimizer
+    for start, updates in ((Start(states=path), 2), (Start(states=path, updates=0), 0)):
+        other = made(start=start)
+        assert other.updates == updates
+        other.updates = 2
+        found = other.state().optimizer
+        assert all((array == found[name]).all() for name, array in momentum.items())
 
 
 def test_validation_leaves_the_running_statistics_alone():
@@ -275,10 +306,100 @@ def test_what_cannot_be_trained_is_refused(changed, said):
         made(**changed)
 
 
-def test_statistics_of_all_workers_are_for_gpus():
+def made_on_gpu(cluster=None, **changed):
+    return learner(settings(**changed), Devices("gpu", (1,)), cluster or TorchCluster())
+
+
+def test_statistics_of_all_workers_are_for_gpus(pretended_gpu, workers):
     with pytest.raises(InputError, match=r"--sync-bn.*works on GPUs only"):
-        learner(settings(sync_bn=True), Devices(), TorchCluster(0, 2, 0, 2))
-    made(sync_bn=True)  # one worker has nobody to share with
+        learner(settings(sync_bn=True), Devices(), workers)
+    alone = made(sync_bn=True)  # one worker has nobody to share with
+    kinds = {type(layer) for layer in made_on_gpu(workers, sync_bn=True).net.modules()}
+    assert torch.nn.SyncBatchNorm in kinds
+    assert torch.nn.BatchNorm2d not in kinds
+    for without in (alone, made_on_gpu(sync_bn=True), made_on_gpu(workers)):
+        assert torch.nn.SyncBatchNorm not in {type(layer) for layer in without.net.modules()}
+
+
+@pytest.fixture
+def workers(monkeypatch):
+    """A cluster of two workers, the other of which is not here; `wrapped` has what makes them train together."""
+    wrapped = []
+
+    def wrap(net, ids, **options):
+        wrapped.append((ids, options["broadcast_buffers"]))
+        return net
+
+    monkeypatch.setattr("gluon_aff.pytorch.learner.DistributedDataParallel", wrap)
+    cluster = TorchCluster(0, 2, 0, 2)
+    object.__setattr__(cluster, "wrapped", wrapped)
+    return cluster
+
+
+def test_workers_exchange_gradients_of_their_device_and_keep_their_own_statistics(pretended_gpu, workers):
+    made_on_gpu()
+    made_on_gpu(workers)
+    learner(settings(), Devices(), workers)
+    assert workers.wrapped == [([1], False), (None, False)]
+
+
+def test_a_gpu_gets_bytes_and_computes_with_channels_last(pretended_gpu):
+    layouts = []
+    for trained in (made_on_gpu(), made()):
+        trained.net.register_forward_pre_hook(lambda _, inputs: layouts.append(inputs[0].stride(1)))
+        layouts.append(trained.net.features[1].weight.stride(1))
+        train(trained, [0])
+        layouts.append(trained.takes_pixels)
+    assert layouts == [1, 1, True, 3 * 3, SIZE * SIZE, False]
+    assert pretended_gpu[0] == "from now on cuda:1"
+    assert set(pretended_gpu[1:]) == {"cuda:1"}
+
+
+@pytest.mark.parametrize("given", [{"amp": "float16"}, {"dtype": "float16"}, {"amp": "bfloat16"}])
+def test_mixed_precision_on_a_gpu(pretended_gpu, monkeypatch, given):
+    """Losses are scaled in float16 alone, whose smallest numbers are 2^-24; files are as `--dtype` says."""
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
+    (kind,) = given.values()
+    trained = made_on_gpu(**given)
+    assert (LOSS_SCALE in trained.state().optimizer) == (kind == "float16")
+    assert trained.parameters()["output.weight"].dtype.name == given.get("dtype", "float32")
+    assert trained.validated().mixed == getattr(torch, kind)
+    assert f"mixed precision: convolutions and dense layers compute in {kind}" in trained.notes
+
+
+def test_what_is_said_before_training(pretended_gpu, monkeypatch, tmp_path):
+    """Of other initial weights, if there is no file; of TF32 and of a missing compiler, on a GPU."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    path = str(tmp_path / "weights.params")
+    write_params_file(path, made().parameters())
+    start, tf32, triton = "with the same --seed, PyTorch draws", "float32 convolutions compute in TF32", "torch.compile"
+    for make, changed, expected in (
+        (made, {}, [start]),
+        (made, {"start": Start(path)}, []),
+        (made_on_gpu, {"compiled": False}, [start, tf32]),
+        (made_on_gpu, {"start": Start(path)}, [tf32, triton]),
+        (made_on_gpu, {"amp": "float16"}, [start, "mixed precision", triton]),
+    ):
+        notes = make(**changed).notes
+        assert len(notes) == len(expected)
+        assert all(part in note for part, note in zip(expected, notes))
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name == "triton" or None)
+    monkeypatch.setattr(torch, "compile", lambda net: net)
+    assert made_on_gpu(start=Start(path)).notes == []
+
+
+def test_a_network_is_compiled_where_that_pays_and_is_wanted(pretended_gpu, monkeypatch):
+    compiled, found = [], [True]
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: (name == "triton" and found[0]) or None)
+    monkeypatch.setattr(torch, "compile", lambda net: compiled.append(net) or net)
+    trained = made_on_gpu()
+    assert compiled == [trained.net]
+    made_on_gpu(compiled=False)
+    made()
+    found[0] = False
+    made_on_gpu()
+    assert len(compiled) == 1
 
 
 def test_bfloat16_that_is_emulated_is_refused(monkeypatch):
@@ -286,3 +407,4 @@ def test_bfloat16_that_is_emulated_is_refused(monkeypatch):
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
     with pytest.raises(InputError, match="bfloat16: this processor would only emulate it"):
         made(amp="bfloat16")
+    made()
