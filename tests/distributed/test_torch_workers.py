@@ -13,7 +13,7 @@ import torch  # noqa: F401  (these tests are left out where it is not installed)
 
 from gluon_aff.engines import Devices
 from gluon_aff.errors import InputError
-from gluon_aff.pytorch.cluster import TorchCluster, join_cluster
+from gluon_aff.pytorch.cluster import TorchCluster, join_cluster, leave_cluster
 from gluon_aff.results.logs import read_log
 
 HERE = Path(__file__).parent
@@ -132,6 +132,7 @@ def test_each_worker_has_one_gpu():
         Devices("gpu", (5,)),
     ]
     assert TorchCluster(1, 2, 1, 2).devices(Devices()) == Devices()
+    assert TorchCluster().devices(Devices("gpu", (3,))) == Devices("gpu", (3,))
     with pytest.raises(InputError, match="1 workers on this machine for 2 GPUs"):
         TorchCluster().devices(gpus)
 
@@ -161,6 +162,37 @@ def test_a_worker_leaves_before_python_ends(environment_of_runs):
     environment = {**environment_of_runs, **TORCH, **OF_ONE, "MASTER_PORT": port}
     ended = subprocess.run([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True)
     assert (ended.returncode, ended.stdout.split()) == (0, ["True", "False"])
+
+
+@pytest.mark.parametrize(("gpus", "backend"), [(True, "cpu:gloo,cuda:nccl"), (False, "gloo")])
+def test_workers_with_gpus_talk_by_nccl_too(monkeypatch, gpus, backend):
+    for name, value in OF_ONE.items():
+        monkeypatch.setenv(name, value)
+    backends, at_exit = [], []
+    monkeypatch.setattr("torch.cuda.is_available", lambda: gpus)
+    monkeypatch.setattr("torch.distributed.init_process_group", backends.append)
+    monkeypatch.setattr("torch.distributed.is_initialized", lambda: bool(backends))
+    monkeypatch.setattr("torch.distributed.get_rank", lambda: 0)
+    monkeypatch.setattr("torch.distributed.get_world_size", lambda: 1)
+    monkeypatch.setattr("atexit.register", at_exit.append)
+    assert join_cluster("dist_sync") == join_cluster("dist_sync") == TorchCluster()
+    assert (backends, at_exit) == ([backend], [leave_cluster])
+
+
+def test_workers_that_do_not_find_each_other_say_so(monkeypatch):
+    def fail(backend):
+        raise ValueError("a long story\nno answer")
+
+    for name, value in OF_ONE.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("torch.distributed.init_process_group", fail)
+    with pytest.raises(InputError, match=r"the workers of this run do not find each other \(no answer\)"):
+        join_cluster("dist_sync")
+    leave_cluster()  # which there is none to leave
+
+
+def test_sums_are_in_float32():
+    assert TorchCluster().sum([2**24 + 1, 0]) == [2**24, 0]
 
 
 @pytest.mark.parametrize(

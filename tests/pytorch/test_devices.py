@@ -3,9 +3,11 @@
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 import torch
 
-from gluon_aff.engines import Pixels
+from gluon_aff.engines import Devices, Pixels, engine
+from gluon_aff.errors import InputError
 from gluon_aff.pytorch import devices
 
 
@@ -68,3 +70,60 @@ def test_pixels_are_normalised_on_the_device():
     found = devices.normalised(Pixels(values, mean, std), torch.device("cpu"))
     assert found.dtype == torch.float32
     np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("works", "cuda", "gpus", "found", "said"),
+    [
+        (True, "12.4", "1", Devices("gpu", (1,)), "devices: GPU 1"),
+        (False, "12.4", "0", Devices(), "device: CPU (PyTorch finds no GPU)"),
+        (False, None, "0", Devices(), "device: CPU (this PyTorch has no CUDA)"),
+        (False, None, "", Devices(), "device: CPU"),
+    ],
+)
+def test_gpus_are_those_that_pytorch_can_use(monkeypatch, works, cuda, gpus, found, said):
+    """A driver that is too old counts GPUs, which CUDA cannot use."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: works)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.version, "cuda", cuda)
+    assert devices.find_devices(gpus) == (found, said)
+
+
+def test_names_of_gpus():
+    assert [str(each) for each in devices.torch_devices(Devices("gpu", (1, 3)))] == ["cuda:1", "cuda:3"]
+    assert [str(each) for each in devices.torch_devices(Devices())] == ["cpu"]
+
+
+@pytest.mark.parametrize(
+    ("machine", "computes", "refused"),
+    [("x86_64", False, True), ("AMD64", False, True), ("x86_64", True, False), ("aarch64", False, False)],
+)
+def test_which_processors_compute_in_bfloat16(monkeypatch, machine, computes, refused):
+    """PyTorch on ARM, and 2.4 anywhere, cannot tell."""
+    monkeypatch.setattr(devices.platform, "machine", lambda: machine)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: computes)
+    if refused:
+        with pytest.raises(InputError, match="bfloat16: this processor would only emulate it"):
+            devices.check_bfloat16(torch.device("cpu"))
+        monkeypatch.delattr(torch.cpu, "_is_avx512_bf16_supported")
+    devices.check_bfloat16(torch.device("cpu"))
+
+
+@pytest.mark.parametrize("computes", [True, False])
+def test_which_gpus_compute_in_bfloat16(monkeypatch, computes):
+    """Those before Ampere emulate it."""
+    monkeypatch.setattr(
+        torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation or computes
+    )
+    if computes:
+        devices.check_bfloat16(torch.device("cuda", 0))
+    else:
+        with pytest.raises(InputError, match="bfloat16: this processor would only emulate it"):
+            devices.check_bfloat16(torch.device("cuda", 0))
+
+
+def test_a_step_on_trial_lowers_the_loss_as_in_mxnet():
+    theirs, ours = (engine(each).try_step(Devices()) for each in ("mxnet", "torch"))
+    assert ours["before"] == pytest.approx(theirs["before"], rel=1e-5)
+    assert ours["before"] - ours["after"] == pytest.approx(theirs["before"] - theirs["after"], rel=1e-3)
+    assert 0 < ours["seconds"] < 60
