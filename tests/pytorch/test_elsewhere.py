@@ -2,13 +2,14 @@
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from gluon_aff.errors import InputError
 from gluon_aff.models import MODELS
-from gluon_aff.pytorch import register_with_timm
+from gluon_aff.pytorch import register_with_timm, timm_models
 from gluon_aff.pytorch.timm_models import pretrained_cfg
 
 ROOT = Path(__file__).parents[2]
@@ -29,34 +30,79 @@ def test_without_timm(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("name", "side", "mean", "crop"),
+    ("name", "side", "mean", "std", "crop", "interpolation", "head", "published"),
     [
-        ("aff_resnet50", 224, (0.485, 0.456, 0.406), 0.875),
-        ("aff_resnet32_cifar100", 32, (0.4914, 0.4822, 0.4465), 1.0),
+        ("aff_resnet50", 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 0.875, "bilinear", "fc", True),
+        ("resnet20_b1", 32, (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.201), 1.0, "bicubic", "output", False),
     ],
 )
-def test_what_timm_is_told_of_the_images(name, side, mean, crop):
+def test_what_timm_is_told_of_the_images(name, side, mean, std, crop, interpolation, head, published):
     told = pretrained_cfg(MODELS[name])
-    assert (told["input_size"], told["crop_pct"]) == ((3, side, side), crop)
+    assert (told["input_size"], told["crop_pct"], told["interpolation"]) == ((3, side, side), crop, interpolation)
     assert told["mean"] == pytest.approx(mean)
+    assert told["std"] == pytest.approx(std)
+    assert (told["classifier"], told["num_classes"]) == (head, MODELS[name].classes)
+    assert str(told["url"]).startswith("https://") == published
 
 
-def test_timm():
-    timm = pytest.importorskip(
-        "timm", exc_type=(ImportError, RuntimeError)
-    )  # torchvision of another build raises the latter
+class FeatureInfo:
+    """timm's, as far as a network needs it."""
+
+    def __init__(self, stages, out_indices):
+        self.stages = [stages[index] for index in out_indices]
+
+    def channels(self):
+        return [stage["num_chs"] for stage in self.stages]
+
+    def reduction(self):
+        return [stage["reduction"] for stage in self.stages]
+
+
+def stand_in(monkeypatch):
+    """A registry like timm's, which has a network of its own."""
+    entries = {"resnet50": SimpleNamespace(__module__="timm.models.resnet")}
+    models = SimpleNamespace(
+        is_model=entries.__contains__,
+        model_entrypoint=entries.__getitem__,
+        register_model=lambda entry: entries.update({entry.__name__: entry}),
+        FeatureInfo=FeatureInfo,
+    )
+    timm = SimpleNamespace(models=models, create_model=lambda name, **arguments: entries[name](**arguments))
+    monkeypatch.setitem(sys.modules, "timm", timm)
+    return timm
+
+
+@pytest.fixture(params=["timm", "a stand-in"])
+def timm(request, monkeypatch):
+    if request.param == "timm":  # torchvision of another build raises RuntimeError
+        return pytest.importorskip("timm", exc_type=(ImportError, RuntimeError))
+    return stand_in(monkeypatch)
+
+
+def test_timm(timm):
     names = register_with_timm()
-    assert register_with_timm() == names
-    assert "aff_resnet50" in names
+    assert register_with_timm() == names == list(timm_models.default_cfgs)
+    assert {"aff_resnet50", "resnet20_b1"} < set(names)
     assert "resnet50" not in names  # timm's own
     assert not [name for name in names if MODELS[name].host == "fpn"]
     net = timm.create_model("aff_resnet18", num_classes=7)
     assert net(torch.zeros(2, 3, 64, 64)).shape == (2, 7)
+    assert net.pretrained_cfg == pretrained_cfg(MODELS["aff_resnet18"])
+    assert timm.create_model("resnet20_b1")(torch.zeros(2, 3, 32, 32)).shape == (2, 100)
     assert timm.create_model("resnet20_b1", num_classes=0)(torch.zeros(2, 3, 32, 32)).shape == (2, 64)
     maps = timm.create_model("aff_resnet18", features_only=True, out_indices=(1, 3))
     assert maps.feature_info.channels() == [128, 512] == [each.shape[1] for each in maps(torch.zeros(2, 3, 64, 64))]
     assert maps.feature_info.reduction() == [8, 32]
-    settings = timm.data.resolve_model_data_config(net)
+    with pytest.raises(InputError, match="in_chans=1: aff_resnet18 takes images of 3 channels"):
+        timm.create_model("aff_resnet18", in_chans=1)
+    with pytest.raises(InputError, match="no weights of aff_resnet18 were published"):
+        timm.create_model("aff_resnet18", pretrained=True)
+
+
+def test_what_timm_makes_of_it():
+    timm = pytest.importorskip("timm", exc_type=(ImportError, RuntimeError))
+    register_with_timm()
+    settings = timm.data.resolve_model_data_config(timm.create_model("aff_resnet18"))
     assert (settings["input_size"], settings["interpolation"], settings["crop_pct"]) == (
         (3, 224, 224),
         "bilinear",
@@ -64,5 +110,3 @@ def test_timm():
     )
     assert settings["mean"] == pytest.approx((0.485, 0.456, 0.406))
     assert "aff_resnet50" in timm.list_models("aff_*", pretrained=True)
-    with pytest.raises(InputError, match="in_chans=1: aff_resnet18 takes images of 3 channels"):
-        timm.create_model("aff_resnet18", in_chans=1)
