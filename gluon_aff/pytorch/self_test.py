@@ -22,8 +22,8 @@ def try_step(devices: Devices) -> Dict[str, float]:
     for name, parameter in net.named_parameters():
         nn.init.constant_(parameter, 0.1 if name.endswith("weight") else 0.0)
     optimizer = NAG(net.parameters(), 0.001, 0.9)
-    images = torch.arange(2.0 * 3 * 8 * 8, device=device).reshape(2, 3, 8, 8) / 384
-    labels = torch.tensor([0, 1], device=device)
+    images = torch.arange(2.0 * 3 * 8 * 8).reshape(2, 3, 8, 8).to(device) / 384
+    labels = torch.tensor([0, 1]).to(device)
     before = F.cross_entropy(net(images), labels)
     before.backward()
     optimizer.step()

@@ -3,6 +3,7 @@
 import inspect
 import json
 import os
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from shared_by_tests.protocols import arguments, promised
 
 from gluon_aff import cli, engines
 from gluon_aff.engines import Channels, Devices, engine
-from gluon_aff.errors import InputError, NoEngineError
+from gluon_aff.errors import GluonAFFError, InputError, NoEngineError
 from gluon_aff.models import list_models, model_record
 from gluon_aff.pytorch import engine as torch_engine
 from gluon_aff.pytorch import network as torch_network
@@ -116,6 +117,15 @@ def test_bfloat16_that_is_emulated_is_refused(weights, monkeypatch):
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
     with pytest.raises(InputError, match="bfloat16: this processor would only emulate it"):
         torch_engine.load_network(model_record(CIFAR).architecture(), weights(CIFAR), Devices(), "bfloat16")
+    torch_engine.load_network(model_record(CIFAR).architecture(), weights(CIFAR), Devices(), "float32")
+
+
+def test_no_folded_copy_for_mixed_precision_and_on_gpus(both):
+    _, ours = both(CIFAR)
+    mixed = TorchNetwork(ours.nets, torch.bfloat16)
+    assert mixed.for_many_images() == mixed.infer
+    on_gpu = TorchNetwork([SimpleNamespace(parameters=lambda: [SimpleNamespace(is_cuda=True)])])
+    assert on_gpu.for_many_images() == on_gpu.infer
 
 
 @pytest.mark.parametrize("name", [CIFAR, "aff_resnet18", "afi_shufflenet_v2_cifar100", "inception_resnet20_b1"])
@@ -130,6 +140,32 @@ def test_maps_and_gradients_of_grad_cam(both, name):
         for part in ("logits", "maps", "gradient"):
             assert relative(getattr(found, part), getattr(expected, part)) < 1e-4, (each, part)
     assert ours.activation(image, layer).label == theirs.activation(image, layer).label
+    assert not any(module._forward_hooks for module in ours.nets[0].modules())
+
+
+@pytest.mark.parametrize(
+    ("name", "layer", "label", "message"),
+    [
+        ("resnet20_fpn_b1", "layer3", None, "the network does not return one vector of logits .*for classifiers"),
+        (CIFAR, "features.4", 100, "label 100 is not one of the network's, 0 to 99"),
+        (CIFAR, "features", None, r"--layer features: its output is not \(N, C, H, W\)"),
+        (CIFAR, "output", None, r"--layer output: its output is not \(N, C, H, W\)"),
+        ("afi_resnet32_cifar100", "features.5.blocks.0", None, r"its output is not \(N, C, H, W\)"),  # but a pair
+        (CIFAR, "pool", None, "--layer pool: its maps are 1 x 1 and show no positions"),
+        (CIFAR, "", None, r"unknown layer \(--layer\) ''"),
+    ],
+)
+def test_what_grad_cam_cannot_show(both, name, layer, label, message):
+    with pytest.raises(InputError, match=message):
+        both(name)[1].activation(images(1)[0], layer, label)
+
+
+@pytest.mark.parametrize("damaged", ["features.4.0.resfwd.5", "output"])
+def test_maps_or_gradients_that_are_not_finite_are_no_heat(both, damaged):
+    network = both(CIFAR)[1]
+    network.nets[0].get_submodule(damaged).weight.data[:] = np.nan
+    with pytest.raises(GluonAFFError, match=r"the maps of features.4 or their gradient are not finite"):
+        network.activation(images(1)[0], "features.4", 0)
 
 
 def test_a_pyramid_has_no_pooled_layer(both):
@@ -142,16 +178,26 @@ def test_sums_of_channels(both):
     labels = np.array([0, 1, 1], "float32")
     told = []
     theirs, ours = both("afi_resnet32_cifar100")
-    for channels in (Channels("features.5.blocks.4.integrate"), Channels("features.5.blocks.4.first", 8, 24)):
+    for channels in (
+        Channels("features.5.blocks.4.integrate"),
+        Channels("features.5.blocks.4.first", 8, 24),
+        Channels("output", 3, 9),
+    ):
         (expected, lowest), (found, lowest_here) = (
             network.channel_sums(channels, [(images(), labels), (images()[:1], labels[:1])], 2, told.append)
             for network in (theirs, ours)
         )
         assert relative(found, expected) < 1e-5
         assert lowest_here == pytest.approx(lowest, rel=1e-4)
-    assert told == [3, 1] * 4
-    with pytest.raises(InputError, match=r"--layer output\[0:500\]: the layer has channels 0 to 99"):
-        ours.channel_sums(Channels("output", 0, 500), [(images(), labels)], 2, told.append)
+    assert told == [3, 1] * 6
+    for channels, message in (
+        (Channels("output", 0, 500), r"--layer output\[0:500\]: the layer has channels 0 to 99"),
+        (Channels("output", 100), r"--layer output\[100:\]: the layer has channels 0 to 99"),
+        (Channels("features.5.blocks.0"), "--layer features.5.blocks.0: its output is not a feature"),
+        (Channels("features.5.blocks.4.integrate.reduce"), "its output is not a feature"),  # (N, features, C)
+    ):
+        with pytest.raises(InputError, match=message):
+            ours.channel_sums(channels, [(images(), labels)], 2, told.append)
     for network in (theirs, ours):
         with pytest.raises(InputError, match=r"unknown layer \(--layer\) 'features.99'"):
             network.check_layer("features.99")
@@ -192,6 +238,31 @@ def test_counts_of_trainable_parameters(name):
 def test_an_image_that_is_too_small():
     with pytest.raises(InputError, match="--input-size 0 is too small for this network: take 32 or more"):
         torch_engine.count_layers(model_record("aff_resnet18").architecture(), 0)
+
+
+class Scaled(torch.nn.Module):
+    """A layer of a user's own: a parameter and a statistic beside other layers; it takes images from 40 pixels on."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1, bias=False), torch.nn.BatchNorm2d(4))
+        self.scale = torch.nn.Parameter(torch.ones(5))
+        self.register_buffer("mean", torch.zeros(6))
+
+    def forward(self, x):
+        if x.shape[-1] in (32, 39):
+            raise RuntimeError("not today")
+        return self.inner(x)
+
+
+def test_what_a_layer_has_counts_once(monkeypatch):
+    monkeypatch.setattr("gluon_aff.pytorch.inspection.summary.build", lambda _: Scaled())
+    architecture = model_record(CIFAR).architecture()
+    rows = {row.name: (row.trainable, row.fixed) for row in torch_engine.count_layers(architecture, 40)}
+    assert rows == {"inner.0": (3 * 4, 0), "inner.1": (4 + 4, 4 + 4), "": (5, 6)}
+    for size in (32, 39):  # large enough: it is the network's own fault
+        with pytest.raises(RuntimeError, match="not today"):
+            torch_engine.count_layers(architecture, size)
 
 
 def test_devices_without_a_gpu():

@@ -100,3 +100,9 @@ def test_a_batchnorm_that_cannot_be_folded_is_kept(kind):
     for sign in (1, -1):
         x = sign * images((2, 3, 32, 32)).abs()
         torch.testing.assert_close(faster(x), net(x), rtol=1e-5, atol=1e-4)
+
+
+def test_a_type_that_is_narrower_than_batchnorms_is_kept():
+    """Else what BatchNorm multiplies with would be rounded to it."""
+    net = get_model("resnet20_b1", dtype="float16").eval()
+    assert isinstance(faster_on_cpu(net).get_submodule("features.2.0.resfwd.3"), nn.BatchNorm2d)

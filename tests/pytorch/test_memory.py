@@ -9,8 +9,11 @@ import torch
 from torch import nn
 
 from gluon_aff.cli import main
+from gluon_aff.engines import Devices
+from gluon_aff.models import model_record
 from gluon_aff.pytorch import get_model
 from gluon_aff.pytorch.fusion import AFI
+from gluon_aff.pytorch.inspection import memory
 from gluon_aff.pytorch.inspection.memory import forward
 
 FLOAT = 4  # bytes
@@ -68,6 +71,48 @@ def test_a_graph_that_was_counted_is_freed():
         assert freed() is None
     finally:
         gc.enable()
+
+
+TWO_CLASSES = model_record("resnet20_b1").architecture(classes=2)
+
+
+def test_training_is_measured_with_gradients_beside_momentum(monkeypatch):
+    """That is so from the second step on; weight decay takes memory too."""
+    calls = []
+
+    class Watched(memory.NAG):
+        def zero_grad(self):
+            calls.append("zero")
+            super().zero_grad()
+
+        def step(self):
+            calls.append("step")
+            super().step()
+            momenta = [state["momentum"] for state in self.state.values()]
+            calls.append(len(momenta) > 50 and all(momentum.isfinite().all() for momentum in momenta))
+            assert self.defaults["weight_decay"]
+
+    monkeypatch.setattr(memory, "NAG", Watched)
+    found = memory.measure(TWO_CLASSES, 5, True, Devices())
+    assert calls == ["zero", "step", True] * 2
+    net, images = get_model("resnet20_b1", classes=2, device="meta"), torch.empty(5, 3, 32, 32, device="meta")
+    assert found["saved"] == kept(net, images) / 2**20
+
+
+def test_inference_is_measured_with_nothing_kept(monkeypatch):
+    net, modes = get_model("resnet20_b1", classes=2), []
+    net.register_forward_hook(lambda net, _, logits: modes.append((net.training, logits.is_inference())))
+    monkeypatch.setattr(memory, "build", lambda _: net)
+    assert "saved" not in memory.measure(TWO_CLASSES, 5, False, Devices())
+    assert modes == [(False, True)] * 2
+
+
+def test_on_a_gpu_the_figures_are_of_tensors(pretended_gpu, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: {"cuda:3": 5 * 2**20}[str(device)])
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda device: {"cuda:3": 7 * 2**20}[str(device)])
+    found = memory.measure(TWO_CLASSES, 2, False, Devices("gpu", (3,)))
+    assert found == {"device": "gpu(3)", "of": "tensors", "before": 5, "peak": 5, "reserved": 7}
+    assert set(pretended_gpu) == {"cuda:3"}
 
 
 def test_the_command_measures_processes_and_counts_in_the_one_that_trains(capsys):

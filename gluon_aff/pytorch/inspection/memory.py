@@ -40,8 +40,7 @@ def measure(architecture: Architecture, batch: int, training: bool, devices: Dev
 def _train(net: nn.Module, images: Tensor, classes: int) -> int:
     """Train for some steps with the optimizer of the published runs; return the bytes that `forward` counts."""
     optimizer = NAG(net.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4)
-    labels = torch.arange(len(images), device=images.device) % classes
-    saved = 0
+    labels = (torch.arange(len(images)) % classes).to(images.device)
     for _ in range(STEPS):
         optimizer.zero_grad()
         logits, saved = forward(net, images)
