@@ -51,7 +51,7 @@ class Classes:
     def pair(self, x: Tensor, y: Tensor, weight: float) -> Tuple[Tensor, Tensor]:
         """Return images and labels or distributions, mixed with their reverse if mixup is on."""
         target = dense_labels(y, self.objective.classes, self.objective.smoothing) if self.dense else y.long()
-        if self.objective.mixup and weight < 1:
+        if self.objective.mixup:
             x, target = mixup(x, weight), mixup(target, weight)
         return x, target
 
@@ -94,7 +94,7 @@ class Masks:
         return (predicted * target).sum() / torch.maximum(predicted, target).sum().clamp(min=1)
 
 
-def dense_labels(labels: Tensor, classes: int, eta: float = 0.0) -> Tensor:
+def dense_labels(labels: Tensor, classes: int, eta: float) -> Tensor:
     """Return a row of probabilities for each label, with label smoothing.
 
     Args:
@@ -112,7 +112,6 @@ def dense_labels(labels: Tensor, classes: int, eta: float = 0.0) -> Tensor:
 
 def mixup(batch: Tensor, weight: float) -> Tensor:
     """Mix a batch of images or dense labels with its reverse: weight * batch + (1 - weight) * reversed batch."""
-    weight = round(float(weight), 12)  # as with MXNet, which cannot take smaller weights
     return weight * batch + (1 - weight) * batch.flip(0)
 
 

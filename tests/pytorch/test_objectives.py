@@ -6,12 +6,13 @@ import pytest
 import torch
 from shared_by_tests.masks_by_hand import PICTURES
 
-from gluon_aff.engines import Classification, Distillation
+from gluon_aff.engines import Classification, Distillation, Segmentation
 from gluon_aff.errors import InputError
 from gluon_aff.gluon import objectives as gluon_objectives
 from gluon_aff.gluon.gluoncv import import_gluoncv
 from gluon_aff.gluon.mixup import dense_labels as gluon_dense_labels
 from gluon_aff.gluon.mixup import mixup as gluon_mixup
+from gluon_aff.pytorch import get_model, save_params
 from gluon_aff.pytorch.objectives import Classes, Masks, dense_labels, mixup, soft_iou_loss, task_of
 
 CLASSES = 5
@@ -34,6 +35,8 @@ def test_dense_labels(eta):
     (theirs,), (ours,) = both(labels())
     expected = gluon_dense_labels(theirs, CLASSES, eta).asnumpy()
     np.testing.assert_allclose(dense_labels(ours, CLASSES, eta).numpy(), expected, rtol=1e-6)
+    elsewhere = dense_labels(ours.to("meta", torch.float64), CLASSES, eta)
+    assert (elsewhere.device.type, elsewhere.dtype) == ("meta", torch.float64)
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.3, 1e-40, 1.0])
@@ -78,6 +81,20 @@ def test_a_teacher_of_gluoncv_is_named_as_what_needs_mxnet():
     objective = Classification(CLASSES, distillation=Distillation("resnet18_v1", "file", 4.0, 0.5))
     with pytest.raises(InputError, match=r"--teacher resnet18_v1.*--engine mxnet"):
         task_of(objective, torch.device("cpu"), torch.float32)
+
+
+@pytest.mark.parametrize("distillation", [None, "teacher"])
+def test_the_task_of_an_objective(distillation, tmp_path):
+    """A teacher has the file's weights, infers in the type of training, and is left as it is."""
+    net = get_model("resnet20_b1", CLASSES, dtype="float16")
+    save_params(net, str(tmp_path / "a.params"))
+    given = distillation and Distillation("ResNet20_B1", str(tmp_path / "a.params"), 4.0, 0.5)
+    task = task_of(Classification(CLASSES, distillation=given), torch.device("cpu"), torch.float64)
+    assert (task.teacher is None) == (distillation is None)
+    assert isinstance(task_of(Segmentation(), torch.device("cpu"), torch.float32), Masks)
+    if task.teacher:
+        assert not task.teacher.training
+        assert torch.equal(task.teacher.output.weight, net.output.weight.double())
 
 
 def test_soft_iou_and_its_gradient():

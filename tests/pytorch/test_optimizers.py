@@ -42,6 +42,7 @@ def after_training(name, momentum, no_wd, steps=STEPS):
     for key, parameter in arrays.items():
         parameter.set_data(mx.nd.array(start[key]))
     optimizer = make_optimizer(engines.Optimizer(name, SCHEDULE, 0.01, given.get("momentum"), no_wd), ours)
+    assert {group["lr"] for group in optimizer.param_groups} == {trainer.learning_rate}
     for update in range(1, steps + 1):
         gradients = {key: random.normal(size=shape).astype("float32") for key, shape in SHAPES.items()}
         with mx.autograd.record():
@@ -53,6 +54,7 @@ def after_training(name, momentum, no_wd, steps=STEPS):
         for group in optimizer.param_groups:
             group["lr"] = SCHEDULE.rate(update)
         optimizer.step()
+    assert bool(optimizer.state) == (momentum != 0)  # nothing is kept that nobody needs
     found = {key: each.detach().numpy() for key, each in ours.items()}
     return {key: each.data().asnumpy() for key, each in arrays.items()}, found
 
@@ -133,6 +135,19 @@ def test_pytorch_s_own_momentum_is_another_once_the_rate_changes(theirs):
     same, changing = (abs(ends[rates, kind] - ends[rates, theirs]) for rates in ((0.1, 0.1, 0.1), (0.1, 0.05, 0.01)))
     assert same < 1e-6
     assert changing > 0.01
+
+
+@pytest.mark.parametrize(("make", "theirs"), [(SGD, "SGD"), (NAG, "SGD"), (AdaGrad, "Adagrad")])
+def test_without_arguments_there_is_neither_momentum_nor_decay_as_in_pytorch(make, theirs):
+    ends = []
+    for kind in (make, getattr(torch.optim, theirs)):
+        weight = torch.nn.Parameter(torch.ones(1))
+        optimizer = kind([weight], 0.25)
+        for gradient in (1.0, 2.0, 4.0):
+            weight.grad = torch.tensor([gradient])
+            optimizer.step()
+        ends.append(weight.item())
+    assert ends[0] == pytest.approx(ends[1], rel=1e-6)
 
 
 @pytest.mark.parametrize("make", [SGD, NAG, AdaGrad])

@@ -8,7 +8,7 @@ from shared_by_tests.golden_values import golden_value
 from gluon_aff.errors import ParamsFileError
 from gluon_aff.pytorch import get_model, load_params, save_params
 from gluon_aff.pytorch.fusion import FeatureFusion
-from gluon_aff.pytorch.parameters import parameter_arrays, parameter_names
+from gluon_aff.pytorch.parameters import load_arrays, parameter_arrays, parameter_names
 from gluon_aff.weights.params_format import read_params_file, write_params_file
 
 
@@ -58,8 +58,11 @@ def test_layer_norm_has_gamma_and_beta_too():
 def test_another_head_is_left_out_and_said(tmp_path):
     net = get_model("resnet20_b1")
     save_params(net, str(tmp_path / "a.params"))
-    with pytest.warns(UserWarning, match=r"the head \(output.weight, output.bias\) was left out, its size differs"):
+    with pytest.warns(
+        UserWarning, match=r"the head \(output.weight, output.bias\) was left out, its size differs"
+    ) as said:
         other = get_model("resnet20_b1", 10, pretrained=str(tmp_path / "a.params"))
+    assert [warning.filename for warning in said] == [__file__]
     assert other.output.weight.shape == (10, 64)
     assert torch.equal(other.features[1].weight, net.features[1].weight)
 
@@ -81,6 +84,10 @@ def test_misfits_are_named_and_nothing_is_loaded(tmp_path):
     )
     for name, array in parameter_arrays(net).items():
         np.testing.assert_array_equal(array, before[name])
+    for change in ("more", "head"):  # nor does what a run kept fit then
+        kept = {**before, "more": np.zeros(1)} if change == "more" else {**before, "output.weight": np.zeros((7, 64))}
+        with pytest.raises(ParamsFileError, match="a checkpoint does not fit"):
+            load_arrays(net, kept, "a checkpoint")
     arrays["output.bias"], arrays["output.weight"] = np.zeros(100, "float32"), np.zeros((100, 64), "float32")
     write_params_file(str(tmp_path / "a.params"), arrays)
     assert load_params(net, str(tmp_path / "a.params"), ignore_extra=True) == []

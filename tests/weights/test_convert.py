@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -111,6 +112,7 @@ def test_pytorch_loads_the_pth_as_any_state_dict():
     convert("a.params", "-o", "a.pth")
     net = get_model("resnet20_b1")
     assert str(net.load_state_dict(torch.load("a.pth", weights_only=True))) == "<All keys matched successfully>"
+    assert {int(each) for key, each in net.state_dict().items() if key.endswith("num_batches_tracked")} == {0}
     assert np.array_equal(net.output.weight.detach().numpy(), arrays["output.weight"])
     assert np.array_equal(net.features[0].bias.detach().numpy(), arrays["features.0.beta"])
 
@@ -141,6 +143,12 @@ def test_a_state_dict_of_a_users_own_is_known_by_its_shapes(here):
     written = read_params_file("own.params").arrays
     assert np.array_equal(written["output.weight"], net.output.weight.detach().numpy())
     assert not [name for name in written if "num_batches" in name]
+
+
+def test_a_state_dict_of_a_gpu_is_read_on_a_cpu(monkeypatch):
+    monkeypatch.setattr(torch.serialization, "location_tag", lambda storage: "cuda:0")
+    torch.save(get_model("resnet20_b1").state_dict(), "gpu.pth")
+    assert convert("gpu.pth", "-o", "a.params") == 0
 
 
 def test_bfloat16_stays_bfloat16():
@@ -208,6 +216,15 @@ def test_wrong_input_is_one_line_and_nothing_is_written(here, capsys, arguments,
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"gluon-aff: error: {said}")
     assert sorted(os.listdir(here)) == before
+
+
+@pytest.mark.parametrize("arguments", [("a.params", "-o", "a.safetensors"), ("b.safetensors", "-o", "b.params")])
+def test_without_safetensors(capsys, monkeypatch, arguments):
+    golden_file("a.params", "resnet20_b1")
+    convert("a.params", "-o", "b.safetensors")
+    monkeypatch.setitem(sys.modules, "safetensors.torch", None)
+    assert convert(*arguments) == 2
+    assert "needs the package safetensors (" in capsys.readouterr().err
 
 
 def test_the_file_has_no_flag_unlike_that_of_other_commands(capsys):
