@@ -14,8 +14,12 @@ from torch import nn
 from gluon_aff.errors import InputError
 from gluon_aff.models import HOSTS, MODELS, SEGMENTATION_HOST
 from gluon_aff.pytorch import get_model
-from gluon_aff.pytorch.networks import FeatureMaps
+from gluon_aff.pytorch.fusion import Fusing
+from gluon_aff.pytorch.networks import AFFFPN, FeatureMaps
+from gluon_aff.pytorch.networks.cifar_resnet import PreActivationBlock
 from gluon_aff.pytorch.networks.layers import ImageNorm
+from gluon_aff.pytorch.networks.resnet import BasicBlock, Bottleneck
+from gluon_aff.pytorch.networks.resnext import ResNeXtBlock
 
 
 def test_hosts_are_all_here():
@@ -79,6 +83,7 @@ def test_features_only(name):
     assert [each.shape[1] for each in outputs] == maps.widths
     assert [64 // each.shape[2] for each in outputs] == maps.strides
     assert maps.strides == sorted(maps.strides)
+    assert [name for name, _ in maps.named_children()] == [f"stage{i + 1}" for i in range(len(maps.strides))]
     if last and "mobilenet" not in name and "shufflenet" not in name:
         assert outputs[-1].shape[1] == net.num_features
 
@@ -100,6 +105,7 @@ def test_some_features_only():
         every, some = FeatureMaps(net)(x), FeatureMaps(net, [0, -2])(x)
     torch.testing.assert_close(some, [every[0], every[2]])
     assert FeatureMaps(net, [0, -2]).widths == [256, 1024]
+    assert len(list(FeatureMaps(net, [1, 0]).children())) == 2  # without the stages that follow
     with pytest.raises(InputError, match=r"out_indices=\[4\]: the stages are 0 to 3"):
         FeatureMaps(net, [4])
     assert isinstance(get_model("resnet20_b1", features_only=True), FeatureMaps)
@@ -262,6 +268,7 @@ def test_dropout_before_the_head():
         ({"name": "aff_resnet5"}, "unknown model 'aff_resnet5': did you mean aff_resnet50"),
         ({"name": "aff_resnet50", "fusion": "Aff"}, "unknown fusion"),
         ({"name": "aff_resnet50", "dtype": "float8"}, "unknown dtype 'float8'"),
+        ({"name": "aff_resnet50", "dtype": torch.float64}, "unknown dtype 'torch.float64'"),
         ({"name": "aff_resnet50", "classes": 0}, "classes=0: the number of outputs"),
         ({"name": "aff_resnet50", "block": "base"}, "unknown block 'base'"),
         ({"name": "aff_resnet50", "stages": [1]}, "aff_resnet50 integrates no features"),
@@ -278,6 +285,32 @@ def test_dropout_before_the_head():
 def test_what_cannot_be(arguments, message):
     with pytest.raises(InputError, match=message):
         get_model(**arguments)
+
+
+@pytest.mark.parametrize(("layers", "channels"), [((1, 1), (4, 8, 8, 8)), ((1, 1, 1), (4, 8, 8)), ((1,), (4, 8))])
+def test_a_pyramid_of_levels_that_do_not_fit(layers, channels):
+    assert AFFFPN(Fusing(skip="long"), (1, 1), (4, 8, 8), 3)(images()).shape == (2, 3, 64, 64)
+    with pytest.raises(InputError, match=r"widths \[4, 8.*: give one for the stem and each of two or more stages"):
+        AFFFPN(Fusing(skip="long"), layers, channels)
+
+
+@pytest.mark.parametrize(("width", "stride", "plain"), [(8, 1, True), (8, 2, False), (12, 1, False), (12, 2, False)])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda width, **more: PreActivationBlock(Fusing(), 8, width, inner_channels=5, **more),
+        lambda width, **more: BasicBlock(Fusing(), 8, width, **more),
+        lambda width, **more: ResNeXtBlock(
+            Fusing(), 8, width // 4, cardinality=1, bottleneck_width=64, zero_init_last=False, use_se=False, **more
+        ),
+        lambda width, **more: Bottleneck(Fusing(), 8, width // 4, dilation=1, zero_init_last=False, **more),
+    ],
+)
+def test_a_shortcut_is_projected_where_width_or_size_changes(make, width, stride, plain):
+    for avg_down in (True, False):
+        block = make(width, stride=stride, avg_down=avg_down)
+        assert isinstance(block.downsample, nn.Identity) == plain
+        assert block(images(2, 6).repeat(1, 3, 1, 1)[:, :8]).shape == (2, width, 6 // stride, 6 // stride)
 
 
 def test_a_step_lowers_the_loss():

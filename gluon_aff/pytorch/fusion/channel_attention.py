@@ -25,7 +25,7 @@ class SE(nn.Module):
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.excitation = nn.Sequential(
             nn.Conv2d(channels, hidden, 1, bias=False),
-            nn.ReLU(inplace=True),
+            nn.ReLU(),
             nn.Conv2d(hidden, channels, 1, bias=False),
         )
 
@@ -78,7 +78,7 @@ class ECA(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        width = int(abs((math.log2(channels) + 1) / 2))
+        width = int((math.log2(channels) + 1) / 2)
         width += 1 - width % 2
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.neighbours = nn.Conv2d(1, 1, (1, width), padding=(0, width // 2), bias=False)

@@ -282,14 +282,14 @@ def _groups(parts_of: PartsOf, settings: Integration, plans: Sequence[GroupPlan]
     return [integrated_group(parts_of, settings, plan) for plan in plans]
 
 
-def afi_resnet(settings: Integration, blocks: int, classes: int = 100) -> AFINet:
+def afi_resnet(settings: Integration, blocks: int, classes: int) -> AFINet:
     """Build a CIFAR ResNet of depth 6 * blocks + 2, with widths 16, 32, 64 and 1x1 shortcuts."""
     settings.check(3)
     body = _groups(basic_parts, settings, stage_groups((16, 32, 64), [blocks] * 3, 1, 16))
     return AFINet(conv_bn_relu(conv3x3(3, 16)), body, 64, classes)
 
 
-def afi_imagenet_resnet(settings: Integration, layers: Sequence[int], classes: int = 1000) -> AFINet:
+def afi_imagenet_resnet(settings: Integration, layers: Sequence[int], classes: int) -> AFINet:
     """Build an ImageNet ResNet of bottlenecks that stride in the 3x3 convolution (torchvision's; GluonCV's v1b)."""
     settings.check(len(layers))
     stem = [*conv_bn_relu(nn.Conv2d(3, 64, 7, 2, 3, bias=False)), nn.MaxPool2d(3, 2, 1)]
@@ -297,7 +297,7 @@ def afi_imagenet_resnet(settings: Integration, layers: Sequence[int], classes: i
     return AFINet(stem, body, 2048, classes)
 
 
-def afi_resnext29(settings: Integration, classes: int = 100) -> AFINet:
+def afi_resnext29(settings: Integration, classes: int) -> AFINet:
     """Build ResNeXt-29 (32x4d) for CIFAR: three stages of three blocks.
 
     The blocks' outputs are twice as wide as their 3x3 convolutions.
@@ -307,7 +307,7 @@ def afi_resnext29(settings: Integration, classes: int = 100) -> AFINet:
     return AFINet(conv_bn_relu(conv1x1(3, 64)), body, 1024, classes)
 
 
-def afi_mobilenet_v2(settings: Integration, classes: int = 100) -> AFINet:
+def afi_mobilenet_v2(settings: Integration, classes: int) -> AFINet:
     """Build MobileNetV2 for CIFAR. Its groups are those of `mobilenet_groups`, which can span two stages."""
     plans = mobilenet_groups()
     settings.check(plans[-1].number)
@@ -318,7 +318,7 @@ def afi_mobilenet_v2(settings: Integration, classes: int = 100) -> AFINet:
     )
 
 
-def afi_shufflenet_v2(settings: Integration, classes: int = 100) -> AFINet:
+def afi_shufflenet_v2(settings: Integration, classes: int) -> AFINet:
     """Build ShuffleNetV2 1x for CIFAR. Its groups are the blocks of a stage that follow the downsampling block."""
     settings.check(len(SHUFFLENET))
     body: List[nn.Module] = []

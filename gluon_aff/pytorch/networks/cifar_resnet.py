@@ -43,8 +43,8 @@ class PreActivationBlock(nn.Module):
         stride: int = 1,
         *,
         inner_channels: int,
+        avg_down: bool,
         conv: Convolution = conv3x3,
-        avg_down: bool = True,
     ) -> None:
         super().__init__()
         self.resfwd = nn.Sequential(

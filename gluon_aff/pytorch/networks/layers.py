@@ -60,9 +60,7 @@ def average_pool(stride: int) -> nn.AvgPool2d:
     return nn.AvgPool2d(stride, stride, ceil_mode=True, count_include_pad=False)
 
 
-def projection(
-    in_channels: int, channels: int, stride: int, norm_layer: NormLayer, avg_down: bool = True
-) -> nn.Sequential:
+def projection(in_channels: int, channels: int, stride: int, norm_layer: NormLayer, avg_down: bool) -> nn.Sequential:
     """Return the shortcut to another width or size: average pool, 1x1, BN, or without `avg_down` strided 1x1, BN."""
     if avg_down:
         return nn.Sequential(average_pool(stride), conv1x1(in_channels, channels), norm_layer(channels))

@@ -39,10 +39,10 @@ class Bottleneck(nn.Module):
         in_channels: int,
         planes: int,
         *,
+        dilation: int,
+        avg_down: bool,
+        zero_init_last: bool,
         stride: int = 1,
-        dilation: int = 1,
-        avg_down: bool = True,
-        zero_init_last: bool = False,
     ) -> None:
         super().__init__()
         channels, norm_layer = planes * self.expansion, fusing.norm_layer
@@ -86,9 +86,9 @@ class BasicBlock(nn.Module):
         in_channels: int,
         planes: int,
         *,
+        avg_down: bool,
         stride: int = 1,
         dilation: int = 1,
-        avg_down: bool = True,
         zero_init_last: bool = False,
     ) -> None:
         super().__init__()

@@ -51,10 +51,10 @@ class ResNeXtBlock(nn.Module):
         *,
         cardinality: int,
         bottleneck_width: int,
+        zero_init_last: bool,
+        use_se: bool,
         stride: int = 1,
         avg_down: bool = True,
-        zero_init_last: bool = True,
-        use_se: bool = False,
     ) -> None:
         super().__init__()
         channels, norm_layer = width * self.expansion, fusing.norm_layer
