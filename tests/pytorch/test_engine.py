@@ -14,7 +14,7 @@ from shared_by_tests.protocols import arguments, promised
 
 from gluon_aff import cli, engines
 from gluon_aff.engines import Channels, Devices, engine
-from gluon_aff.errors import GluonAFFError, InputError, NoEngineError
+from gluon_aff.errors import GluonAFFError, InputError, NoEngineError, ParamsFileError
 from gluon_aff.models import list_models, model_record
 from gluon_aff.pytorch import engine as torch_engine
 from gluon_aff.pytorch import network as torch_network
@@ -118,6 +118,23 @@ def test_bfloat16_that_is_emulated_is_refused(weights, monkeypatch):
     with pytest.raises(InputError, match="bfloat16: this processor would only emulate it"):
         torch_engine.load_network(model_record(CIFAR).architecture(), weights(CIFAR), Devices(), "bfloat16")
     torch_engine.load_network(model_record(CIFAR).architecture(), weights(CIFAR), Devices(), "float32")
+
+
+@pytest.mark.parametrize("name", ["mxnet", "torch"])
+def test_weights_with_nan_are_loaded_if_that_is_asked_for(weights, tmp_path, name):
+    architecture, path = model_record(CIFAR).architecture(), str(tmp_path / "nan.params")
+    arrays = read_params_file(weights(CIFAR)).arrays
+    write_params_file(path, {**arrays, "output.bias": np.full(100, np.nan, np.float32)})
+    with pytest.raises(ParamsFileError, match=r"NaN or infinity in 1 of .* \(output.bias\)"):
+        engine(name).load_network(architecture, path, Devices(), "float32")
+    loaded = engine(name).load_network(architecture, path, Devices(), "float32", allow_not_finite=True)
+    assert np.isnan(loaded.parameters()["output.bias"]).all()
+
+
+def test_a_gpu_more_is_a_process_more():
+    assert torch_engine.PROCESS_PER_GPU
+    with pytest.raises(InputError, match="PyTorch trains with one worker for each GPU"):
+        torch_engine.join_cluster("device").devices(Devices("gpu", (0, 1)))
 
 
 def test_no_folded_copy_for_mixed_precision_and_on_gpus(both):

@@ -230,16 +230,30 @@ def test_initial_values_are_mxnets():
     assert net.fc.weight.abs().max().item() == pytest.approx(math.sqrt(3 / ((2048 + 1000) / 2)), rel=1e-3)
 
 
+@pytest.mark.parametrize("name", SMALL)
+def test_every_layer_starts_from_xaviers_values(name):
+    for key, layer in small(name).named_modules():
+        if isinstance(layer, (nn.Conv2d, nn.Linear)):
+            area = layer.weight[0, 0].numel()
+            bound = math.sqrt(3 / (area * sum(layer.weight.shape[:2]) / 2))
+            largest = layer.weight.abs().max().item()
+            assert largest <= bound, key
+            assert largest > 0.95 * bound or layer.weight.numel() < 200, key
+            assert layer.bias is None or not layer.bias.any(), key
+
+
 def test_last_gammas():
     """`last_gamma` means the opposite in the two hosts of the original; `zero_init_last` does not."""
 
     def last(name, **arguments):
         net = get_model(name, layers=(1, 1, 1, 1), **arguments)
-        norm = net.layer1[0].bn3 if hasattr(net, "layer1") else net.features[-1][0].body[-1]
+        block = net.layer1[0] if hasattr(net, "layer1") else net.features[-1][0].body
+        norm = [layer for layer in block.children() if isinstance(layer, nn.BatchNorm2d)][-1]
         return norm.weight.max().item()
 
-    assert last("aff_resnet50") == last("aff_resnet50", last_gamma=True) == 0
-    assert last("aff_resnet50", last_gamma=False) == last("aff_resnet50", zero_init_last=False) == 1
+    for name in ("aff_resnet18", "aff_resnet50"):
+        assert last(name) == last(name, last_gamma=True) == 0
+        assert last(name, last_gamma=False) == last(name, zero_init_last=False) == 1
     assert last("aff_resnext50_32x4d") == last("aff_resnext50_32x4d", last_gamma=False) == 0
     assert last("aff_resnext50_32x4d", last_gamma=True) == last("aff_resnext50_32x4d", zero_last_gamma=False) == 1
     assert last("aff_resnext50_32x4d", zero_init_last=False) == 1
