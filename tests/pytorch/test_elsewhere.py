@@ -6,10 +6,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from PIL import Image
 
 from gluon_aff.errors import InputError
 from gluon_aff.models import MODELS
-from gluon_aff.pytorch import register_with_timm, timm_models
+from gluon_aff.pytorch import preprocessing, register_with_timm, timm_models
 from gluon_aff.pytorch.timm_models import pretrained_cfg
 
 ROOT = Path(__file__).parents[2]
@@ -27,6 +28,27 @@ def test_without_timm(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(InputError, match=r"register_with_timm needs the package timm .*: pip install 'timm'"):
         register_with_timm()
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "side", "mean", "std"),
+    [
+        ("aff_resnet18", None, 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+        ("aff_resnet18", 64, 64, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+        ("resnet20_b1", None, 32, (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.201)),
+    ],
+)
+def test_a_picture_becomes_the_networks_input(tmp_path, name, size, side, mean, std):
+    """Of one colour, so that the formula gives every value; from a file and from Pillow, in colours and in grey."""
+    preprocess = preprocessing(name, size)
+    for mode, colour in (("RGB", (200, 100, 50)), ("L", 120)):
+        picture = Image.new(mode, (40, 48), colour)
+        picture.save(tmp_path / "a.png")
+        found = preprocess(picture)
+        assert (found.shape, found.dtype) == ((3, side, side), torch.float32)
+        assert torch.equal(preprocess(str(tmp_path / "a.png")), found)
+        expected = (torch.tensor(colour).expand(3) / 255 - torch.tensor(mean)) / torch.tensor(std)
+        torch.testing.assert_close(found, expected[:, None, None].expand_as(found), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -135,6 +135,15 @@ def test_the_seed_decides_the_weights():
     assert (one != other).any()
 
 
+def test_the_seed_decides_the_dropout():
+    one, other = (made(objective=Segmentation(), architecture=PYRAMID) for _ in range(2))
+    for seed in (3, 4):
+        one.seed(3)
+        figures = train(one, [0], masks=True)
+        other.seed(seed)
+        assert (train(other, [0], masks=True) == figures) == (seed == 3)
+
+
 @pytest.mark.parametrize(
     ("initializer", "uniform", "magnitude"), [("xavier", True, 3), ("msraprelu", False, 2 / 1.0625)]
 )
