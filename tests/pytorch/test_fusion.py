@@ -20,8 +20,9 @@ from shared_by_tests.fusion_equations import (
 )
 
 from gluon_aff.errors import InputError
-from gluon_aff.operators import ATTENTIONS, OPERATORS
+from gluon_aff.operators import ATTENTIONS, BRANCHES, CONTEXTS, OPERATORS
 from gluon_aff.pytorch.fusion import AFF, AFI, MSCAM, FeatureFusion, Fusing, iAFF
+from gluon_aff.pytorch.fusion.attention import context_branch
 from gluon_aff.pytorch.fusion.channel_attention import CBAM, CHANNEL_ATTENTIONS, ECA, GE, SE
 from gluon_aff.pytorch.parameters import load_arrays, parameter_arrays
 
@@ -78,6 +79,22 @@ def test_the_iterations_have_branches_of_their_own():
         bias.data = kept
 
 
+@pytest.mark.parametrize("fusion", [AFF, iAFF])
+def test_local_branches_see_each_position_alone(fusion):
+    module, _ = with_random_parameters(fusion(CHANNELS, branches=("local", "local")))
+    y, x = features(0), features(1)
+    alone = output(module, y[:, :, 1:2, 2:], x[:, :, 1:2, 2:])
+    np.testing.assert_allclose(output(module, y, x)[:, :, 1:2, 2:], alone, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("branch", BRANCHES)
+@pytest.mark.parametrize("context", CONTEXTS)
+def test_a_context_of_other_channels_than_its_input(branch, context):
+    layers = context_branch(CHANNELS, 4, branch=branch, context=context, outputs=6)
+    shape = (2, 6, 5, 3) if branch == "local" else (2, 6, 1, 1)
+    assert layers(torch.from_numpy(features(0))).shape == shape
+
+
 @pytest.mark.parametrize("name", OPERATORS)
 def test_every_parameter_gets_a_gradient(name):
     module, _ = with_random_parameters(Fusing(name)(CHANNELS))
@@ -126,10 +143,12 @@ def test_softmax_over_three():
     np.testing.assert_allclose(output(module, *stack), expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("way", ["chain", "softmax"])
-def test_one_image_trains_the_global_context(way):
+@pytest.mark.parametrize(
+    ("way", "operator"), [("chain", "AFF"), ("chain", "iAFF"), ("chain", "SKNet"), ("softmax", "AFF")]
+)
+def test_one_image_trains_the_global_context(way, operator):
     """BatchNorm would refuse the pooled map of a single image."""
-    module = FeatureFusion([8, 16, 4], 8, way=way)
+    module = FeatureFusion([8, 16, 4], 8, operator, way=way)
     inputs = [torch.from_numpy(maps(i, c, 8 >> i, 8 >> i, batch=1)) for i, c in enumerate((8, 16, 4))]
     module(*inputs).square().sum().backward()
     gradients = {n: p.grad for n, p in module.named_parameters() if "global_att" in n}
@@ -189,6 +208,11 @@ def test_channel_attentions():
     assert tuple(CHANNEL_ATTENTIONS) == ATTENTIONS
     assert [block.__name__ for block in CHANNEL_ATTENTIONS.values()] == list(ATTENTIONS)
     x = maps(0, 8)
+    assert [
+        SE(32).excitation[0].out_channels,
+        SE(32, 4).excitation[0].out_channels,
+        CBAM(8).excitation[0].out_channels,
+    ] == [2, 8, 1]
     module, values = with_random_parameters(SE(8, 4))
     np.testing.assert_allclose(output(module, x), x * se(values, x), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(output(GE(8), x), x * sigmoid(pooled(x)), rtol=1e-5, atol=1e-6)

@@ -36,14 +36,20 @@ IMAGES = 5
 def pair(name, **arguments):
     """The network in both engines, with the same parameters, for inference in PyTorch."""
     theirs, ours = gluon_model(name, **arguments), get_model(name, **arguments).eval()
-    values = {name: golden_value(name, array.shape) for name, array in parameter_arrays(ours).items()}
-    theirs.initialize(mx.init.Zero())
-    load_into_gluon(theirs, values, "goldens' values")
-    load_arrays(ours, values, "goldens' values")
+    values = with_golden_values(theirs, ours)
     if hasattr(ours, "head"):  # the pyramid's, whose random numbers differ
         assert ours.head[3].p == theirs.head[3]._rate
         ours.head[3].p = theirs.head[3]._rate = 0
     return theirs, ours, values
+
+
+def with_golden_values(theirs, ours):
+    """Give both networks or blocks the same parameters, which are returned by name."""
+    values = {name: golden_value(name, array.shape) for name, array in parameter_arrays(ours).items()}
+    theirs.initialize(mx.init.Zero())
+    load_into_gluon(theirs, values, "goldens' values")
+    load_arrays(ours, values, "goldens' values")
+    return values
 
 
 def relative(found, expected):
@@ -170,16 +176,35 @@ def test_arguments_of_the_same_name_have_the_same_default(theirs, ours):
 def test_features_of_any_width_and_size(operator, way):
     widths, sizes = (8, 12, 8), ((6, 9), (3, 5), (2, 2))
     theirs = gluon_fusion.FeatureFusion(widths, operator=operator, way=way)
-    ours = torch_fusion.FeatureFusion(widths, operator=operator, way=way).eval()
-    values = {name: golden_value(name, array.shape) for name, array in parameter_arrays(ours).items()}
-    theirs.initialize(mx.init.Zero())
-    load_into_gluon(theirs, values, "goldens' values")
-    load_arrays(ours, values, "goldens' values")
+    ours = torch_fusion.FeatureFusion(widths, operator=operator, way=way)
+    compare_fusions(theirs, ours, [(2, width, *size) for width, size in zip(widths, sizes)])
+
+
+def compare_fusions(theirs, ours, shapes):
+    with_golden_values(theirs, ours.eval())
     rng = np.random.RandomState(0)
-    inputs = [rng.normal(size=(2, width, *size)).astype("float32") for width, size in zip(widths, sizes)]
+    inputs = [rng.normal(size=shape).astype("float32") for shape in shapes]
     with torch.no_grad():
         found = ours(*map(torch.from_numpy, inputs)).numpy()
     assert relative(found, theirs(*map(mx.nd.array, inputs)).asnumpy()) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("iAFF", {"branches": ("local", "local")}),
+        ("iAFF", {"branches": ("global", "global"), "gates": "X", "scale": 3.0}),
+        ("AFF", {"branches": ("global",), "context": "conv"}),
+        ("SelectiveKernel", {"gates": "X", "r": 2}),
+        ("GatedSum", {"reads": "Y", "gates": "X", "branches": ("local",)}),
+        ("MSCAM", {"r": 2, "branches": ("local",)}),
+        ("FeatureFusion", {"in_channels": (8, 8, 8), "way": "softmax", "scale": 0.5, "r": 2}),
+    ],
+)
+def test_fusions_that_are_none_of_the_operators(name, arguments):
+    arguments = {**({} if "in_channels" in arguments else {"channels": 8}), **arguments}
+    theirs, ours = (getattr(each, name)(**arguments) for each in (gluon_fusion, torch_fusion))
+    compare_fusions(theirs, ours, [(2, 8, 5, 3)] * (len(arguments.get("in_channels", "XY")) - (name == "MSCAM")))
 
 
 @pytest.mark.parametrize("size", [(7, 7), (8, 5), (2, 3)])
