@@ -325,6 +325,8 @@ def _initialised(
 
 def _check_shape(architecture: Architecture, shape: Tuple[int, ...]) -> None:
     """Raise InputError if the network cannot train on batches of that shape; nothing is computed."""
+    if shape[0] > 1:  # without asking the meta device, which takes PyTorch a second to import
+        return
     with torch.device("meta"):
         net, images = build(architecture), torch.zeros(shape)
     try:

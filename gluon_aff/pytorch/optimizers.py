@@ -7,6 +7,7 @@ with them. In the equations below, w is a weight, g its gradient, lr the learnin
 
 from __future__ import annotations
 
+import inspect
 from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Union
 
 import torch
@@ -23,6 +24,10 @@ Parameters = Union[Iterable[Tensor], Iterable[Dict[str, Any]]]
 
 class GluonOptimizer(torch.optim.Optimizer):
     """Update all weights of a parameter group at once."""
+
+    # PyTorch's decorators around these would import its compiler, which takes a second, only to keep it away from them
+    add_param_group = inspect.unwrap(torch.optim.Optimizer.add_param_group)
+    zero_grad = inspect.unwrap(torch.optim.Optimizer.zero_grad)
 
     @torch.no_grad()
     def step(self, closure: Optional[Callable[[], float]] = None) -> Optional[float]:  # type: ignore[override]

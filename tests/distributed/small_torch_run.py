@@ -54,6 +54,8 @@ def train(cluster, folder, dies):
         step = trained.step(*(array[half] for array in images_of(number)), 1.0, cluster.rank == 1 and number == 3)()
         figures.append((step.metric, step.loss, step.asked_to_stop))
     assert trained.end_epoch()
+    # PyTorch's compiler, which a second is spent to import; its parallel training needs it
+    assert cluster.size > 1 or "torch._dynamo" not in sys.modules
     state = trained.state()
     momentum = {f"momentum {name}": array for name, array in state.optimizer.items()}
     np.savez(folder / f"{cluster.rank}.npz", figures=np.array(figures), **state.parameters, **momentum)
