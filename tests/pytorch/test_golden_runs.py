@@ -2,10 +2,11 @@
 
 import pytest
 import torch  # noqa: F401  (these tests are left out where it is not installed)
-from shared_by_tests.golden_runs import RUNS, changes, distances, golden_of, measure, tolerance, write_data
+from shared_by_tests.golden_runs import ALIKE, RUNS, changes, distances, golden_of, measure, tolerance, write_data
 
 MARGIN = 4  # times the distance that is allowed between two ways in which MXNet itself computes
-FROM_GIVEN_WEIGHTS = [name for name in sorted(RUNS) if RUNS[name].weights_flag]
+ALL = [pytest.param(name, marks=pytest.mark.long if name in ALIKE else ()) for name in sorted(RUNS)]
+FROM_GIVEN_WEIGHTS = [each for each in ALL if RUNS[each.values[0]].weights_flag]
 
 
 @pytest.fixture(scope="module")
@@ -15,7 +16,7 @@ def data(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module", params=sorted(RUNS))
+@pytest.fixture(scope="module", params=ALL)
 def golden_and_found(request, data):
     golden = golden_of(request.param)
     with pytest.MonkeyPatch.context() as patch:

@@ -38,6 +38,7 @@ from gluon_aff.weights.params_format import read_params_file, write_params_file
 GOLDENS = Path(__file__).parents[1] / "goldens" / "runs"
 SHORTENED = {50: (1, 1, 1, 1)}  # blocks of the ImageNet networks' stages
 RECORD_BYTES = 2 + 3 * 32 * 32  # of CIFAR-100
+SIGNS = 17, 6  # images of stop signs for training and validation
 SUPERCLASSES = 4  # of 20, so that the few steps of a run raise its score
 CIFAR_OUTPUTS = 100
 ENTRIES = 2  # of each weight that are kept
@@ -146,10 +147,19 @@ SEGMENTATION = Run(
     "--data-dir ../signs --base-size 64 --crop-size 48 --batch-size 5 --num-epochs 3 -j 0 --gpus= --seed 5 --wd 0.1",
 )
 RUNS = {**_cifar_runs(), **_imagenet_runs(), "segmentation": SEGMENTATION}
+# Other runs of the first release have their flags, and those of the head their networks
+ALIKE = ("imagenet_first_iaff_resnet", "imagenet_first_aff_resnext")
 
 
 def write_data(folder: Path) -> None:
     """What the runs train on; a run has a folder of its own beside it."""
+    write_few_shapes(folder)
+    write_stop_signs(str(folder / "signs"), *SIGNS)
+    write_records_of_pictures(folder)
+
+
+def write_few_shapes(folder: Path) -> None:
+    """The images of SUPERCLASSES of the shapes."""
     write_shapes(str(folder / "all_shapes"), train_images=200, test_images=200)
     (folder / "shapes").mkdir()
     sums = []
@@ -159,10 +169,13 @@ def write_data(folder: Path) -> None:
         (folder / "shapes" / name).write_bytes(few)
         sums.append(f"{hashlib.sha1(few).hexdigest()}  {name}\n")
     (folder / "shapes" / "SHA1SUMS").write_text("".join(sums))
+
+
+def write_records_of_pictures(folder: Path) -> None:
+    """Pictures in class folders and in record files."""
     write_pictures(str(folder / "pictures"), train_images=24, val_images=16)
     for part in ("train", "val"):
         write_records(str(folder / "pictures" / part), str(folder / "pictures" / part), num_workers=0)
-    write_stop_signs(str(folder / "signs"), 17, 6)
 
 
 @dataclass

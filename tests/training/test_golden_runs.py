@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
-from shared_by_tests.golden_runs import GOLDENS, RUNS, golden_of, measure, write_data
+from shared_by_tests.golden_runs import GOLDENS, RUNS, SIGNS, golden_of, measure, write_few_shapes
 from shared_by_tests.golden_tests import HeldAgainstGoldens
+
+from gluon_aff.data.samples.stop_signs import write_stop_signs
 
 OTHERS = [name for name in sorted(RUNS) if not name.startswith("imagenet_")]
 pytestmark = pytest.mark.engine
@@ -12,7 +14,8 @@ pytestmark = pytest.mark.engine
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("golden_runs")
-    write_data(folder)
+    write_few_shapes(folder)
+    write_stop_signs(str(folder / "signs"), *SIGNS)
     return folder
 
 
