@@ -24,8 +24,8 @@ from gluon_aff.weights.identify import head_classes
 from gluon_aff.weights.params import by_raw_names, structural_arrays
 from gluon_aff.weights.params_format import read_params_file, write_params_file
 
-LENGTH = 300_000
-SECONDS = 10  # of processor time; one that grows with the square takes minutes
+LENGTH = 100_000
+SECONDS = 5  # of processor time; one that grows with the square takes a minute
 # What a line starts with, and what is repeated in it
 UNITS = {
     "letters": ("", "a"),

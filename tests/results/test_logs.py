@@ -387,7 +387,7 @@ LITERALS = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 @given(st.dictionaries(st.sampled_from([*CIFAR.settings, *IMAGENET.settings, "attention"]), LITERALS), st.booleans())
 @example({"model": "\udc80", "dataset": "cifar10"}, False)
 @example({"askc_type": ["AFF"]}, False)

@@ -250,10 +250,10 @@ def test_attacks_are_refused_before_anything_runs(tmp_path):
     "content",
     [
         b"\x80\x04" + b"\x85" * 2,  # TUPLE1 of nothing
-        b"\x80\x04N" + b"\x85" * 10**6 + b".",  # a million tuples in each other
-        b"\x80\x04}N" + b"\x85" * 10**6 + b"Ns.",  # such as a key, whose hash would overflow the stack
+        b"\x80\x04N" + b"\x85" * 300_000 + b".",  # tuples in each other
+        b"\x80\x04}N" + b"\x85" * 300_000 + b"Ns.",  # such as a key, whose hash would overflow the stack
         b"\x80\x04" + b"}" * 10**5 + b".",
-        b"\x80\x04" + b"(" * 10**6 + b"N.",
+        b"\x80\x04" + b"(" * 300_000 + b"N.",
         b"\x80\x04Nr\xff\xff\xff\xff.",  # a memo number for which CPython makes room
         b"\x80\x04\x8e" + struct.pack("<Q", 2**40) + b"abc.",
         b"\x80\x04\x96" + struct.pack("<Q", 2**62) + b"abc.",
