@@ -60,7 +60,8 @@ def beside_the_package(module):
 def pytest_ignore_collect(collection_path):
     """Leave out what imports a framework that is not here, and folders whose fixtures do."""
     path = collection_path / "conftest.py" if collection_path.is_dir() else collection_path
-    return True if path.suffix == ".py" and path.exists() and imports_what_is_not_here(path) else None
+    is_python = path.suffix == ".py" and path.exists()
+    return True if NOT_HERE and is_python and imports_what_is_not_here(path) else None
 
 
 @contextlib.contextmanager

@@ -192,7 +192,7 @@ GOLDEN = [
 
 @pytest.mark.parametrize("name", GOLDEN)
 def test_published_configurations_give_the_goldens_logits(name, tmp_path):
-    net, golden = with_golden_parameters(name)
+    net, golden, _ = with_golden_parameters(name)
     record = model_record(name)
     images = described_array(golden["input"])
     path = str(tmp_path / "network.onnx")
