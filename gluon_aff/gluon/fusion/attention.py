@@ -78,12 +78,9 @@ class MSCAM(_ContextAttention):
 
 
 class DirectAdd(HybridBlock):
-    """Add X and Y, (N, C, H, W) each, as plain ResNets do.
+    """Add X and Y, (N, C, H, W) each, as plain ResNets do. The arguments of the other fusions have no effect."""
 
-    It takes the arguments of the other fusions but does not use them.
-    """
-
-    def __init__(self, channels: int = 0, r: int = 4, norm: Norm = nn.BatchNorm, **kwargs: Any) -> None:
+    def __init__(self, channels: Any = None, r: Any = None, norm: Any = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
 
     def hybrid_forward(self, F: Any, y: Any, x: Any) -> Any:

@@ -86,8 +86,8 @@ def test_every_parameter_gets_a_gradient(block):
 
 @pytest.mark.parametrize("block", [AFF, iAFF])
 def test_parameter_count(block):
-    """Each branch: 2Ck + 3k + 3C trainable, k = C / r (paper_spec 1.1)."""
-    net = block(64, 4)
+    """Each branch: 2Ck + 3k + 3C trainable, k = C / r (paper_spec 1.1); the original's r is 4."""
+    net = block(64)
     branches = 4 if block is iAFF else 2
     trainable = sum(np.prod(p.shape) for p in net.collect_params().values() if p.grad_req != "null")
     assert trainable == branches * (2 * 64 * 16 + 3 * 16 + 3 * 64)

@@ -7,7 +7,8 @@ from shared_by_tests.fusion_equations import CHANNELS, EXPECTED, bottleneck, fea
 from shared_by_tests.initialised import random_parameters
 
 from gluon_aff.errors import InputError
-from gluon_aff.gluon.fusion import AFF, Fusing
+from gluon_aff.gluon import fusion
+from gluon_aff.gluon.fusion import AFF, MSCAM, Fusing
 from gluon_aff.gluon.networks import get_model
 from gluon_aff.operators import OPERATORS
 
@@ -37,6 +38,21 @@ def test_equation(name, skip, factor, swapped, context, hybrid):
     )
     output = net(mx.nd.array(y), mx.nd.array(x)).asnumpy()
     np.testing.assert_allclose(output, expected, rtol=1e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize("name", ["Concatenation", "MS-GAU", "AFF", "iAFF", "SKNet"])
+def test_a_block_by_its_class_is_that_of_a_short_skip(name):
+    """With the same parameters, of the same shapes."""
+    operator = OPERATORS[name]
+    blocks = getattr(fusion, operator.block)(CHANNELS, **operator.arguments), Fusing(name)(CHANNELS)
+    first, second = map(random_parameters, blocks)
+    assert {key: value.shape for key, value in first.items()} == {key: value.shape for key, value in second.items()}
+    y, x = mx.nd.array(features(0)), mx.nd.array(features(1))
+    np.testing.assert_array_equal(*(block(y, x).asnumpy() for block in blocks))
+
+
+def test_ms_cam_reduces_to_a_quarter():
+    assert MSCAM(CHANNELS).local_att[0].weight.shape == (CHANNELS // 4, CHANNELS, 1, 1)
 
 
 def test_scale_is_an_argument():
