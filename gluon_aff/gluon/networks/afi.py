@@ -272,7 +272,7 @@ def _groups(parts_of: PartsOf, settings: Integration, plans: Sequence[GroupPlan]
     return [integrated_group(parts_of, settings, plan) for plan in plans]
 
 
-def afi_resnet(settings: Integration, blocks: int, classes: int = 100) -> AFINet:
+def afi_resnet(settings: Integration, blocks: int, classes: int) -> AFINet:
     """Build a CIFAR ResNet of depth 6 * blocks + 2, with widths 16, 32, 64 and 1x1 shortcuts."""
     settings.check(3)
     stem = _stem(16)
@@ -280,7 +280,7 @@ def afi_resnet(settings: Integration, blocks: int, classes: int = 100) -> AFINet
     return AFINet(stem, body, 64, classes)
 
 
-def afi_imagenet_resnet(settings: Integration, layers: Sequence[int], classes: int = 1000) -> AFINet:
+def afi_imagenet_resnet(settings: Integration, layers: Sequence[int], classes: int) -> AFINet:
     """Build an ImageNet ResNet of bottlenecks that stride in the 3x3 convolution (torchvision's; GluonCV's v1b)."""
     settings.check(len(layers))
     stem = [nn.Conv2D(64, 7, 2, 3, in_channels=3, use_bias=False), _norm(64), relu(), nn.MaxPool2D(3, 2, 1)]
@@ -288,7 +288,7 @@ def afi_imagenet_resnet(settings: Integration, layers: Sequence[int], classes: i
     return AFINet(stem, body, 2048, classes)
 
 
-def afi_resnext29(settings: Integration, classes: int = 100) -> AFINet:
+def afi_resnext29(settings: Integration, classes: int) -> AFINet:
     """Build ResNeXt-29 (32x4d) for CIFAR: three stages of three blocks.
 
     The blocks' outputs are twice as wide as their 3x3 convolutions.
@@ -299,7 +299,7 @@ def afi_resnext29(settings: Integration, classes: int = 100) -> AFINet:
     return AFINet(stem, body, 1024, classes)
 
 
-def afi_mobilenet_v2(settings: Integration, classes: int = 100) -> AFINet:
+def afi_mobilenet_v2(settings: Integration, classes: int) -> AFINet:
     """Build MobileNetV2 for CIFAR. Its groups are those of `mobilenet_groups`, which can span two stages."""
     plans = mobilenet_groups()
     settings.check(plans[-1].number)
@@ -309,7 +309,7 @@ def afi_mobilenet_v2(settings: Integration, classes: int = 100) -> AFINet:
     return AFINet(stem, body, 1280, classes)
 
 
-def afi_shufflenet_v2(settings: Integration, classes: int = 100) -> AFINet:
+def afi_shufflenet_v2(settings: Integration, classes: int) -> AFINet:
     """Build ShuffleNetV2 1x for CIFAR. Its groups are the blocks of a stage that follow the downsampling block."""
     settings.check(len(SHUFFLENET))
     stem, body = _stem(24), []

@@ -43,7 +43,7 @@ class PreActivationBlock(HybridBlock):
         *,
         inner_channels: int,
         conv: Convolution = conv3x3,
-        avg_down: bool = True,
+        avg_down: bool,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)

@@ -25,7 +25,7 @@ class FeatureMaps(HybridBlock):
     """
 
     def __init__(self, net: HybridBlock) -> None:
-        super().__init__(prefix=net.prefix)
+        super().__init__()
         self._normalises_input = isinstance(net, NormalisesInput)
         for number, blocks in enumerate(net.stages(), 1):
             setattr(self, f"stage{number}", sequential(*blocks))

@@ -40,9 +40,9 @@ class Bottleneck(HybridBlock):
         planes: int,
         *,
         stride: int = 1,
-        dilation: int = 1,
-        avg_down: bool = True,
-        zero_init_last: bool = False,
+        dilation: int,
+        avg_down: bool,
+        zero_init_last: bool,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -89,7 +89,7 @@ class BasicBlock(HybridBlock):
         *,
         stride: int = 1,
         dilation: int = 1,
-        avg_down: bool = True,
+        avg_down: bool,
         zero_init_last: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -178,7 +178,7 @@ class AFFResNet(WithHead):
             )
             self.avgpool = GlobalAveragePool()
             self.flat = nn.Flatten()
-            self.drop = nn.Dropout(drop_rate) if drop_rate > 0 else None
+            self.drop = nn.Dropout(drop_rate) if drop_rate else None
             self.fc = nn.Dense(classes, in_units=WIDTHS[-1] * BLOCKS[block].expansion)
 
     def hybrid_forward(self, F: Any, x: Any) -> Any:

@@ -39,8 +39,8 @@ class ResNeXtBlock(HybridBlock):
         bottleneck_width: int,
         stride: int = 1,
         avg_down: bool = True,
-        zero_init_last: bool = True,
-        use_se: bool = False,
+        zero_init_last: bool,
+        use_se: bool,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)

@@ -209,7 +209,7 @@ def get_model(
     net.cast(dtype)
     if pretrained is not False and pretrained is not None:
         path = pretrained_file(record, pretrained, root, open_aff)
-        _load_all_but_another_head(net, path, ctx or mx.cpu(), allow_not_finite)
+        _load_all_but_another_head(net, path, ctx, allow_not_finite)
     elif ctx is not None:
         net.initialize(mx.init.Xavier(), ctx=ctx)
     return FeatureMaps(net) if features_only else net

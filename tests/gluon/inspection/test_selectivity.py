@@ -103,7 +103,7 @@ def test_against_numpy(layer, devices, hybrid):
 def test_of_an_integrated_feature():
     """The second block's, which is the first half of the first block's feature."""
     mx.random.seed(0)
-    net = afi_resnet(Integration("A", 4), 2)
+    net = afi_resnet(Integration("A", 4), 2, 10)
     net.initialize(mx.init.Xavier())
     images, labels = random_images(12), np.arange(12) % 3
     features = mx.nd.array(images)
@@ -125,7 +125,7 @@ def known(net):
 
 
 def test_default_channels():
-    integrating, plain = known(afi_resnet(Integration("A"), 3)), known(afi_resnet(Integration(""), 3))
+    integrating, plain = known(afi_resnet(Integration("A"), 3, 10)), known(afi_resnet(Integration(""), 3, 10))
     last = Channels("features.5.blocks.2.integrate")
     assert default_channels(integrating) == default_channels(integrating, plain) == last
     assert default_channels(plain) == Channels("features.5")
@@ -133,7 +133,9 @@ def test_default_channels():
     assert default_channels(plain, integrating, "features.4.blocks.1.integrate") == Channels(
         "features.4.blocks.1.first", 16
     )
-    assert default_channels(plain, known(afi_resnet(Integration("B"), 3))) == Channels("features.5.blocks.2.first", 0)
+    assert default_channels(plain, known(afi_resnet(Integration("B"), 3, 10))) == Channels(
+        "features.5.blocks.2.first", 0
+    )
     assert default_channels(plain, integrating, "features.5") == Channels("features.5")
     assert default_channels(known(cifar_resnet("AFF", 1, 1)), integrating) == Channels("features.6")
 
@@ -153,7 +155,7 @@ def test_layers_that_have_no_index(layer, message):
 
 
 def test_a_layer_of_several_outputs():
-    net = afi_resnet(Integration("A"), 2)
+    net = afi_resnet(Integration("A"), 2, 10)
     net.initialize()
     with pytest.raises(InputError, match=r"--layer features.3.blocks.0: its output is not a feature"):
         class_means(on_cpu(net), Channels("features.3.blocks.0"), batches_of(random_images(2), np.arange(2), 2), 2)

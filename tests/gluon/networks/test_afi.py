@@ -219,7 +219,7 @@ def test_joined_channels_one_behind_the_other_or_shuffled():
 
 def test_second_block_of_a_group_reuses_the_first_feature():
     """R of one feature is that feature: with A, the first half of the first block's channels."""
-    net = afi_resnet(Integration("A", 4), 2)
+    net = afi_resnet(Integration("A", 4), 2, 10)
     net.initialize(mx.init.Xavier())
     x = mx.nd.array(np.random.default_rng(0).normal(size=(2, 16, 8, 8)))
     group = net.features[3]
@@ -286,7 +286,7 @@ def test_residual_blocks_end_in_a_relu(name):
 
 
 def test_halves_hand_on_two_features():
-    net = afi_resnet(Integration("A", 4, first="halves"), 2)
+    net = afi_resnet(Integration("A", 4, first="halves"), 2, 10)
     net.initialize(mx.init.Xavier())
     got = []
     net.features[3].blocks[1].integrate.register_forward_hook(lambda _, inputs, __: got.append(len(inputs)))

@@ -4,10 +4,26 @@ import mxnet as mx
 import numpy as np
 import pytest
 
+from gluon_aff import get_model
 from gluon_aff.errors import InputError
 from gluon_aff.gluon.fusion import Fusing
-from gluon_aff.gluon.networks import CIFARAFFResNet
-from gluon_aff.gluon.networks.zoo import cifar_resnet, cifar_resnext, imagenet_resnet, imagenet_resnext
+from gluon_aff.gluon.inspection.layers import named_layers
+from gluon_aff.gluon.networks import (
+    AFFFPN,
+    AFFResNet,
+    AFFResNeXt,
+    CIFARAFFResNet,
+    CIFARAFFResNeXt,
+    InceptionResNet,
+)
+from gluon_aff.gluon.networks.zoo import (
+    cifar_inception,
+    cifar_resnet,
+    cifar_resnext,
+    fpn,
+    imagenet_resnet,
+    imagenet_resnext,
+)
 
 SMALL = {
     "cifar_resnet": lambda **kw: cifar_resnet("ASKCFuse", 1, 1, classes=10, **kw),
@@ -78,6 +94,56 @@ def test_the_originals_arguments_have_its_names_and_defaults(host):
     for (name, one), other in zip(usual._collect_params_with_prefix().items(), given.collect_params().values()):
         np.testing.assert_array_equal(one.data().asnumpy(), other.data().asnumpy(), err_msg=name)
     np.testing.assert_array_equal(usual(images()).asnumpy(), given(images()).asnumpy())
+
+
+ADD, THREE, FOUR = Fusing("Add"), [1] * 3, [1] * 4
+# A network by its class, by its builder, and how many classes it has if nothing is said: those of CIFAR-100 or
+# ImageNet, or a mask
+BY_CLASS = {
+    "cifar_resnet": (lambda: CIFARAFFResNet(ADD, 1, THREE, (16, 16, 32, 64)), lambda: cifar_resnet("Add", 1, 1), 100),
+    "cifar_resnext": (lambda: CIFARAFFResNeXt(ADD, 1, THREE, 64), lambda: cifar_resnext("Add", 1, 4), 100),
+    "resnet": (lambda: AFFResNet(ADD, 3, FOUR), lambda: imagenet_resnet("Add", FOUR), 1000),
+    "resnext": (lambda: AFFResNeXt(ADD, 3, FOUR), lambda: imagenet_resnext("Add", FOUR), 1000),
+    "inception": (lambda: InceptionResNet(ADD, THREE, (16, 16, 32, 64)), lambda: cifar_inception("Add", 1), 100),
+    "fpn": (lambda: AFFFPN(ADD, THREE, (8, 16, 32, 64)), lambda: fpn("Add", 1), 1),
+}
+
+
+@pytest.mark.parametrize("host", BY_CLASS)
+def test_a_class_has_its_builders_defaults(host):
+    by_class, by_builder, classes = BY_CLASS[host]
+    net, built = by_class(), by_builder()
+    assert structure(net) == structure(built)
+    starts = [[each.init for each in one.collect_params().values()] for one in (net, built)]
+    assert starts[0] == starts[1]
+    assert len(list(named_layers(net))) == len(list(named_layers(built)))  # dropout too, which has no parameters
+    assert net.collect_params()[list(net.collect_params())[-1]].shape == (classes,)
+
+
+# Parameters whose sizes the image decides, or the fusion, since a concatenation is wider
+OPEN = {
+    "cifar_resnet": ({}, {"features.0.gamma", "features.0.beta", "features.1.weight"}),
+    "cifar_resnext": ({"use_se": True, "deep_stem": True}, {"features.0.weight"}),
+    "resnet": ({"avg_down": False}, {"conv1.0.weight"}),
+    "resnext": ({"use_se": True}, {"features.0.weight"}),
+    "aff_resnet18": ({}, {"conv1.0.weight"}),
+    "inception_resnet20_b1": ({"fusion": "AFF"}, {"features.0.gamma", "features.0.beta"}),
+    "resnet20_fpn_b1": (
+        {"fusion": "AFF"}, {"stem.0.gamma", "stem.0.beta", "fuse12.post.0.weight", "fuse23.post.0.weight"},
+    ),
+    "afi_resnet32_cifar100": ({"blocks": 2, "attention": "CBAM"}, set()),
+    "afi_resnet50": ({"layers": (1, 2, 1, 1), "attention": "SE"}, set()),
+    "shufflenet_v2_cifar100": ({}, set()),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OPEN)
+def test_sizes_are_known_before_an_image(name):
+    """So that a file of another network's weights is refused at once."""
+    arguments, expected = OPEN[name]
+    net = SMALL[name](**arguments) if name in SMALL else get_model(name, **arguments)
+    found = {key for key, shape in structure(net).items() if 0 in shape and "running" not in key}
+    assert found == expected
 
 
 @pytest.mark.parametrize("host", SMALL)

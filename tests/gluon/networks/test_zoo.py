@@ -28,8 +28,8 @@ def test_arguments_overrule_the_published_ones():
 
 
 def test_ctx_initialises():
-    net = gluon_aff.get_model("aff_resnet32_cifar100", blocks=1, channel_times=1, ctx=mx.cpu())
-    assert net(mx.nd.zeros((1, 3, 32, 32))).shape == (1, 100)
+    net = gluon_aff.get_model("aff_resnet32_cifar100", blocks=1, channel_times=1, ctx=mx.cpu(1))
+    assert net(mx.nd.zeros((1, 3, 32, 32), ctx=mx.cpu(1))).shape == (1, 100)
 
 
 def test_unknown_name_suggests_the_nearest():
@@ -99,10 +99,14 @@ def test_pretrained_by_label_set_default_and_path(pretrained, published_narrow):
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # MXNet's, which pytest.warns would raise again
 def test_another_number_of_classes_loads_all_but_the_head_and_says_so(published_narrow):
-    with pytest.warns(UserWarning, match=r"the head \(output.weight, output.bias\) was left out"):
-        loaded = narrow(pretrained="fine", classes=7)
+    devices = [mx.cpu(0), mx.cpu(1)]
+    with pytest.warns(UserWarning, match=r"the head \(output.weight, output.bias\) was left out") as caught:
+        loaded = narrow(pretrained="fine", classes=7, ctx=devices)
+    assert [each.filename for each in caught if each.category is UserWarning] == [__file__]
     assert_same_but_for_the_head(published_narrow[0], loaded)
-    assert loaded(mx.nd.zeros((1, 3, 32, 32))).shape == (1, 7)
+    for device in devices:
+        assert loaded(mx.nd.zeros((1, 3, 32, 32), ctx=device)).shape == (1, 7)
+    assert_xaviers(loaded.output.weight.data(devices[1]).asnumpy())
 
 
 def test_pretrained_in_float16(published_narrow):
@@ -134,9 +138,14 @@ def test_impossible_numbers_of_classes_change_nothing(classes):
             narrow(classes=classes)
 
 
+def assert_xaviers(weight):
+    """Glorot and Bengio 2010: uniform to sqrt(6 / (inputs + outputs))."""
+    assert np.abs(weight).max() == pytest.approx(np.sqrt(6 / sum(weight.shape)), rel=0.02)
+    assert np.unique(weight).size > 100
+
+
 @pytest.mark.parametrize("initialised", [True, False])
 def test_a_new_head_is_xaviers_and_has_the_old_ones_type_and_devices(initialised):
-    """Glorot and Bengio 2010: uniform to sqrt(6 / (inputs + outputs)); the bias is 0."""
     devices = [mx.cpu(0), mx.cpu(1)]
     net = narrow(dtype="float16", ctx=devices if initialised else None)
     net.reset_classifier(50)
@@ -146,9 +155,7 @@ def test_a_new_head_is_xaviers_and_has_the_old_ones_type_and_devices(initialised
         assert net.output.weight.data(devices[0]).asnumpy().all()  # had been left for this
         return
     assert net.output.weight.list_ctx() == devices
-    values = net.output.weight.data(devices[1]).asnumpy()
-    assert np.abs(values).max() == pytest.approx(np.sqrt(6 / (64 + 50)), rel=0.01)
-    assert np.unique(values).size > 100
+    assert_xaviers(net.output.weight.data(devices[1]).asnumpy())
     assert not net.output.bias.data(devices[0]).asnumpy().any()
 
 
@@ -177,12 +184,12 @@ def test_reset_classifier_on_every_network(name):
     net.initialize()
     net.hybridize()
     side = 32 if for_cifar else 64
-    names = list(net._collect_params_with_prefix())
+    names, raw_names = list(net._collect_params_with_prefix()), list(net.collect_params())
     assert net(mx.nd.zeros((2, 3, side, side))).shape == (2, 5)
     net.reset_classifier(3)
     assert net(mx.nd.zeros((2, 3, side, side))).shape == (2, 3)
     assert list(net._collect_params_with_prefix()) == names
-    assert len(net.collect_params().keys()) == len(names)
+    assert list(net.collect_params()) == raw_names
 
 
 def test_every_host_can_be_built():
