@@ -31,7 +31,7 @@ ENVIRONMENT = ("DMLC_ROLE", "DMLC_PS_ROOT_URI", *NUMBERS)
 # MXNet multiplies keys by 9973 in 32 bits to choose a server.
 FIRST_KEY = 100_000
 SET_MULTI_PRECISION = 1  # MXNet's number of this command
-CHUNK = 2**18
+CHUNK = 262_144
 PATIENCE_SECONDS = 60
 
 Sum = Callable[[mx.nd.NDArray], mx.nd.NDArray]
@@ -192,7 +192,6 @@ def _join_servers(name: str) -> Cluster:
     local = whole_number("GLUON_AFF_LOCAL_RANK", 0), whole_number("GLUON_AFF_LOCAL_SIZE", 1)
     own_number = whole_number("DMLC_WORKER_ID") if "DMLC_WORKER_ID" in os.environ else None
     impatience = threading.Timer(PATIENCE_SECONDS, _say_waiting)
-    impatience.daemon = True
     impatience.start()
     try:
         kvstore = mx.kv.create(name)
@@ -263,7 +262,7 @@ def _horovod_trainer(
     horovod = _horovod()
     for parameter in params.values():
         parameter.list_data()  # raises if Horovod would wait for a later initialisation
-    horovod.broadcast_parameters(params, root_rank=0)
+    horovod.broadcast_parameters(params)  # those of worker 0
     # Horovod's trainer takes the mean over the workers, but `step` gets the global batch size here.
     return horovod.DistributedTrainer(params, optimizer, {**options, "rescale_grad": float(cluster.size)})
 
