@@ -49,7 +49,7 @@ def load_slices(array: np.ndarray, contexts: List[mx.Context]) -> List[mx.nd.NDA
     The slices differ by at most one row. If there are fewer rows than devices, the first devices get one row each.
     """
     parts = np.array_split(array, min(len(array), len(contexts)))
-    return [mx.nd.array(part, ctx=mx.cpu()).as_in_context(context) for part, context in zip(parts, contexts)]
+    return [mx.nd.array(part).as_in_context(context) for part, context in zip(parts, contexts)]
 
 
 def _gpu_count() -> int:

@@ -189,16 +189,14 @@ def copy_parameters(source: HybridBlock, target: HybridBlock) -> None:
             parameter.data(context)[:] = originals[name].data(context)
 
 
-def infer_shapes(net: HybridBlock, shape: Tuple[int, ...], context: mx.Context, dtype: str = "float32") -> None:
+def infer_shapes(net: HybridBlock, shape: Tuple[int, ...]) -> None:
     """Allocate all parameters of deferred shape without a forward pass, for which an image may be too small.
 
     Args:
         net: initialised network.
         shape: (N, 3, H, W) of a batch.
-        context: device on which an array of this shape is made.
-        dtype: type of the batch.
     """
-    net.infer_shape(mx.nd.zeros(shape, ctx=context, dtype=dtype))
+    net.infer_shape(mx.nd.zeros(shape))
     for parameter in net.collect_params().values():
         parameter._finish_deferred_init()
 
@@ -226,7 +224,7 @@ def _initialised(settings: LearnerSettings, dtype: str, contexts: List[mx.Contex
     if settings.start.params:
         load_parameters(net, settings.start.params, contexts, ignore_extra=settings.start.ignore_extra)
     with refusing_small_images(settings.batch_shape[-1]):
-        infer_shapes(net, settings.batch_shape, contexts[0], dtype)
+        infer_shapes(net, settings.batch_shape)
     _compile(net, settings)
     return net
 

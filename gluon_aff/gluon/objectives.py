@@ -73,7 +73,7 @@ class Classes:
         )
 
         def loss(output: mx.nd.NDArray, target: mx.nd.NDArray, x: mx.nd.NDArray) -> mx.nd.NDArray:
-            with autograd.pause(train_mode=False):
+            with autograd.pause():
                 soft_target = (teacher(x) / temperature).softmax()
             return distilled(output, target, soft_target)
 
@@ -143,7 +143,7 @@ def _teacher(distillation: Distillation, classes: int, dtype: str, contexts: Lis
 
 def _gluoncv_network(name: str, classes: int) -> HybridBlock:
     try:
-        return import_gluoncv("gluoncv.model_zoo").get_model(name, classes=classes, pretrained=False)
+        return import_gluoncv("gluoncv.model_zoo").get_model(name, classes=classes)
     except ValueError:
         raise InputError(f"--teacher {name}: neither GluonCV nor this package has a network of that name") from None
     # GluonCV's detectors and similar networks need further arguments or a backbone network

@@ -78,5 +78,5 @@ def load_arrays(
     )
     for name, array in arrays.items():
         value = mx.nd.array(array, dtype=array.dtype)
-        parameters[name]._load_init(value, ctx, cast_dtype=True, dtype_source="current")
+        parameters[name]._load_init(value, ctx, cast_dtype=True)
     return [name for name in parameters if name not in arrays]

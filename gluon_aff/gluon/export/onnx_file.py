@@ -41,7 +41,7 @@ def onnx_model(net: HybridBlock, input_size: int, outputs: int, properties: Mapp
 
 def _import_onnx() -> Any:
     onnx = import_extra("onnx")
-    numbers = tuple(map(int, re.findall(r"\d+", onnx.__version__)[:2]))
+    numbers = tuple(map(int, re.findall(r"\d+", onnx.__version__)))
     if numbers >= FIRST_WITHOUT_MAPPING:
         raise InputError(f"onnx {onnx.__version__} is too new for MXNet 1.9.1: pip install 'onnx<1.19'")
     return onnx
