@@ -65,6 +65,19 @@ def test_float16_files_load_into_float32_networks(tmp_path):
     np.testing.assert_array_equal(arrays(fresh)["output.weight"], arrays(net)["output.weight"].astype("float32"))
 
 
+def test_float64_files_load_into_float64_networks_to_the_last_bit(tmp_path):
+    path = str(tmp_path / "net.params")
+    values = {name: array.astype("float64") + 1e-12 for name, array in arrays(network(1)).items()}
+    write_params_file(path, values)
+    net = network(2)
+    net.cast("float64")
+    load_parameters(net, path)
+    found = arrays(net)
+    exact = [name for name in found if found[name].dtype == np.float64]
+    assert len(exact) > 20
+    assert_equal({name: found[name] for name in exact}, {name: values[name] for name in exact})
+
+
 def test_misfit_lists_missing_unexpected_and_other_shapes_and_changes_nothing(tmp_path):
     path = str(tmp_path / "net.params")
     save_parameters(network(1, askc_type="DirectAdd", classes=10, blocks=2), path)

@@ -46,7 +46,7 @@ def block_of(traced: Traced) -> SymbolBlock:
     block = SymbolBlock(traced.symbol, [_input()])
     parameters = block.collect_params()
     for name, value in {**traced.arguments, **traced.auxiliary}.items():
-        parameters[name].initialize(mx.init.Constant(value), ctx=mx.cpu())
+        parameters[name].initialize(mx.init.Constant(value))
     return block
 
 

@@ -129,6 +129,14 @@ def test_the_same_hybridized_and_the_network_stays_as_it_was(layer):
         assert parameter.grad_req == "null" or not parameter.grad().asnumpy().any()
 
 
+def test_the_networks_device_is_the_images():
+    make, side, layer, _ = NETWORKS["cifar_resnet"]
+    net, image = initialised(make, side), picture(side)
+    expected = class_activation(net, image, layer)
+    net.collect_params().reset_ctx([mx.cpu(1), mx.cpu(2)])
+    np.testing.assert_array_equal(class_activation(net, image, layer).gradient, expected.gradient)
+
+
 def test_logits_and_the_predicted_class_are_the_networks():
     make, side, layer, _ = NETWORKS["cifar_resnext"]
     net, image = initialised(make, side), picture(side)

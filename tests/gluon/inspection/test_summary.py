@@ -10,6 +10,7 @@ from gluon_aff import get_model
 from gluon_aff.cli import main
 from gluon_aff.errors import InputError
 from gluon_aff.gluon.fusion.context import sequential
+from gluon_aff.gluon.inspection.layers import named_layers
 from gluon_aff.gluon.inspection.summary import count_layers, layer_counts
 from gluon_aff.inspection.summary import format_counts
 from gluon_aff.models import MODELS
@@ -39,6 +40,7 @@ def test_multiply_adds_by_hand():
     )
     net.initialize()
     first, grouped, dense = layer_counts(net, 6)
+    assert not any(layer._forward_hooks for _, layer in named_layers(net))
     assert (first.multiply_adds, first.original_count) == (36 * 8 * 3, 36 * 8 * 3)
     assert grouped.multiply_adds == 36 * 16 * (8 // 4) * 9
     assert grouped.original_count == 36 * (16 * 2 * 9 // 4 + 16)
