@@ -122,13 +122,13 @@ class NormalisesInput(HybridBlock):
 
 
 def asking_for_gradient(x: Any) -> Any:
-    """Return `x`, with a gradient attached if it would have none while training on the CPU.
+    """Return `x`, with a gradient attached if it would have none while operations are recorded on the CPU.
 
     MXNet's CPU BatchNorm updates its running statistics in the backward pass, which it skips if no input needs a
     gradient (apache/mxnet#18673). The statistics of the first BatchNorm, without scale and centre, would then stay at 0
     and 1.
     """
-    if not (isinstance(x, mx.nd.NDArray) and autograd.is_recording() and autograd.is_training()):
+    if not (isinstance(x, mx.nd.NDArray) and autograd.is_recording()):
         return x
     if x.context.device_type != "cpu" or _is_recorded(x):
         return x

@@ -324,6 +324,17 @@ def test_first_norm_learns_its_statistics_on_the_cpu(hybrid):
     assert x.grad is None
 
 
+def test_a_network_trains_as_a_part_of_another_one():
+    """Whose graph is made of symbols while its first batch is recorded."""
+    part, whole = made("cifar_resnet"), mx.gluon.nn.HybridSequential()
+    whole.add(part)
+    whole.hybridize()
+    with mx.autograd.record():
+        loss = whole(images(2, 32)).square().sum()
+    loss.backward()
+    assert part.features[1].weight.grad().asnumpy().any()
+
+
 def test_a_gradient_asked_of_the_images_is_given():
     net = made("cifar_resnet")
     source = images(4, 32)
