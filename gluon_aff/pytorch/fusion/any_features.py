@@ -34,7 +34,7 @@ def resized_like(maps: Tensor, other: Tensor) -> Tensor:
 
 def projection_to(channels: int, in_channels: int, norm_layer: NormLayer) -> nn.Sequential:
     """Return a 1x1 convolution with bias, followed by normalisation and ReLU."""
-    return nn.Sequential(nn.Conv2d(in_channels, channels, 1), norm_layer(channels), nn.ReLU())
+    return nn.Sequential(nn.Conv2d(in_channels, channels, 1), norm_layer(channels), nn.ReLU(inplace=True))
 
 
 class FeatureFusion(nn.Module):

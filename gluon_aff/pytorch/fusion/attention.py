@@ -54,7 +54,7 @@ def context_branch(
         *pool,
         nn.Conv2d(channels, width, 1),
         norm_layer(width),
-        nn.ReLU(),
+        nn.ReLU(inplace=True),
         nn.Conv2d(width, outputs, 1),
         norm_layer(outputs),
     )
