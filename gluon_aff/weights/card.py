@@ -13,11 +13,11 @@ from gluon_aff.data.cifar.files import CIFAR_MEAN, CIFAR_STD
 from gluon_aff.data.imagenet.images import CROP_RATIO, EFFICIENTNET_BORDER, FOLDER_MEAN, FOLDER_STD, LARGE_INPUT
 from gluon_aff.models import HOSTS, MODELS, Architecture
 
-_READ_BACK = (
-    *("network", "preprocessing", "input_size", "outputs", "weights_git_blob_sha1", "labels", "dataset"),
+_IN_ALL = {
+    *{"network", "preprocessing", "input_size", "outputs", "weights_git_blob_sha1", "labels", "dataset"},
     "class_names",
-)
-_NOT_IN_ALL = ("base_size", "engine", "versions")  # older files lack these
+}
+_NOT_IN_ALL = {"base_size", "engine", "versions"}  # older files lack these
 WRITER = "gluon_aff"  # the key whose presence marks a card of this package; its value is the package's version
 
 
@@ -131,7 +131,7 @@ def card_of(found: Mapping[str, str]) -> Card:
             one name for each output.
     """
     said = {**dict.fromkeys(_NOT_IN_ALL, ""), **found}
-    said = {name: said[name] for name in (*_READ_BACK, *_NOT_IN_ALL)}
+    said = {name: said[name] for name in _IN_ALL | _NOT_IN_ALL}
     for name, value in said.items():
         if not isinstance(value, str):
             raise ValueError(name)

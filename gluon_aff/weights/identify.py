@@ -25,7 +25,7 @@ from gluon_aff.weights.params import SAVE_ANEW, by_raw_names, fits, head_names, 
 from gluon_aff.weights.params_format import ParamsFile
 
 FUSION_ARGUMENTS = ("askc_type", "r", "scale", "context")
-NOT_NAMED = ("layers", "deep_stem", "use_se")  # settings that the name of a run does not contain
+NOT_NAMED = {"layers", "deep_stem", "use_se"}  # settings that the name of a run does not contain
 INPUT_NORM = 6  # values of the fixed gamma and beta in a BatchNorm of the three-channel image
 
 

@@ -188,7 +188,10 @@ def test_what_is_no_state_dict(capsys, content):
     ("arguments", "said"),
     [
         (["a.params", "-o", "a.pt"], "unknown kind of weight file, a.pt, by its suffix '.pt': did you mean .pth?"),
-        (["a.onnx", "-o", "a.pth"], "unknown kind of weight file, a.onnx, by its suffix '.onnx'"),
+        (
+            ["a.onnx", "-o", "a.pth"],
+            "unknown kind of weight file, a.onnx, by its suffix '.onnx': there are .params, .pth, .safetensors",
+        ),
         (["a.params", "-o", "a.params"], "-o a.params: this is the file to convert; name another one"),
         (["a.params", "-o", "nowhere/b/a.pth", "--model", "aff_resnet50"], "a.params does not fit aff_resnet50: "),
         (
@@ -243,6 +246,19 @@ def test_a_file_that_lies_about_its_network(capsys):
     assert convert("b.safetensors", "-o", "b.params") == 2
     assert "b.safetensors describes a network that cannot exist: name the network" in capsys.readouterr().err
     assert convert("b.safetensors", "-o", "b.params", "--model", "resnet20_b1") == 0
+
+
+@pytest.mark.parametrize("change", [lambda array: array + 1, lambda array: array.astype("f8")])
+def test_a_file_that_is_read_back_otherwise_is_named(capsys, monkeypatch, change):
+    golden_file("a.params", "resnet20_b1")
+    write = write_with_card
+
+    def write_otherwise(path, arrays, *more):
+        write(path, {**arrays, "output.bias": change(arrays["output.bias"])}, *more)
+
+    monkeypatch.setattr("gluon_aff.weights.convert.write_with_card", write_otherwise)
+    assert convert("a.params", "-o", "b.params") == 1
+    assert "b.params differs from a.params when read back (['output.bias']): do not use it" in capsys.readouterr().err
 
 
 def test_what_cannot_be_written_leaves_nothing(here, capsys, monkeypatch):

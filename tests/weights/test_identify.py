@@ -24,6 +24,7 @@ from gluon_aff.settings.imagenet import ImageNetSettings
 from gluon_aff.settings.segmentation import SegmentationSettings
 from gluon_aff.training.architectures import cifar_architecture, imagenet_architecture, segmentation_architecture
 from gluon_aff.weights.identify import dataset_of_run, fitting_networks, head_classes, name_of_network, network_of
+from gluon_aff.weights.params import raw_named as are_raw
 from gluon_aff.weights.params_format import ParamsFile, read_params_file, write_params_file
 
 
@@ -106,6 +107,12 @@ def test_the_arrays_of_an_exported_file_are_loaded(tmp_path):
         loaded = cifar_resnet("AFF", 1, 1, classes=5)
         load_parameters(loaded, str(tmp_path / path))
         np.testing.assert_array_equal(loaded(images).asnumpy(), expected)
+        with pytest.raises(ParamsFileError, match=r"has raw names, as .* do not match"):
+            load_parameters(cifar_resnet("AFF", 1, 2, classes=5), str(tmp_path / path))
+
+
+def test_no_names_are_not_raw():
+    assert [are_raw(names) for names in ((), ("output.bias",), ("arg:net0_bias",))] == [False, False, True]
 
 
 @pytest.mark.parametrize("name", GOLDENS)

@@ -12,9 +12,17 @@ from mxnet import autograd, gluon
 from shared_by_tests.original_schedule import original_schedule
 
 from gluon_aff.engines import Optimizer
-from gluon_aff.errors import GluonAFFError
+from gluon_aff.errors import GluonAFFError, InputError
 from gluon_aff.schedule import Schedule
-from gluon_aff.weights.optimizer_states import CLASSES, gluoncv_scheduler, named_arrays, optimizer_attributes, state_of
+from gluon_aff.weights.optimizer_states import (
+    CLASSES,
+    ArrayKind,
+    fitting_states,
+    gluoncv_scheduler,
+    named_arrays,
+    optimizer_attributes,
+    state_of,
+)
 from gluon_aff.weights.states_format import write_states
 from gluon_aff.weights.states_pickle import read_pickle
 
@@ -142,6 +150,57 @@ def test_arrays_of_a_state_have_names_and_come_back():
     assert list(named_arrays("a.weight", (None, copy))) == ["a.weight:1"]
     with pytest.raises(KeyError, match=r"a\.weight:0"):
         state_of("a.weight", (momentum, copy), {"a.weight:1": copy})
+
+
+ONE, HALF = ArrayKind((2, 3), np.dtype("f4")), ArrayKind((2, 3), np.dtype("f2"))
+VALUES = np.arange(6, dtype="f").reshape(2, 3)
+
+
+def saved_states(tmp_path, states, updates=3):
+    """The path of a file with these states."""
+    counts = {0: dict.fromkeys(states, updates)} if updates else {}
+    path = str(tmp_path / "a.states")
+    write_states(path, "NAG", states, {"num_update": updates, "_all_index_update_counts": counts})
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "state"), [(None, None), (ONE, VALUES), ((ONE, ONE), (VALUES, VALUES)), ((None, ONE), (None, VALUES))]
+)
+def test_states_that_fit_are_read(kind, state, tmp_path):
+    found = fitting_states(saved_states(tmp_path, {0: None, 5: state}), "NAG", {0: ("b", None), 5: ("a", kind)})
+    assert repr(found.states[5]) == repr(state)
+
+
+@pytest.mark.parametrize(
+    ("kind", "state", "message"),
+    [
+        ((ONE, ONE), VALUES, "float32 2x3 for a, but this run needs (float32 2x3, float32 2x3): give --momentum and"),
+        ((ONE, ONE), (VALUES,), "(float32 2x3) for a, but this run needs (float32 2x3, float32 2x3): give"),
+        (ONE, (None, VALUES), "(nothing, float32 2x3) for a, but this run needs float32 2x3: give"),
+        (ONE, None, "nothing for a, but this run needs float32 2x3: give"),
+        (None, VALUES, "float32 2x3 for a, but this run needs nothing: give"),
+        ((None, HALF), (None, VALUES), "float32 2x3 for a, but this network needs float16 2x3: name"),
+        (ONE, VALUES.T, "float32 3x2 for a, but this network needs float32 2x3: name"),
+        ((None, ONE), (None, VALUES * np.nan), "NaN or infinity for a: use states from before"),
+    ],
+)
+def test_states_that_do_not_fit_are_described(kind, state, message, tmp_path):
+    path = saved_states(tmp_path, {0: None, 5: state})
+    with pytest.raises(InputError) as error:
+        fitting_states(path, "NAG", {0: ("b", None), 5: ("a", kind)})
+    assert str(error.value).startswith(f"{path} has {message}")
+
+
+def test_states_of_other_parameters_or_of_another_optimizer_do_not_fit(tmp_path):
+    expected = {0: ("a", None)}
+    assert fitting_states(saved_states(tmp_path, {}, 0), "NAG", expected).states == {}
+    for states, updates in (({}, 3), ({5: None}, 3), ({5: None}, 0), ({0: None, 5: None}, 3)):
+        path = saved_states(tmp_path, states, updates)
+        with pytest.raises(InputError, match=rf"has states of {len(states)} parameters, but this run trains 1: name"):
+            fitting_states(path, "NAG", expected)
+    with pytest.raises(InputError, match=r"has states of NAG, but this run's optimizer is SGD: name"):
+        fitting_states(path, "SGD", expected)
 
 
 def test_a_file_that_cannot_be_written_leaves_the_one_before(tmp_path):

@@ -518,6 +518,10 @@ def test_an_error_says_where(tmp_path, small):
     path.write_bytes(damaged)
     message = f"{path} is damaged (array 1, byte {second_type.start}: there is no data type 99): get it again"
     assert error_of(path) == message
+    magic = [field.start for field in fields if field.kind == "version"][1]
+    for value in (0, 33, 0xF993FAC7):
+        path.write_bytes(content[:magic] + struct.pack("<I", value) + content[magic + 4 :])
+        assert f"(array 1, byte {magic}: {value:#x} is no array's magic number)" in error_of(path)
     path.write_bytes(content[:-2])
     last = [field for field in fields if field.kind == "name"][-1]
     assert (

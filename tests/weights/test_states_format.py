@@ -278,6 +278,27 @@ def test_nonsense_is_refused_without_crash_or_wait(content, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\x80\x04N", "it ends too early"),
+        (b"\x80\x04\xff.", "is not a pickle instruction"),
+        (b"\x80\x09N.", "there is no protocol 9"),
+        (b"\x80\x04N.N", "it does not end where it should"),
+        (b"\x80\x04(N.", "it does not end where it should"),
+        (b"cmxnet\nNAG", "it ends in a name"),
+        (b"\x80\x04\x85.", "values are missing"),
+        (b"\x80\x04}Na.", "there is no list to extend"),
+        (b"\x80\x04]K\x01Ns.", "there is no dictionary"),
+        (b"\x80\x04}(K\x01u.", "there is no dictionary"),
+        (b"\x80\x04}NNs.", "there is no dictionary"),
+    ],
+)
+def test_damaged_pickles_name_what_is_wrong(content, message, tmp_path):
+    (tmp_path / "a.states").write_bytes(content)
+    assert message in refusal(tmp_path / "a.states")
+
+
+@pytest.mark.parametrize(
     ("record", "message"),
     [
         (RECORD[:-1], "more bytes are expected"),
@@ -333,6 +354,7 @@ def test_a_long_name_is_cut_in_the_message(length, tmp_path):
         (lambda optimizer: setattr(optimizer, "num_update", 5.0), "no count of updates"),
         (lambda optimizer: setattr(optimizer, "num_update", 7), "counts 7 updates, but its parameters had 6"),
         (lambda optimizer: setattr(optimizer, "_all_index_update_counts", []), "no count of updates"),
+        (lambda optimizer: setattr(optimizer, "_all_index_update_counts", {0: [6]}), "parameters that have no state"),
         (lambda optimizer: optimizer._index_update_count.update({99: 6}), "parameters that have no state"),
         (lambda optimizer: optimizer._index_update_count.update({0: "x"}), "parameters that have no state"),
         (lambda optimizer: vars(optimizer).pop("num_update"), "no count of updates"),

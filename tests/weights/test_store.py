@@ -8,10 +8,11 @@ import pytest
 from shared_by_tests.file_server import serving
 
 from gluon_aff.download import Patience
-from gluon_aff.errors import GluonAFFError
+from gluon_aff.errors import GluonAFFError, InputError
+from gluon_aff.models import model_record
 from gluon_aff.published import published_weights
 from gluon_aff.weights.params_format import git_blob_sha1
-from gluon_aff.weights.store import published_file
+from gluon_aff.weights.store import pretrained_file, published_file
 
 IN_FOLDERS = "cifar100/AFF-ResNet-32"
 CLOSED = "http://127.0.0.1:9/x"  # nothing listens on the discard port
@@ -113,6 +114,22 @@ def test_the_message_begins_with_what_is_missing_and_says_where_to_put_it(clone,
         f"{tmp_path}/params/{IN_FOLDERS}/{weights.file_name}, or name a clone of open-aff (--open-aff DIR; open_aff= "
         "in Python; $GLUON_AFF_OPEN_AFF)"
     )
+
+
+def test_what_is_not_a_label_set_is_a_file(tmp_path):
+    record = model_record("aff_resnet32_cifar100")
+    (tmp_path / "weights").touch()
+    for path in (str(tmp_path / "weights"), "nowhere.params"):
+        assert pretrained_file(record, path) == path
+    with pytest.raises(InputError, match=r"fine, superclass, a \.params file"):
+        pretrained_file(record, "nowhere")
+
+
+def test_a_folder_that_cannot_be_made_is_said(weights, tmp_path, server):
+    (tmp_path / "params").touch()
+    with pytest.raises(GluonAFFError, match=r"or name a clone of open-aff") as error:
+        published_file(weights, str(tmp_path / "params"), url=server[0])
+    assert "could not be downloaded" not in str(error.value)
 
 
 def test_no_such_clone(weights, tmp_path):
