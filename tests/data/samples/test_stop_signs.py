@@ -1,7 +1,5 @@
 """The drawn stop signs: what is written, and that masks lie where the signs are."""
 
-import contextlib
-import io
 import json
 
 import numpy as np
@@ -10,32 +8,24 @@ from PIL import Image
 from shared_by_tests.golden_samples import golden_samples, stop_signs_figures
 
 from gluon_aff.cli import main
-from gluon_aff.data.samples.stop_signs import _octagon, _run_lengths, _side, write_stop_signs
+from gluon_aff.data.samples import stop_signs
+from gluon_aff.data.samples.stop_signs import Scene, _octagon, _run_lengths, _side, write_stop_signs
 from gluon_aff.errors import DataError, InputError
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """Folder that `gluon-aff make-data` writes, and what it says."""
+def signs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sample") / "signs"
-    with contextlib.redirect_stdout(io.StringIO()) as said:
-        assert main(["make-data", "stop-signs", str(folder)]) == 0
-    return folder, said.getvalue()
-
-
-@pytest.fixture(scope="module")
-def signs(made):
-    return made[0]
+    write_stop_signs(str(folder), 60, 20)
+    return folder
 
 
 def annotations(folder, half):
     return json.loads((folder / "annotations" / f"instances_{half}.json").read_text())
 
 
-def test_what_is_written(made):
-    signs, said = made
-    assert said == f"stop-signs are in {signs}\n"
-    for half, images in (("train2017", 240), ("val2017", 60)):
+def test_what_is_written(signs):
+    for half, images in (("train2017", 60), ("val2017", 20)):
         content = annotations(signs, half)
         assert sorted(path.name for path in (signs / half).iterdir()) == [i["file_name"] for i in content["images"]]
         assert len(content["images"]) == images
@@ -44,11 +34,10 @@ def test_what_is_written(made):
                 assert (image.format, image.mode, image.size) == ("JPEG", "RGB", (128, 104))
     everything = [a for half in ("train2017", "val2017") for a in annotations(signs, half)["annotations"]]
     shapes = [a["segmentation"] for a in everything if a["category_id"] == 13]
-    assert len(shapes) / 300 == pytest.approx(0.9, abs=0.05)
-    assert sum(isinstance(shape, dict) for shape in shapes) / len(shapes) == pytest.approx(0.1, abs=0.05)
-    halved = sum(isinstance(shape, list) and len(shape) == 2 for shape in shapes)
-    assert halved / len(shapes) == pytest.approx(0.25, abs=0.07)
-    assert sum(a["category_id"] == 10 for a in everything) / 300 == pytest.approx(3, abs=0.3)  # 1 to 5 in each
+    assert 0.8 < len(shapes) / 80 < 0.98
+    assert sum(isinstance(shape, dict) for shape in shapes) >= 3
+    assert sum(isinstance(shape, list) and len(shape) == 2 for shape in shapes) >= 10
+    assert sum(a["category_id"] == 10 for a in everything) > 100
 
 
 def test_a_set_is_the_same_as_ever(signs):
@@ -84,7 +73,7 @@ def test_masks_lie_where_the_signs_are(signs):
     inside, outside = [], []
     data = load_stop_signs(str(signs), True)
     assert not data.official
-    for place in data.images[:60]:
+    for place in data.images:
         image, mask = (np.asarray(part).astype(int) for part in read_pair(place))
         red, green, blue = image.transpose(2, 0, 1)
         own = ((red > 120) & (green < 90) & (blue < 95)) | (image.min(axis=2) > 200)
@@ -107,3 +96,11 @@ def test_run_lengths_and_halves_of_octagons():
     assert area == pytest.approx(2 * 2**0.5 * 20**2, rel=0.05)
     height = 2 * 20 * np.cos(np.pi / 8)
     assert area - left_area - right_area == pytest.approx(10 * height, rel=0.06)
+
+
+def test_the_command_writes_enough_to_learn_from(tmp_path, capsys, monkeypatch):
+    """Blank scenes here, which take no time."""
+    monkeypatch.setattr(stop_signs, "_scene", lambda random: Scene(np.zeros((104, 128, 3), np.uint8), []))
+    assert main(["make-data", "stop-signs", str(tmp_path / "signs")]) == 0
+    assert capsys.readouterr().out == f"stop-signs are in {tmp_path / 'signs'}\n"
+    assert [len(list((tmp_path / "signs" / half).iterdir())) for half in ("train2017", "val2017")] == [240, 60]
