@@ -89,7 +89,7 @@ def _figure(title: str, curves: List[Curve], span: Tuple[int, int]) -> str:
     last = int(curves[0].epochs[curves[0].known][-1])
     figures = np.concatenate([curve.values[curve.known] for curve in curves])
     low, high = _padded(float(figures.min()), float(figures.max()))
-    first, end = span if span[0] < span[1] else (span[0] - 0.5, span[1] + 0.5)
+    first, end = span if span[0] < span[1] else (last - 0.5, last + 0.5)
     lines = [_tick_lines(low, high), _epoch_ticks(first, end)]
     for curve in reversed(curves):  # the first curve is drawn last, on top of the others
         across = np.interp(curve.epochs, (first, end), (LEFT, RIGHT))

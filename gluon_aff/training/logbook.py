@@ -8,7 +8,6 @@ import os
 import socket
 import sys
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Callable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from gluon_aff.errors import GluonAFFError, InputError, last_line
@@ -46,9 +45,9 @@ class RunLog:
 
     def lines(self, *messages: str) -> bytes:
         """Return the bytes that `info` writes for these messages."""
-        record = partial(logging.LogRecord, "root", logging.INFO, "", 0, args=None, exc_info=None)
         formatter = logging.Formatter(self.line_format)
-        return "".join(f"{formatter.format(record(msg=message))}\n" for message in messages).encode()
+        records = (logging.makeLogRecord({"name": "root", "levelname": "INFO", "msg": message}) for message in messages)
+        return "".join(f"{formatter.format(record)}\n" for record in records).encode()
 
     def text(self) -> bytes:
         """Return the run's lines so far, nothing if the log is not a regular file.
