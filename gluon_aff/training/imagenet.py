@@ -171,9 +171,9 @@ def _start(setup: Setup[ImageNetSettings], steps_per_epoch: int) -> Start:
     A checkpoint brings its own weights and states later.
     """
     settings = setup.settings
-    updates = settings.resume_epoch * steps_per_epoch  # the schedule follows --resume-epoch, not the states' file
     if setup.checkpoint:
-        return Start(updates=updates)
+        return Start()
+    updates = settings.resume_epoch * steps_per_epoch  # the schedule follows --resume-epoch, not the states' file
     return Start(settings.resume_params or None, states=settings.resume_states or None, updates=updates)
 
 

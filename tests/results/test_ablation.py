@@ -179,6 +179,9 @@ def test_scores_are_drawn_over_parameters_with_their_spread_and_the_papers():
     rows.append(replace(result(blocks=2, score=0.81, paper=0.79), parameters=175_460))
     figure = ablation.draw_summaries(summaries(rows), {"AFF": "Global + Local", "iAFF": "iAFF"}, "accuracy")
     (axes,) = figure.axes
+    width, height = figure.get_size_inches()
+    assert width > height
+    assert figure.get_layout_engine()  # makes room for the words beside the axes
     aff, papers, iaff, none = axes.lines
     np.testing.assert_allclose(aff.get_xydata(), [(95.46, 0.76), (175.46, 0.81)])
     np.testing.assert_allclose(papers.get_xydata(), [(95.46, 0.763), (175.46, 0.79)])

@@ -185,7 +185,8 @@ def test_a_table_of_errors_has_the_runs_error(page):
 class Figure:
     """A figure of the page.
 
-    Of each curve it has the data, the path and its points; of each axis, the ticks' positions and texts.
+    Of each curve it has the data, the path and its points; of each axis, the ticks' positions and texts; and the other
+    paths by their class.
     """
 
     curves: list
@@ -198,6 +199,7 @@ class Figure:
     lines: dict = field(default_factory=dict)
     up: list = field(default_factory=list)
     along: list = field(default_factory=list)
+    marks: dict = field(default_factory=dict)
 
 
 class FigureReader(html.parser.HTMLParser):
@@ -218,6 +220,8 @@ class FigureReader(html.parser.HTMLParser):
         if tag == "path" and name in ("this", "published") and name not in figure.lines:
             figure.paths[name] = (kind, attributes["d"])
             figure.lines[name] = np.array(re.findall(r"[ML]([\d.]+) ([\d.]+)", attributes["d"]), float)
+        if tag == "path":
+            figure.marks.setdefault(kind, []).append(attributes["d"])
         if tag == "text" and kind in ("up", "along"):
             getattr(figure, kind).append((float(attributes["y" if kind == "up" else "x"]), ""))
         self.within = "title" if tag == "figcaption" else kind
@@ -397,6 +401,9 @@ def assert_ticks_fit(figure, heights, values):
         [x for x, _ in epochs], [56 + 296 * epoch / 639 for epoch in (0, 200, 400, 600)], atol=0.1
     )
     assert title == (204, "epoch")
+    assert figure.marks["grid"] == [f"M56 {y:.1f}H352" for y, _ in figure.up]
+    assert figure.marks["axis"] == ["M56 176H352", *(f"M{x:.1f} 176v4" for x, _ in epochs)]
+    assert figure.marks["pointer"] == ["M56 8V176"]
 
 
 def deeper(*epochs):

@@ -20,7 +20,6 @@ import pytest
 from gluon_aff.cli import main
 from gluon_aff.errors import InputError
 from gluon_aff.training import run as training_run
-from gluon_aff.training.setup import Setup
 
 VALIDATION_SECONDS = 0.1  # at least
 OF_EITHER_ENGINE = {"engine", "amp", "tensorboard"}  # settings that test_engines.py looks at
@@ -199,18 +198,23 @@ def _watch(patch, run, scorer, scores):
     patch.setattr(subprocess, "Popen", Counted)
 
 
-def learner_settings(monkeypatch, command):
-    """What a command line asks of its learner, which is not built."""
-    asked = []
-
-    def refuse(setup, settings):
-        asked.append(settings)
-        raise InputError("no learner here")
-
-    monkeypatch.setattr(Setup, "learner", refuse)
+def planned(monkeypatch, command, look):
+    """What `look` sees in the plan of a command line's run, which is not carried out."""
     name, *argv = command.split()
+    seen = []
+
+    def plan_only(setup, plan):
+        seen.append(look(plan))
+        raise InputError("no run here")
+
+    monkeypatch.setattr(f"gluon_aff.training.{name.partition('-')[2]}.train", plan_only)
     assert main(argv, f"{name}.py", name) == 2
-    return asked[0]
+    return seen[0]
+
+
+def amp_and_sync_bn(plan):
+    """What the learner is asked for; `test_engines.py` shows that it does so."""
+    return plan.learner.amp, plan.learner.sync_bn
 
 
 def numpy(array):

@@ -556,6 +556,9 @@ def test_a_lock_says_who_has_it_and_ends_with_its_process(tmp_path):
         assert other.stdout.readline() == "1\n"
         with pytest.raises(InputError, match=f"in use by process {other.pid} on .*--save-dir"), locked(folder):
             pass
+        (tmp_path / "x.checkpoint/owner").write_bytes(b"\xff\n")
+        with pytest.raises(InputError, match=r"in use by .*--save-dir"), locked(folder):
+            pass
         other.kill()
     with locked(folder):
         assert f"process {os.getpid()} on" in (tmp_path / "x.checkpoint" / "owner").read_text()

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from mxnet import autograd
 from shared_by_tests.imagenet_commands import parse
-from shared_by_tests.recorded_runs import OF_EITHER_ENGINE, learner_settings
+from shared_by_tests.recorded_runs import OF_EITHER_ENGINE, amp_and_sync_bn, planned
 
 from gluon_aff.cli import main
 from gluon_aff.data.imagenet.record_writing import write_records
@@ -597,11 +597,16 @@ def test_a_new_run_has_no_best_error_yet(runs):
 
 
 def test_mixed_precision_is_asked_of_the_learner(data, tmp_path, monkeypatch):
-    """Whose weights are float32 then, whatever --dtype says."""
+    """Whose weights are float32 then, whatever --dtype says; and which may take the images as bytes."""
+
+    def look(plan):
+        (pixels, labels), (_, expected) = next(plan.pixels(0, 0)), next(plan.batches(0, 0))
+        np.testing.assert_array_equal(labels, expected)
+        return (*amp_and_sync_bn(plan), plan.learner.dtype, pixels.values.dtype)
+
     monkeypatch.chdir(tmp_path)
     line = f"train-imagenet --data-dir {data} --num-gpus 0 --classes 9 -j 0 --batch-size 4 --amp bfloat16"
-    settings = learner_settings(monkeypatch, line)
-    assert (settings.amp, settings.dtype, settings.sync_bn) == ("bfloat16", "float32", False)
+    assert planned(monkeypatch, line, look) == ("bfloat16", False, "float32", np.uint8)
 
 
 def test_memory_is_allocated_once_for_all_batches(runs):

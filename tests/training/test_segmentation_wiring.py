@@ -11,10 +11,11 @@ import pytest
 from shared_by_tests.recorded_runs import (
     OF_EITHER_ENGINE,
     Seen,
+    amp_and_sync_bn,
     draws,
     fits,
     initialised,
-    learner_settings,
+    planned,
     record,
     same,
 )
@@ -245,8 +246,8 @@ def test_mixed_precision_and_shared_statistics_are_asked_of_the_learner(runs, mo
     few = runs("defaults").given["few"]
     monkeypatch.chdir(runs("defaults").folder)
     for flags, expected in (("--amp bfloat16", ("bfloat16", False)), ("--sync-bn", (None, True))):
-        settings = learner_settings(monkeypatch, f"train-segmentation {TINY} --data-dir {few} {flags}")
-        assert (settings.amp, settings.sync_bn) == expected
+        line = f"train-segmentation {TINY} --data-dir {few} {flags}"
+        assert planned(monkeypatch, line, amp_and_sync_bn) == expected
 
 
 def test_a_gpu_that_is_not_there_is_named(tmp_path):
