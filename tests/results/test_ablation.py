@@ -181,6 +181,7 @@ def test_scores_are_drawn_over_parameters_with_their_spread_and_the_papers():
     (axes,) = figure.axes
     width, height = figure.get_size_inches()
     assert width > height
+    assert axes.get_ylabel() == "accuracy"
     assert figure.get_layout_engine()  # makes room for the words beside the axes
     aff, papers, iaff, none = axes.lines
     np.testing.assert_allclose(aff.get_xydata(), [(95.46, 0.76), (175.46, 0.81)])
@@ -193,6 +194,14 @@ def test_scores_are_drawn_over_parameters_with_their_spread_and_the_papers():
     assert (aff.get_marker(), papers.get_marker(), papers.get_linestyle()) == ("o", "x", "--")
     assert aff.get_color() == papers.get_color() != iaff.get_color()
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["Global + Local", "iAFF"]
+
+
+def test_results_are_written_a_line_each(tmp_path):
+    ablation.write_csv([result(), result("iAFF", paper=None)], str(tmp_path / "rows.csv"))
+    with (tmp_path / "rows.csv").open(newline="", encoding="utf-8") as file:
+        first, second = csv.DictReader(file)
+    assert (first["fusion"], first["parameters"], first["paper"]) == ("AFF", "95460", "0.763")
+    assert (second["fusion"], second["command"], second["paper"]) == ("iAFF", "train-cifar", "")
 
 
 PLAN = ["ablation", "table4", "--host", "inception", "--blocks", "2"]
