@@ -218,7 +218,8 @@ def test_channel_attentions():
     np.testing.assert_allclose(output(GE(8), x), x * sigmoid(pooled(x)), rtol=1e-5, atol=1e-6)
     module, values = with_random_parameters(ECA(8))
     kernel = values["neighbours.weight"][0, 0, 0]
-    assert len(kernel) == 3  # the odd number from (log2(8) + 1) / 2 = 2 up
+    widths = {8: 3, 64: 3, 128: 5, 256: 5, 512: 5}  # the odd number from (log2(C) + 1) / 2, rounded down, up
+    assert {channels: ECA(channels).neighbours.kernel_size[1] for channels in widths} == widths
     means = np.pad(pooled(x)[:, :, 0, 0], ((0, 0), (1, 1)))
     logits = sum(kernel[i] * means[:, i : i + 8] for i in range(3))
     np.testing.assert_allclose(output(module, x), x * sigmoid(logits)[..., None, None], rtol=1e-4, atol=1e-5)
@@ -227,6 +228,8 @@ def test_channel_attentions():
 def test_cbam_of_maps_that_are_constant():
     """Mean and maximum are the same then, so that the channel gate doubles its logits."""
     module, values = with_random_parameters(CBAM(8, 4))
+    values["spatial.weight"] /= 49  # else the gate of as many pixels would be 1
+    load_arrays(module, values, "random values")
     x = np.broadcast_to(maps(0, 8)[:, :, :1, :1], (2, 8, 9, 9)).copy()
     single = values["excitation.2.weight"][:, :, 0, 0]
     hidden = np.maximum(pooled(x)[:, :, 0, 0] @ values["excitation.0.weight"][:, :, 0, 0].T, 0)

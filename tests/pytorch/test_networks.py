@@ -324,6 +324,7 @@ def test_a_shortcut_is_projected_where_width_or_size_changes(make, width, stride
     for avg_down in (True, False):
         block = make(width, stride=stride, avg_down=avg_down)
         assert isinstance(block.downsample, nn.Identity) == plain
+        assert plain or isinstance(block.downsample[0], nn.AvgPool2d) == avg_down
         assert block(images(2, 6).repeat(1, 3, 1, 1)[:, :8]).shape == (2, width, 6 // stride, 6 // stride)
 
 
