@@ -83,7 +83,7 @@ class Exchange:
     """What the workers of a run, threads here, send to the servers."""
 
     def __init__(self, workers):
-        self.barrier = threading.Barrier(workers, timeout=20)
+        self.barrier = threading.Barrier(workers, timeout=10)
         self.sent = [None] * workers
         self.shapes = {}
 

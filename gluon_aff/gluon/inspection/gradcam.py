@@ -52,7 +52,8 @@ def class_activation(net: HybridBlock, image: np.ndarray, layer: str, label: Opt
     label = int(values.argmax()) if label is None else label
     if label not in range(len(values)):
         raise InputError(f"label {label} is not one of the network's, 0 to {len(values) - 1}")
-    chosen = mx.nd.one_hot(mx.nd.array([label], ctx=device), len(values))
+    chosen = mx.nd.zeros_like(logits)
+    chosen[0, label] = 1
     (gradient,) = autograd.grad([logits], [maps], [chosen], train_mode=False)
     found = ClassActivation(values, label, maps.asnumpy()[0], gradient.asnumpy()[0])
     if not (np.isfinite(found.maps).all() and np.isfinite(found.gradient).all()):

@@ -28,7 +28,12 @@ def test_two_steps_are_run_as_the_commands_run_them(architecture, training, stat
         shapes.append((x.shape, x.context))
         return forward(self, x, *args)
 
+    def with_labels(net, images, labels, step=memory.step):
+        assert (labels.context, labels.asnumpy().tolist()) == (mx.cpu(1), [0, 1, 2])
+        return step(net, images, labels)
+
     monkeypatch.setattr(memory, "build", lambda _: net)
+    monkeypatch.setattr(memory, "step", with_labels)
     monkeypatch.setattr(type(net), "forward", watched)
     monkeypatch.setattr(gluon.Trainer, "step", lambda self, size: steps.append(size) or step(self, size))
     found = memory.measure(architecture, 3, training, Devices("cpu", (1,)))
