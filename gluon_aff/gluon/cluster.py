@@ -152,7 +152,6 @@ def make_trainer(
     if isinstance(cluster.kvstore, str):
         return gluon.Trainer(params, optimizer, options, cluster.kvstore)
     trainer = gluon.Trainer(params, optimizer, options, cluster.kvstore, update_on_kvstore=False)
-    trainer._init_kvstore()
     trainer._params_to_init = []  # done here, since the store would take the values of whichever worker joined first
     for key, parameter in enumerate(trainer._params):
         value = parameter.list_data()[0]

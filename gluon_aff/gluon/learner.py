@@ -165,7 +165,7 @@ class GluonLearner:
         # This has to come last: the trainer's first act is to give all devices the parameters of the first one
         parameters = self.net._collect_params_with_prefix()
         for key, array in state.device_statistics.items():
-            device, name = key.split(":", 1)
+            device, name = key.split(":")
             parameters[name].data(self.contexts[int(device)])[:] = np.array(array)
         set_updates(self.trainer, state.updates)
 

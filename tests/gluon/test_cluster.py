@@ -166,11 +166,16 @@ def test_servers_sum_in_float32_and_a_worker_that_ends_waits_for_nobody(workers)
 
 
 def test_sums_over_the_workers(workers):
+    arrived = []
+
     def sums(cluster):
         first, second = cluster.total(mx.nd.full((2, 3), cluster.rank + 1)), cluster.sum([cluster.rank, 0.5])
         again = cluster.total(mx.nd.full((2, 3), 10.0))  # under the key of the first
         half = cluster.total(mx.nd.full((2, 3), cluster.rank + 2, dtype="float16"))
+        time.sleep(0.02 * cluster.rank)
+        arrived.append(cluster.rank)
         cluster.barrier()
+        assert sorted(arrived) == [0, 1]
         for dtype in ("int32", "float64"):
             with pytest.raises(TypeError, match=f"workers sum float32 and float16, not {dtype}"):
                 cluster.total(mx.nd.zeros(2, dtype=dtype))
@@ -216,26 +221,27 @@ def test_running_statistics_are_means_over_workers_and_devices(workers):
         assert found == [[5.5, 6.5, 7.5], [5.5, 6.5, 7.5], [1, 1, 1], rank]
 
 
-def test_all_start_with_worker_0s_weights_and_step_together(workers):
+@pytest.mark.parametrize("devices", [1, 2])
+def test_all_start_with_worker_0s_weights_and_step_together(devices, workers):
     """w - lr * (sum of all workers' gradients) / (images of all workers), in NumPy."""
     images = np.random.default_rng(0).normal(size=(4, 3)).astype("float32")
 
     def trained(cluster):
         net = nn.Dense(1, use_bias=False, in_units=3)
-        net.initialize(mx.init.Constant(cluster.rank + 0.5), ctx=[mx.cpu(0), mx.cpu(1)])
+        net.initialize(mx.init.Constant(cluster.rank + 0.5), ctx=list(map(mx.cpu, range(devices))))
         trainer = make_trainer(net.collect_params(), "sgd", {"learning_rate": 0.5}, cluster)
         start = [each.asnumpy() for each in net.weight.list_data()]
         cluster.barrier()  # a sum of the run's own, whose key is not one of the trainer's
         with mx.autograd.record():
             x = mx.nd.array(images[2 * cluster.rank :][:2])
-            outputs = [net(x[i : i + 1].as_in_context(mx.cpu(i))) for i in (0, 1)]
+            outputs = [net(x[i::devices].as_in_context(mx.cpu(i))) for i in range(devices)]
         mx.autograd.backward(outputs)
         trainer.step(4)
         return start, [each.asnumpy() for each in net.weight.list_data()]
 
     for start, end in workers(trained):
-        np.testing.assert_array_equal(start, np.full((2, 1, 3), 0.5))
-        np.testing.assert_allclose(end, np.full((2, 1, 3), 0.5 - 0.5 * images.sum(axis=0) / 4), rtol=1e-5)
+        np.testing.assert_array_equal(start, np.full((devices, 1, 3), 0.5))
+        np.testing.assert_allclose(end, np.full((devices, 1, 3), 0.5 - 0.5 * images.sum(axis=0) / 4), rtol=1e-5)
 
 
 def test_numbers_are_launchs_or_else_the_stores(workers, monkeypatch):

@@ -166,7 +166,7 @@ def test_states_move_between_one_and_two_devices(tmp_path):
     assert fresh.optimizer.num_update == STEPS + 2
 
 
-@pytest.mark.parametrize("devices", [TWO_CPUS, ONE_CPU])
+@pytest.mark.parametrize("devices", [TWO_CPUS, ONE_CPU, (mx.cpu(1),)], ids=["two", "one", "another one"])
 def test_counts_go_on_without_states(devices):
     net = network(devices)
     fresh = trainer_of(net)

@@ -34,14 +34,21 @@ def test_the_originals_figures(name):
 
 
 def test_multiply_adds_by_hand():
-    """A grouped 3x3 convolution of 8 to 16 channels on 6x6, and a dense layer of 16 to 10."""
+    """A grouped 3x3 convolution of 8 to 16 channels on 6x6, and dense layers of 6 to 5, for each row, and 16 to 10."""
     net = sequential(
-        nn.Conv2D(8, 1, use_bias=False), nn.Conv2D(16, 3, 1, 1, groups=4), nn.GlobalAvgPool2D(), nn.Dense(10)
+        nn.Conv2D(8, 1, use_bias=False),
+        nn.BatchNorm(),
+        nn.Conv2D(16, 3, 1, 1, groups=4),
+        nn.Dense(5, flatten=False),
+        nn.GlobalAvgPool2D(),
+        nn.Dense(10),
     )
     net.initialize()
-    first, grouped, dense = layer_counts(net, 6)
+    first, norm, grouped, rows, dense = layer_counts(net, 6)
     assert not any(layer._forward_hooks for _, layer in named_layers(net))
     assert (first.multiply_adds, first.original_count) == (36 * 8 * 3, 36 * 8 * 3)
+    assert (norm.multiply_adds, norm.original_count) == (0, 0)
+    assert (rows.multiply_adds, rows.original_count) == (16 * 6 * 6 * 5, 2 * 30 - 6 + 5)
     assert grouped.multiply_adds == 36 * 16 * (8 // 4) * 9
     assert grouped.original_count == 36 * (16 * 2 * 9 // 4 + 16)
     assert (dense.multiply_adds, dense.original_count) == (160, 2 * 160 - 16 + 10)
