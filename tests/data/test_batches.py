@@ -162,10 +162,12 @@ def test_usable_workers():
 
 def test_processes_share_the_cores_that_they_may_use(monkeypatch):
     monkeypatch.setattr(os, "cpu_count", lambda: 16)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(6)))
+    monkeypatch.setattr(os, "sched_getaffinity", {0: range(6)}.__getitem__)  # 0 is this process
     assert [usable_workers(96, processes) for processes in (1, 2, 4, 7)] == [6, 3, 1, 1]
     monkeypatch.delattr(os, "sched_getaffinity")  # as outside Linux
     assert usable_workers(96, 2) == 8
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert usable_workers(96) == 1
 
 
 def children(pid):

@@ -221,6 +221,29 @@ def test_a_chunk_that_claims_gigabytes_takes_no_memory(chunk, tmp_path):
     assert kib < MIB_ALLOWED << 10
 
 
+def test_markers_of_jpeg_are_those_of_the_standard():
+    """Of C0 to CF, three begin no frame (C4: Huffman tables, C8: reserved, CC: arithmetic coding); some stand alone."""
+    content = jpeg(SIZE)
+    place = content.index(b"\xff\xc0") + 1
+    for marker in range(0xC0, 0xD0):
+        expected = None if marker in (0xC4, 0xC8, 0xCC) else SIZE
+        assert claimed_size(patched(content, place, "B", marker)) == expected
+    for marker in (0x00, 0x01, *range(0xD0, 0xD8)):
+        assert claimed_size(content[:2] + bytes([0xFF, marker]) + content[2:]) == SIZE
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_integers_of_tiff_are_those_of_the_standard(large):
+    """Of 1, 2, 4 and 8 bytes, without a sign and with one; a fraction, kind 5, is no size."""
+    kinds = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", **({16: "Q", 17: "q"} if large else {})}
+    for kind, code in {**kinds, 5: "I"}.items():
+        content = b"MM" + (struct.pack(">3HQQ", 43, 8, 0, 16, 2) if large else struct.pack(">HIH", 42, 8, 2))
+        for tag, side in zip((256, 257), SIZE):
+            content += struct.pack(">2HQ" if large else ">2HI", tag, kind, 1)
+            content += struct.pack(f">{code}", side).ljust(8 if large else 4, b"\0")
+        assert claimed_size(content + bytes(8)) == (SIZE if kind != 5 else None)
+
+
 def test_sizes_at_the_bounds_of_headers():
     assert claimed_size(webp_with_canvas(SIZE)[:30]) == SIZE
     assert claimed_size(webp_with_canvas(SIZE)[:29]) is None

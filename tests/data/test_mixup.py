@@ -15,6 +15,11 @@ def test_weights_follow_the_beta_distribution(alpha):
     assert abs(weights.var() * 4 * (2 * alpha + 1) - 1) < 0.03
 
 
+def test_weights_are_those_of_the_published_seeds():
+    expected = np.random.Generator(np.random.PCG64((11, 4, 2))).beta(0.7, 0.7, 5)
+    np.testing.assert_array_equal(draw_mixup_weights(0.7, 11, 4, 5), expected)
+
+
 def test_weights_depend_on_seed_and_epoch():
     def draw(seed, epoch):
         return tuple(draw_mixup_weights(1.0, seed, epoch, 20))

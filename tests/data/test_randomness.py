@@ -1,8 +1,9 @@
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gluon_aff.data.randomness import epoch_order
+from gluon_aff.data.randomness import Purpose, epoch_order, stream
 
 
 @settings(deadline=None, max_examples=25)
@@ -16,6 +17,15 @@ def test_order_is_a_permutation(seed, epoch, samples):
 def test_orders_differ():
     orders = [tuple(epoch_order(seed, epoch, 50)) for seed in range(3) for epoch in range(3)]
     assert len(set(orders)) == 9
+
+
+@pytest.mark.parametrize(
+    ("purpose", "number"),
+    [(Purpose.SHUFFLE, 0), (Purpose.AUGMENTATION, 1), (Purpose.MIXUP, 2), (Purpose.FRAMEWORK, 3)],
+)
+def test_streams_of_a_purpose_never_change(purpose, number):
+    expected = np.random.Generator(np.random.PCG64((11, 4, number))).random(3)
+    np.testing.assert_array_equal(stream(11, 4, purpose).random(3), expected)
 
 
 def test_the_order_is_that_of_the_published_seeds():

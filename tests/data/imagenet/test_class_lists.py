@@ -153,6 +153,7 @@ def test_two_lists_agree_where_every_label_stands_for_the_same_class():
 def test_names_that_are_none_of_imagenets_stand_out():
     ids = [f"n{number:08}" for number in range(9)]
     assert strangers([*ids, "lost+found"]) == ["lost+found"]
+    assert strangers([*ids[:3], "a", "b"]) == ["a", "b"]
     assert strangers(ids) == strangers(CLASSES) == strangers([ids[0], "lost+found"]) == []
 
 
