@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gluon_aff.data.randomness import Purpose, epoch_order, stream
+from gluon_aff.data.randomness import Purpose, epoch_order, stream, uniform_rows
 
 
 @settings(deadline=None, max_examples=25)
@@ -26,6 +26,11 @@ def test_orders_differ():
 def test_streams_of_a_purpose_never_change(purpose, number):
     expected = np.random.Generator(np.random.PCG64((11, 4, number))).random(3)
     np.testing.assert_array_equal(stream(11, 4, purpose).random(3), expected)
+
+
+def test_the_numbers_of_an_image_are_its_row_of_a_table():
+    table = np.random.Generator(np.random.PCG64((11, 4, 1))).random((9, 6))
+    np.testing.assert_array_equal(uniform_rows(11, 4, [7, 3], 6), table[[7, 3]])
 
 
 def test_the_order_is_that_of_the_published_seeds():
