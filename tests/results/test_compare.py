@@ -507,10 +507,12 @@ def test_published_command(capsys):
     ]
     header, first = parts[1].splitlines()[:2]
     assert re.fullmatch(r"run +labels +epochs +best +last +GPUs +how", header)
+    assert header.index("how") == first.index("from scratch")
     assert re.fullmatch(r"aff_resnet32_fine +fine +640 +83.57 % +83.\d\d % +2 +from scratch", first)
     header, first = parts[3].splitlines()[:2]
     assert re.fullmatch(r"model +labels +top-1 error +epoch +file", header)
     assert re.fullmatch(r"\S+ +(superclass|fine|imagenet|cifar10) +\d+\.\d\d % +\d+ +\S+\.params", first)
+    assert header.index("file") == first.rindex(" ") + 1
     assert re.match(r"table +source\n", parts[5])
     assert re.search(r"^aff_table5_imagenet +\S.*Table 5", parts[5], re.MULTILINE)
     assert_flush_right(overview, "epochs", "best", "last", "GPUs")
@@ -523,6 +525,7 @@ def test_published_command(capsys):
     published_table = paper_tables()["aff_table5_imagenet"]
     table = capsys.readouterr().out
     assert "iAFF-ResNet-50" in table
+    assert table.startswith("aff_table5_imagenet\nsource: ")
     assert_flush_right(table, *published_table.columns)
     assert main(["published", "aff_resnext38_32x4d_cifar100", "--json"]) == 0
     assert len(json.loads(capsys.readouterr().out)) == 3
@@ -579,6 +582,8 @@ def test_what_a_log_does_not_say_is_said_to_be_assumed(tmp_path, capsys):
     """The original's CIFAR-100 logs never name their labels."""
     assert main(["compare", logged(tmp_path, FINE, 3)]) == 0
     assert "assumed    labels fine: the log does not say" in capsys.readouterr().out
+    assert main(["compare", logged(tmp_path, RUNS["aff_resnet50"], 3)]) == 0
+    assert "assumed" not in capsys.readouterr().out
 
 
 def test_labels_are_read_off_the_header_where_settings_lack_them(tmp_path):
