@@ -162,8 +162,7 @@ def _lines(file: Union[io.BufferedReader, gzip.GzipFile], path: str) -> Iterator
         *lines, rest = (rest + chunk).split(b"\n")
         yield from lines
         rest = rest[-CHUNK:]
-    if rest:
-        yield rest
+    yield rest
 
 
 class _Parser:

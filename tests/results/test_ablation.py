@@ -44,6 +44,10 @@ def test_rows_of_the_other_tables():
         ("iAFF", 4, None),
     ]
     assert {row.r for row in rows_of("table4", "resnet", [1], [0], r=8)} == {8}
+    (chosen,) = rows_of("table3", "fpn", [2], [0], fusions=["AFF"])
+    assert chosen == table3[2]
+    (other,) = rows_of("table4", "fpn", [2], [0], fusions=["SENet"])
+    assert (other.fusion, other.paper) == ("SENet", None)
 
 
 def test_decays_go_with_the_epochs():
@@ -165,6 +169,15 @@ def test_a_result_whose_score_is_no_fraction_is_refused(name, score, tmp_path):
     path = tmp_path / "result.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), name: json.loads(score)}))
     with pytest.raises(InputError, match=r"not the result of a row \(a score is not between 0 and 1\): remove it"):
+        finished_result(str(tmp_path), ["train-cifar"])
+
+
+@pytest.mark.parametrize(("name", "value"), [("r", "2"), ("paper", "0.7"), ("command", [1])])
+def test_a_result_with_a_value_of_another_type_is_refused(name, value, tmp_path):
+    ablation.write_result(result(), str(tmp_path))
+    path = tmp_path / "result.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), name: value}))
+    with pytest.raises(InputError, match=rf"not the result of a row \({name} has the wrong type\): remove it"):
         finished_result(str(tmp_path), ["train-cifar"])
 
 

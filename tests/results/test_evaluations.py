@@ -88,6 +88,15 @@ def test_a_table_of_the_largest_size_is_read(tmp_path, monkeypatch):
     assert len(read_rows(str(tmp_path / "evaluations.csv"))) == 1
 
 
+def test_a_table_is_begun_in_a_new_folder_or_the_working_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for path in ("new/evaluations.csv", "evaluations.csv"):
+        append_row(path, ROW)
+        assert (tmp_path / path).read_text() == BEGUN + LINE
+    with pytest.raises(InputError, match="new cannot be written: name another file with --csv"):
+        append_row("new", ROW)
+
+
 @pytest.mark.parametrize("content", ["", BEGUN])
 def test_a_table_without_rows_is_read(content, tmp_path):
     (tmp_path / "evaluations.csv").write_text(content)

@@ -150,6 +150,17 @@ def test_a_log_that_unpacks_to_more_than_anyone_logs_is_refused(tmp_path, monkey
         read_log(str(packed))
 
 
+@pytest.mark.parametrize("text", ["Namespace(a=1) + 1", "Namespace(a=1).b", "Namespace(a=b)", "Namespace(a=1"])
+def test_what_only_begins_like_settings_has_none(text, tmp_path):
+    (run,) = read_log(written(tmp_path / "train.log", [text, *log_lines(CIFAR, 2)[1:]]))
+    assert (run.settings, run.settings_line, run.finished) == (None, 1, 2)
+
+
+def test_a_folder_is_no_log(tmp_path):
+    with pytest.raises(InputError, match=f"^{tmp_path} is not a file: name a training log$"):
+        read_log(str(tmp_path))
+
+
 def test_a_log_at_its_bounds_is_read(tmp_path, monkeypatch):
     path = written(tmp_path / "train.log", log_lines(CIFAR, 3))
     monkeypatch.setattr(logs, "LARGEST", os.path.getsize(path))
