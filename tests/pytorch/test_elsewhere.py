@@ -83,10 +83,15 @@ class FeatureInfo:
 def stand_in(monkeypatch):
     """A registry like timm's, which has a network of its own."""
     entries = {"resnet50": SimpleNamespace(__module__="timm.models.resnet")}
+
+    def register(entry):
+        assert entry.__name__ not in entries, "timm warns of a name that is there"
+        entries[entry.__name__] = entry
+
     models = SimpleNamespace(
         is_model=entries.__contains__,
         model_entrypoint=entries.__getitem__,
-        register_model=lambda entry: entries.update({entry.__name__: entry}),
+        register_model=register,
         FeatureInfo=FeatureInfo,
     )
     timm = SimpleNamespace(models=models, create_model=lambda name, **arguments: entries[name](**arguments))

@@ -19,6 +19,7 @@ from shared_by_tests.fusion_equations import (
     weight,
 )
 
+from gluon_aff import operators, registry
 from gluon_aff.errors import InputError
 from gluon_aff.operators import ATTENTIONS, BRANCHES, CONTEXTS, OPERATORS
 from gluon_aff.pytorch.fusion import AFF, AFI, MSCAM, FeatureFusion, Fusing, iAFF
@@ -93,6 +94,21 @@ def test_a_context_of_other_channels_than_its_input(branch, context):
     layers = context_branch(CHANNELS, 4, branch=branch, context=context, outputs=6)
     shape = (2, 6, 5, 3) if branch == "local" else (2, 6, 1, 1)
     assert layers(torch.from_numpy(features(0))).shape == shape
+
+
+def test_an_operator_of_a_users_own_gets_the_networks_normalisation(monkeypatch):
+    monkeypatch.setattr(operators, "OPERATORS", dict(OPERATORS))
+    monkeypatch.setattr(registry, "_IMPLEMENTATIONS", dict(registry._IMPLEMENTATIONS))
+
+    @operators.register_operator("Own")
+    class Own(torch.nn.Module):
+        def __init__(self, channels, norm_layer=None):
+            super().__init__()
+            self.norm = norm_layer(channels)
+
+    block = Fusing("Own", norm_layer=torch.nn.InstanceNorm2d)(5)
+    assert isinstance(block.norm, torch.nn.InstanceNorm2d)
+    assert block.norm.num_features == 5
 
 
 @pytest.mark.parametrize("name", OPERATORS)
@@ -186,15 +202,19 @@ def test_afi(count):
     """R is the sum of softmax-weighted features; of one feature it is that feature."""
     module, values = with_random_parameters(AFI(8, 4))
     stack = np.stack([maps(seed, 8) for seed in range(count)])
+
+    def expected(means):
+        scores = np.maximum(means @ values["reduce.weight"].T, 0) @ values["score.weight"].T
+        exponents = np.exp(scores)[..., None, None]
+        return (stack * exponents / exponents.sum(axis=0)).sum(axis=0)
+
     means = stack.mean(axis=(3, 4))
-    scores = np.maximum(means @ values["reduce.weight"].T, 0) @ values["score.weight"].T
-    exponents = np.exp(scores)[..., None, None]
-    expected = (stack * exponents / exponents.sum(axis=0)).sum(axis=0)
+    features = [torch.from_numpy(each) for each in stack]
     with torch.no_grad():
-        result = module([torch.from_numpy(each) for each in stack]).numpy()
-        again = module([torch.from_numpy(each) for each in stack], [torch.from_numpy(each) for each in means]).numpy()
-    np.testing.assert_allclose(result, expected, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(again, result, rtol=1e-6, atol=1e-6)
+        result = module(features).numpy()
+        by_given_means = module(features, [torch.from_numpy(3 * each) for each in means]).numpy()
+    np.testing.assert_allclose(result, expected(means), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(by_given_means, expected(3 * means), rtol=1e-4, atol=1e-5)
     if count == 1:
         np.testing.assert_allclose(result, stack[0], rtol=1e-6)
 
