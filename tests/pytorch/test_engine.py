@@ -1,5 +1,6 @@
 """PyTorch behind the door, held against MXNet: evaluations, predictions, what looks inside, counts."""
 
+import importlib
 import inspect
 import json
 import os
@@ -12,6 +13,7 @@ from PIL import Image
 from shared_by_tests.golden_values import golden_arrays
 from shared_by_tests.protocols import arguments, promised
 
+import gluon_aff.pytorch
 from gluon_aff import cli, engines
 from gluon_aff.engines import Channels, Devices, engine
 from gluon_aff.errors import GluonAFFError, InputError, NoEngineError, ParamsFileError
@@ -247,6 +249,27 @@ def test_counts_of_layers(name):
             assert own[row.name] == [getattr(row, fact) for fact in facts] + [row.output_shape], row.name
 
 
+@pytest.mark.parametrize("name", ["mxnet", "torch"])
+@pytest.mark.parametrize(
+    "model",
+    [
+        "afi_resnet32_cifar100",
+        "afi_resnet50",
+        "afi_b_resnext29_32x4d_cifar100",
+        "afi_mobilenet_v2_cifar100",
+        "afi_shufflenet_v2_cifar100",
+    ],
+)
+def test_the_stages_that_are_named_integrate(model, name):
+    groups = []
+    for stages in (None, [2, 3]):
+        shapes = engine(name).parameter_shapes(model_record(model).architecture(stages=stages))
+        integrating = (each.partition(".blocks.")[0] for each in shapes if ".integrate." in each)
+        groups.append(list(dict.fromkeys(integrating)))
+    every, some = groups
+    assert some == every[1:3]
+
+
 @pytest.mark.parametrize("name", list_models())
 def test_counts_of_trainable_parameters(name):
     assert torch_engine.trainable_parameters(model_record(name).architecture()) == model_record(name).trainable
@@ -291,6 +314,15 @@ def test_devices_without_a_gpu():
         torch_engine.find_devices("a")
     with pytest.raises(InputError, match="--strict-devices: the command line names GPUs 0, but PyTorch finds 0"):
         torch_engine.find_devices("0", strict=True)
+
+
+def test_the_package_says_at_once_that_pytorch_is_missing(monkeypatch):
+    def fail():
+        raise NoEngineError("PyTorch is not here")
+
+    monkeypatch.setattr("gluon_aff._platform.check_torch", fail)
+    with pytest.raises(NoEngineError, match="PyTorch is not here"):
+        importlib.reload(gluon_aff.pytorch)
 
 
 def test_which_engine_is_taken(monkeypatch):
