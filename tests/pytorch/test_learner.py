@@ -270,8 +270,9 @@ def test_a_network_without_running_statistics_has_nothing_to_share():
     assert TorchLearner(net, given, Classes(given.objective), torch.device("cpu"), TorchCluster(), None).end_epoch()
 
 
-def test_states_say_how_many_images_all_workers_have(tmp_path, workers):
-    trained, path = learner(settings(optimizer=OPTIMIZERS["plain"]), Devices(), workers), str(tmp_path / "a.states")
+@pytest.mark.usefixtures("wrapped")
+def test_states_say_how_many_images_all_workers_have(tmp_path):
+    trained, path = learner(settings(optimizer=OPTIMIZERS["plain"]), Devices(), TWO_WORKERS), str(tmp_path / "a.states")
     trained.updates = 1
     trained.save_states(path)
     with open(path, "rb") as file:
@@ -320,37 +321,39 @@ def made_on_gpu(cluster=None, **changed):
     return learner(settings(**changed), Devices("gpu", (1,)), cluster or TorchCluster())
 
 
-def test_statistics_of_all_workers_are_for_gpus(pretended_gpu, workers):
+@pytest.mark.usefixtures("pretended_gpu", "wrapped")
+def test_statistics_of_all_workers_are_for_gpus():
     with pytest.raises(InputError, match=r"--sync-bn.*works on GPUs only"):
-        learner(settings(sync_bn=True), Devices(), workers)
+        learner(settings(sync_bn=True), Devices(), TWO_WORKERS)
     alone = made(sync_bn=True)  # one worker has nobody to share with
-    kinds = {type(layer) for layer in made_on_gpu(workers, sync_bn=True).net.modules()}
+    kinds = {type(layer) for layer in made_on_gpu(TWO_WORKERS, sync_bn=True).net.modules()}
     assert torch.nn.SyncBatchNorm in kinds
     assert torch.nn.BatchNorm2d not in kinds
-    for without in (alone, made_on_gpu(sync_bn=True), made_on_gpu(workers)):
+    for without in (alone, made_on_gpu(sync_bn=True), made_on_gpu(TWO_WORKERS)):
         assert torch.nn.SyncBatchNorm not in {type(layer) for layer in without.net.modules()}
 
 
+TWO_WORKERS = TorchCluster(0, 2, 0, 2)
+
+
 @pytest.fixture
-def workers(monkeypatch):
-    """A cluster of two workers, the other of which is not here; `wrapped` has what makes them train together."""
-    wrapped = []
+def wrapped(monkeypatch):
+    """What lets workers train together, the other of which is not here: its devices, and whether buffers are sent."""
+    made_for = []
 
     def wrap(net, ids, **options):
-        wrapped.append((ids, options["broadcast_buffers"]))
+        made_for.append((ids, options["broadcast_buffers"]))
         return net
 
     monkeypatch.setattr("gluon_aff.pytorch.learner.DistributedDataParallel", wrap)
-    cluster = TorchCluster(0, 2, 0, 2)
-    object.__setattr__(cluster, "wrapped", wrapped)
-    return cluster
+    return made_for
 
 
-def test_workers_exchange_gradients_of_their_device_and_keep_their_own_statistics(pretended_gpu, workers):
+def test_workers_exchange_gradients_of_their_device_and_keep_their_own_statistics(pretended_gpu, wrapped):
     made_on_gpu()
-    made_on_gpu(workers)
-    learner(settings(), Devices(), workers)
-    assert workers.wrapped == [([1], False), (None, False)]
+    made_on_gpu(TWO_WORKERS)
+    learner(settings(), Devices(), TWO_WORKERS)
+    assert wrapped == [([1], False), (None, False)]
 
 
 def test_a_gpu_gets_bytes_and_computes_with_channels_last(pretended_gpu):
