@@ -29,6 +29,13 @@ STEPS, BATCH = 4, 2
 SMALL = ("resnet20_b1", {"classes": 2})
 
 
+@pytest.fixture(autouse=True)
+def narrow(monkeypatch):
+    """The ImageNet networks have 16 channels and multiples in each stage."""
+    for engine in ("gluon", "pytorch"):
+        monkeypatch.setattr(f"gluon_aff.{engine}.networks.resnet.WIDTHS", (16, 16, 32, 32))
+
+
 def in_gluon(name, **arguments):
     """The network as a learner builds it, with names as in a fresh process."""
     with mx.name.NameManager():
