@@ -203,6 +203,7 @@ def test_missing_seed_is_drawn_and_a_given_one_kept(monkeypatch):
         ("--lr inf", "--lr inf"),
         ("--wd -1", "--wd -1.0"),
         ("--seed 3000000000", "--seed 3000000000: must be from 0 to 2147483647"),
+        ("--fine-label --superclass", "error: argument --superclass: not allowed with argument --fine-label"),
         ("--superclass=1", "^2train_cifar.py: error: argument --superclass: ignored explicit argument '1'"),
     ],
 )
