@@ -57,6 +57,15 @@ def _listed(settings: ClassifierSettings, outputs: int) -> Architecture:
 
 def segmentation_architecture(settings: SegmentationSettings) -> Architecture:
     """Return the architecture that resolved segmentation `settings` describe."""
-    names = ("askc_type", "blocks", "channel_times", "r", "scale", "context", "decoder_width", "fuse_order", "stem")
-    arguments = {name: getattr(settings, name) for name in names}
+    arguments = {
+        "askc_type": settings.askc_type,
+        "blocks": settings.blocks,
+        "channel_times": settings.channel_times,
+        "r": settings.r,
+        "scale": settings.scale,
+        "context": settings.context,
+        "decoder_width": settings.decoder_width,
+        "fuse_order": settings.fuse_order,
+        "stem": settings.stem,
+    }
     return Architecture(SEGMENTATION_HOST, SEGMENTATION_HOST, arguments, settings.crop_size)

@@ -24,7 +24,7 @@ import re
 import shutil
 import socket
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Iterator, List, Mapping, Optional, Tuple, TypeVar
+from typing import Any, Iterator, List, Mapping, Optional, Set, Tuple, TypeVar
 
 import numpy as np
 
@@ -42,12 +42,11 @@ FACTS = "checkpoint.json"
 PARAMETERS, DEVICES, OPTIMIZER, LOG = "parameters.params", "devices.params", "optimizer.params", "log.txt"
 LARGEST_FACTS = 64 << 20  # bytes
 NAME = re.compile(r"epoch-(\d{1,9})(?:-step-(\d{1,12}))?")
-NUMBER = (int, float)
-TYPES = {  # of what a checkpoint's own file says
-    **dict.fromkeys(("epoch", "steps", "devices", "log_start", "num_epochs"), (int,)),
-    **dict.fromkeys(("best", "best_niou", "metric_sum", "loss_sum", "seconds"), NUMBER),
-    **dict.fromkeys(("engine", "versions", "from"), (str,)),
-    "params": (str, type(None)),
+TYPES: Mapping[str, Set[type]] = {  # of what a checkpoint's own file says
+    **dict.fromkeys({"epoch", "steps", "devices", "log_start", "num_epochs"}, {int}),
+    **dict.fromkeys({"best", "best_niou", "metric_sum", "loss_sum", "seconds"}, {int, float}),
+    **dict.fromkeys({"engine", "versions", "from"}, {str}),
+    "params": {str, type(None)},
 }
 LEAVE_OUT = "or leave --resume out for a new run"
 Settings = TypeVar("Settings", bound=RunSettings)
