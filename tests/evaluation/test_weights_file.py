@@ -6,11 +6,13 @@ import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import mxnet as mx
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn.datasets import load_digits
 
 from gluon_aff.cli import main
 from gluon_aff.data.cifar.files import load_cifar
@@ -27,21 +29,27 @@ from gluon_aff.weights import description
 from gluon_aff.weights.card import Card
 
 RUN = "cifar10-ASKCFuse-resnet-8-c-1-s-1"
+FEW = 600
 
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory):
+    """A third of the digits: 500 training and 100 test images."""
     folder = tmp_path_factory.mktemp("digits")
-    write_digits(str(folder))
+    whole = load_digits()
+    with pytest.MonkeyPatch.context() as patch:
+        few = SimpleNamespace(images=whole.images[:FEW], target=whole.target[:FEW])
+        patch.setattr("sklearn.datasets.load_digits", lambda: few)
+        write_digits(str(folder))
     return str(folder)
 
 
 @pytest.fixture(scope="module")
 def trained(digits, tmp_path_factory):
-    """Folder of a run of two epochs on the digits, and its weights."""
+    """Folder of a run of three epochs on the digits, and its weights."""
     folder = tmp_path_factory.mktemp("run")
     options = f"--model resnet --auto_aug --mixup --blocks 1 --channel-times 1 --dataset cifar10 --data-dir {digits} "
-    options += f"--num-epochs 3 --mixup-off-epoch 2 --batch-size 32 --lr 0.1 --seed 0 --save-dir {folder} "
+    options += f"--num-epochs 3 --mixup-off-epoch 2 --batch-size 32 --lr 0.1 --seed 0 -j 0 --save-dir {folder} "
     options += f"--logging-dir {folder} --save-plot-dir {folder}"
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)

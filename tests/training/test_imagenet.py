@@ -17,6 +17,7 @@ from gluon_aff.data.imagenet.record_writing import write_records
 from gluon_aff.data.samples.pictures import write_pictures
 from gluon_aff.errors import DataError, GluonAFFError, InputError
 from gluon_aff.evaluation.evaluate import Evaluation
+from gluon_aff.gluon.networks import resnet
 from gluon_aff.gluon.networks.zoo import build
 from gluon_aff.results.compare import nearest_runs
 from gluon_aff.results.logs import read_log
@@ -44,8 +45,9 @@ def pictures(tmp_path_factory):
 
 @pytest.fixture
 def settings(pictures, tmp_path, monkeypatch):
-    """Of a run on the records: one block per stage, 8 classes, 32 x 32 pixels."""
+    """Of a run on the records: one block per stage, 16 channels in each, 8 classes, 32 x 32 pixels."""
     monkeypatch.setattr(imagenet_settings, "BLOCKS", {50: (1, 1, 1, 1)})
+    monkeypatch.setattr(resnet, "WIDTHS", (16, 16, 16, 16))
     return ImageNetSettings(
         model="resnet",
         use_rec=True,
