@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from gluon_aff._platform import torch_problem
+from gluon_aff.cli import main
 from gluon_aff.results.logs import read_log
 from gluon_aff.training.stopping import stop_on_signals
 from gluon_aff.weights.params_format import read_params_file
@@ -22,22 +23,26 @@ from gluon_aff.weights.params_format import read_params_file
 ROOT = Path(__file__).parents[2]
 NAME = "cifar100-ASKCFuse-resnet-8-c-1-s-3"
 CHECKPOINTS = f"params/{NAME}.checkpoint"
-EPOCHS = 12
 
 
-def command(data, *extra):
+def words(epochs, data, *extra):
+    """Of the command line, without the script."""
     line = (
         f"--model resnet --blocks 1 --channel-times 1 --start-layer 3 --auto_aug --mixup --label-smoothing --cosine "
-        f"--batch-size 20 --num-epochs {EPOCHS} --warmup-epochs 2 --mixup-off-epoch 3 --lr 0.05 --seed 7 -j 1"
+        f"--batch-size 20 --num-epochs {epochs} --warmup-epochs 2 --mixup-off-epoch 3 --lr 0.05 --seed 7 -j 1"
     )
-    return [sys.executable, str(ROOT / "train_cifar.py"), *line.split(), "--data-dir", data, *extra]
+    return [*line.split(), "--data-dir", data, *extra]
 
 
-def start(folder, data, *extra):
+def command(*arguments):
+    return [sys.executable, str(ROOT / "train_cifar.py"), *words(*arguments)]
+
+
+def start(folder, *arguments):
     """The run as a process, whose stderr goes into a file that can be watched."""
     with open(folder / "stderr", "w") as stderr:
         return subprocess.Popen(
-            command(data, *extra),
+            command(*arguments),
             cwd=folder,
             stdout=subprocess.PIPE,
             stderr=stderr,
@@ -62,8 +67,8 @@ def furthest(folder):
     return max((int(name.split("-")[1]) for name in found), default=-1)
 
 
-def finish(folder, data, *extra):
-    process = start(folder, data, *extra)
+def finish(folder, *arguments):
+    process = start(folder, *arguments)
     out, _ = process.communicate(timeout=200)
     assert process.returncode == 0, said(folder)
     return out
@@ -87,10 +92,10 @@ def arrays(folder):
     }
 
 
-def check_same(folder, undisturbed):
+def check_same(folder, undisturbed, epochs):
     assert log_of(folder) == log_of(undisturbed)
     (run,) = read_log(str(folder / f"logs/train_{NAME}.log"))
-    assert run.epochs["epoch"].tolist() == list(range(EPOCHS))
+    assert run.epochs["epoch"].tolist() == list(range(epochs))
     assert {path.name for path in folder.glob("params/*.params")} == {
         p.name for p in undisturbed.glob("params/*.params")
     }
@@ -116,26 +121,33 @@ def engine(request):
         yield request.param
 
 
+@pytest.fixture(scope="module", params=[6, pytest.param(12, marks=pytest.mark.long)], ids="of {} epochs".format)
+def epochs(request):
+    """Number of a run's."""
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def undisturbed(engine, few_shapes, tmp_path_factory):
+def undisturbed(engine, epochs, few_shapes, tmp_path_factory):
     """Folder of a run that nothing happened to, its seconds until it trains, and those of an epoch."""
     folder = tmp_path_factory.mktemp("undisturbed")
     began = time.monotonic()
-    process = start(folder, few_shapes, "--resume", "auto")
+    process = start(folder, epochs, few_shapes, "--resume", "auto")
     wait_until_it_trains(process, folder)
     trains_after = time.monotonic() - began
     process.communicate(timeout=200)
     assert process.returncode == 0, said(folder)
-    return folder, trains_after, (time.monotonic() - began - trains_after) / EPOCHS
+    return folder, trains_after, (time.monotonic() - began - trains_after) / epochs
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.long)])
-def test_a_killed_run_ends_as_if_it_had_not_been(kills, undisturbed, few_shapes, tmp_path):
+def test_a_killed_run_ends_as_if_it_had_not_been(epochs, undisturbed, few_shapes, tmp_path):
+    """Every fourth kill comes before it trains, and every fourth once there is more than the last one kept."""
     expected, trains_after, epoch = undisturbed
-    dice = random.Random(kills)
+    kills = range(20) if epochs > 6 else (1, 2)
+    dice = random.Random(len(kills))
     survived = []
-    for number in range(kills):
-        process = start(tmp_path, few_shapes, "--resume", "auto")
+    for number in kills:
+        process = start(tmp_path, epochs, few_shapes, "--resume", "auto")
         if number % 4 == 0:
             time.sleep(dice.uniform(0, trains_after))
         else:
@@ -147,16 +159,16 @@ def test_a_killed_run_ends_as_if_it_had_not_been(kills, undisturbed, few_shapes,
         process.communicate()
         assert process.returncode == -signal.SIGKILL, "it had ended before: let there be more epochs"
         survived.append(furthest(tmp_path))
-    print(f"epochs kept at each of {kills} kills: {survived}")
+    print(f"epochs kept at each of {len(kills)} kills: {survived}")
     assert survived == sorted(survived)
     assert survived[-1] > 0
-    finish(tmp_path, few_shapes, "--resume", "auto")
-    check_same(tmp_path, expected)
+    finish(tmp_path, epochs, few_shapes, "--resume", "auto")
+    check_same(tmp_path, expected, epochs)
 
 
 @pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.long), signal.SIGTERM])
-def test_a_signal_ends_the_step_and_says_how_to_go_on(number, undisturbed, few_shapes, tmp_path):
-    process = start(tmp_path, few_shapes)
+def test_a_signal_ends_the_step_and_says_how_to_go_on(number, epochs, undisturbed, few_shapes, tmp_path):
+    process = start(tmp_path, epochs, few_shapes)
     while said(tmp_path).count("[Epoch ") < 2:
         time.sleep(0.01)
     process.send_signal(number)
@@ -167,7 +179,7 @@ def test_a_signal_ends_the_step_and_says_how_to_go_on(number, undisturbed, few_s
     assert "the same command with --resume auto" in last
     assert newest(tmp_path).name in last
     assert not list((tmp_path / CHECKPOINTS).glob("*.partial"))
-    finish(tmp_path, few_shapes, "--resume", "auto")
+    finish(tmp_path, epochs, few_shapes, "--resume", "auto")
     assert log_of(tmp_path) == log_of(undisturbed[0]).replace("resume='auto'", "resume=None")
     for name, array in arrays(undisturbed[0]).items():
         np.testing.assert_array_equal(arrays(tmp_path)[name], array, err_msg=name)
@@ -222,24 +234,21 @@ def test_an_ignored_signal_stays_ignored():
 
 
 @pytest.mark.engine
-def test_a_second_run_in_the_same_directory_is_refused(few_shapes, tmp_path):
-    process = start(tmp_path, few_shapes)
+def test_a_second_run_in_the_same_directory_is_refused(few_shapes, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    process = start(tmp_path, 6, few_shapes)
     wait_until_it_trains(process, tmp_path)
-    other = subprocess.run(command(few_shapes), cwd=tmp_path, stderr=subprocess.PIPE, text=True, timeout=100)
-    assert other.returncode == 2
-    assert f"in use by process {process.pid} on " in other.stderr.splitlines()[-1]
-    process.kill()
-    process.communicate()
-    process = start(tmp_path, few_shapes, "--resume", "auto")
-    wait_until_it_trains(process, tmp_path)
-    assert "continuing from" in said(tmp_path)  # the dead one's lock does not count
-    process.kill()
+    assert main(words(6, few_shapes), "train_cifar.py", "train-cifar") == 2
+    assert f"in use by process {process.pid} on " in capsys.readouterr().err.splitlines()[-1]
+    process.kill()  # after which a run goes on: the dead one's lock does not count
     process.communicate()
 
 
-def test_a_finished_run_has_nothing_to_go_on_with(undisturbed, few_shapes):
+def test_a_finished_run_has_nothing_to_go_on_with(epochs, undisturbed, few_shapes, monkeypatch, capsys):
     folder, _, _ = undisturbed
+    monkeypatch.chdir(folder)
     before = log_of(folder)
     best = json.loads((newest(folder) / "checkpoint.json").read_text())["state"]["best"]
-    assert f"best_val_score:  {best}\n" in finish(folder, few_shapes, "--resume", "auto")
+    assert main([*words(epochs, few_shapes), "--resume", "auto"], "train_cifar.py", "train-cifar") == 0
+    assert f"best_val_score:  {best}\n" in capsys.readouterr().out
     assert log_of(folder) == before
