@@ -21,7 +21,7 @@ from gluon_aff.cli import main
 from gluon_aff.errors import InputError
 from gluon_aff.training import run as training_run
 
-VALIDATION_SECONDS = 0.1  # at least
+VALIDATION_SECONDS = 0.03  # at least
 OF_EITHER_ENGINE = {"engine", "amp", "tensorboard"}  # settings that test_engines.py looks at
 
 

@@ -48,7 +48,7 @@ def test_forward_and_backward_are_those_of_the_hybridized_network(name, fusion):
         assert difference < 0.02 * np.linalg.norm(gradient) + 1e-2, parameter
 
 
-@pytest.mark.parametrize("blocks", [2, 3, 4])
+@pytest.mark.parametrize("blocks", [2, *(pytest.param(deeper, marks=pytest.mark.long) for deeper in (3, 4))])
 @pytest.mark.parametrize("family", ["resnet20_b{}", "inception_resnet20_b{}", "resnet20_fpn_b{}"])
 def test_deeper_members(family, blocks):
     name = family.format(blocks)

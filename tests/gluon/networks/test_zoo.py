@@ -165,7 +165,8 @@ def test_other_types_than_float32_and_float16(dtype):
         narrow(dtype=dtype)
 
 
-CLASSIFIERS = [name for name, record in MODELS.items() if record.host != SEGMENTATION_HOST]
+# One of each host, as other records have other depths and fusions, which the head does not see
+CLASSIFIERS = {record.host: name for name, record in MODELS.items() if record.host != SEGMENTATION_HOST}.values()
 
 
 def _fewest_blocks(host):
@@ -177,7 +178,7 @@ def _fewest_blocks(host):
 
 
 @pytest.mark.parametrize("name", CLASSIFIERS)
-def test_reset_classifier_on_every_network(name):
+def test_reset_classifier_on_every_host(name):
     for_cifar = MODELS[name].input_size == 32
     net = gluon_aff.get_model(name, **_fewest_blocks(MODELS[name].host))
     net.reset_classifier(5)
