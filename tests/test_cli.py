@@ -108,9 +108,10 @@ def test_the_script_ends_with_that_code(few_shapes, tmp_path):
 
 
 @pytest.mark.engine
-def test_summary_flag_prints_and_writes_nothing(tmp_path):
-    result = run(str(ROOT / "train_cifar.py"), "--summary", "--blocks", "5", cwd=tmp_path)
-    assert "trainable parameters: 7,897,156" in result.stdout
+def test_summary_flag_prints_and_writes_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["--summary", "--blocks", "5"], "train_cifar.py", "train-cifar") == 0
+    assert "trainable parameters: 7,897,156" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []
 
 
@@ -166,8 +167,8 @@ def test_a_stream_that_is_closed_changes_nothing(closed):
 
 
 @pytest.mark.engine
-def test_an_mxnet_error_is_one_line():
-    result = gluon_aff("summary", "aff_resnet32_cifar100", "--classes", "9999999999")
+def test_an_mxnet_error_is_one_line(in_process):
+    result = in_process("summary", "aff_resnet32_cifar100", "--classes", "9999999999")
     assert_one_line(result, 1, "gluon-aff: error: MXNet stopped: ")
 
 

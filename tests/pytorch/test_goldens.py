@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from shared_by_tests.golden_values import GOLDENS, described_array, golden_value
+from shared_by_tests.golden_values import EACH_GOLDEN, GOLDENS, described_array, golden_value
 from shared_by_tests.normalised_values import values_for_each_channel
 
 from gluon_aff.models import MODELS
@@ -14,7 +14,7 @@ from gluon_aff.pytorch import get_model
 from gluon_aff.pytorch.parameters import load_arrays, parameter_names
 
 
-@pytest.fixture(scope="module", params=sorted(GOLDENS))
+@pytest.fixture(scope="module", params=EACH_GOLDEN)
 def measured(request):
     """Everything a golden file says of a network, measured on ours in one go."""
     net = get_model(request.param)

@@ -4,8 +4,13 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 GOLDENS = {path.stem: path for path in sorted((Path(__file__).parents[1] / "goldens").glob("*.json"))}
+# The deeper of two networks alike is long: names, shapes and counts of all are compared elsewhere, too
+EACH_GOLDEN = [
+    pytest.param(name, marks=pytest.mark.long if name == "aff_resnext47_32x4d_cifar100" else ()) for name in GOLDENS
+]
 COLOURS = 3
 
 

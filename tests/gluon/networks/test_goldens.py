@@ -4,7 +4,7 @@ import mxnet as mx
 import numpy as np
 import pytest
 from shared_by_tests.golden_networks import with_golden_parameters
-from shared_by_tests.golden_values import GOLDENS, described_array
+from shared_by_tests.golden_values import EACH_GOLDEN, GOLDENS, described_array
 
 from gluon_aff import list_models
 from gluon_aff.models import MODELS
@@ -14,7 +14,7 @@ def test_every_model_has_a_golden():
     assert set(GOLDENS) == set(list_models(published=True))
 
 
-@pytest.fixture(scope="module", params=sorted(GOLDENS))
+@pytest.fixture(scope="module", params=EACH_GOLDEN)
 def measured(request):
     """Everything a golden file says of a network, measured on ours in one go."""
     net, golden, zeros = with_golden_parameters(request.param)
