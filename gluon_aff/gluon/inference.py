@@ -64,4 +64,4 @@ def network_dtype(net: HybridBlock) -> np.dtype:
     The narrowest type counts because BatchNorm's parameters stay float32 in a float16 network.
     """
     types = [np.dtype(parameter.dtype) for parameter in net.collect_params().values()]
-    return min((t for t in types if t.kind == "f"), key=lambda t: t.itemsize, default=np.dtype(np.float32))
+    return min((each for each in types if each.kind == "f"), default=np.dtype(np.float32))

@@ -51,11 +51,12 @@ def horovod_of_two(monkeypatch):
 def test_a_step_of_horovods_takes_the_sum_over_the_global_batch(horovod_of_two):
     """w - lr * (sum of all workers' gradients) / (images of all workers), in NumPy."""
     cluster = join_cluster("horovod")
-    assert (cluster.rank, cluster.size) == (0, 2)
+    assert (cluster.rank, cluster.size, cluster.local_rank, cluster.local_size) == (0, 2, 0, 2)
     net = nn.Dense(1, use_bias=False, in_units=3)
     net.initialize(mx.init.One())
     trainer = make_trainer(net.collect_params(), "sgd", {"learning_rate": 0.5}, cluster)
     before = net.weight.data().asnumpy()
+    np.testing.assert_array_equal(before, np.full((1, 3), 2))  # a sum, to which both gave their ones
     images = np.arange(12, dtype=np.float32).reshape(4, 3)
     with mx.autograd.record():
         outputs = net(mx.nd.array(images))
@@ -105,7 +106,7 @@ class Store(mx.kv.KVStoreBase):
 
     def __init__(self, exchange, rank):
         self.exchange, self.rank, self.num_workers = exchange, rank, len(exchange.sent)
-        self.commands = []
+        self.commands, self.keys = [], set()
 
     @staticmethod
     def is_capable(capability):
@@ -118,6 +119,8 @@ class Store(mx.kv.KVStoreBase):
         self.commands.append((number, text))
 
     def init(self, key, value):
+        assert key not in self.keys
+        self.keys.add(key)
         assert self.exchange.shapes.setdefault(key, value.shape) == value.shape
 
     def pushpull(self, key, value, out=None, priority=0):

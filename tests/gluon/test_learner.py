@@ -11,8 +11,9 @@ from gluon_aff.engines import Classification, Devices, Distillation, LearnerSett
 from gluon_aff.errors import InputError
 from gluon_aff.gluon.cluster import Cluster
 from gluon_aff.gluon.learner import GluonLearner, learner
-from gluon_aff.gluon.networks.zoo import cifar_resnet
+from gluon_aff.gluon.networks.zoo import cifar_resnet, get_model
 from gluon_aff.gluon.objectives import Classes, Masks, soft_iou_loss
+from gluon_aff.gluon.parameters import parameter_arrays
 from gluon_aff.models import MODELS, Architecture
 from gluon_aff.weights.params_format import write_params_file
 
@@ -123,6 +124,16 @@ def test_float64_trains_from_the_images_to_the_weights():
     assert validated.infer(images)().shape == (4, 4)
     for name, array in validated.parameters().items():
         np.testing.assert_array_equal(array, after[name])
+
+
+def test_the_teacher_has_the_networks_type(tmp_path):
+    teacher, path = get_model("resnet20_b1", classes=4, ctx=mx.cpu()), str(tmp_path / "teacher.params")
+    teacher(mx.nd.zeros((1, 3, 32, 32)))
+    write_params_file(path, parameter_arrays(teacher))
+    objective = Classification(4, distillation=Distillation("resnet20_b1", path, 2.0, 0.5))
+    trained = learner(replace(FLOAT64, objective=objective), Devices("cpu", (0,)), Cluster())
+    images = np.random.default_rng(0).normal(size=(4, 3, 32, 32)).astype("float32")
+    assert np.isfinite(trained.step(images, np.arange(4, dtype="float32"), 1.0, False)().loss)
 
 
 @pytest.mark.parametrize(

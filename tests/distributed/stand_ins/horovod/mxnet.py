@@ -42,8 +42,10 @@ def allreduce(tensor, average=True, name=None, priority=0):
 
 
 def broadcast_parameters(params, root_rank=0, prefix=None):
-    """Give all processes the parameters of one."""
+    """Give all processes the parameters of one; those whose initialisation is deferred, when it is done."""
     for name, parameter in sorted(params.items()):
+        if parameter._deferred_init:
+            continue
         mine = parameter.data() if rank() == root_rank else mx.nd.zeros_like(parameter.data())
         parameter.set_data(allreduce(mine, average=False, name=f"broadcast.{prefix}{name}"))
 
