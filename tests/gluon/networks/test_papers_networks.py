@@ -8,7 +8,8 @@ from shared_by_tests.initialised import moderate_parameters
 
 from gluon_aff import get_model
 from gluon_aff.errors import InputError
-from gluon_aff.gluon.networks import FeatureMaps
+from gluon_aff.gluon.fusion import Fusing
+from gluon_aff.gluon.networks import AFFFPN, FeatureMaps
 from gluon_aff.gluon.networks.zoo import cifar_inception, fpn
 from gluon_aff.models import MODELS
 from gluon_aff.operators import OPERATORS
@@ -151,6 +152,18 @@ def test_width_of_the_fused_maps():
 def test_what_cannot_be(arguments, message):
     with pytest.raises(InputError, match=message):
         get_model("resnet20_fpn_b1", **arguments)
+
+
+@pytest.mark.parametrize(("layers", "channels"), [([1, 1, 1], (8, 16, 32)), ([1], (8, 16)), ([1, 1], (8, 16))])
+def test_a_pyramid_has_a_width_for_the_stem_and_each_stage(layers, channels):
+    with pytest.raises(InputError, match="give one for the stem and each of two or more stages"):
+        AFFFPN(Fusing("Add"), layers, channels)
+
+
+def test_the_smallest_pyramid_has_two_stages():
+    net = AFFFPN(Fusing("Add"), [1, 1], (8, 16, 32))
+    net.initialize()
+    assert net(images(40, 33)).shape == (2, 1, 40, 33)
 
 
 def test_unknown_block():
