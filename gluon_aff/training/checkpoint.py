@@ -24,7 +24,7 @@ import re
 import shutil
 import socket
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Iterator, List, Mapping, Optional, Set, Tuple, TypeVar
+from typing import Any, Iterator, List, Mapping, Optional, Tuple, TypeVar
 
 import numpy as np
 
@@ -42,11 +42,11 @@ FACTS = "checkpoint.json"
 PARAMETERS, DEVICES, OPTIMIZER, LOG = "parameters.params", "devices.params", "optimizer.params", "log.txt"
 LARGEST_FACTS = 64 << 20  # bytes
 NAME = re.compile(r"epoch-(\d{1,9})(?:-step-(\d{1,12}))?")
-TYPES: Mapping[str, Set[type]] = {  # of what a checkpoint's own file says
-    **dict.fromkeys({"epoch", "steps", "devices", "log_start", "num_epochs"}, {int}),
-    **dict.fromkeys({"best", "best_niou", "metric_sum", "loss_sum", "seconds"}, {int, float}),
-    **dict.fromkeys({"engine", "versions", "from"}, {str}),
-    "params": {str, type(None)},
+TYPES = {  # of what a checkpoint's own file says
+    **dict.fromkeys({"epoch", "steps", "devices", "log_start", "num_epochs"}, frozenset({int})),
+    **dict.fromkeys({"best", "best_niou", "metric_sum", "loss_sum", "seconds"}, frozenset({int, float})),
+    **dict.fromkeys({"engine", "versions", "from"}, frozenset({str})),
+    "params": frozenset({str, type(None)}),
 }
 LEAVE_OUT = "or leave --resume out for a new run"
 Settings = TypeVar("Settings", bound=RunSettings)
@@ -272,8 +272,8 @@ def read_checkpoint(path: str) -> Checkpoint:
 
 def _check_types(part: Mapping[str, Any]) -> None:
     """Raise TypeError if a field that is used before the run's own settings are held against it is of another type."""
-    for name, types in TYPES.items():
-        if name in part and type(part[name]) not in types:
+    for name in sorted(TYPES.keys() & part.keys()):
+        if type(part[name]) not in TYPES[name]:
             raise TypeError(f"{name} is {part[name]!r:.80}")
 
 
