@@ -14,7 +14,13 @@ from gluon_aff.data.imagenet.images import CROP_RATIO, EFFICIENTNET_BORDER, FOLD
 from gluon_aff.models import HOSTS, MODELS, Architecture
 
 _IN_ALL = {
-    *{"network", "preprocessing", "input_size", "outputs", "weights_git_blob_sha1", "labels", "dataset"},
+    "network",
+    "preprocessing",
+    "input_size",
+    "outputs",
+    "weights_git_blob_sha1",
+    "labels",
+    "dataset",
     "class_names",
 }
 _NOT_IN_ALL = {"base_size", "engine", "versions"}  # older files lack these

@@ -77,8 +77,8 @@ def load_stop_signs(data_dir: str, train: bool, min_area: int = 0) -> StopSigns:
     path = os.path.join(root, "annotations", f"instances_{half}.json")
     if not os.path.isfile(path):
         raise DataError(f"{path} is missing: --data-dir has to name a folder with {LAYOUT}")
-    coco = _read_annotations(path)
     masks = mask_toolbox()
+    coco = _read_annotations(path)
     found = []
     with _naming(path):
         for number, annotations in sorted(_signs(coco, path).items()):
@@ -108,7 +108,6 @@ def mask_toolbox() -> Any:
 
 
 def _read_annotations(path: str) -> Any:
-    mask_toolbox()
     from pycocotools.coco import COCO
 
     try:
