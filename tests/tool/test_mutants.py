@@ -49,6 +49,26 @@ def test_every_kind_of_fault_is_found_and_words_are_left_alone():
 
 
 @pytest.mark.parametrize(
+    ("code", "swaps"),
+    [
+        ("x in (a, b)", 0),
+        ("(a, b) == x not in [a, b]", 1),
+        ("max(a, b)", 0),
+        ("mx.nd.maximum(a, b)", 0),
+        ("isinstance(x, (A, B))", 1),
+        ("f(x, axis=(2, 3), shape=(2, 3))", 1),
+        ("Pair = Union[A, B]", 0),
+        ("x[a, b]", 1),
+        ("limits.min(a, b)", 1),
+        ("try: f(a, b)\nexcept (A, B): pass", 1),
+        ("try: pass\nexcept A: f(a, b)", 1),
+    ],
+)
+def test_no_places_are_changed_where_the_order_makes_no_difference(code, swaps):
+    assert sum(kind == "order" for _, kind, _ in changes(code)) == swaps
+
+
+@pytest.mark.parametrize(
     ("line", "kind", "changed"),
     [
         (2, "number", "LIMIT: int = 11"),
@@ -144,6 +164,13 @@ def test_what_is_explained_counts_neither_way_while_its_line_is_as_it_was(tmp_pa
     printed = capsys.readouterr().out
     assert "seed 7: 1 of 2 noticed, 50.0 %; 1 more are explained in explained.csv" in printed
     assert "not noticed: gluon_aff/half.py:5: switch: `False` becomes `True` (1 tests ran it)" in printed
+
+
+def test_every_explained_fault_is_one_that_can_be_drawn():
+    explained = mutants.read_explained()
+    sources = {path: (mutants.ROOT / path).read_text(encoding="utf-8") for path, *_ in explained}
+    possible = {fault.identity for path, source in sources.items() for fault in find_faults(path, source)}
+    assert sorted(explained - possible) == []
 
 
 def test_a_draw_is_the_same_for_the_same_seed_and_takes_no_place_twice():

@@ -5,8 +5,9 @@ from __future__ import annotations
 import ast
 import bisect
 import re
+import typing
 from dataclasses import dataclass
-from typing import Dict, List, Tuple, Union
+from typing import Dict, List, Set, Tuple, Union
 
 COMPARISONS = {"<": "<=", "<=": "<", ">": ">=", ">=": ">", "==": "!=", "!=": "==", "in": "not in", "is": "is not"}
 COMPARISONS.update({"not in": "in", "is not": "is"})
@@ -15,6 +16,8 @@ LOGIC = {"and": "or", "or": "and"}
 
 # Arguments that only change texts or the look of a progress bar, and no result
 WORDS = {"help", "metavar", "description", "epilog", "desc", "unit", "leave", "disable", "refresh", "title"}
+COMMUTATIVE = {"max", "min", "np.maximum", "np.minimum", "mx.nd.maximum", "F.broadcast_mul", "F.broadcast_add"}
+AXES = {"axis", "axes", "dim"}
 Function = Union[ast.FunctionDef, ast.AsyncFunctionDef]
 
 
@@ -74,6 +77,7 @@ class _Finder(ast.NodeVisitor):
             self.line_starts.append(self.line_starts[-1] + len(line))
         self.statement: ast.stmt
         self.functions = 0  # whose bodies surround the place
+        self.unordered: Set[ast.AST] = set()  # tuples and lists in which the order makes no difference
         self.faults: List[Fault] = []
 
     def offset(self, line: int, column: int) -> int:
@@ -172,7 +176,21 @@ class _Finder(ast.NodeVisitor):
     def visit_JoinedStr(self, node: ast.JoinedStr) -> None:
         """Skip f-strings, because `ast` knows places within them only since Python 3.12."""
 
+    def visit_Subscript(self, node: ast.Subscript) -> None:
+        """Skip types, which change nothing."""
+        if getattr(node.value, "id", None) not in typing.__all__:
+            self.generic_visit(node)
+
+    def visit_ExceptHandler(self, node: ast.ExceptHandler) -> None:
+        if node.type:
+            self.unordered.add(node.type)
+        self.generic_visit(node)
+
     def visit_Compare(self, node: ast.Compare) -> None:
+        contained = (
+            right for is_in, right in zip(node.ops, node.comparators) if isinstance(is_in, (ast.In, ast.NotIn))
+        )
+        self.unordered.update(contained)
         for left, right in zip([node.left, *node.comparators], node.comparators):
             self.operator("comparison", left, right, COMPARISONS)
         self.generic_visit(node)
@@ -210,14 +228,18 @@ class _Finder(ast.NodeVisitor):
         self.generic_visit(node)
 
     def visit_Tuple(self, node: Union[ast.Tuple, ast.List]) -> None:
-        if isinstance(node.ctx, ast.Load) and len(node.elts) > 1:
+        if isinstance(node.ctx, ast.Load) and len(node.elts) > 1 and node not in self.unordered:
             self.swap_neighbours(node.elts)
         self.generic_visit(node)
 
     visit_List = visit_Tuple
 
     def visit_Call(self, node: ast.Call) -> None:
-        self.swap_neighbours(node.args)
+        if self.text(node.func) not in COMMUTATIVE:
+            self.swap_neighbours(node.args)
+        if self.text(node.func) == "isinstance":
+            self.unordered.add(node.args[1])
+        self.unordered.update(keyword.value for keyword in node.keywords if keyword.arg in AXES)
         for keyword in node.keywords:
             if keyword.arg and keyword.arg not in WORDS:
                 self.leave_out(keyword)
