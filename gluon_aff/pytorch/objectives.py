@@ -57,13 +57,14 @@ class Classes:
 
     def loss(self, output: Tensor, target: Tensor, x: Tensor) -> Tensor:
         """Return the loss of each image, (N,): cross-entropy, or GluonCV's distillation loss."""
-        distillation, teacher = self.objective.distillation, self.teacher
         hard = F.cross_entropy(output, target, reduction="none")
-        if distillation is None or teacher is None:
+        if self.teacher is None:
             return hard
+        distillation = self.objective.distillation
+        assert distillation is not None
         temperature = distillation.temperature
         with torch.no_grad():
-            imitated = (teacher(x).to(output.dtype) / temperature).softmax(1)
+            imitated = (self.teacher(x).to(output.dtype) / temperature).softmax(1)
         soft = temperature**2 * F.cross_entropy(output / temperature, imitated, reduction="none")
         return (1 - distillation.hard_weight) * soft + distillation.hard_weight * hard
 

@@ -114,4 +114,10 @@ def test_soft_iou_and_its_gradient():
 def test_iou(picture):
     (logits, mask), (intersection, union) = PICTURES[picture]
     output, target = torch.from_numpy(logits), torch.from_numpy(mask)
-    assert Masks().metric(output, target, target).item() == pytest.approx(intersection / max(union, 1))
+    for given in (output, output.clamp(min=0)):  # 0 is no sign
+        assert Masks().metric(given, target, target).item() == pytest.approx(intersection / max(union, 1))
+
+
+def test_iou_of_a_single_pixel():
+    pixel = torch.ones(1, 1, 1, 1)
+    assert Masks().metric(pixel, pixel, pixel).item() == 1
