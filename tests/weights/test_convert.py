@@ -111,8 +111,10 @@ def test_pytorch_loads_the_pth_as_any_state_dict():
     arrays = golden_file("a.params", "resnet20_b1")
     convert("a.params", "-o", "a.pth")
     net = get_model("resnet20_b1")
-    assert str(net.load_state_dict(torch.load("a.pth", weights_only=True))) == "<All keys matched successfully>"
-    assert {int(each) for key, each in net.state_dict().items() if key.endswith("num_batches_tracked")} == {0}
+    state = torch.load("a.pth", weights_only=True)
+    assert set(state) == set(net.state_dict())
+    assert {int(each) for key, each in state.items() if key.endswith("num_batches_tracked")} == {0}
+    assert str(net.load_state_dict(state)) == "<All keys matched successfully>"
     assert np.array_equal(net.output.weight.detach().numpy(), arrays["output.weight"])
     assert np.array_equal(net.features[0].bias.detach().numpy(), arrays["features.0.beta"])
 
