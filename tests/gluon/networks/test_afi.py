@@ -197,7 +197,9 @@ def test_attentions_are_counted_once(attention):
     architecture = MODELS["afi_resnet32_cifar100"].architecture(attention=attention)
     counts = count_layers(architecture, 32)
     assert sum(each.trainable for each in counts) == trainable_parameters(architecture)
-    assert sum(each.name.endswith(".attend.pool") for each in counts) == 12  # an integrating block, an average
+    names = [each.name for each in counts]
+    assert sum(name.endswith(".attend.pool") for name in names) == 12  # an integrating block, an average
+    assert sum(name in ("features.3.pool", "features.4.pool", "features.5.pool") for name in names) == 12  # a feature
 
 
 @pytest.mark.parametrize("name", SHALLOW)
