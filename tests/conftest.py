@@ -2,6 +2,7 @@
 
 import ast
 import contextlib
+import gc
 import os
 import signal
 import sys
@@ -62,6 +63,11 @@ def pytest_ignore_collect(collection_path):
     path = collection_path / "conftest.py" if collection_path.is_dir() else collection_path
     is_python = path.suffix == ".py" and path.exists()
     return True if NOT_HERE and is_python and imports_what_is_not_here(path) else None
+
+
+def pytest_collection_finish():
+    """Keep the thousands of tests out of the garbage collector's rounds, which takes a tenth of the time off."""
+    gc.freeze()
 
 
 @contextlib.contextmanager
