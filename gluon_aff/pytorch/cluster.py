@@ -6,6 +6,7 @@ All workers have to call the same functions in the same order. A worker that doe
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 from dataclasses import dataclass
 from typing import Callable, List, Sequence
@@ -13,6 +14,9 @@ from typing import Callable, List, Sequence
 import numpy as np
 import torch
 import torch.distributed as dist
+
+# Imported later, as parallel training does, its functions would have the group as a default, which then never ends
+import torch.distributed.nn.functional
 
 from gluon_aff.distributed import DISTRIBUTED, KVSTORES, SINGLE, whole_number
 from gluon_aff.engines import Devices
@@ -116,6 +120,10 @@ def join_cluster(kvstore: str) -> TorchCluster:
 
 
 def leave_cluster() -> None:
-    """Close the connections to the other workers: if Python ends with gloo's threads running, it may abort."""
+    """Close the connections to the other workers: if Python ends with gloo's threads running, it may abort.
+
+    They run as long as anything refers to the group, such as a network that was trained in parallel.
+    """
     if dist.is_initialized():
+        gc.collect()
         dist.destroy_process_group()

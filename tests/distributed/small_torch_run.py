@@ -4,6 +4,7 @@ Writes FOLDER/RANK.npz: parameters, momentum and figures; with `tell` what the w
 `die` worker 1 kills itself before the third step, once.
 """
 
+import gc
 import os
 import signal
 import sys
@@ -13,7 +14,7 @@ import numpy as np
 
 from gluon_aff.engines import Classification, Devices, LearnerSettings, Optimizer, Start
 from gluon_aff.models import Architecture
-from gluon_aff.pytorch.cluster import join_cluster
+from gluon_aff.pytorch.cluster import join_cluster, leave_cluster
 from gluon_aff.pytorch.learner import learner
 
 GLOBAL_BATCH = 8
@@ -88,11 +89,15 @@ def tell(cluster, folder):
 
 
 def main(folder, what=""):
+    gc.disable()  # as if the collector had not come round before the worker leaves
     cluster = join_cluster("dist_sync" if "RANK" in os.environ else "device")
     if what == "tell":
         tell(cluster, Path(folder))
     else:
         train(cluster, Path(folder), what == "die")
+    leave_cluster()
+    threads = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
+    assert not [name for name in threads if "gloo" in name]
 
 
 if __name__ == "__main__":
