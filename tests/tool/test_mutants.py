@@ -197,7 +197,11 @@ class Lines:
         ((3, 3), False, ["one"]),
         ((4, 4), False, ["second", "first"]),  # which share a fixture
         ((3, 4), False, ["second", "first", "one"]),
-        ((3, 3), True, ["reads_a_constant", "second", "first", "one"]),  # only the first import was in a test
+        (
+            (3, 3),
+            True,
+            ["reads_a_constant", "second", "first", "one", "compares"],
+        ),  # only the first import was in a test
     ],
 )
 def test_tests_of_a_line_are_its_rooms_and_the_shortest_first(lines, at_import, chosen):
@@ -207,6 +211,7 @@ def test_tests_of_a_line_are_its_rooms_and_the_shortest_first(lines, at_import, 
         "tests/gluon/test_fusion.py::first": 3.0,
         "tests/gluon/test_fusion.py::second": 2.0,
         "tests/gluon/fusion/test_c.py::reads_a_constant": 1.0,
+        "tests/gluon/test_other.py::compares": 0.5,
         "tests/weights/test_d.py::elsewhere": 0.5,
     }
     fault = Fault("gluon_aff/gluon/fusion/operators.py", "number", lines, at_import, lines[0], "", 0, 1, "", "")
