@@ -9,7 +9,7 @@ import pytest
 
 from gluon_aff import get_model
 from gluon_aff.errors import GluonAFFError, ParamsFileError
-from gluon_aff.gluon.parameters import load_parameters, parameter_arrays
+from gluon_aff.gluon.parameters import load_arrays, load_parameters, parameter_arrays
 from gluon_aff.weights.params_format import write_params_file
 
 
@@ -101,6 +101,13 @@ def test_extra_arrays_can_be_ignored(tmp_path):
     with pytest.raises(ParamsFileError, match="72 unexpected"):
         load_parameters(plain, path)
     load_parameters(plain, path, ignore_extra=True)
+
+
+def test_what_a_run_kept_has_to_fit():
+    net = network(1)
+    for kept in ({**arrays(net), "more": np.zeros(1)}, {**arrays(net), "output.weight": np.zeros((7, 64))}):
+        with pytest.raises(ParamsFileError, match="a checkpoint does not fit"):
+            load_arrays(net, kept, "a checkpoint")
 
 
 def test_fresh_head_keeps_the_networks_own(tmp_path):
