@@ -166,6 +166,20 @@ def test_float64_of_several_workers_is_refused():
         learner(FLOAT64, Devices("cpu", (0,)), replace(Cluster(), size=2))
 
 
+def test_a_step_counts_the_images_of_all_workers():
+    """The other worker of two has sent a gradient of 0 here, and the same figures."""
+    moved, figures = [], []
+    for cluster in (Cluster(), Cluster(size=2, add=lambda array: 2 * array)):
+        net = linear_network()
+        weight = net[1].weight
+        before = weight.data().asnumpy()
+        trainer = mx.gluon.Trainer(net.collect_params(), "sgd", {"learning_rate": 0.1})
+        figures.append(GluonLearner(net, trainer, classes(), CPUS[1], cluster, None).step(*batch(), 1.0, False)())
+        moved.append(weight.data().asnumpy() - before)
+    np.testing.assert_allclose(moved[1], moved[0] / 2, atol=1e-7)
+    assert figures[0] == figures[1]
+
+
 def test_mixup_stays_within_a_devices_slice():
     """The original mixes each device's slice with its own reverse (train_cifar.py 333, 339)."""
     images, labels = batch(8)

@@ -13,6 +13,7 @@ from gluon_aff.cli import COMMANDS, OneLineParser, fill_parser
 from gluon_aff.errors import InputError
 from gluon_aff.run_names import name_of
 from gluon_aff.settings.cifar import CIFARSettings, resolve
+from gluon_aff.settings.declaration import declared
 from gluon_aff.settings.parser import settings_from
 from gluon_aff.training.cifar import train_cifar
 from gluon_aff.training.notes import cifar_facts, cifar_warnings, first_release_warnings
@@ -224,6 +225,11 @@ def test_a_fusion_that_does_not_exist_is_refused_before_data_are_looked_for(
         with pytest.raises(InputError, match=f"unknown fusion .*'{fusion}': did you mean {meant}\\?"):
             check(settings)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_options_that_the_original_lacks_are_marked_as_new():
+    original = {name for name, each in declared(CIFARSettings).items() if not each.new}
+    assert original == {*ORIGINAL_DEFAULTS, "askc_type"}
 
 
 def test_every_abbreviation_means_what_it_did_in_the_original():

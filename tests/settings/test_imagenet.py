@@ -14,6 +14,7 @@ from gluon_aff.cli import OneLineParser
 from gluon_aff.errors import InputError
 from gluon_aff.published import published_runs
 from gluon_aff.run_names import best_file, name_of, paths_of, periodic_file
+from gluon_aff.settings.declaration import declared
 from gluon_aff.settings.imagenet import ImageNetSettings, resolve, used_dtype
 from gluon_aff.settings.parser import add_options, settings_from
 from gluon_aff.training.logbook import settings_line
@@ -300,6 +301,11 @@ def test_an_abbreviation_of_the_originals_is_not_taken_for_import():
     parser.add_argument("--import")
     add_options(ImageNetSettings, parser, [])
     assert parser.parse_args(["--i", "64"]).input_size == 64
+
+
+def test_options_that_the_original_lacks_are_marked_as_new():
+    original = {name for name, each in declared(ImageNetSettings).items() if not each.new}
+    assert original == {*ORIGINAL_DEFAULTS, "model", "askc_type"}
 
 
 def test_every_abbreviation_means_what_it_did_in_the_original():
