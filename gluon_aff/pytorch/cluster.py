@@ -9,14 +9,12 @@ import atexit
 import gc
 import os
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Callable, List, Sequence
 
 import numpy as np
 import torch
 import torch.distributed as dist
-
-# Imported later, as parallel training does, its functions would have the group as a default, which then never ends
-import torch.distributed.nn.functional
 
 from gluon_aff.distributed import DISTRIBUTED, KVSTORES, SINGLE, whole_number
 from gluon_aff.engines import Devices
@@ -111,6 +109,8 @@ def join_cluster(kvstore: str) -> TorchCluster:
             "WORLD_SIZE, and LOCAL_RANK less than LOCAL_WORLD_SIZE; gluon-aff launch sets them"
         )
     if not dist.is_initialized():
+        # If parallel training imported it, the group would be a default of its functions, and never end
+        import_module("torch.distributed.nn.functional")
         try:
             dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
         except (RuntimeError, ValueError) as error:

@@ -325,7 +325,7 @@ def _initialised(
 
 def _check_shape(architecture: Architecture, shape: Tuple[int, ...]) -> None:
     """Raise InputError if the network cannot train on batches of that shape; nothing is computed."""
-    if shape[0] > 1:  # without asking the meta device, which takes PyTorch a second to import
+    if shape[0] > 1:  # only one image can be too few; the meta device takes PyTorch a second to import
         return
     with torch.device("meta"):
         net, images = build(architecture), torch.zeros(shape)

@@ -18,9 +18,12 @@ FIELDS = 3  # down and across
 SCENES = {"train2017": 12, "val2017": 2}
 
 
-def golden_samples(kind):
-    """Figures by the names of files, of the set of that kind."""
-    return {name: figures for name, figures in json.loads(GOLDEN.read_text()).items() if name.startswith(kind)}
+def check_figures(found, kind):
+    """Hold figures, by the names of files, against those of the golden's set of that kind."""
+    golden = {name: figures for name, figures in json.loads(GOLDEN.read_text()).items() if name.startswith(kind)}
+    assert found.keys() == golden.keys()
+    for name, figures in golden.items():
+        np.testing.assert_allclose(found[name], figures, rtol=0, atol=0.05, err_msg=name)
 
 
 def pictures_figures(folder):

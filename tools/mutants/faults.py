@@ -16,8 +16,8 @@ LOGIC = {"and": "or", "or": "and"}
 
 # Arguments that only change texts or the look of a progress bar, and no result
 WORDS = {"help", "metavar", "description", "epilog", "desc", "unit", "leave", "disable", "refresh", "title"}
-COMMUTATIVE = {"max", "min", "np.maximum", "np.minimum", "mx.nd.maximum", "F.broadcast_mul", "F.broadcast_add"}
-AXES = {"axis", "axes", "dim"}
+COMMUTATIVE = {"max", "min", "np.maximum", "mx.nd.maximum", "F.broadcast_mul"}
+AXES = {"axis", "dim"}
 Function = Union[ast.FunctionDef, ast.AsyncFunctionDef]
 
 
