@@ -80,8 +80,8 @@ class ImageNetBookkeeper:
         if error >= state.best:
             return state
         params = self._save(learner, best_file(self.files.setup.paths.name, error, epoch))
-        if self.settings.keep_one_best and state.params not in (None, params):
-            _remove(str(state.params))
+        if self.settings.keep_one_best and params and state.params:
+            _remove(state.params)
         return replace(state, best=error, params=params)
 
     def figures(self, state: RunState, score: Errors) -> Dict[str, float]:

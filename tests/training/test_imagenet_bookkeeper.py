@@ -1,4 +1,4 @@
-"""The lines that an ImageNet run logs about its speed."""
+"""The lines that an ImageNet run logs about its speed, and what its workers leave alone."""
 
 import time
 from types import SimpleNamespace
@@ -12,11 +12,11 @@ from gluon_aff.training.epoch import EpochProgress
 from gluon_aff.training.imagenet_bookkeeper import ImageNetBookkeeper
 
 
-def bookkeeper(**settings):
+def bookkeeper(writes=True, **settings):
     """One of a run with 32 images a step and 8 steps an epoch, and the lines that it logs."""
     lines = []
     setup = SimpleNamespace(settings=ImageNetSettings(**settings), global_batch=32, paths=SimpleNamespace(name="run"))
-    files = SimpleNamespace(setup=setup, log=SimpleNamespace(info=lines.append), writes=True)
+    files = SimpleNamespace(setup=setup, log=SimpleNamespace(info=lines.append), writes=writes)
     return ImageNetBookkeeper(files, 8, None), lines
 
 
@@ -48,3 +48,12 @@ def test_a_run_that_saves_nothing_has_no_periodic_weights():
     book, lines = bookkeeper(save_frequency=0)
     book.trained(FakeLearner(), RunState(4, 0.5, begun=EpochProgress(8, 2.0)), now=True)
     assert lines == ["[Epoch 4] training: accuracy=0.250000"]
+
+
+def test_only_the_worker_that_writes_the_best_weights_removes_those_before(tmp_path):
+    """All workers of a resumed run know where those are."""
+    (tmp_path / "before.params").touch()
+    book, _ = bookkeeper(writes=False, keep_one_best=True)
+    state = RunState(4, 0.5, params=str(tmp_path / "before.params"), begun=EpochProgress(8, 2.0, 1.0, seconds=4.0))
+    assert book.validated(FakeLearner(), state, (0.4, 0.2), seconds=5.0).best == 0.4
+    assert (tmp_path / "before.params").exists()
