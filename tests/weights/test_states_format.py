@@ -134,11 +134,10 @@ def test_what_is_written_is_read_by_us_and_by_python(tmp_path):
 def test_the_count_of_updates_is_the_largest_of_the_devices(tmp_path):
     path = str(tmp_path / "a.states")
     most = 2**31 - 1
-    devices = {0: {0: 0, 1: 2}, 1: {0: 0, 1: most}}
-    write_states(
-        path, "NAG", dict.fromkeys((0, 1), np.zeros(2, "f")), {"num_update": most, "_all_index_update_counts": devices}
-    )
-    assert read_states(path).counts == {0: 0, 1: most}
+    devices = {0: {0: 0, 1: 2, 2: most}, 1: {0: 0, 1: most, 2: 2}}
+    optimizer = {"num_update": most, "_all_index_update_counts": devices}
+    write_states(path, "NAG", dict.fromkeys((0, 1, 2), np.zeros(2, "f")), optimizer)
+    assert read_states(path).counts == {0: 0, 1: most, 2: most}
 
 
 def test_older_files_count_the_updates_of_all_devices_together(tmp_path):
