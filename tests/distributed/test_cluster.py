@@ -138,6 +138,7 @@ def test_running_statistics_are_averaged_over_workers_and_devices(told):
         np.testing.assert_array_equal(one["running_var"], np.ones(3))
 
 
+@pytest.mark.long
 def test_a_killed_worker_ends_the_job_and_a_restart_completes_it(start, small_run, together, tmp_path):
     command = [*small_run, "dist_sync", tmp_path, "kill=5"]
     launched = start("-n", 2, "-s", 1, "--restarts", 1, "--grace", 2, "--", *command).end()

@@ -47,13 +47,6 @@ def check(folder, expected):
             np.testing.assert_allclose(first[name], array, rtol=1e-9, atol=1e-12, err_msg=name)
 
 
-def test_torchrun_starts_workers(tmp_path, of_one_process, environment_of_runs):
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [*torchrun, SMALL_RUN[1], str(tmp_path)]
-    subprocess.run(command, check=True, env={**environment_of_runs, **TORCH}, capture_output=True)
-    check(tmp_path, of_one_process)
-
-
 def test_a_worker_that_dies_stops_all_and_restarts_learn_what_one_does_of_twice_the_batch(
     start, tmp_path, of_one_process
 ):
@@ -64,9 +57,11 @@ def test_a_worker_that_dies_stops_all_and_restarts_learn_what_one_does_of_twice_
     check(tmp_path, of_one_process)
 
 
-def test_what_workers_tell_each_other(start, tmp_path):
-    launched = start("-n", 2, "--", *SMALL_RUN, tmp_path, "tell", **TORCH).end()
-    assert (launched.code, launched.err.strip()) == (0, "")
+def test_what_workers_of_torchrun_tell_each_other(tmp_path, environment_of_runs):
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [*torchrun, SMALL_RUN[1], str(tmp_path), "tell"]
+    ended = subprocess.run(command, env={**environment_of_runs, **TORCH}, capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (0, "")
     for rank in (0, 1):
         told = kept(tmp_path / f"{rank}.npz")
         np.testing.assert_array_equal(told["sum"], [3, 1])
@@ -90,6 +85,7 @@ def test_what_workers_tell_each_other(start, tmp_path):
         assert "weight" not in name or (alone[0][name] != alone[1][name]).any()
 
 
+@pytest.mark.long  # test_engines.py has the same in two processes that the command starts itself
 def test_a_documented_command_trains_on_two_workers(start, tmp_path, few_shapes):
     line = (
         "--model resnet --blocks 1 --channel-times 1 --start-layer 3 --auto_aug --mixup --label-smoothing --cosine "

@@ -70,6 +70,7 @@ def findings_of(process, code=1):
 
 
 @pytest.mark.engine
+@pytest.mark.long  # each check that it runs has a fast test of its own
 def test_here(tmp_path):
     """In the environment of these tests training works, whatever else may be worth knowing."""
     command = [str(Path(sysconfig.get_path("scripts")) / "gluon-aff"), "doctor"]

@@ -20,6 +20,7 @@ import pytest
 from shared_by_tests.fakes import FakeLearner, Worker
 from shared_by_tests.stopping import stop_at
 
+from gluon_aff.cli import main
 from gluon_aff.data.imagenet.record_writing import write_records
 from gluon_aff.data.samples.pictures import write_pictures
 from gluon_aff.engines import Devices
@@ -566,13 +567,19 @@ def test_a_lock_says_who_has_it_and_ends_with_its_process(tmp_path):
     assert os.listdir(folder) == []
 
 
-def limited(bytes_per_file):
+@contextlib.contextmanager
+def full_disk(bytes_per_file):
     """Let files end at that size, as a full disk would; Python ignores the signal that comes with it."""
-    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_per_file, bytes_per_file))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_per_file, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize("shares", [(1,), pytest.param((2, 50), marks=pytest.mark.long)])
-def test_a_full_disk_leaves_the_last_checkpoint_whole(shares, settings, tmp_path, monkeypatch):
+def test_a_full_disk_leaves_the_last_checkpoint_whole(shares, settings, tmp_path, monkeypatch, capsys):
     with monkeypatch.context() as patched:
         stop_at(patched, 7)
         with pytest.raises(Stopped):
@@ -584,14 +591,13 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(shares, settings, tmp_path
         *("--mixup-off-epoch", "1", "--label-smoothing", "--cosine", "--warmup-epochs", "1", "--seed", "3"),
         *("--data-dir", settings.data_dir, "--resume", "auto"),
     ]
-    command = [sys.executable, str(ROOT / "train_cifar.py"), *arguments]
     size = os.path.getsize(f"{kept}/parameters.params")
     for limit in (size // share - 100 for share in shares):
-        result = subprocess.run(command, capture_output=True, text=True, preexec_fn=limited(limit), timeout=100)
-        assert result.returncode == 1, result.stderr
-        last = result.stderr.strip().splitlines()[-1]
+        with full_disk(limit):
+            assert main(arguments, "train_cifar.py", "train-cifar") == 1
+        last = capsys.readouterr().err.strip().splitlines()[-1]
+        assert last.startswith("train_cifar.py: ")
         assert "cannot be written" in last
-        assert "Traceback" not in result.stderr
         assert {path.name: path.read_bytes() for path in Path(kept).iterdir()} == before
         assert not [path for path in tmp_path.rglob("*.partial")]
     train_cifar(settings)

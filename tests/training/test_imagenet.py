@@ -322,23 +322,8 @@ def test_all_documented_commands_train(which, pictures, tmp_path):
 
 def test_bfloat16(pictures, tmp_path):
     """In a process of its own: MXNet's mixed precision cannot be turned off again."""
-    result = run_command(
-        [
-            "--dtype",
-            "bfloat16",
-            "--use-rec",
-            "--classes",
-            "8",
-            "--num-gpus",
-            "0",
-            "--num-layer",
-            "18",
-            *short(pictures),
-            "--num-epochs",
-            "1",
-        ],
-        tmp_path,
-    )
+    few = ["--dtype", "bfloat16", "--use-rec", "--classes", "8", "--num-gpus", "0", "--num-layer", "18", "-j", "0"]
+    result = run_command([*few, *short(pictures), "--num-epochs", "1"], tmp_path)
     assert result.returncode == 0, result.stderr
     (logged,) = read_log(str(tmp_path / "train_imagenet.log"))
     assert logged.finished == 1

@@ -110,7 +110,7 @@ def check_same(folder, undisturbed, epochs):
 @pytest.fixture(
     scope="module",
     params=[
-        pytest.param("mxnet", marks=pytest.mark.engine),
+        pytest.param("mxnet", marks=[pytest.mark.engine, pytest.mark.long]),
         pytest.param("torch", marks=pytest.mark.skipif(torch_problem() is not None, reason="needs PyTorch")),
     ],
 )
