@@ -11,7 +11,7 @@ from mxnet.gluon import HybridBlock
 
 from gluon_aff.engines import Classification, Distillation, LearnerSettings
 from gluon_aff.errors import InputError, last_line
-from gluon_aff.gluon.gluoncv import import_gluoncv
+from gluon_aff.gluon.imports import import_gluoncv
 from gluon_aff.gluon.mixup import dense_labels, mixup
 from gluon_aff.gluon.networks.zoo import get_model
 from gluon_aff.gluon.parameters import load_parameters

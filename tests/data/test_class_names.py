@@ -46,7 +46,7 @@ def test_imagenets_names_are_those_that_were_compared():
 
 @pytest.mark.engine
 def test_imagenets_names_are_gluoncvs():
-    import_gluoncv = import_module("gluon_aff.gluon.gluoncv").import_gluoncv  # or it would not be collected without
+    import_gluoncv = import_module("gluon_aff.gluon.imports").import_gluoncv  # or it would not be collected without
     attributes = import_gluoncv("gluoncv.data.imagenet.classification").ImageNet1kAttr()
     assert class_names("imagenet") == attributes.classes
 

@@ -9,7 +9,7 @@ from shared_by_tests.masks_by_hand import PICTURES
 from gluon_aff.engines import Classification, Distillation, Segmentation
 from gluon_aff.errors import InputError
 from gluon_aff.gluon import objectives as gluon_objectives
-from gluon_aff.gluon.gluoncv import import_gluoncv
+from gluon_aff.gluon.imports import import_gluoncv
 from gluon_aff.gluon.mixup import dense_labels as gluon_dense_labels
 from gluon_aff.gluon.mixup import mixup as gluon_mixup
 from gluon_aff.pytorch import get_model, save_params

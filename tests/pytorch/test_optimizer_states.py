@@ -10,7 +10,7 @@ from gluon_aff import get_model as gluon_model
 from gluon_aff import list_models
 from gluon_aff.engines import Optimizer
 from gluon_aff.errors import InputError
-from gluon_aff.gluon.gluoncv import torch_out_of_sight
+from gluon_aff.gluon.imports import out_of_sight
 from gluon_aff.gluon.optimizer_states import load_states as load_into_gluon
 from gluon_aff.gluon.optimizer_states import save_states as save_from_gluon
 from gluon_aff.gluon.schedule import Scheduler
@@ -163,7 +163,7 @@ def test_gluon_goes_on_from_states_that_pytorch_writes(load, tmp_path):
     resumed = in_gluon(SMALL[0], **SMALL[1])
     resumed.load_parameters(str(tmp_path / "a.params"))
     fresh = trainer_of(resumed, optimizer)
-    with torch_out_of_sight():  # MXNet's own imports GluonCV
+    with out_of_sight("torch"):  # MXNet's own imports GluonCV
         load(fresh, path)
     train(fresh, STEPS, 3)
     assert fresh.learning_rate == SCHEDULE.rate(STEPS + 3)

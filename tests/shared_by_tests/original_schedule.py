@@ -1,6 +1,6 @@
 """A schedule as the original trained with it: GluonCV's own objects."""
 
-from gluon_aff.gluon.gluoncv import import_gluoncv
+from gluon_aff.gluon.imports import import_gluoncv
 
 LRScheduler, LRSequential = (getattr(import_gluoncv("gluoncv.utils"), name) for name in ("LRScheduler", "LRSequential"))
 

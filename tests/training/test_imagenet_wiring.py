@@ -27,7 +27,7 @@ from gluon_aff.data.imagenet.validation_batches import folder_validation, record
 from gluon_aff.data.samples.pictures import write_pictures
 from gluon_aff.engines import Devices, engine
 from gluon_aff.evaluation.evaluate import Evaluation
-from gluon_aff.gluon.gluoncv import import_gluoncv
+from gluon_aff.gluon.imports import import_gluoncv
 from gluon_aff.gluon.networks.zoo import build
 from gluon_aff.settings import imagenet as imagenet_settings
 from gluon_aff.settings.imagenet import ImageNetSettings, resolve

@@ -30,7 +30,7 @@ from gluon_aff.data.imagenet.images import Box
 from gluon_aff.data.imagenet.training_batches import folder_batches, record_batches
 from gluon_aff.data.imagenet.validation_batches import folder_validation, record_validation
 from gluon_aff.errors import DataError, InputError, TrainingError
-from gluon_aff.gluon.gluoncv import import_gluoncv
+from gluon_aff.gluon.imports import import_gluoncv
 
 # The original's of red, green and blue: ImageRecordIter's, and GluonCV's on a scale of 0..1
 RECORD_MEAN, RECORD_STD = (123.68, 116.779, 103.939), (58.393, 57.12, 57.375)

@@ -6,7 +6,7 @@ import pytest
 
 from gluon_aff import get_model
 from gluon_aff.errors import InputError
-from gluon_aff.gluon.gluoncv import import_gluoncv
+from gluon_aff.gluon.imports import import_gluoncv
 from gluon_aff.gluon.inspection.summary import count_layers, trainable_parameters
 from gluon_aff.gluon.networks.afi import Block, afi_resnet, joined
 from gluon_aff.models import MODELS

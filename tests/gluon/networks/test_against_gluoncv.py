@@ -6,7 +6,7 @@ import mxnet as mx
 import numpy as np
 import pytest
 
-from gluon_aff.gluon.gluoncv import import_gluoncv
+from gluon_aff.gluon.imports import import_gluoncv
 from gluon_aff.gluon.networks.zoo import imagenet_resnet, imagenet_resnext
 
 RESNETS = {

@@ -1,12 +1,13 @@
-"""GluonCV beside torch 2, beside which it refuses to be imported."""
+"""GluonCV beside torch 2, beside which it refuses to be imported, and MXNet without scikit-learn."""
 
+import subprocess
 import sys
 from importlib import import_module
 from types import ModuleType
 
 import pytest
 
-from gluon_aff.gluon.gluoncv import import_gluoncv
+from gluon_aff.gluon.imports import import_gluoncv
 
 
 @pytest.fixture
@@ -51,3 +52,11 @@ def test_torch_comes_back_where_the_import_fails(torch_2):
     with pytest.raises(ModuleNotFoundError):
         import_gluoncv("gluoncv.nix")
     assert sys.modules["torch"] is torch_2
+
+
+def test_mxnet_is_imported_without_scikit_learn_and_pandas():
+    """They would take a third of the time, and stay importable."""
+    program = (
+        "import sys; import gluon_aff.gluon.engine; assert not {'sklearn', 'pandas'} & set(sys.modules); import sklearn"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
