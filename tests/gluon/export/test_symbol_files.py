@@ -12,6 +12,7 @@ from gluon_aff._platform import torch_problem
 from gluon_aff.errors import GluonAFFError
 from gluon_aff.export.symbol_files import write_symbol
 from gluon_aff.gluon.network import GluonNetwork
+from gluon_aff.gluon.networks.zoo import BUILDERS
 from gluon_aff.gluon.parameters import load_parameters, parameter_arrays
 
 
@@ -25,13 +26,21 @@ def imported(prefix):
         return mx.gluon.SymbolBlock.imports(f"{prefix}-symbol.json", ["data"], f"{prefix}-0000.params")
 
 
-@pytest.mark.parametrize("name", sorted(NETWORKS))
-def test_symbol_block_computes_the_same_at_any_batch_and_size(name, tmp_path):
-    net, card = network_and_card(name)
-    paths, agreement = write_symbol(on_cpu(net), str(tmp_path / "new" / "net"), card.input_size)
+@pytest.fixture(scope="module", params=sorted(NETWORKS))
+def written(request, tmp_path_factory):
+    """The name of a network in `NETWORKS`, the network, its number of outputs, its pair of files, and what was said."""
+    net, card = network_and_card(request.param)
+    prefix = tmp_path_factory.mktemp("symbol") / "new" / "net"
+    paths, agreement = write_symbol(on_cpu(net), str(prefix), card.input_size)
+    return request.param, net, card.outputs, paths, agreement
+
+
+def test_symbol_block_computes_the_same_at_any_batch_and_size(written):
+    _, net, _, paths, agreement = written
     assert [os.path.basename(path) for path in paths] == ["net-symbol.json", "net-0000.params"]
-    assert sorted(os.listdir(tmp_path / "new")) == ["net-0000.params", "net-symbol.json"]
-    block = imported(tmp_path / "new" / "net")
+    folder = os.path.dirname(paths[0])
+    assert sorted(os.listdir(folder)) == ["net-0000.params", "net-symbol.json"]
+    block = imported(os.path.join(folder, "net"))
     for shape in [(1, 3, 64, 64), (4, 3, 40, 71)]:
         images = mx.nd.random.normal(shape=shape)
         expected = net(images).asnumpy()
@@ -39,22 +48,18 @@ def test_symbol_block_computes_the_same_at_any_batch_and_size(name, tmp_path):
     assert agreement.difference <= 1e-5 * agreement.largest
 
 
-@pytest.mark.parametrize("name", sorted(NETWORKS))
-def test_they_are_weights_too_by_their_names(name, tmp_path):
+def test_they_are_weights_too_by_their_names(written):
     """Whatever networks this process has made before, which the names count."""
-    net, card = network_and_card(name)
-    path = write_symbol(on_cpu(net), str(tmp_path / "net"), card.input_size)[0][1]
+    name, net, outputs, (_, path), _ = written
+    host, settings, _ = NETWORKS[name]
     expected = parameter_arrays(net)
-    other = network_and_card(name)[0]
-    for parameter in other.collect_params().values():
-        parameter.set_data(mx.nd.zeros(parameter.shape))
+    other = BUILDERS[host](**settings, classes=outputs)
     load_parameters(other, path)
     assert same(parameter_arrays(other), expected)
     if torch_problem() is None:
         from gluon_aff.pytorch import networks, parameters
 
-        host, settings, _ = NETWORKS[name]
-        in_torch = networks.zoo.BUILDERS[host](**settings, classes=card.outputs)
+        in_torch = networks.zoo.BUILDERS[host](**settings, classes=outputs)
         parameters.load_params(in_torch, path)
         assert same(parameters.parameter_arrays(in_torch), expected)
 
