@@ -157,7 +157,7 @@ def test_a_worker_leaves_before_python_ends(environment_of_runs):
 
 
 @pytest.mark.parametrize(("gpus", "backend"), [(True, "cpu:gloo,cuda:nccl"), (False, "gloo")])
-def test_workers_with_gpus_talk_by_nccl_too(monkeypatch, gpus, backend):
+def test_workers_with_gpus_talk_by_nccl_too_and_leave_once(monkeypatch, gpus, backend):
     for name, value in OF_ONE.items():
         monkeypatch.setenv(name, value)
     backends, at_exit = [], []
@@ -166,9 +166,13 @@ def test_workers_with_gpus_talk_by_nccl_too(monkeypatch, gpus, backend):
     monkeypatch.setattr("torch.distributed.is_initialized", lambda: bool(backends))
     monkeypatch.setattr("torch.distributed.get_rank", lambda: 0)
     monkeypatch.setattr("torch.distributed.get_world_size", lambda: 1)
+    monkeypatch.setattr("torch.distributed.destroy_process_group", backends.pop)
     monkeypatch.setattr("atexit.register", at_exit.append)
     assert join_cluster("dist_sync") == join_cluster("dist_sync") == TorchCluster()
     assert (backends, at_exit) == ([backend], [leave_cluster])
+    for leave in (*at_exit, leave_cluster):
+        leave()
+        assert backends == []
 
 
 def test_workers_that_do_not_find_each_other_say_so(monkeypatch):
