@@ -56,6 +56,7 @@ def test_every_kind_of_fault_is_found_and_words_are_left_alone():
         ("max(a, b) + min(c, d)", 0),
         ("np.maximum(a, b) + mx.nd.maximum(c, d) + F.broadcast_mul(e, f)", 0),
         ("isinstance(x, (A, B))", 1),
+        ("text.startswith((a, b)) or text.endswith((c, d))", 0),
         ("f(x, axis=(2, 3), dim=(4, 5), shape=(6, 7))", 1),
         ("Pair = Union[A, B]", 0),
         ("x[a, b]", 1),
@@ -202,10 +203,11 @@ class Lines:
             True,
             ["reads_a_constant", "second", "first", "one", "compares"],
         ),  # only the first import was in a test
+        ((7, 7), False, ["reads_a_constant", "second", "first", "one", "compares"]),  # no test runs it itself
     ],
 )
 def test_tests_of_a_line_are_its_rooms_and_the_shortest_first(lines, at_import, chosen):
-    """What runs at import is held by tests of the room, too, that run no line of the file."""
+    """What runs at import, or in other processes, is held by tests of the room, too, that run no line of the file."""
     seconds = {
         "tests/data/a.py::one": 0.1,
         "tests/gluon/test_fusion.py::first": 3.0,

@@ -49,18 +49,19 @@ class CoveringTests:
         """Return the tests that run the statement with the fault.
 
         Tests of the file's own room come first, and short ones before long ones. Code that runs while the package is
-        imported (constants, defaults) belongs to no test in particular, though a test may happen to import it first.
-        For such code, the tests of the file's room and of the rooms around it, and all tests that run any line of the
-        file, are returned.
+        imported (constants, defaults, functions that are called for them) belongs to no test in particular, though a
+        test may happen to import it first; nor does code that runs only in processes that tests start. For such code,
+        the tests of the file's room and of the rooms around it, and all tests that run any line of the file, are
+        returned.
         """
         by_line = self.data.contexts_by_lineno(fault.path)
         room = f"tests/{room_of(fault.path)}"
         own = {test for test in self.seconds if test.replace("/test_", "/").startswith(room)}
         first, last = fault.lines
-        chosen = self._tests(tests for line, tests in by_line.items() if fault.at_import or first <= line <= last)
-        if fault.at_import:
+        chosen = self._tests(tests for line, tests in by_line.items() if first <= line <= last)
+        if fault.at_import or not chosen:
             around = f"tests/{room_of(fault.path).split('/')[0]}/"
-            chosen |= own | {test for test in self.seconds if test.startswith(around)}
+            chosen |= own | {test for test in self.seconds if test.startswith(around)} | self._tests(by_line.values())
         return sorted(chosen, key=lambda test: (test not in own, self.seconds[test]))
 
     def cost(self, tests: Iterable[str]) -> float:

@@ -239,6 +239,8 @@ class _Finder(ast.NodeVisitor):
             self.swap_neighbours(node.args)
         if self.text(node.func) == "isinstance":
             self.unordered.add(node.args[1])
+        if getattr(node.func, "attr", "") in ("startswith", "endswith"):
+            self.unordered.update(node.args)
         self.unordered.update(keyword.value for keyword in node.keywords if keyword.arg in AXES)
         for keyword in node.keywords:
             if keyword.arg and keyword.arg not in WORDS:

@@ -37,7 +37,7 @@ class Parts:
         shortcut: layers on the shortcut. If None, the shortcut is the block's input.
         adds: whether there is a shortcut.
         activates: whether a ReLU follows the addition.
-        shrinks: whether `rest` halves height and width.
+        shrinks: whether `rest` halves height and width, so that a feature for later blocks has to be halved too.
         splits: whether only half of the channels pass through the block, after which all channels are shuffled.
     """
 
@@ -197,7 +197,7 @@ def bottleneck_parts(member: Member, widths: Widths, groups: int = 1) -> Parts:
 def inverted_parts(member: Member, widths: Widths) -> Parts:
     """Return the parts of MobileNetV2's block: 1x1, BN, ReLU | depthwise 3x3 (stride), BN, ReLU, 1x1, BN.
 
-    Only blocks of stride 1 have a shortcut.
+    Only blocks of stride 1 have a shortcut. One of stride 2 ends its group, so its feature goes no further.
     """
     return Parts(
         nn.Sequential(*conv_bn_relu(conv1x1(member.in_channels, widths.first))),
@@ -209,7 +209,6 @@ def inverted_parts(member: Member, widths: Widths) -> Parts:
         shortcut_of(member) if member.stride == 1 else None,
         adds=member.stride == 1,
         activates=False,
-        shrinks=member.stride == 2,
     )
 
 

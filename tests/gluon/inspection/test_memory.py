@@ -1,5 +1,6 @@
 """What is run while memory is measured."""
 
+import tracemalloc
 from dataclasses import replace
 
 import mxnet as mx
@@ -48,3 +49,13 @@ def test_two_steps_are_run_as_the_commands_run_them(architecture, training, stat
 def test_a_gpu_holds_what_is_not_free(monkeypatch):
     monkeypatch.setattr(mx.context, "gpu_memory_info", lambda number: (2**20 * number, 2**23))
     assert memory._held(mx.gpu(3)) == 8 - 3
+
+
+def test_the_images_take_no_more_memory_than_their_float32_values():
+    """Else the memory before the network would be too large."""
+    tracemalloc.start()
+    try:
+        images = memory.random_images(8, 128, mx.cpu())
+        assert tracemalloc.get_traced_memory()[1] < 1.5 * images.size * 4
+    finally:
+        tracemalloc.stop()
