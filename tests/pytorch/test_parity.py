@@ -32,6 +32,8 @@ from gluon_aff.pytorch.parameters import load_arrays, parameter_arrays, paramete
 # Of the images here, by the sizes that the networks are for
 SIDES = {32: 32, 224: 64, 480: 64}
 IMAGES = {32: 3, 224: 3, 480: 5}
+# With 3, BatchNorm of their pooled maps makes a rounding grow 7e10-fold in iAFF-ResNet-50's gradients; with 6, 5e4-fold
+OF_IAFF = 6
 
 
 def pair(name, **arguments):
@@ -62,7 +64,8 @@ def compare(name, **arguments):
     assert list(theirs._collect_params_with_prefix()) == list(values)
     size = MODELS[name].input_size
     # Of other images, a value that MXNet has resized in float32 may lie on the other side of a ReLU
-    images = np.random.RandomState(2).normal(size=(IMAGES[size], 3, SIDES[size], SIDES[size])).astype("float32")
+    count = OF_IAFF if name.startswith("iaff") else IMAGES[size]
+    images = np.random.RandomState(2).normal(size=(count, 3, SIDES[size], SIDES[size])).astype("float32")
     with torch.no_grad():
         found = ours(torch.from_numpy(images)).numpy()
     assert relative(found, theirs(mx.nd.array(images)).asnumpy()) < 1e-5
