@@ -138,6 +138,7 @@ class GluonLearner:
 
     def parameters(self) -> Dict[str, np.ndarray]:
         """Return the current parameters by name, averaged over the devices."""
+        mx.nd.waitall()  # with static memory, MXNet does not wait for running statistics that are being computed
         return parameter_arrays(self.net)
 
     def state(self) -> LearnerState:

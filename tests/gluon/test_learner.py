@@ -377,3 +377,29 @@ def test_the_same_seed_starts_the_same_and_a_file_replaces_it(tmp_path):
         np.testing.assert_array_equal(started[name], array)
     with pytest.raises(InputError, match="unexpected: more"):
         small(start=Start(path))
+
+
+def test_running_statistics_are_read_once_they_are_computed(monkeypatch):
+    """MXNet does not wait for those of a network with static memory, and the reader here asks for nothing else."""
+    arguments = {"askc_type": "AFF", "layers": (1, 1, 1, 1), "classes": 4}
+    settings = LearnerSettings(
+        Architecture("small", "imagenet_resnet", arguments, 64),
+        (4, 3, 64, 64),
+        Classification(4),
+        Optimizer("nag", 0.01, 1e-4, 0.9),
+        seed=0,
+        static=True,
+        start=Start(),
+    )
+    trained = learner(settings, Devices(), Cluster())
+
+    def statistics(net):
+        return {each.name: each.data().asnumpy() for each in net.collect_params(".*running").values()}
+
+    monkeypatch.setattr("gluon_aff.gluon.learner.parameter_arrays", statistics)
+    images = np.random.default_rng(0).normal(size=(4, 3, 64, 64)).astype("float32")
+    trained.step(images, np.arange(4, dtype="float32"), 1.0, False)
+    found = trained.parameters()
+    mx.nd.waitall()
+    for name, array in statistics(trained.net).items():
+        np.testing.assert_array_equal(found[name], array, err_msg=name)
