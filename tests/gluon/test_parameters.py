@@ -1,11 +1,11 @@
 """`.params` files: round trips with MXNet, misfits, damage."""
 
-import resource
 from pathlib import Path
 
 import mxnet as mx
 import numpy as np
 import pytest
+from shared_by_tests.limits import full_disk
 
 from gluon_aff import get_model
 from gluon_aff.errors import GluonAFFError, ParamsFileError
@@ -159,11 +159,6 @@ def test_a_disk_that_is_full_at_the_last_bytes(tmp_path):
     net, path = network(), str(tmp_path / "net.params")
     save_parameters(net, path)
     size = Path(path).stat().st_size
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size - 100, before[1]))
-        with pytest.raises(GluonAFFError, match=r"other.params cannot be written"):
-            save_parameters(net, str(tmp_path / "other.params"))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    with full_disk(size - 100), pytest.raises(GluonAFFError, match=r"other.params cannot be written"):
+        save_parameters(net, str(tmp_path / "other.params"))
     assert [p.name for p in tmp_path.iterdir()] == ["net.params"]

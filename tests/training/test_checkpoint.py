@@ -6,7 +6,6 @@ import json
 import os
 import random
 import re
-import resource
 import shutil
 import signal
 import subprocess
@@ -18,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from shared_by_tests.fakes import FakeLearner, Worker
+from shared_by_tests.limits import full_disk
 from shared_by_tests.stopping import stop_at
 
 from gluon_aff.cli import main
@@ -565,17 +565,6 @@ def test_a_lock_says_who_has_it_and_ends_with_its_process(tmp_path):
     with locked(folder):
         assert f"process {os.getpid()} on" in (tmp_path / "x.checkpoint" / "owner").read_text()
     assert os.listdir(folder) == []
-
-
-@contextlib.contextmanager
-def full_disk(bytes_per_file):
-    """Let files end at that size, as a full disk would; Python ignores the signal that comes with it."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_per_file, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize("shares", [(1,), pytest.param((2, 50), marks=pytest.mark.long)])

@@ -50,10 +50,11 @@ def test_a_run_that_saves_nothing_has_no_periodic_weights():
     assert lines == ["[Epoch 4] training: accuracy=0.250000"]
 
 
-def test_only_the_worker_that_writes_the_best_weights_removes_those_before(tmp_path):
+@pytest.mark.parametrize("no_file", [{"writes": False}, {"save_frequency": 0}], ids=["worker 1", "no files any more"])
+def test_only_who_writes_the_best_weights_removes_those_before(no_file, tmp_path):
     """All workers of a resumed run know where those are."""
     (tmp_path / "before.params").touch()
-    book, _ = bookkeeper(writes=False, keep_one_best=True)
+    book, _ = bookkeeper(keep_one_best=True, **no_file)
     state = RunState(4, 0.5, params=str(tmp_path / "before.params"), begun=EpochProgress(8, 2.0, 1.0, seconds=4.0))
     assert book.validated(FakeLearner(), state, (0.4, 0.2), seconds=5.0).best == 0.4
     assert (tmp_path / "before.params").exists()

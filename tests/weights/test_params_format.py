@@ -1,6 +1,5 @@
 """`.params` format: MXNet's own files there and back, damaged ones, other ones."""
 
-import contextlib
 import gzip
 import hashlib
 import math
@@ -11,7 +10,6 @@ import re
 import struct
 import subprocess
 import sys
-import tracemalloc
 import zipfile
 from collections import Counter
 from pathlib import Path
@@ -22,6 +20,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from shared_by_tests.limits import at_most
 
 from gluon_aff import get_model
 from gluon_aff.errors import GluonAFFError, ParamsFileError
@@ -455,17 +454,6 @@ def run_through(path, content, fields, damaged_files):
             assert readable in (None, result == "read"), (what, place, result)
             seen[what, result] += 1
     return seen
-
-
-@contextlib.contextmanager
-def at_most(size):
-    """Fail if more than `size` bytes of memory are taken at any time inside."""
-    tracemalloc.start()
-    try:
-        yield
-        assert tracemalloc.get_traced_memory()[1] < size
-    finally:
-        tracemalloc.stop()
 
 
 @pytest.mark.timeout(120)
